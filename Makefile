@@ -1,0 +1,69 @@
+# What people run is what CI runs. Needs make and Python 3.11 or newer, nothing else.
+# PYTHON names the interpreter that .venv is made from: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+# True in a Python that can hold the environment; the second also wants pip in it.
+RECENT := import sys; sys.exit(sys.version_info < (3, 11))
+USABLE := import pip, sys; sys.exit(sys.version_info < (3, 11))
+
+.PHONY: help demo test lint bench clean
+
+help:
+	@echo "make demo   train k = 1, 2, 3 on the digits, probe every depth, draw the figure into demo/"
+	@echo "make test   run the tests (LAYERWISE_DATA=folder adds those that read real data sets)"
+	@echo "make lint   check style, format and types"
+	@echo "make bench  time what the project claims is fast"
+	@echo "make clean  remove what these made, but not $(VENV)"
+	@echo "The first of them makes $(VENV) with $(PYTHON) (PYTHON=... takes another, 3.11 or newer) and installs into it."
+
+# The stamp goes first and comes last, so an install that stops half-way is tried again.
+$(STAMP): pyproject.toml
+	@rm -f $(STAMP)
+	@$(BIN)/python -c '$(USABLE)' 2>/dev/null || { \
+	  command -v "$(PYTHON)" >/dev/null || { \
+	    echo "make: $(PYTHON) not found: Python 3.11 or newer is needed; name it with PYTHON=/path/to/python3" >&2; exit 1; }; \
+	  "$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { \
+	    echo "make: $(PYTHON) is too old or does not run: Python 3.11 or newer is needed; name it with PYTHON=/path/to/python3" >&2; exit 1; }; \
+	  echo "making $(VENV) with $(PYTHON)"; "$(PYTHON)" -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test,dev]"
+	@touch $(STAMP)
+
+# A PYTHON that was asked for by name is never quietly another one.
+ifneq ($(origin PYTHON),file)
+$(STAMP): | same-python
+endif
+.PHONY: same-python
+same-python:
+	@test ! -e $(BIN)/python || { \
+	  have="$$($(BIN)/python -V 2>&1)"; want="$$("$(PYTHON)" -V 2>&1)"; test "$$have" = "$$want" || { \
+	    echo "make: $(VENV) has $$have, PYTHON=$(PYTHON) is $$want: rm -r $(VENV) lets it be made anew" >&2; exit 1; }; }
+
+demo: $(STAMP)
+	@mkdir -p demo
+	$(BIN)/layerwise-train digits --k 1 --out demo/k1.h5 --force
+	$(BIN)/layerwise-train digits --k 2 --out demo/k2.h5 --force
+	$(BIN)/layerwise-train digits --k 3 --out demo/k3.h5 --force
+	$(BIN)/probe-depth demo/k1.h5 --probe linear,cnn-1
+	$(BIN)/probe-depth demo/k2.h5 --probe linear,cnn-1
+	$(BIN)/probe-depth demo/k3.h5 --probe linear,cnn-1
+	$(BIN)/separability-figure demo/k1.h5 demo/k2.h5 demo/k3.h5 -o demo/separability.pdf --force
+	@echo "done: runs demo/k*.h5, numbers demo/k*.probes.csv, figure demo/separability.pdf"
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+
+bench: $(STAMP)
+	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
+
+clean:
+	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	find layerwise probes analysis figures tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Turn rows of probe results into tidy tables of statistics. Nothing here draws or trains."""

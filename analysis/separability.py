@@ -1,0 +1,172 @@
+"""Owns the separability curves: accuracy against depth with its interval, averaged over widths and seeds.
+
+The width M (with the auxiliary width) is a fixed factor, the seed the repetition. A point is the mean over
+widths of the means over seeds within each width, (1/W) sum_M mean_M, whose variance is s^2 / W^2 sum_M 1/n_M
+with s^2 pooled within widths; so the difference between widths never widens an interval. A line of one
+network has the interval over the images of its split. The two spreads answer different questions and are
+never mixed in one interval.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.selection import LINE, NETWORK, PANEL, select
+from layerwise.errors import UserError
+
+log = logging.getLogger("layerwise.analysis")
+
+_LEVEL = 0.95
+_CELL = NETWORK[:2]
+
+
+def curves(
+    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", refit: bool = True
+) -> pd.DataFrame:
+    """Return accuracy against depth for each probe and each kind of network, with a 95% interval.
+
+    Args:
+        rows: probe results as `analysis.tables.read` returns them.
+        probes, split, refit: which rows to take, see `analysis.selection.select`.
+
+    Returns:
+        A row for each point, ordered as drawn. Panel: probe, probe_width, pooling. Line: mode, k. Then depth,
+        accuracy, ci_low, ci_high (in [0, 1]); interval: over what, empty where none can be given;
+        n_runs, n_seeds, widths (M of the runs averaged), chance (one level for all runs), dataset, split,
+        n_samples (images of the split), refit, selection, protocol_version (of the rows used).
+
+    Raises:
+        UserError: if the runs lack what was asked for or cannot be compared.
+    """
+    rows = select(rows, probes, split, refit)
+    networks = _average_probe_seeds(rows)
+    # One level for the figure: where classes tie in a training fold, runs may differ in it by an image.
+    networks["chance"] = float(np.mean(networks["chance"].unique()))
+    points = []
+    for _, line in networks.groupby([*PANEL, *LINE], dropna=False):
+        points += [_point(group) for _, group in _common_depths(line).groupby("depth")]
+    table = pd.DataFrame(points)
+    return table.sort_values([*PANEL, *LINE, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
+
+
+def wilson(accuracy: float, n_samples: int) -> tuple[float, float]:
+    """Return the 95% score interval of a proportion (Wilson 1927), within [0, 1].
+
+    Args:
+        accuracy: the proportion, in [0, 1]; it need not be a multiple of 1 / n_samples.
+        n_samples: images, at least 1.
+    """
+    z2 = stats.norm.ppf((1 + _LEVEL) / 2) ** 2
+    centre = (accuracy + z2 / (2 * n_samples)) / (1 + z2 / n_samples)
+    half = math.sqrt(z2 * (accuracy * (1 - accuracy) / n_samples + z2 / (4 * n_samples**2))) / (1 + z2 / n_samples)
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def pooled_t(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Return the 95% interval of the mean of group means, from the variance pooled within groups.
+
+    Args:
+        groups: accuracies (one for each seed) of each width; at least one group has two.
+
+    Returns:
+        Lower and upper end, cut to [0, 1] (accuracies lie there, so coverage is not lost).
+    """
+    sizes = np.array([len(group) for group in groups])
+    means = np.array([np.mean(group) for group in groups])
+    freedom = int(np.sum(sizes - 1))
+    squares = sum(float(np.sum((np.asarray(group) - mean) ** 2)) for group, mean in zip(groups, means, strict=True))
+    error = math.sqrt(squares / freedom * float(np.sum(1 / sizes))) / len(groups)
+    half = float(stats.t.ppf((1 + _LEVEL) / 2, freedom)) * error
+    return max(0.0, float(np.mean(means)) - half), min(1.0, float(np.mean(means)) + half)
+
+
+def _average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each network, probe and depth: the mean over the seeds of the probe."""
+    key = ["run", "dataset", "split", *PANEL, *LINE, *NETWORK, "depth"]
+    return rows.groupby(key, dropna=False, as_index=False).agg(
+        value=("value", "mean"),
+        probe_seeds=("value", "size"),
+        ci_low=("ci_low", "first"),
+        ci_high=("ci_high", "first"),
+        n_samples=("n_samples", "first"),
+        chance=("chance", "first"),
+        refit=("refit", "first"),
+        selection=("selection", "first"),
+        protocol_version=("protocol_version", "first"),
+    )
+
+
+def _common_depths(line: pd.DataFrame) -> pd.DataFrame:
+    """Keep the depths that all networks of a line have: a mean over others at each would bend the curve."""
+    counts = line["run"].groupby(line["depth"]).transform("size")
+    common = counts == line["run"].nunique()
+    if not common.any():
+        runs = ", ".join(sorted(set(line["run"])))
+        raise UserError(
+            f"{runs} have no depth of probe {line['probe'].iloc[0]} in common. Probe them at the same depths."
+        )
+    if not common.all():
+        left_out = ", ".join(map(str, sorted(set(line.loc[~common, "depth"]))))
+        log.warning(
+            "probe %s, k = %s: depths %s are left out, for not every run has them; `probe-depth` adds them.",
+            line["probe"].iloc[0],
+            line["k"].iloc[0],
+            left_out,
+        )
+    return line[common]
+
+
+def _point(networks: pd.DataFrame) -> dict[Hashable, object]:
+    """Return the point of one line at one depth from the networks averaged in it."""
+    groups = [list(cell["value"]) for _, cell in networks.groupby(_CELL, dropna=False)]
+    low, high, interval = _interval(networks, groups)
+    first = networks.iloc[0]
+    return {
+        **first[[*PANEL, *LINE, "depth"]].to_dict(),
+        "accuracy": float(np.mean([np.mean(group) for group in groups])),
+        "ci_low": low,
+        "ci_high": high,
+        "interval": interval,
+        "n_runs": len(networks),
+        "n_seeds": networks["seed"].nunique(dropna=False),
+        "widths": _listed(networks["width"].dropna()),
+        **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
+        **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
+    }
+
+
+def _interval(networks: pd.DataFrame, groups: list[list[float]]) -> tuple[float, float, str]:
+    """Return the interval of a point and over what it is; empty for several widths of one seed each."""
+    none = (math.nan, math.nan, "")
+    if max(map(len, groups)) > 1:
+        return *pooled_t(groups), "seeds (t 95%)"
+    if len(networks) > 1:
+        return none
+    only = networks.iloc[0]
+    images = f"{only['split']} images (Wilson 95%"
+    if math.isnan(only["ci_low"]):
+        return none
+    if only["probe_seeds"] == 1:
+        return only["ci_low"], only["ci_high"], images + ")"
+    # An image counts with the share of the probe's seeds that are right about it. A share in [0, 1] of mean p
+    # has variance p (1 - p) at most, so the interval of a proportion p is, if anything, too wide.
+    return *wilson(only["value"], only["n_samples"]), f"{images} at the mean of {only['probe_seeds']} probe seeds)"
+
+
+def _listed(values: pd.Series) -> str:
+    return ", ".join(map(str, sorted(set(values))))
+
+
+def _drawing_order(column: pd.Series) -> pd.Series:
+    """Order the linear probes before the others, and trained networks before untrained ones."""
+    if column.name == "probe":
+        return column.map(lambda probe: (not probe.startswith("linear"), probe))
+    if column.name == "mode":
+        return column.map(lambda mode: (mode == "untrained", mode))
+    return column

@@ -1,0 +1,105 @@
+"""Owns how the probe results beside several run files become one table, free of the rows of older runs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from layerwise.errors import UserError
+
+log = logging.getLogger("layerwise.analysis")
+
+# Text is read as text (a run_id may be all digits); an extracted network leaves k, width and seed empty,
+# so these are pandas' integers with a missing value. Columns not named here are read as pandas likes.
+_TEXT = ("run_id", "probe", "control", "features", "split", "metric", "mode", "dataset", "selection")
+_INTEGER = (
+    "depth",
+    "probe_width",
+    "probe_seed",
+    "pooling",
+    "refit",
+    "protocol_version",
+    "n_classes",
+    "n_samples",
+)
+_INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed")
+_NUMBER = ("chance", "value", "ci_low", "ci_high")
+COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
+_TYPES = {
+    **dict.fromkeys(_TEXT, "str"),
+    **dict.fromkeys(_INTEGER, "int64"),
+    **dict.fromkeys(_INTEGER_OR_EMPTY, "Int64"),
+    **dict.fromkeys(_NUMBER, "float64"),
+}
+
+
+def read(runs: Sequence[Path]) -> pd.DataFrame:
+    """Return the probe results of the given run files, one row for each number.
+
+    Args:
+        runs: paths of run files `x.h5`, each with its `x.probes.csv` beside it. A run given twice, under the
+            same or another name, is counted once.
+
+    Returns:
+        The rows whose run_id is that of the run file, all columns, and `run`: the path as given.
+
+    Raises:
+        UserError: if a file is no run, or its table is missing, unreadable or holds only older runs.
+    """
+    from layerwise.runfile import run_id
+
+    names: dict[str, Path] = {}
+    tables = []
+    for run in runs:
+        identity = run_id(run)
+        if identity in names:
+            log.warning("%s is the same run as %s; it is counted once.", run, names[identity])
+            continue
+        names[identity] = run
+        tables.append(_rows(run, identity))
+    return pd.concat(tables, ignore_index=True)
+
+
+def results_path(run: Path) -> Path:
+    """Return where the probe results of a run file lie: `x.probes.csv` beside `x.h5`."""
+    return run.with_suffix(".probes.csv")
+
+
+def _rows(run: Path, identity: str) -> pd.DataFrame:
+    """Return the rows of `run` in its own table, and raise if there are none."""
+    path = results_path(run)
+    cure = f"`probe-depth {run} --probe linear` makes them."
+    if not path.is_file():
+        raise UserError(f"{run} has no probe results: {path} does not exist. {cure}")
+    table = _parse(path)
+    rows = table[table["run_id"] == identity]
+    if table.empty:
+        raise UserError(f"{path} is empty, so {run} has no probe results. {cure}")
+    if rows.empty:
+        older = ", ".join(sorted(map(str, table["run_id"].unique())))
+        raise UserError(
+            f"{path} holds results of older runs only (run_id {older}), none of {run} as it is now "
+            f"(run_id {identity}). {cure}"
+        )
+    return rows.assign(run=str(run))
+
+
+def _parse(path: Path) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype=_TYPES)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as a table of probe results: {str(error).rstrip('.')}. Move it away and "
+            f"probe again with `probe-depth`."
+        ) from None
+    missing = [column for column in COLUMNS if column not in table.columns]
+    if missing:
+        raise UserError(
+            f"{path} lacks the columns {', '.join(missing)}, so it is no table of probe results. Move it "
+            f"away and probe again with `probe-depth`."
+        )
+    # A network that was not built here has no mode of training in its run file.
+    return table.assign(mode=table["mode"].fillna("extracted"))

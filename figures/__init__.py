@@ -1,0 +1,1 @@
+"""Draw tidy tables as figures fit for a paper. Nothing here computes a statistic."""

@@ -1,0 +1,123 @@
+"""Owns the accuracy axis: its range, its ticks, and how a chance level far below the data is shown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import FixedLocator, MaxNLocator
+
+from figures import style
+
+# Below the data: room for the chance line with its label under it, and above that for the signs of the break.
+_LABEL_MM, _BREAK_MM = 3.6, 2.6
+_MARGIN, _LEAST_MARGIN = 0.05, 0.5
+_FEWEST_TICKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccuracyAxis:
+    """An axis in percent of accuracy, alike in all panels.
+
+    Attributes:
+        bottom, top: limits of the axis, in percent.
+        ticks: where the axis has a number, in percent.
+        chance: chance level, in percent.
+        broken: whether the chance line stands under a break of the axis and not at its height.
+        panel_mm: height of a panel.
+    """
+
+    bottom: float
+    top: float
+    ticks: tuple[float, ...]
+    chance: float
+    broken: bool
+    panel_mm: float
+
+    def apply(self, axes: Axes) -> None:
+        """Give `axes` these limits and ticks, and draw the chance line with its label."""
+        axes.set_ylim(self.bottom, self.top)
+        axes.yaxis.set_major_locator(FixedLocator(self.ticks))
+        height = _LABEL_MM / self.panel_mm
+        if not self.broken:
+            height = (self.chance - self.bottom) / (self.top - self.bottom)
+        axes.plot(
+            [0, 1],
+            [height, height],
+            transform=axes.transAxes,
+            color="black",
+            linewidth=0.8,
+            linestyle=style.CHANCE_DASHES,
+            label="_chance",
+            zorder=1,
+        )
+        axes.text(
+            1.0,
+            height - 0.6 / self.panel_mm,
+            f"chance {self.chance:.3g}%",
+            transform=axes.transAxes,
+            ha="right",
+            va="top",
+            fontsize=6.5,
+        )
+        if self.broken:
+            self._draw_break(axes)
+
+    def _draw_break(self, axes: Axes) -> None:
+        """Cut the axis line by two short strokes, the sign that it jumps there."""
+        middle = (_LABEL_MM + _BREAK_MM / 2) / self.panel_mm
+        gap = 0.45 / self.panel_mm
+        white: dict[str, Any] = {
+            "transform": axes.transAxes,
+            "clip_on": False,
+            "color": "white",
+            "label": "_break",
+        }
+        axes.plot([0, 0], [middle - gap, middle + gap], linewidth=2.0, zorder=4, solid_capstyle="butt", **white)
+        stroke = [(-1, -0.5), (1, 0.5)]
+        for end in (middle - gap, middle + gap):
+            axes.plot(
+                [0, 0],
+                [end, end],
+                transform=axes.transAxes,
+                clip_on=False,
+                color="black",
+                linestyle="none",
+                marker=stroke,
+                markersize=5,
+                markeredgewidth=0.6,
+                label="_break",
+                zorder=5,
+            )
+
+
+def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
+    """Return the axis that shows every point, every interval and the chance level.
+
+    The axis is broken where the gap between the data and chance would take more than a third of it.
+    """
+    values = 100 * curves[["accuracy", "ci_low", "ci_high"]].to_numpy(dtype=float)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    chance = 100 * float(curves["chance"].iloc[0])
+    margin = max(_MARGIN * (high - low), _LEAST_MARGIN)
+    broken = low - chance > (high - chance) / 3
+    top = high + margin
+    lowest = low - margin if broken else min(low - margin, chance)
+    below_mm = _LABEL_MM + _BREAK_MM if broken else _LABEL_MM
+    bottom = lowest - (top - lowest) * below_mm / (panel_mm - below_mm)
+    ticks = _ticks(max(0.0, lowest), min(100.0, top))
+    return AccuracyAxis(bottom=bottom, top=top, ticks=ticks, chance=chance, broken=broken, panel_mm=panel_mm)
+
+
+def _ticks(low: float, high: float) -> tuple[float, ...]:
+    """Return the roundest numbers from `low` to `high`, four at least."""
+    shown: tuple[float, ...] = ()
+    for intervals in range(_FEWEST_TICKS, 3 * _FEWEST_TICKS):
+        ticks = MaxNLocator(nbins=intervals, steps=[1, 2, 5, 10]).tick_values(low, high)
+        shown = tuple(float(tick) for tick in ticks if low <= tick <= high)
+        if len(shown) >= _FEWEST_TICKS:
+            break
+    return shown

@@ -1,0 +1,85 @@
+"""Owns the words under the separability figure: what was measured, on what, and what the intervals mean."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from analysis.selection import LINE
+from figures.style import line_label
+
+_SELECTION = {
+    "validation": "hyper-parameters chosen on the validation fold",
+    "seen": "hyper-parameters fixed, for the network was trained on all training images",
+    "fixed": "hyper-parameters fixed",
+}
+
+
+def caption(curves: pd.DataFrame) -> str:
+    """Return the caption, one paragraph, of points as `analysis.separability.curves` returns them."""
+    first = curves.iloc[0]
+    return " ".join(
+        [
+            f"Accuracy of probes against depth j on {first['dataset']}, {first['split']} split "
+            f"({first['n_samples']} images).",
+            *_lines(curves),
+            *(["A bar shorter than its marker is hidden by it."] if any(curves["interval"]) else []),
+            *_probes(curves),
+            f"Dotted line: chance ({100 * first['chance']:.3g}%), the accuracy of always predicting the most "
+            f"frequent class of the training data.",
+            _protocol(curves),
+        ]
+    )
+
+
+def _lines(curves: pd.DataFrame) -> list[str]:
+    """Say what each line averages and what its bars are; lines of which the same is true share a sentence."""
+    named: dict[str, list[str]] = {}
+    for (mode, k), line in curves.groupby(LINE, sort=False, dropna=False):
+        name = line_label(mode, None if pd.isna(k) else int(k)).replace("$", "")
+        named.setdefault(_averaged(line), []).append(name)
+    return [f"{'; '.join(names)}: {averaged}." for averaged, names in named.items()]
+
+
+def _averaged(line: pd.DataFrame) -> str:
+    point = line.iloc[0]
+    width = f"M = {point['widths']}" if point["widths"] else ""
+    bars = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
+    shown = f"bars: {bars}" if bars else "no interval, for no width has two seeds or the split has none"
+    if point["n_runs"] == 1:
+        return f"one network{width and f' ({width})'}; {shown}"
+    seeds = f"{point['n_seeds']} seed{'s' if point['n_seeds'] > 1 else ''}"
+    what = ", ".join(filter(None, (width, seeds)))
+    return f"mean of {point['n_runs']} networks ({what}), each M weighing the same; {shown}"
+
+
+def _probes(curves: pd.DataFrame) -> list[str]:
+    """Say what the probes read and which of them is shown."""
+    sentences = []
+    for name, words in (("linear", "multinomial"), ("linear-ovr", "one-versus-rest")):
+        sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
+        if sides:
+            pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
+            sentences.append(
+                f"{name}: {words} logistic regression on {pooled} activations; hollow: the {pooled} input, "
+                f"which has few features."
+            )
+    if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
+        sentences.append(
+            "CNN-p: a CNN with p hidden layers, trained on the whole maps; M in a panel's title is its width."
+        )
+    return sentences
+
+
+def _protocol(curves: pd.DataFrame) -> str:
+    fitted = {
+        "0": "fitted on the train fold only",
+        "1": "refitted on train + validation",
+        "0, 1": "refitted on train + validation, or fitted on all images where a run has no validation fold",
+    }
+    refit = ", ".join(sorted(set(", ".join(curves["refit"]).split(", "))))
+    selections = sorted(set(", ".join(curves["selection"]).split(", ")))
+    chosen = "; ".join(_SELECTION.get(selection, selection) for selection in selections)
+    versions = ", ".join(sorted(set(", ".join(curves["protocol_version"]).split(", "))))
+    return f"Probes {fitted[refit]}; {chosen}; protocol version {versions}."

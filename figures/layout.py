@@ -1,0 +1,139 @@
+"""Owns where panels and legend stand on the page, in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+
+from figures import style
+
+# Room for axis label and tick labels (left, bottom), for a title (top), and between neighbours.
+_LEFT, _RIGHT, _BOTTOM, _TITLE = 11.0, 2.5, 9.0, 5.5
+_COLUMN_GAP, _ROW_GAP = 4.0, 5.0
+_LEGEND_GAP = 1.0
+_PANEL_HEIGHTS = (34.0, 50.0)
+_PANEL_ASPECT = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Panels of equal size in rows from the top left; all lengths in mm.
+
+    The legend stands in the free place of the last row if it fits there, else in a band above the panels.
+    """
+
+    width: float
+    panels: int
+    columns: int
+    band: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        return -(-self.panels // self.columns)
+
+    @property
+    def free(self) -> int:
+        """Places of the last row that hold no panel."""
+        return self.rows * self.columns - self.panels
+
+    @property
+    def panel_width(self) -> float:
+        return (self.width - _LEFT - _RIGHT - (self.columns - 1) * _COLUMN_GAP) / self.columns
+
+    @property
+    def panel_height(self) -> float:
+        low, high = _PANEL_HEIGHTS
+        return min(max(_PANEL_ASPECT * self.panel_width, low), high)
+
+    @property
+    def height(self) -> float:
+        return self.band + self.rows * (_TITLE + self.panel_height) + (self.rows - 1) * _ROW_GAP + _BOTTOM
+
+    def rectangle(self, place: int) -> tuple[float, float, float, float]:
+        """Return left, bottom, width and height of a place, as fractions of the figure."""
+        row, column = divmod(place, self.columns)
+        left = _LEFT + column * (self.panel_width + _COLUMN_GAP)
+        bottom = self.height - self.band - (row + 1) * (_TITLE + self.panel_height) - row * _ROW_GAP
+        return (
+            left / self.width,
+            bottom / self.height,
+            self.panel_width / self.width,
+            self.panel_height / self.height,
+        )
+
+    def is_left(self, place: int) -> bool:
+        return place % self.columns == 0
+
+    def is_lowest(self, place: int) -> bool:
+        """Say whether no panel stands below this one."""
+        return place + self.columns >= self.panels
+
+
+def columns(size: str, panels: int) -> int:
+    """Return in how many columns panels stand: up to two in a paper's column, three or four on its page."""
+    if size == "single":
+        return min(panels, 2)
+    if panels <= 4:
+        return panels
+    return min((3, 4), key=lambda count: -panels % count)
+
+
+def figure_with_legend(size: str, panels: int, handles: Sequence[Artist]) -> tuple[Figure, Grid]:
+    """Return a figure of the named width, as high as its panels and legend need, with the legend drawn."""
+    grid = Grid(width=style.WIDTHS_MM[size], panels=panels, columns=columns(size, panels))
+    ruler = style.new_figure(grid.width, grid.height)
+    one_column = _extent_mm(ruler, handles, 1)
+    if grid.free and one_column[0] <= grid.panel_width and one_column[1] <= grid.panel_height:
+        figure = style.new_figure(grid.width, grid.height)
+        left, bottom, width, height = grid.rectangle(panels)
+        _legend(figure, handles, 1, "center", (left + width / 2, bottom + height / 2))
+        return figure, grid
+    count = _widest_that_fits(ruler, handles, grid.width)
+    band = _extent_mm(ruler, handles, count)[1] + _LEGEND_GAP
+    grid = Grid(width=grid.width, panels=panels, columns=grid.columns, band=band)
+    figure = style.new_figure(grid.width, grid.height)
+    _legend(figure, handles, count, "upper center", (0.5, 1 - _LEGEND_GAP / grid.height))
+    return figure, grid
+
+
+def _widest_that_fits(ruler: Figure, handles: Sequence[Artist], width: float) -> int:
+    """Return the number of legend columns: as few rows as fit the width, and rows as equal as can be."""
+    for rows in range(1, len(handles)):
+        count = -(-len(handles) // rows)
+        if _extent_mm(ruler, handles, count)[0] <= width:
+            return count
+    return 1
+
+
+def _extent_mm(ruler: Figure, handles: Sequence[Artist], count: int) -> tuple[float, float]:
+    legend = _legend(ruler, handles, count, "center", (0.5, 0.5))
+    canvas = ruler.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    box = legend.get_window_extent(canvas.get_renderer())
+    legend.remove()
+    return box.width / ruler.dpi * style.MM_PER_INCH, box.height / ruler.dpi * style.MM_PER_INCH
+
+
+def _legend(figure: Figure, handles: Sequence[Artist], count: int, loc: Any, anchor: tuple[float, float]) -> Legend:
+    # matplotlib fills column by column. A legend wider than high is read row by row, so it is dealt out anew.
+    if count * count >= len(handles):
+        handles = [handle for column in range(count) for handle in handles[column::count]]
+    return figure.legend(
+        handles=handles,
+        ncols=count,
+        loc=loc,
+        bbox_to_anchor=anchor,
+        frameon=False,
+        borderpad=0.0,
+        borderaxespad=0.0,
+        handlelength=3.4,
+        handletextpad=0.5,
+        columnspacing=1.6,
+        labelspacing=0.4,
+    )

@@ -1,0 +1,95 @@
+"""Owns the separability figure: a panel for each probe, a line for each kind of network, the chance level."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from analysis.selection import LINE, PANEL
+from figures import style
+from figures.axis import AccuracyAxis, accuracy_axis
+from figures.layout import figure_with_legend
+
+# Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
+_STEP, _SPREAD = 0.09, 0.45
+
+
+def draw(curves: pd.DataFrame, size: str = "single") -> Figure:
+    """Return the figure of accuracy (%) against depth.
+
+    Args:
+        curves: points as `analysis.separability.curves` returns them.
+        size: "single" (85 mm wide, a column) or "double" (170 mm, a page).
+    """
+    with style.applied():
+        panels = [panel for _, panel in curves.groupby(PANEL, sort=False)]
+        signs = _signs(curves)
+        handles = [Line2D([], [], **sign) for sign in signs.values()]
+        figure, grid = figure_with_legend(size, len(panels), handles)
+        axis = accuracy_axis(curves, grid.panel_height)
+        for place, panel in enumerate(panels):
+            axes = figure.add_axes(grid.rectangle(place))
+            _draw_panel(axes, panel, signs, axis)
+            axes.set_title(_title(panel, curves))
+            axes.set_xlim(-0.5, max(1, curves["depth"].max()) + 0.5)
+            if grid.is_lowest(place):
+                axes.set_xlabel("depth $j$ (0 = input)")
+            if grid.is_left(place):
+                axes.set_ylabel(f"{curves['split'].iloc[0]} accuracy (%)")
+            else:
+                axes.tick_params(labelleft=False)
+        return figure
+
+
+def _signs(curves: pd.DataFrame) -> dict[tuple[str, int | None], dict[str, Any]]:
+    """Return the properties of each line of the figure, in the legend's order."""
+    return {
+        line: {**style.line_style(*line), "label": style.line_label(*line)}
+        for line in dict.fromkeys(key for key, _ in _lines(curves))
+    }
+
+
+def _lines(panel: pd.DataFrame) -> Iterator[tuple[tuple[str, int | None], pd.DataFrame]]:
+    for (mode, k), line in panel.groupby(LINE, sort=False, dropna=False):
+        yield (mode, None if pd.isna(k) else int(k)), line
+
+
+def _draw_panel(axes: Axes, panel: pd.DataFrame, signs: dict[Any, dict[str, Any]], axis: AccuracyAxis) -> None:
+    axis.apply(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 5, 10]))
+    step = min(_STEP, _SPREAD / len(signs))
+    shifts = {line: (place - (len(signs) - 1) / 2) * step for place, line in enumerate(signs)}
+    for key, line in _lines(panel):
+        _draw_line(axes, line, signs[key], shifts[key])
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, sign: dict[str, Any], shift: float) -> None:
+    """Draw one line; a linear probe reads few features at depth 0, so that this point stands apart."""
+    apart = (line["depth"] == 0) & line["probe"].str.startswith("linear")
+    for points, properties in (
+        (line[~apart], {"markeredgecolor": "white", "markeredgewidth": 0.4}),
+        (line[apart], {"markerfacecolor": "white", "linestyle": "none", "label": "_input"}),
+    ):
+        x, y = points["depth"] + shift, 100 * points["accuracy"]
+        known = points["interval"] != ""
+        low, high = 100 * points["ci_low"], 100 * points["ci_high"]
+        axes.vlines(x[known], low[known], high[known], color=sign["color"], linewidth=0.7, zorder=2)
+        axes.plot(x, y, **{**sign, **properties}, zorder=3)
+
+
+def _title(panel: pd.DataFrame, curves: pd.DataFrame) -> str:
+    """Return "linear" or "CNN-1, M = 64"; the pooling is named where panels differ in it alone."""
+    probe, width, pooling = panel.iloc[0][PANEL]
+    words = [{"linear-ovr": "linear (one-vs-rest)"}.get(probe, probe.replace("cnn-", "CNN-"))]
+    if width:
+        words.append(f"$M$ = {width}")
+    alike = curves[(curves["probe"] == probe) & (curves["probe_width"] == width)]
+    if alike["pooling"].nunique() > 1:
+        words.append(f"{pooling}x{pooling}" if pooling else "whole maps")
+    return ", ".join(words)

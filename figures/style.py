@@ -1,0 +1,104 @@
+"""Owns how every figure looks: sizes in millimetres, type, colours, and the sign of each kind of network."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import matplotlib
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+# Widths of one column and of a page's text in a two-column paper.
+WIDTHS_MM = {"single": 85.0, "double": 170.0}
+MM_PER_INCH = 25.4
+
+# Okabe and Ito (2008), told apart by colour-blind readers; yellow is left out, too pale for a thin line.
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_DASHES: tuple[Any, ...] = (
+    "solid",
+    (0, (7, 1.5, 1.2, 1.5)),
+    (0, (7, 1.5)),
+    (0, (7, 1.5, 1.2, 1.5, 1.2, 1.5)),
+    (0, (4, 1, 4, 3)),
+    (0, (10, 2)),
+)
+GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
+UNTRAINED_DASHES = (0, (2.2, 1.4))
+CHANCE_DASHES = (0, (1, 1.8))
+
+_RC: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so that every machine draws the same
+    "mathtext.fontset": "dejavusans",
+    "font.size": 7.0,
+    "axes.labelsize": 7.5,
+    "axes.titlesize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.labelpad": 2.0,
+    "axes.titlepad": 4.0,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.major.pad": 2.0,
+    "ytick.major.pad": 2.0,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.8,
+    "lines.markeredgewidth": 0.8,
+    "pdf.fonttype": 42,  # TrueType: type 3 fonts are refused by several publishers
+    "savefig.bbox": None,  # the size on the page is the size asked for
+}
+
+
+@contextmanager
+def applied() -> Iterator[None]:
+    """Draw in this style, whatever the reader's matplotlibrc says; the settings of before return after."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_RC)
+        yield
+
+
+def new_figure(width_mm: float, height_mm: float) -> Figure:
+    """Return an empty figure of the given size, with a canvas of its own (no pyplot state)."""
+    figure = Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """Return the figure as the bytes of a PDF and of a 300 dpi PNG, the same for the same figure."""
+    pdf, png = io.BytesIO(), io.BytesIO()
+    with applied():
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(png, format="png", dpi=300)
+    return {".pdf": pdf.getvalue(), ".png": png.getvalue()}
+
+
+def line_style(mode: str, k: int | None) -> dict[str, Any]:
+    """Return matplotlib's properties of the line of a kind of network.
+
+    Args:
+        mode: how the network was trained; untrained networks are grey and dashed.
+        k: layers of its auxiliary problem, from 1, which give marker and dashes; None where it has none.
+    """
+    place = (k - 1) % len(_COLOURS) if k is not None else len(_COLOURS) - 1
+    if mode == "untrained":
+        return {"color": GREY, "marker": _MARKERS[place], "linestyle": UNTRAINED_DASHES}
+    colour = _COLOURS[place] if k is not None else "black"
+    return {"color": colour, "marker": _MARKERS[place], "linestyle": _DASHES[place]}
+
+
+def line_label(mode: str, k: int | None) -> str:
+    """Return the legend's words for a kind of network; greedy training, the subject, is not named."""
+    depth = [] if k is None else [f"$k$ = {k}"]
+    return ", ".join(depth + ([] if mode == "greedy" and depth else [mode]))

@@ -1,0 +1,125 @@
+"""Owns the one way to the activations of a depth: stored maps where the file has them, else recomputed.
+
+Every reader of activations (probes, analysis) asks here and does not know which it gets. Stored values are
+rounded to float16 where they fit; recomputed ones are float32 from the images and frozen blocks of the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layerwise.blocks import average
+from layerwise.errors import UserError, unknown
+from layerwise.extract import POOL_SIDE, exact_float32
+from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.runfile import Rows, RunFile
+
+SOURCES = ("auto", "stored", "recompute")
+READ_BATCH = 256
+
+
+class Activations:
+    """x_j of one split: maps [n, C, H, W] by any rows, float32, on the device that will use them.
+
+    source: "stored" or "recompute", which of the two was chosen.
+    """
+
+    def __init__(self, rows: Rows, network: LayerwiseNetwork | None, depth: int, device: torch.device):
+        self._rows = rows
+        self._network = network
+        self._depth = depth
+        self._device = device
+        self.source = "stored" if network is None else "recompute"
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
+        """Return x_j [n, C, H, W] for a slice or an integer array of rows, in that order."""
+        values = torch.from_numpy(self._rows[rows]).to(self._device)
+        if self._network is None:
+            return values.to(torch.float32)
+        with torch.no_grad(), exact_float32():
+            return self._network.advance(self._network.normalise(values), 0, self._depth)
+
+    def batches(self, size: int = READ_BATCH) -> Iterator[Tensor]:
+        """Yield all rows in order, `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
+
+
+def open_activations(
+    run: RunFile, depth: int, split: str, *, source: str = "auto", device: torch.device | None = None
+) -> Activations:
+    """Return the activations x_j of one depth and split.
+
+    Args:
+        depth: 0 (the normalised image) to J.
+        source: "stored" (maps in the file), "recompute" (images and blocks in the file), or "auto": stored if
+            they are there.
+
+    Raises:
+        UserError: the file lacks what the source needs, with the command that would store it.
+    """
+    if source not in SOURCES:
+        raise unknown("source", source, SOURCES)
+    device = device or torch.device("cpu")
+    maps = run.maps(depth, split)
+    if source == "stored" or (source == "auto" and maps is not None):
+        if maps is None:
+            raise UserError(f"{run.path} holds no whole maps of depth {depth}. {_again(run, '--store maps')}")
+        return Activations(maps, None, depth, device)
+    images, network = run.images(split), load_network(run, device)
+    if images is None:
+        raise UserError(
+            f"{run.path} holds no images{_nor_maps(source)}. {_again(run, '--max-size SIZE (a larger one)')}"
+        )
+    if network is None:
+        raise UserError(f"{run.path} holds no blocks{_nor_maps(source)}. {_again(run, '--store maps')}")
+    return Activations(images, network, depth, device)
+
+
+def pooled_features(run: RunFile, depth: int, split: str, *, device: torch.device | None = None) -> np.ndarray:
+    """Return A x_j flattened, float32 [n, 4 C]: stored pooled features where the file has them, else averaged maps."""
+    stored = run.pooled(depth, split)
+    if stored is not None:
+        return stored[:].reshape(len(stored), -1).astype(np.float32)
+    maps = open_activations(run, depth, split, device=device)
+    return np.concatenate([average(x, POOL_SIDE).flatten(1).cpu().numpy() for x in maps.batches()])
+
+
+def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:
+    """Return the frozen network that a run file holds, on `device`, or None for a file without blocks."""
+    config, info = run.config, run.dataset
+    if config is None or run.weights("blocks", 1) is None:
+        return None
+    normalisation = info["normalisation"]
+    network = LayerwiseNetwork(
+        config.network,
+        run.depth_shape(0),
+        len(info["classes"]),
+        tuple(normalisation["mean"]),
+        tuple(normalisation["std"]),
+        config.seed,
+    )
+    for kind, modules in (("blocks", network.blocks), ("auxiliaries", network.auxiliaries)):
+        for j, module in enumerate(modules, start=1):
+            weights = run.weights(kind, j)
+            if weights is not None:
+                shape = {name: tensor.shape for name, tensor in module.state_dict().items()}
+                module.load_state_dict({n: torch.from_numpy(v).reshape(shape[n]) for n, v in weights.items()})
+    freeze(network)
+    return network.to(device)
+
+
+def _nor_maps(source: str) -> str:
+    return " and no whole maps" if source == "auto" else ""
+
+
+def _again(run: RunFile, flag: str) -> str:
+    recipe = run.config.recipe if run.config else "RECIPE"
+    return f"Make it again with them: layerwise-train {recipe} {flag} --out {run.path.name} --force"

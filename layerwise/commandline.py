@@ -1,0 +1,141 @@
+"""Owns how every command starts and ends: exit codes, one-line errors, signals, logging, progress.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped by SIGINT and SIGTERM. The answer to
+`--help` must not load torch, pandas, h5py or matplotlib, so nothing of that kind is imported here.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from layerwise.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+log = logging.getLogger("layerwise")
+
+# typer ships its own copy of click from 0.26 on; the base of its usage errors is the same in both.
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+class Terminated(BaseException):
+    """Raised in the main thread by SIGTERM, so that temporary files are removed on the way out."""
+
+
+def _terminate(signum: int, frame: object) -> None:
+    raise Terminated
+
+
+def run(command: Callable[..., Any], prog: str) -> NoReturn:
+    """Run `command` with the words of the command line and exit the process with its code.
+
+    Args:
+        command: a function whose annotated signature is the command line (typer's grammar).
+        prog: the command's name, which begins every error line.
+    """
+    signal.signal(signal.SIGTERM, _terminate)
+    sys.exit(call(command, prog, sys.argv[1:]))
+
+
+def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
+    """Run `command` with the given words and return its exit code; errors become one line on stderr."""
+
+    @functools.wraps(command)
+    def guarded(*args: Any, **kwargs: Any) -> int:
+        # typer makes its own exits of interrupts, broken pipes and ends of files: here it sees none of them.
+        try:
+            command(*args, **kwargs)
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt, Terminated) as error:
+            return _answer(error, prog)
+        return 0
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(context_settings={"help_option_names": ["-h", "--help"]})(guarded)
+    try:
+        code: int = app(args=words, prog_name=prog, standalone_mode=False)
+        sys.stdout.flush()
+    except Exception as error:
+        return _answer(error, prog)
+    return code
+
+
+def _answer(error: BaseException, prog: str) -> int:
+    """Say in one line what stopped the command and return its exit code."""
+    match error:
+        case UserError():
+            _say(f"{prog}: {error}")
+            return 2 if isinstance(error, UsageError) else 1
+        case _ClickException():
+            message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            _say(f"{prog}: {message}. `{prog} --help` shows what it takes.")
+            return 2
+        case KeyboardInterrupt():
+            _say(f"{prog}: stopped by SIGINT.")
+            return 130
+        case Terminated():
+            _say(f"{prog}: stopped by SIGTERM.")
+            return 143
+        case BrokenPipeError():
+            # The reader of our standard output went away (as `| head` does): nobody is left to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
+    _say(f"{prog}: {_report(prog, error)}")
+    return 1
+
+
+def _report(prog: str, error: BaseException) -> str:
+    """Write the traceback of a defect to a file and return the line that names it."""
+    handle, path = tempfile.mkstemp(prefix=f"{prog}-", suffix=".traceback.txt")
+    with os.fdopen(handle, "w", encoding="utf-8", errors="backslashreplace") as file:
+        file.write("".join(traceback.format_exception(error)))
+    return (
+        f"this is a defect of {prog}, not of your input: {type(error).__name__}. "
+        f"The traceback is in {path}; please report it."
+    )
+
+
+def _say(line: str) -> None:
+    print(" ".join(line.split()), file=sys.stderr, flush=True)
+
+
+class _LineHandler(logging.Handler):
+    """Writes to the stderr of the moment: a progress bar replaces it, to show lines above itself."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr, flush=True)
+
+
+def set_verbosity(quiet: bool, verbose: bool) -> None:
+    """Send the package's log to stderr: warnings only (quiet), progress (default) or details (verbose)."""
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose exclude each other; give one of them.")
+    log.handlers[:] = [_LineHandler()]
+    log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    log.propagate = False
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a progress bar on stderr, which draws nothing where stderr is no terminal or `--quiet` is on."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
+    # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
+    shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+        yield bar

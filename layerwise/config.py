@@ -1,0 +1,188 @@
+"""Owns the configuration of a run: frozen, validated where it is built, and complete as JSON.
+
+A run can be repeated from its configuration alone. Where the data lie, which device computes and where
+the output goes are matters of the machine; they stand in the run's provenance instead.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from layerwise.errors import UsageError, unknown
+
+MODES = ("greedy", "untrained")
+STORES = ("pooled", "maps", "auto")
+BATCH_NORMS = ("auto", "on", "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The data set and the share of its train split that is set apart for validation.
+
+    holdout: share of the train split in [0, 0.5], stratified by class with a fixed seed. 0 trains on
+        everything, as the paper's Table 2 does; nothing can then be chosen on unseen images.
+    """
+
+    dataset: str
+    holdout: float = 0.1
+
+    def __post_init__(self) -> None:
+        _check(0 <= self.holdout <= 0.5, "data.holdout", self.holdout, "a share in [0, 0.5]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The architecture, in the paper's symbols.
+
+    depth: J, the number of blocks.
+    width: M, channels of the first block; they double at each downsampling after block 1.
+    k: hidden layers of each auxiliary problem; its auxiliary classifier has k - 1 hidden convolutions.
+    aux_width: M~, channels of the first auxiliary's convolutions; they double as the blocks' do. Unused at k = 1.
+    downsample: the blocks j before which P halves the resolution and stacks four copies on channels.
+    average: side of the grid to which A averages the maps before the linear layer L.
+    batch_norm: "auto" is the paper's rule (none at k = 1, everywhere at k > 1), "on" or "off" overrule it.
+    """
+
+    depth: int
+    width: int
+    k: int
+    aux_width: int
+    downsample: tuple[int, ...] = ()
+    average: int = 2
+    batch_norm: str = "auto"
+
+    def __post_init__(self) -> None:
+        for name in ("depth", "width", "k", "aux_width", "average"):
+            value = getattr(self, name)
+            _check(isinstance(value, int) and value >= 1, f"network.{name}", value, "an integer of at least 1")
+        inside = all(1 <= j <= self.depth for j in self.downsample)
+        _check(inside, "network.downsample", list(self.downsample), f"block numbers in 1..{self.depth}")
+        if self.batch_norm not in BATCH_NORMS:
+            raise unknown("network.batch_norm", self.batch_norm, BATCH_NORMS)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        """Whether blocks and auxiliaries carry BatchNorm."""
+        return self.k > 1 if self.batch_norm == "auto" else self.batch_norm == "on"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How each auxiliary problem is solved: SGD with momentum and a stepwise learning rate.
+
+    epochs: passes over the training images for each block.
+    learning_rate: at the first epoch; multiplied by lr_factor every lr_every epochs, when the optimizer is
+        built anew and its momentum lost, as in the authors' code.
+    crop_padding: pixels of zero padding before a random crop back to the image's size; 0 crops nothing.
+    flip: mirror each image left to right with probability 1/2.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    learning_rate: float = 0.1
+    lr_factor: float = 0.2
+    lr_every: int = 15
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    crop_padding: int = 0
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr_every"):
+            _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "an integer of at least 1")
+        _check(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "a number above 0")
+        _check(0 < self.lr_factor <= 1, "training.lr_factor", self.lr_factor, "a factor in (0, 1]")
+        _check(0 <= self.momentum < 1, "training.momentum", self.momentum, "a number in [0, 1)")
+        _check(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "a number of at least 0")
+        _check(self.crop_padding >= 0, "training.crop_padding", self.crop_padding, "pixels, at least 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides the content of a run file, but the data themselves and the hardware."""
+
+    recipe: str
+    data: DataConfig
+    network: NetworkConfig
+    training: TrainingConfig
+    mode: str = "greedy"
+    seed: int = 0
+    store: str = field(default="pooled")
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown("mode", self.mode, MODES)
+        if self.store not in STORES:
+            raise unknown("store", self.store, STORES)
+        _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
+
+    def to_json(self) -> str:
+        """Return the configuration as canonical JSON: sorted keys, the same text for equal configurations."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> RunConfig:
+        """Return the configuration written by `to_json`."""
+        tree = json.loads(text)
+        tree["data"] = DataConfig(**tree["data"])
+        tree["network"] = NetworkConfig(**tree["network"] | {"downsample": tuple(tree["network"]["downsample"])})
+        tree["training"] = TrainingConfig(**tree["training"])
+        return cls(**tree)
+
+
+def _check(holds: bool, name: str, found: object, expected: str) -> None:
+    if not holds:
+        raise UsageError(f"{name} is {found!r}, but must be {expected}.")
+
+
+def set_fields(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
+    """Return `config` with the named fields replaced, all of them before anything is validated.
+
+    Args:
+        values: for each dotted path ("training.epochs") the field's own type, or the text a user typed for it.
+
+    Raises:
+        UsageError: an unknown path (listing the fields), or a text that is not of the field's type.
+    """
+    changed: dict[str, Any] = {}
+    for path, value in values.items():
+        if path not in field_paths(config):
+            raise unknown("configuration field", path, field_paths(config))
+        head, _, rest = path.partition(".")
+        if rest:
+            changed.setdefault(head, {})[rest] = _parse(getattr(config, head), rest, path, value)
+        else:
+            changed[head] = _parse(config, head, path, value)
+    parts = {k: dataclasses.replace(getattr(config, k), **v) if isinstance(v, dict) else v for k, v in changed.items()}
+    return dataclasses.replace(config, **parts)
+
+
+def field_paths(config: RunConfig) -> list[str]:
+    """Return the dotted path of every field of the configuration."""
+    paths = []
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        nested = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
+        paths += [f"{f.name}.{g.name}" for g in nested] or [f.name]
+    return paths
+
+
+def _parse(owner: object, name: str, path: str, value: Any) -> Any:
+    """Turn the text a user typed into the type of the field; other values pass as they are."""
+    if not isinstance(value, str):
+        return value
+    kind = typing.get_type_hints(type(owner))[name]
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        if kind == tuple[int, ...]:
+            return tuple(int(word) for word in value.split(",") if word)
+        return kind(value)
+    except (ValueError, KeyError):
+        expected = "comma-separated integers" if kind == tuple[int, ...] else kind.__name__
+        raise UsageError(f"{path} is {value!r}, but must be of type {expected}.") from None

@@ -1,0 +1,111 @@
+"""Owns the dump: a network's weights and what each of its depths computes, written to a run file.
+
+Activations are computed in float32 with TF32 off and BatchNorm unfolded, and rounded once, to float16 where the
+largest |x_j| fits it. That is measured in a first pass, before the first row is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from layerwise.blocks import average
+from layerwise.commandline import progress
+from layerwise.datasets import Dataset, Split
+from layerwise.network import LayerwiseNetwork
+from layerwise.runwriter import RunWriter
+from layerwise.storage import Plan
+
+DUMP_BATCH = 256
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+POOL_SIDE = 2
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute in float32 throughout: TF32 off for convolutions and matrix products while the block runs."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@torch.no_grad()
+def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[list[Tensor]]:
+    """Yield [x_0, ..., x_J] for each batch of a split in order, each x_j [n, C, H, W] float32."""
+    device = network.mean.device
+    for images in torch.from_numpy(split.images).split(DUMP_BATCH):
+        xs = [network.normalise(images.to(device))]
+        for block in network.blocks:
+            xs.append(block(xs[-1]))
+        yield xs
+
+
+def largest_magnitudes(network: LayerwiseNetwork, splits: Mapping[str, Split], tick: Callable[[], None]) -> list[float]:
+    """Return the largest |x_j| over all splits for each depth j = 0..J."""
+    largest = torch.zeros(len(network.shapes), device=network.mean.device)
+    for split in splits.values():
+        for xs in depth_batches(network, split):
+            largest = torch.maximum(largest, torch.stack([x.abs().max() for x in xs]))
+            tick()
+    return largest.tolist()
+
+
+def dump_depths(writer: RunWriter, network: LayerwiseNetwork, dataset: Dataset, storage: Plan) -> None:
+    """Write the samples, the images where planned, and every depth of every split."""
+    batches = sum(-(-len(split.label) // DUMP_BATCH) for split in dataset.splits.values())
+    with exact_float32(), progress() as bar:
+        task = bar.add_task("dump", total=2 * batches)
+
+        def tick() -> None:
+            bar.advance(task)
+
+        dtypes = [
+            np.float16 if magnitude <= FLOAT16_MAX else np.float32
+            for magnitude in largest_magnitudes(network, dataset.splits, tick)
+        ]
+        for j, shape in enumerate(network.shapes):
+            module = "input" if j == 0 else f"blocks.{j}"
+            writer.attributes(f"depths/{j:02d}", {"module": module, "shape": np.array(shape, dtype=np.int64)})
+        for name, split in dataset.splits.items():
+            writer.array(f"samples/{name}/label", split.label)
+            writer.array(f"samples/{name}/index", split.index)
+            if storage.images:
+                writer.array(f"images/{name}", split.images)
+            _dump_split(writer, network, name, split, dtypes, storage.maps, tick)
+
+
+def _dump_split(
+    writer: RunWriter,
+    network: LayerwiseNetwork,
+    name: str,
+    split: Split,
+    dtypes: Sequence[type],
+    with_maps: bool,
+    tick: Callable[[], None],
+) -> None:
+    n = len(split.label)
+    pooled, maps = [], []
+    for j, ((c, h, w), dtype) in enumerate(zip(network.shapes, dtypes, strict=True)):
+        pooled.append(writer.rows(f"depths/{j:02d}/{name}/pooled", (n, c, POOL_SIDE, POOL_SIDE), dtype))
+        if with_maps:
+            maps.append(writer.rows(f"depths/{j:02d}/{name}/maps", (n, c, h, w), dtype))
+    for xs in depth_batches(network, split):
+        for rows, x in zip(pooled, xs, strict=True):
+            rows.append(average(x, POOL_SIDE).cpu().numpy())
+        for rows, x in zip(maps, xs, strict=False):
+            rows.append(x.cpu().numpy())
+        tick()
+
+
+def dump_module(writer: RunWriter, path: str, module: nn.Module, attributes: Mapping[str, float | str]) -> None:
+    """Write the parameters and buffers of a module as datasets under `path`, with attributes on the group."""
+    writer.attributes(path, attributes)
+    for name, tensor in module.state_dict().items():
+        writer.array(f"{path}/{name}", tensor.cpu().numpy())

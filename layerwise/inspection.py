@@ -1,0 +1,57 @@
+"""Owns what layerwise-inspect shows of a run file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from layerwise.runfile import RunFile
+from layerwise.storage import show_size
+
+
+def describe_run(run: RunFile) -> Iterator[str]:
+    """Yield the lines that describe a run: origin, data, network, and what each depth stores."""
+    about, made = run.dataset, run.provenance
+    sizes = {split: len(run.labels(split)) for split in run.splits}
+    version = json.loads(made["software"])["layerwise"]
+    yield f"{run.path}: run {run.run_id}"
+    yield f"made            {made['created']} by layerwise {version}"
+    yield f"content digest  {run.content_digest}"
+    yield f"data            {about['name']}, {len(about['classes'])} classes; " + ", ".join(
+        f"{split} {n}" for split, n in sizes.items()
+    )
+    if run.config:
+        net, cfg = run.config.network, run.config
+        yield (
+            f"network         J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, "
+            f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
+        )
+        yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"
+    yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
+    yield ""
+    yield f"{'depth':>5}  {'module':<10}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
+    for depth in run.depths:
+        yield _depth_line(run, depth)
+
+
+def _depth_line(run: RunFile, depth: int) -> str:
+    parts = {
+        kind: [rows for split in run.splits if (rows := getattr(run, kind)(depth, split)) is not None]
+        for kind in ("pooled", "maps")
+    }
+    held = [rows for found in parts.values() for rows in found]
+    stored = "+".join(kind for kind, found in parts.items() if found) or "nothing"
+    kind = held[0].dtype.name if held else "-"
+    accuracy = run.scores(depth).get("test_accuracy")
+    shape = " x ".join(map(str, run.depth_shape(depth)))
+    return (
+        f"{depth:>5}  {run.depth_module(depth):<10}  {shape:<14}  {stored:<12}  {kind:<7}  "
+        f"{show_size(sum(rows.nbytes for rows in held)):>9}  {'-' if accuracy is None else f'{accuracy:.2%}'}"
+    )
+
+
+def verify_run(run: RunFile) -> str:
+    """Check every byte of every dataset and return the line that says so; raise UserError at damage."""
+    paths = list(run.verify())
+    total = sum(count for _, _, count in run.storage().values())
+    return f"intact: {len(paths)} datasets, {show_size(total)}, every block of rows agrees"

@@ -1,0 +1,107 @@
+"""Owns the network as a whole: its blocks and auxiliary classifiers, their shapes, their initial weights.
+
+Each block and each auxiliary starts from its own random stream, derived from the run's seed and its number, so
+that what block j starts from does not depend on how the earlier ones were trained.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from layerwise.blocks import AuxiliaryClassifier, Block, shapes
+from layerwise.config import NetworkConfig
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
+    """Return a seed in [0, 2^63) for one purpose ("block", "order", ...) at depth j, independent of every other."""
+    entropy = (seed, zlib.crc32(purpose.encode()), j)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+class LayerwiseNetwork(nn.Module):
+    """J blocks and their auxiliary classifiers, with the normalisation that turns an image into x_0.
+
+    shapes[j]: (C, H, W) of x_j, for j = 0..J. Blocks are numbered from 1: block j computes x_j from x_{j-1}.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        seed: int,
+    ):
+        super().__init__()
+        self.config = config
+        self.n_classes = n_classes
+        self.seed = seed
+        self.shapes = shapes(image_shape, config.depth, config.width, config.downsample)
+        self.blocks = nn.ModuleList(self._new_block(j) for j in range(1, config.depth + 1))
+        self.auxiliaries = nn.ModuleList(self._new_auxiliary(j) for j in range(1, config.depth + 1))
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def _new_block(self, j: int) -> Block:
+        cfg = self.config
+        return initialised(
+            derive_seed(self.seed, "block", j),
+            lambda: Block(
+                self.shapes[j - 1][0],
+                self.shapes[j][0],
+                downsampling=j in cfg.downsample,
+                batch_norm=cfg.has_batch_norm,
+                # As in the authors' code: without BatchNorm the first convolution alone has a bias.
+                bias=j == 1 and not cfg.has_batch_norm,
+            ),
+        )
+
+    def _new_auxiliary(self, j: int) -> AuxiliaryClassifier:
+        cfg = self.config
+        doublings = sum(1 for b in cfg.downsample if 1 < b <= j)
+        return initialised(
+            derive_seed(self.seed, "auxiliary", j),
+            lambda: AuxiliaryClassifier(
+                self.shapes[j][0],
+                self.n_classes,
+                k=cfg.k,
+                width=cfg.aux_width * 2**doublings,
+                batch_norm=cfg.has_batch_norm,
+                side=cfg.average,
+            ),
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return x_0: uint8 images [n, C, H, W] scaled to [0, 1] and standardised a channel, float32."""
+        return (images.to(torch.float32) / 255 - self.mean) / self.std
+
+    def advance(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Return x_stop from x_start by blocks start + 1 .. stop."""
+        for block in self.blocks[start:stop]:
+            x = block(x)
+        return x
+
+
+def initialised(seed: int, build: Callable[[], Module]) -> Module:
+    """Build a module with torch's default initialisation drawn from `seed`, leaving the global stream alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def freeze(module: nn.Module) -> None:
+    """Fix a module for good: no gradient, and eval mode, in which BatchNorm buffers keep every bit."""
+    module.requires_grad_(False)
+    module.eval()

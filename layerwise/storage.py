@@ -1,0 +1,101 @@
+"""Owns the forecast: how many bytes each part of a run file takes, and what of it fits the budget."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from layerwise.errors import UsageError, UserError
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a text like "8GB" or "500 MB" names (powers of 1000)."""
+    match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?B)\s*", text.upper())
+    try:
+        return int(float(match[1]) * UNITS[match[2]])  # type: ignore[index]
+    except (TypeError, ValueError):
+        raise UsageError(
+            f"size {text!r} is not understood; write a number with a unit, such as 500MB or 8GB."
+        ) from None
+
+
+def show_size(count: float) -> str:
+    """Return a number of bytes in the largest unit that leaves at least 1: "12.3 MB"."""
+    for unit in ("TB", "GB", "MB", "KB"):
+        if count >= UNITS[unit]:
+            return f"{count / UNITS[unit]:.1f} {unit}"
+    return f"{count:.0f} B"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run file will hold beside weights and labels, and the bytes of each part.
+
+    depth_bytes: for each depth, pooled features and (where `maps`) whole maps of all splits.
+    """
+
+    images: bool
+    maps: bool
+    image_bytes: int
+    depth_bytes: tuple[int, ...]
+    weight_bytes: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole file, but for labels, history and HDF5's own structures."""
+        return self.images * self.image_bytes + sum(self.depth_bytes) + self.weight_bytes
+
+
+def plan(
+    shapes: list[tuple[int, int, int]],
+    counts: Mapping[str, int],
+    weight_bytes: int,
+    store: str,
+    max_size: int,
+) -> Plan:
+    """Decide what the file holds within `max_size` bytes, with activations of two bytes a value.
+
+    Args:
+        shapes: (C, H, W) of x_0 .. x_J.
+        counts: number of samples of each split.
+        weight_bytes: bytes of all parameters and buffers.
+        store: "pooled", "maps" (refused where they do not fit) or "auto" (maps where they fit).
+        max_size: the budget in bytes. Images are kept where they fit beside the rest.
+
+    Raises:
+        UserError: what was asked for does not fit, with its bytes and the flags that would make it fit.
+    """
+    n = sum(counts.values())
+    image_bytes = n * _volume(shapes[0])
+    pooled = [2 * n * 4 * channels for channels, _, _ in shapes]
+    whole = [2 * n * _volume(shape) + p for shape, p in zip(shapes, pooled, strict=True)]
+    with_maps = store == "maps" or (store == "auto" and sum(whole) + weight_bytes + image_bytes <= max_size)
+    depth_bytes = tuple(whole if with_maps else pooled)
+    needed = sum(depth_bytes) + weight_bytes
+    if needed > max_size:
+        flags = "--store pooled, or " if with_maps else ""
+        raise UserError(
+            f"the run file would take {show_size(needed)} ({show_size(max(depth_bytes))} for its largest depth), "
+            f"but --max-size allows {show_size(max_size)}. Use {flags}a larger --max-size."
+        )
+    return Plan(needed + image_bytes <= max_size, with_maps, image_bytes, depth_bytes, weight_bytes)
+
+
+def require_disk(path: Path, needed: int) -> None:
+    """Raise UserError if the disk that will hold `path` has less free than `needed` bytes."""
+    free = shutil.disk_usage(path.parent).free
+    if free < needed:
+        raise UserError(
+            f"{path} needs {show_size(needed)}, but its disk has {show_size(free)} free. "
+            "Give an output elsewhere, or a smaller --max-size."
+        )
+
+
+def _volume(shape: tuple[int, int, int]) -> int:
+    channels, height, width = shape
+    return channels * height * width

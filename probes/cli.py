@@ -1,0 +1,165 @@
+"""Owns the command probe-depth: its words and its table, nothing of the probing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from layerwise import commandline
+from layerwise.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from layerwise.runfile import RunFile
+    from probes.protocol import Fit
+    from probes.results import ProbeName
+
+LINEAR_PROBES = ("linear", "linear-ovr")
+CHOICES = (*LINEAR_PROBES, "cnn-1", "cnn-2", "cnn-p for any p")
+
+
+def probe(
+    file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to probe.")],
+    probes: Annotated[
+        str,
+        typer.Option("--probe", help="linear, linear-ovr, cnn-p for any p such as cnn-1; several with commas."),
+    ] = "linear",
+    widths: Annotated[
+        str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")
+    ] = "64,128,256",
+    seeds: Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")] = 1,
+    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")] = 12,
+    depths: Annotated[
+        str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")
+    ] = None,
+    source: Annotated[
+        str,
+        typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
+    ] = "auto",
+    device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")] = False,
+) -> None:
+    """Fit probes to every depth of a run, and keep each number as a row of RUN.probes.csv.
+
+    Penalties and learning rates are chosen on the validation fold; the chosen probe is refitted on train +
+    validation, and only then is the test split read.
+
+        probe-depth run.h5 --probe linear
+
+        probe-depth run.h5 --probe cnn-1,cnn-2 --probe-width 64,128
+
+    Next: separability-figure run.h5 -o figure.pdf
+    """
+    commandline.set_verbosity(quiet, verbose)
+    names = [_parse_probe(name) for name in probes.split(",")]
+    probe_widths = [_positive(word, "--probe-width") for word in widths.split(",")]
+    _positive(str(seeds), "--probe-seeds")
+    _positive(str(epochs), "--epochs")
+
+    from layerwise.run import pick_device
+    from layerwise.runfile import RunFile
+    from probes.cnn import Design, probe_cnn
+    from probes.linear import probe_linear
+    from probes.results import ProbeName, save, table_path
+
+    where = pick_device(device)
+    with RunFile(file) as run:
+        chosen = parse_depths(depths, run.depths)
+        for name, p in names:
+            found: list[tuple[ProbeName, list[Fit]]] = []
+            for depth in chosen:
+                if p is None:
+                    fitted = [(ProbeName(depth=depth, probe=name), probe_linear(run, depth, name, device=where))]
+                else:
+                    designs = [Design(p, width, seed) for width in probe_widths for seed in range(seeds)]
+                    results = probe_cnn(run, depth, designs, epochs=epochs, source=source, device=where)
+                    fitted = [
+                        (
+                            ProbeName(depth=depth, probe=name, probe_width=d.width, probe_seed=d.seed, pooling=0),
+                            fits,
+                        )
+                        for d, fits in results.items()
+                    ]
+                for probe_name, fits in fitted:
+                    save(run, probe_name, fits)
+                found += fitted
+            _print_table(run, name, found)
+        print(f"rows in {table_path(file)}")
+
+
+def _parse_probe(text: str) -> tuple[str, int | None]:
+    """Return the probe's name with its p, which is None for a linear probe."""
+    name = text.strip()
+    if name in LINEAR_PROBES:
+        return name, None
+    match = re.fullmatch(r"cnn-([1-9][0-9]*)", name)
+    if match is None:
+        raise unknown("probe", name, CHOICES)
+    return name, int(match[1])
+
+
+def _positive(text: str, flag: str) -> int:
+    if not re.fullmatch(r"\s*[1-9][0-9]*\s*", text):
+        raise UsageError(f"{flag} has {text!r}, but takes positive integers.")
+    return int(text)
+
+
+def parse_depths(text: str | None, available: Sequence[int]) -> list[int]:
+    """Return the depths that a text such as "0-3,5" names, ascending; None names all of them.
+
+    Raises UsageError for a text that is no list of depths, or a depth that the run lacks, listing those it has.
+    """
+    if text is None:
+        return list(available)
+    chosen: set[int] = set()
+    for word in text.split(","):
+        match = re.fullmatch(r"\s*([0-9]+)(?:\s*-\s*([0-9]+))?\s*", word)
+        if match is None:
+            raise UsageError(f"--depths has {word!r}, but takes depths and ranges such as 0-3 or 1,4.")
+        chosen |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    for depth in sorted(chosen):
+        if depth not in available:
+            raise unknown("depth", depth, available)
+    return sorted(chosen)
+
+
+def _print_table(run: RunFile, name: str, found: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
+    is_linear = name in LINEAR_PROBES
+    print(f"{run.path}: {name} probe, {'A x_j (2x2-pooled)' if is_linear else 'whole maps x_j'}; accuracy in %")
+    knob = "lambda" if is_linear else "rate"
+    print(
+        f"{'depth':>5} {'M':>4} {knob:>8}  {'train':>6} {'valid':>6} {'test':>6}  refitted: {'test':>6}  95% interval"
+    )
+    for probe_name, fits in found:
+        first, last = fits[0], fits[-1]
+        width = probe_name.probe_width or "-"
+        value = first.penalty if is_linear else first.learning_rate
+        cells = [_percent(first, split) for split in ("train", "validation", "test")]
+        line = f"{probe_name.depth:>5} {width:>4} {value:>8.1e}  {' '.join(cells)}"
+        if last.refit:
+            line += f"  {'':9} {_percent(last, 'test')}  {_interval(last)}"
+        print(line + _warning(fits))
+
+
+def _percent(fit: Fit, split: str) -> str:
+    return f"{100 * fit.scores[split].accuracy:6.2f}" if split in fit.scores else f"{'-':>6}"
+
+
+def _interval(fit: Fit) -> str:
+    from probes.statistics import wilson_interval
+
+    low, high = wilson_interval(fit.scores["test"].correct, len(fit.scores["test"].label))
+    return f"[{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _warning(fits: Sequence[Fit]) -> str:
+    return " NOT CONVERGED" if any(fit.converged is False for fit in fits) else ""
+
+
+def probe_command() -> NoReturn:
+    """Run probe-depth."""
+    commandline.run(probe, "probe-depth")

@@ -1,0 +1,184 @@
+"""Owns the CNN-p probe of a depth: the auxiliary classifier with k = p + 1, trained on the frozen x_j.
+
+All candidates (widths, probe seeds, learning rates) read the same batches, each with its own optimizer. The
+paper gives no recipe for these probes; docs/protocol.md states this one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from layerwise.activations import Activations, open_activations
+from layerwise.blocks import AuxiliaryClassifier
+from layerwise.commandline import progress
+from layerwise.config import TrainingConfig
+from layerwise.errors import UserError
+from layerwise.network import derive_seed, freeze, initialised
+from layerwise.runfile import RunFile
+from layerwise.training import AuxiliaryProblem, Batches, solve
+from probes.protocol import Fit, Predictions, choose, predictions, selection
+
+LEARNING_RATES = (0.1, 0.02)
+FIXED_LEARNING_RATE = 0.1
+EPOCHS = 12
+KEPT_BYTES = 2 * 10**9
+
+
+@dataclass(frozen=True)
+class Design:
+    """One probe to report: its width M and its seed, for p hidden convolutions."""
+
+    p: int
+    width: int
+    seed: int
+
+
+def training_config(learning_rate: float, epochs: int) -> TrainingConfig:
+    """Return the recipe of a CNN-p probe: SGD in three stages, no augmentation."""
+    return TrainingConfig(epochs=epochs, learning_rate=learning_rate, lr_every=-(-epochs // 3))
+
+
+class Labelled:
+    """Activations of one or more splits joined end to end, with their labels, read by shuffled rows.
+
+    They are kept in memory where all of them together take at most KEPT_BYTES; else each batch is read anew.
+    """
+
+    def __init__(self, run: RunFile, depth: int, splits: Sequence[str], source: str, device: torch.device):
+        self.parts = [open_activations(run, depth, split, source=source, device=device) for split in splits]
+        self.label = torch.from_numpy(np.concatenate([run.labels(split) for split in splits])).to(device)
+        self.starts = np.cumsum([0] + [len(part) for part in self.parts])
+        values = len(self.label) * int(np.prod(run.depth_shape(depth), dtype=np.int64))
+        self._kept = torch.cat([_whole(part) for part in self.parts]) if 4 * values <= KEPT_BYTES else None
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, rows: np.ndarray) -> Tensor:
+        """Return x_j [n, C, H, W] for an integer array of rows, in that order."""
+        if self._kept is not None:
+            return self._kept[torch.from_numpy(rows).to(self._kept.device)]
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        pieces = [part[rows[owner == i] - self.starts[i]] for i, part in enumerate(self.parts)]
+        order = np.argsort(np.concatenate([np.flatnonzero(owner == i) for i in range(len(self.parts))]))
+        return torch.cat(pieces)[torch.from_numpy(order).to(self.label.device)]
+
+    def shuffled(self, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (x, y) over all rows in the random order of `seed`."""
+        order = np.random.default_rng(seed).permutation(len(self))
+        for start in range(0, len(self), size):
+            rows = order[start : start + size]
+            yield self[rows], self.label[torch.from_numpy(rows).to(self.label.device)]
+
+
+def _whole(part: Activations) -> Tensor:
+    return torch.cat(list(part.batches()))
+
+
+def probe_cnn(
+    run: RunFile,
+    depth: int,
+    designs: Sequence[Design],
+    *,
+    epochs: int = EPOCHS,
+    source: str = "auto",
+    device: torch.device,
+) -> dict[Design, list[Fit]]:
+    """Train the CNN-p probes of one depth by the protocol, all of them from the same batches.
+
+    Returns for each design the fit on the train fold and, where the run has a validation fold, the refit.
+    """
+    how = selection(run)
+    rates = LEARNING_RATES if how == "validation" else (FIXED_LEARNING_RATE,)
+    session = _Session(run, depth, epochs, source, device)
+    candidates = {design: [(design, rate) for rate in rates] for design in designs}
+    trained = session.train(("train",), [pair for pairs in candidates.values() for pair in pairs])
+    chosen = {}
+    for design, pairs in candidates.items():
+        best = choose(pairs, lambda pair: session.predict(trained[pair], "validation")) if len(pairs) > 1 else 0
+        chosen[design] = pairs[best]
+    final: list[tuple[tuple[str, ...], int, dict[tuple[Design, float], _Trained]]] = [(("train",), 0, trained)]
+    if how == "validation":
+        both = ("train", "validation")
+        final.append((both, 1, session.train(both, list(chosen.values()))))
+    # The choice is made and the refits are done; only now is the test split read.
+    return {
+        design: [session.report(splits, refit, how, pair, probes[pair]) for splits, refit, probes in final]
+        for design, pair in chosen.items()
+    }
+
+
+class _Trained:
+    def __init__(self, module: AuxiliaryClassifier, n_train: int, seconds: float):
+        self.module, self.n_train, self.seconds = module, n_train, seconds
+
+
+class _Session:
+    """Trains and scores probes on one depth of one run."""
+
+    def __init__(self, run: RunFile, depth: int, epochs: int, source: str, device: torch.device):
+        self.run, self.depth, self.epochs, self.source, self.device = run, depth, epochs, source, device
+        self.shape = run.depth_shape(depth)
+        self.n_classes = len(run.dataset["classes"])
+        if min(self.shape[1:]) < 2:
+            raise UserError(
+                f"depth {depth} has maps of {self.shape[1]}x{self.shape[2]}, too small for a CNN probe, which "
+                "averages to 2x2. Leave this depth out by --depths, or use --probe linear."
+            )
+
+    def train(self, splits: Sequence[str], pairs: list[tuple[Design, float]]) -> dict[tuple[Design, float], _Trained]:
+        """Train one probe for each (design, learning rate) on the given splits, all on the same batches."""
+        data = Labelled(self.run, self.depth, splits, self.source, self.device)
+        problems = [AuxiliaryProblem(self._new(d), training_config(rate, self.epochs)) for d, rate in pairs]
+        order = derive_seed(0, "probe order", self.depth)
+
+        def epoch_batches(epoch: int) -> Batches:
+            return data.shuffled(problems[0].config.batch_size, order + epoch)
+
+        start = time.perf_counter()
+        with progress() as bar:
+            task = bar.add_task(f"depth {self.depth}, {len(pairs)} probes", total=self.epochs)
+            for _ in solve(problems, epoch_batches, self.epochs, f"the CNN probe of depth {self.depth}"):
+                bar.advance(task)
+        seconds = (time.perf_counter() - start) / len(pairs)
+        for problem in problems:
+            freeze(problem.module)
+        return {
+            pair: _Trained(problem.module, len(data), seconds)  # type: ignore[arg-type]
+            for pair, problem in zip(pairs, problems, strict=True)
+        }
+
+    def _new(self, design: Design) -> AuxiliaryClassifier:
+        seed = derive_seed(design.seed, f"probe {design.p} {design.width}", self.depth)
+        channels, classes = self.shape[0], self.n_classes
+        return initialised(
+            seed,
+            lambda: AuxiliaryClassifier(channels, classes, k=design.p + 1, width=design.width, batch_norm=True),
+        ).to(self.device)
+
+    @torch.no_grad()
+    def predict(self, trained: _Trained, *splits: str) -> Predictions:
+        """Return predictions over the given splits joined end to end."""
+        log_probability, label = [], []
+        for split in splits:
+            maps = open_activations(self.run, self.depth, split, source=self.source, device=self.device)
+            log_probability += [F.log_softmax(trained.module(x), 1).double().cpu().numpy() for x in maps.batches()]
+            label.append(self.run.labels(split))
+        return predictions(np.concatenate(log_probability), np.concatenate(label))
+
+    def report(self, seen: Sequence[str], refit: int, how: str, pair: tuple[Design, float], trained: _Trained) -> Fit:
+        scores = {"train": self.predict(trained, *seen)}
+        if how == "validation" and not refit:
+            scores["validation"] = self.predict(trained, "validation")
+        scores["test"] = self.predict(trained, "test")
+        return Fit(
+            refit=refit, selection=how, n_train=trained.n_train, n_features=int(np.prod(self.shape)),
+            seconds=trained.seconds, learning_rate=pair[1], scores=scores,
+        )  # fmt: skip

@@ -1,0 +1,53 @@
+"""Owns what every test shares: the folder of real data sets, a small run, and that no figure opens a window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from layerwise.config import RunConfig, set_fields
+from layerwise.recipes import digits
+from layerwise.run import train_run
+
+# Set before anything imports matplotlib; subprocesses inherit it.
+os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Return the folder of real data sets that LAYERWISE_DATA names, or skip the test where it is not set."""
+    folder = os.environ.get("LAYERWISE_DATA")
+    if not folder:
+        pytest.skip("LAYERWISE_DATA is not set: no real data sets here")
+    if not Path(folder).is_dir():
+        pytest.fail(f"LAYERWISE_DATA names {folder}, which is no folder")
+    return Path(folder)
+
+
+def small_config(**fields: Any) -> RunConfig:
+    """Return a configuration that trains on digits in a second: J = 2, M = 6, two epochs; fields by dotted path."""
+    small = {"network.depth": 2, "network.width": 6, "network.aux_width": 5, "training.epochs": 2}
+    return set_fields(digits(), small | fields)
+
+
+def make_run(path: Path, max_size: int = 10**9, **fields: Any) -> Path:
+    """Train `small_config(**fields)` on the CPU and publish it under `path`."""
+    train_run(small_config(**fields), path, data_dir=None, device=torch.device("cpu"), max_size=max_size, force=False)
+    return path
+
+
+@pytest.fixture(scope="session")
+def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a small greedy run with whole maps; tests read it and never write beside it."""
+    return make_run(tmp_path_factory.mktemp("run") / "run.h5", store="maps")
+
+
+@pytest.fixture
+def own_run(run_path: Path, tmp_path: Path) -> Path:
+    """Return a copy of the small run in the test's own folder, to write beside or to damage."""
+    return Path(shutil.copy(run_path, tmp_path / "run.h5"))

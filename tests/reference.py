@@ -1,0 +1,74 @@
+"""Slow and obvious forms, the oracles of what the packages do fast. Nothing here is imported by them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+
+def slow_downsample(x: np.ndarray) -> np.ndarray:
+    """P by its definition: channel 4 c + 2 a + b of the result is x[:, c, a::2, b::2]."""
+    copies = [x[:, c, a::2, b::2] for c in range(x.shape[1]) for a in (0, 1) for b in (0, 1)]
+    return np.stack(copies, axis=1)
+
+
+def slow_average(x: np.ndarray, side: int) -> np.ndarray:
+    """A by its definition: region i of n rows covers rows floor(i n / side) to ceil((i + 1) n / side)."""
+
+    def region(i: int, n: int) -> slice:
+        return slice(math.floor(i * n / side), math.ceil((i + 1) * n / side))
+
+    h, w = x.shape[2:]
+    result = np.empty((*x.shape[:2], side, side))
+    for i in range(side):
+        for j in range(side):
+            result[:, :, i, j] = x[:, :, region(i, h), region(j, w)].mean((2, 3))
+    return result
+
+
+def slow_conv3x3(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """A 3x3 convolution with one pixel of zero padding, position by position."""
+    n, _, h, w = x.shape
+    padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
+    result = np.zeros((n, len(weight), h, w))
+    for row in range(h):
+        for column in range(w):
+            patch = padded[:, :, row : row + 3, column : column + 3]
+            result[:, :, row, column] = np.einsum("ncij,ocij->no", patch, weight)
+    return result
+
+
+def slow_crop_and_flip(image: np.ndarray, top: int, left: int, flip: bool, padding: int) -> np.ndarray:
+    """One image [C, H, W]: pad with zeros, cut at (top, left), mirror."""
+    _, h, w = image.shape
+    padded = np.pad(image, ((0, 0), (padding, padding), (padding, padding)))
+    cut = padded[:, top : top + h, left : left + w]
+    return cut[:, :, ::-1] if flip else cut
+
+
+def slow_sgd(
+    weight: np.ndarray,
+    bias: np.ndarray,
+    batches: list[tuple[np.ndarray, np.ndarray]],
+    *,
+    epochs: int,
+    rates: list[float],
+    momentum: float,
+    weight_decay: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax regression by SGD with momentum and weight decay; the momentum starts at 0 when the rate changes."""
+    parameters = [weight.copy(), bias.copy()]
+    velocity = [np.zeros_like(p) for p in parameters]
+    for epoch in range(epochs):
+        if epoch and rates[epoch] != rates[epoch - 1]:
+            velocity = [np.zeros_like(p) for p in parameters]
+        for x, y in batches:
+            logits = x @ parameters[0].T + parameters[1]
+            p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+            residual = (p - np.eye(p.shape[1])[y]) / len(y)
+            gradients = [residual.T @ x, residual.sum(0)]
+            for i in range(2):
+                velocity[i] = momentum * velocity[i] + gradients[i] + weight_decay * parameters[i]
+                parameters[i] = parameters[i] - rates[epoch] * velocity[i]
+    return parameters[0], parameters[1]

@@ -1,0 +1,167 @@
+"""Tests of analysis/selection.py: which rows stand in a figure, and the words in which others are refused."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from analysis.selection import select
+from layerwise.errors import UsageError, UserError
+from tests.probe_rows import run_rows, table
+
+TWO = (("linear", 0), ("cnn-1", 64))
+
+
+def two_runs(**second: Any) -> list[dict[str, Any]]:
+    """Return the rows of a run named a of k = 1 and, with the given fields, of a run named b of k = 2."""
+    return run_rows([0.3, 0.5], run_id="a") + run_rows([0.3, 0.6], **(dict[str, Any](run_id="b", k=2) | second))
+
+
+def refusal(rows: list[dict[str, Any]], *question: Any) -> str:
+    with pytest.raises(UserError) as error:
+        select(table(rows), *question)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"control": "permuted"},
+        {"features": "matched"},
+        {"metric": "log_loss_bits"},
+        {"split": "train"},
+        {"refit": 0},
+        {"protocol_version": 0},
+    ],
+)
+def test_other_rows_are_not_taken(other: dict[str, Any]) -> None:
+    rows = run_rows([0.5], run_id="a") + run_rows([0.9], run_id="a", **other)
+    assert select(table(rows))["value"].tolist() == [0.5]
+
+
+def test_not_refitted_rows_on_demand() -> None:
+    rows = run_rows([0.5], run_id="a") + run_rows([0.4], run_id="a", refit=0)
+    assert select(table(rows), None, "test", False)["value"].tolist() == [0.4]
+
+
+def test_a_run_without_validation_fold_gives_what_it_has(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        chosen = select(table(two_runs(refit=0, selection="seen")))
+    assert dict(zip(chosen["run_id"], chosen["refit"], strict=True)) == {"a": 1, "b": 0}
+    assert caplog.messages == ["b.h5 has no refitted probe linear; the one fitted on its train fold is drawn."]
+
+
+def test_the_validation_split() -> None:
+    rows = run_rows([0.5], run_id="a") + run_rows([0.4], run_id="a", refit=0, split="validation")
+    assert select(table(rows), None, "validation", False)["value"].tolist() == [0.4]
+
+
+def test_probes_that_some_run_lacks_are_left_out_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.5], TWO, run_id="a") + run_rows([0.5], run_id="b", k=2)
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        chosen = select(table(rows))
+    assert set(chosen["probe"]) == {"linear"}
+    assert caplog.messages == ["probe cnn-1 is left out: b.h5 has no rows of it (`probe-depth`)."]
+
+
+def test_a_probe_asked_for_must_be_in_every_run() -> None:
+    rows = run_rows([0.5], TWO, run_id="a") + run_rows([0.5], run_id="b", k=2)
+    assert refusal(rows, ["cnn-1"]) == (
+        "b.h5 has no rows of probe cnn-1 (found: linear). `probe-depth b.h5 --probe cnn-1` makes them."
+    )
+
+
+def test_no_probe_in_common() -> None:
+    assert refusal(two_runs(probe="cnn-1")) == (
+        "a.h5 has no rows of probe cnn-1 (found: linear). `probe-depth a.h5 --probe cnn-1` makes them."
+    )
+
+
+def test_no_native_accuracy_at_all() -> None:
+    assert refusal(run_rows([0.5], run_id="a", control="permuted")) == (
+        "a.h5 has no rows of probe linear (found: none). `probe-depth a.h5 --probe linear` makes them."
+    )
+
+
+def test_unknown_probe() -> None:
+    message = refusal(two_runs(), ["linaer"])
+    assert message == "unknown probe 'linaer'. Did you mean 'linear'? Choices: linear, linear-ovr, cnn-1, cnn-2."
+
+
+def test_unknown_split() -> None:
+    message = refusal(two_runs(), None, "tset")
+    assert message == "unknown split 'tset'. Did you mean 'test'? Choices: train, validation, test."
+
+
+def test_validation_of_refitted_probes() -> None:
+    with pytest.raises(UsageError, match=r"has seen the validation images.*Give --no-refit with --split validation"):
+        select(table(two_runs()), None, "validation", True)
+
+
+def test_a_split_without_rows() -> None:
+    assert refusal(two_runs(), None, "train") == (
+        "a.h5 has no train rows of probe linear (found: test). Give another --split."
+    )
+
+
+def test_only_refitted_rows() -> None:
+    assert refusal(two_runs(), None, "test", False) == (
+        "a.h5 has only refitted rows of probe linear for this split. Leave out --no-refit."
+    )
+
+
+def test_different_protocols() -> None:
+    assert refusal(two_runs(protocol_version=2)) == (
+        "probe linear was measured by different protocols: 1 (a.h5); 2 (b.h5). "
+        "Probe the older runs again with `probe-depth`."
+    )
+
+
+def test_different_data_sets_are_named() -> None:
+    assert refusal(two_runs(dataset="cifar10")) == (
+        "the runs are of different data sets: digits (a.h5); cifar10 (b.h5). Draw a figure for each."
+    )
+
+
+@pytest.mark.parametrize(("column", "what"), [("n_classes", "classes"), ("n_samples", "test images")])
+def test_data_sets_of_one_name_but_different_size(column: str, what: str) -> None:
+    rows = [row | {column: 7 if row["run_id"] == "a" else 8} for row in two_runs()]
+    assert refusal(rows) == (
+        f"the runs differ in their number of {what}, so their data are not the same: 7 (a.h5); 8 (b.h5). "
+        f"Draw a figure for each."
+    )
+
+
+def test_widths_that_some_run_lacks_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.5], (("cnn-1", 64), ("cnn-1", 128)), run_id="a")
+    rows += run_rows([0.5], (("cnn-1", 64),), run_id="b", k=2)
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        chosen = select(table(rows))
+    assert set(chosen["probe_width"]) == {64}
+    assert caplog.messages == ["widths of probe cnn-1 that some run lacks are left out: 64, 128 (a.h5); 64 (b.h5)."]
+
+
+def test_no_width_in_common() -> None:
+    rows = run_rows([0.5], (("cnn-1", 64),), run_id="a") + run_rows([0.5], (("cnn-1", 128),), run_id="b", k=2)
+    assert refusal(rows) == (
+        "the runs have no width and pooling of probe cnn-1 in common: 64 (a.h5); 128 (b.h5). "
+        "Probe them alike with `probe-depth --probe cnn-1 --probe-width`."
+    )
+
+
+@pytest.mark.parametrize("k", [1, None])
+def test_a_seed_cannot_count_twice(k: int | None) -> None:
+    rows = run_rows([0.5], run_id="a", k=k) + run_rows([0.6], run_id="b", k=k)
+    assert refusal(rows) == (
+        "a.h5 and b.h5 have the same mode, k, widths and seed; an average takes each seed once. Leave one of them out."
+    )
+
+
+def test_a_number_twice_in_a_table() -> None:
+    rows = run_rows([0.5, 0.6], run_id="a") + run_rows([0.5], run_id="a")
+    assert refusal(rows) == (
+        "the results of a.h5 hold probe linear at depth 0 more than once. Move the table away and probe "
+        "again with `probe-depth a.h5 --probe linear`."
+    )

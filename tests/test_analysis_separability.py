@@ -1,0 +1,194 @@
+"""Tests of analysis/separability.py: means and intervals against one-liners, coverage by simulation."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from analysis.separability import curves, pooled_t, wilson
+from layerwise.errors import UserError
+from probes.statistics import wilson_interval
+from tests.probe_rows import row, run_rows, table
+
+COLUMNS = [
+    *("probe", "probe_width", "pooling", "mode", "k", "depth", "accuracy", "ci_low", "ci_high", "interval"),
+    *("n_runs", "n_seeds", "widths", "chance", "dataset", "split", "n_samples"),
+    *("refit", "selection", "protocol_version"),
+]
+
+
+def one_point(values: dict[int, list[float]], **fields: Any) -> pd.Series:
+    """Return the point of one depth of networks of the given accuracies, for each width one for each seed."""
+    rows = []
+    for width, seeds in values.items():
+        rows += [
+            row(value, run_id=f"{width}-{seed}", width=width, seed=seed, **fields) for seed, value in enumerate(seeds)
+        ]
+    (_, point), *others = curves(table(rows)).iterrows()
+    assert not others
+    return point
+
+
+def test_columns_and_order() -> None:
+    probes = (("cnn-2", 64), ("cnn-1", 128), ("cnn-1", 64), ("linear", 0))
+    rows = run_rows([0.3, 0.5], probes, mode="untrained", k=1)
+    rows += run_rows([0.3, 0.7], probes, mode="greedy", k=2) + run_rows([0.3, 0.6], probes, mode="greedy", k=1)
+    made = curves(table(rows))
+    assert list(made.columns) == COLUMNS
+    panels = list(dict.fromkeys(zip(made["probe"], made["probe_width"], strict=True)))
+    assert panels == [("linear", 0), ("cnn-1", 64), ("cnn-1", 128), ("cnn-2", 64)]
+    first = made[made["probe"] == "linear"]
+    assert first["accuracy"].tolist() == [0.3, 0.6, 0.3, 0.7, 0.3, 0.5]
+    assert first["mode"].tolist() == ["greedy"] * 4 + ["untrained"] * 2
+    assert first["depth"].tolist() == [0, 1] * 3
+
+
+def test_one_run_keeps_its_own_interval() -> None:
+    point = one_point({64: [0.8]}, ci_low=0.71, ci_high=0.87)
+    assert (point["accuracy"], point["ci_low"], point["ci_high"]) == (0.8, 0.71, 0.87)
+    assert point["interval"] == "test images (Wilson 95%)"
+    assert (point["n_runs"], point["n_seeds"], point["widths"]) == (1, 1, "64")
+
+
+def test_seeds_of_one_width_have_the_textbook_t_interval() -> None:
+    values = [0.80, 0.83, 0.81, 0.86, 0.84]
+    point = one_point({64: values})
+    expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert (point["ci_low"], point["ci_high"]) == pytest.approx(expected, abs=1e-12)
+    assert point["accuracy"] == pytest.approx(np.mean(values), abs=1e-15)
+    assert point["interval"] == "seeds (t 95%)"
+    assert (point["n_runs"], point["n_seeds"]) == (5, 5)
+
+
+def test_widths_weigh_the_same_whatever_their_number_of_seeds() -> None:
+    point = one_point({64: [0.5, 0.6, 0.7], 128: [0.9]})
+    assert point["accuracy"] == pytest.approx((0.6 + 0.9) / 2)
+    assert (point["n_runs"], point["n_seeds"], point["widths"]) == (4, 3, "64, 128")
+
+
+def test_the_interval_is_that_of_least_squares_with_a_level_for_each_width() -> None:
+    groups = {64: [0.80, 0.83, 0.81], 128: [0.85, 0.88, 0.86, 0.90], 256: [0.91]}
+    design = np.repeat(np.eye(3), [3, 4, 1], axis=0)
+    y = np.concatenate(list(groups.values()))
+    level, (rss,), *_ = np.linalg.lstsq(design, y)
+    mean, variance = np.ones(3) / 3, rss / 5 * np.linalg.inv(design.T @ design)
+    half = stats.t.ppf(0.975, 5) * math.sqrt(mean @ variance @ mean)
+    point = one_point(groups)
+    assert (point["ci_low"], point["ci_high"]) == pytest.approx((mean @ level - half, mean @ level + half), abs=1e-12)
+
+
+def test_the_difference_between_widths_does_not_widen_the_interval() -> None:
+    near = pooled_t([[0.50, 0.52], [0.50, 0.52]])
+    far = pooled_t([[0.30, 0.32], [0.70, 0.72]])
+    assert far[1] - far[0] == pytest.approx(near[1] - near[0], abs=1e-12)
+
+
+def test_auxiliary_width_is_a_fixed_factor_too() -> None:
+    rows = [row(v, run_id=f"{v}", aux_width=a, seed=s) for v, a, s in [(0.5, 64, 0), (0.9, 128, 0)]]
+    point = curves(table(rows)).iloc[0]
+    assert (point["accuracy"], point["interval"], point["widths"]) == (0.7, "", "64")
+
+
+def test_several_widths_of_one_seed_have_no_interval() -> None:
+    point = one_point({64: [0.5], 128: [0.6]})
+    assert point["accuracy"] == pytest.approx(0.55)
+    assert np.isnan(point["ci_low"]) and np.isnan(point["ci_high"]) and point["interval"] == ""
+
+
+def test_a_split_without_image_interval_has_none() -> None:
+    point = one_point({64: [0.5]}, ci_low=math.nan, ci_high=math.nan)
+    assert np.isnan(point["ci_low"]) and np.isnan(point["ci_high"]) and point["interval"] == ""
+
+
+def test_coverage_of_the_pooled_interval() -> None:
+    """The share of 4,000 intervals that hold the truth is 0.95 within four of its standard deviations."""
+    rng = np.random.default_rng(0)
+    levels, sizes, covered = (0.4, 0.5, 0.65), (3, 2, 4), 0
+    for _ in range(4000):
+        low, high = pooled_t([list(rng.normal(m, 0.01, n)) for m, n in zip(levels, sizes, strict=True)])
+        covered += bool(low <= np.mean(levels) <= high)
+    assert covered / 4000 == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
+
+
+def test_wilson_solves_the_score_equation() -> None:
+    for p, n in [(0.9, 360), (0.0, 10), (1.0, 10), (0.531, 10000)]:
+        low, high = wilson(p, n)
+        for end in {low, high} - {0.0, 1.0}:
+            assert abs(p - end) == pytest.approx(stats.norm.ppf(0.975) * math.sqrt(end * (1 - end) / n), rel=1e-9)
+        assert (low, high) == pytest.approx(wilson_interval(round(p * n), n), abs=1e-12)
+    assert wilson(0.0, 10)[0] == 0.0 and wilson(1.0, 10)[1] == 1.0
+
+
+def probe_seeds(values: list[float], **fields: Any) -> list[dict[str, Any]]:
+    probe = {"probe": "cnn-1", "probe_width": 64, "pooling": 0}
+    return [row(value, probe_seed=seed, **probe | fields) for seed, value in enumerate(values)]
+
+
+def test_seeds_of_the_probe_of_one_network_are_averaged() -> None:
+    point = curves(table(probe_seeds([0.70, 0.74, 0.78]))).iloc[0]
+    assert point["accuracy"] == pytest.approx(0.74)
+    assert point["interval"] == "test images (Wilson 95% at the mean of 3 probe seeds)"
+    expected = stats.binomtest(round(0.74 * 3600), 3600).proportion_ci(method="wilson")
+    assert wilson(0.74, 3600) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert (point["ci_low"], point["ci_high"]) == pytest.approx(wilson(0.74, 360), abs=1e-12)
+    assert (point["n_runs"], point["n_seeds"]) == (1, 1)
+
+
+def test_seeds_of_the_probe_are_no_seeds_of_the_network() -> None:
+    rows = probe_seeds([0.6, 0.8], run_id="a", seed=0) + probe_seeds([0.71, 0.73], run_id="b", seed=1)
+    point = curves(table(rows)).iloc[0]
+    expected = stats.t.interval(0.95, 1, 0.71, stats.sem([0.7, 0.72]))
+    assert (point["ci_low"], point["ci_high"]) == pytest.approx(expected, abs=1e-12)
+    assert (point["interval"], point["n_runs"], point["n_seeds"]) == ("seeds (t 95%)", 2, 2)
+
+
+def test_intervals_stay_within_zero_and_one() -> None:
+    assert pooled_t([[0.99, 1.0], [0.5, 1.0]])[1] == 1.0
+    assert pooled_t([[0.0, 0.2]])[0] == 0.0
+
+
+def test_depths_that_a_network_of_the_line_lacks_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.3, 0.5, 0.6], run_id="a", seed=0) + run_rows([0.3, 0.5], run_id="b", seed=1)
+    rows += run_rows([0.3, 0.5, 0.6], run_id="c", k=2)
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        made = curves(table(rows))
+    assert made.groupby("k")["depth"].agg(list).to_dict() == {1: [0, 1], 2: [0, 1, 2]}
+    assert caplog.messages == [
+        "probe linear, k = 1: depths 2 are left out, for not every run has them; `probe-depth` adds them."
+    ]
+
+
+def test_no_depth_in_common() -> None:
+    rows = [row(0.5, run_id="a", depth=1), row(0.5, run_id="b", depth=2, seed=1)]
+    with pytest.raises(UserError, match=r"^a.h5, b.h5 have no depth of probe linear in common. Probe them at"):
+        curves(table(rows))
+
+
+def test_what_was_used_is_said() -> None:
+    rows = run_rows([0.3], run_id="a", seed=0) + run_rows([0.3], run_id="b", seed=1, refit=0, selection="seen")
+    point = curves(table(rows)).iloc[0]
+    assert (point["refit"], point["selection"], point["protocol_version"]) == (
+        "0, 1",
+        "seen, validation",
+        "1",
+    )
+
+
+def test_one_chance_level_for_all() -> None:
+    rows = run_rows([0.3], run_id="a", chance=0.10) + run_rows([0.3], run_id="b", k=2, chance=0.11)
+    assert curves(table(rows))["chance"].tolist() == pytest.approx([0.105, 0.105])
+    assert curves(table(run_rows([0.3], chance=0.1)))["chance"].tolist() == [0.1]
+
+
+def test_networks_without_k_are_one_line() -> None:
+    rows = run_rows([0.3, 0.6], run_id="a", mode="extracted", k=None, width=None, aux_width=None, seed=None)
+    made = curves(table(rows + run_rows([0.3, 0.7], run_id="b")))
+    extracted = made[made["mode"] == "extracted"]
+    assert extracted["k"].isna().all() and extracted["accuracy"].tolist() == [0.3, 0.6]
+    assert extracted["widths"].tolist() == ["", ""] and extracted["n_runs"].tolist() == [1, 1]

@@ -1,0 +1,112 @@
+"""Tests of analysis/tables.py: the right rows are read, with the right types, or an error says what to do."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from analysis import tables
+from layerwise.errors import UserError
+from tests.probe_rows import row, run_rows, write_run
+
+
+@pytest.fixture(autouse=True)
+def ids(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Stand in for run files: the run_id of each is the one given here for its stem, or else that stem."""
+    known: dict[str, str] = {}
+    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: known.get(Path(path).stem, Path(path).stem))
+    return known
+
+
+def test_rows_of_the_current_run_only(tmp_path: Path) -> None:
+    old, new = run_rows([0.3, 0.5], run_id="old"), run_rows([0.4, 0.6], run_id="a")
+    path = write_run(tmp_path, "a", old + new)
+    read = tables.read([path])
+    assert read["value"].tolist() == [0.4, 0.6]
+    assert read["run"].unique().tolist() == [str(path)]
+
+
+def test_runs_are_joined_in_the_order_given(tmp_path: Path) -> None:
+    paths = [write_run(tmp_path, name, run_rows([0.5], run_id=name)) for name in ("b", "a")]
+    assert tables.read(paths)["run_id"].tolist() == ["b", "a"]
+
+
+def test_a_run_id_of_digits_stays_text(tmp_path: Path, ids: dict[str, str]) -> None:
+    ids["a"] = "0123e45"
+    path = write_run(tmp_path, "a", run_rows([0.5], run_id="0123e45"))
+    assert tables.read([path])["run_id"].tolist() == ["0123e45"]
+
+
+def test_empty_k_width_and_seed_are_missing_integers(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "a", [row(0.5, run_id="a", k=None, width=None, aux_width=None, seed=3)])
+    read = tables.read([path])
+    assert read[["k", "width", "aux_width"]].isna().all(axis=None)
+    assert read["seed"].tolist() == [3]
+
+
+def test_a_network_without_mode_is_extracted(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "a", [row(0.5, run_id="a", mode=None)])
+    assert tables.read([path])["mode"].tolist() == ["extracted"]
+
+
+def test_a_run_given_twice_counts_once(tmp_path: Path, ids: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
+    ids["copy"] = "a"
+    first, copy = (write_run(tmp_path, name, run_rows([0.5], run_id="a")) for name in ("a", "copy"))
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        assert len(tables.read([first, copy])) == 1
+    assert caplog.messages == [f"{copy} is the same run as {first}; it is counted once."]
+
+
+def test_no_table(tmp_path: Path) -> None:
+    run = tmp_path / "a.h5"
+    with pytest.raises(UserError) as error:
+        tables.read([run])
+    assert str(error.value) == (
+        f"{run} has no probe results: {tmp_path / 'a.probes.csv'} does not exist. "
+        f"`probe-depth {run} --probe linear` makes them."
+    )
+
+
+def test_a_table_without_rows(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "a", run_rows([0.5]))
+    header = (tmp_path / "a.probes.csv").read_text().splitlines()[0]
+    (tmp_path / "a.probes.csv").write_text(header + "\n")
+    with pytest.raises(UserError, match=r"a.probes.csv is empty, so .*a.h5 has no probe results. `probe-depth"):
+        tables.read([run])
+
+
+def test_older_runs_only(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "a", run_rows([0.5], run_id="old"))
+    with pytest.raises(UserError) as error:
+        tables.read([run])
+    assert str(error.value) == (
+        f"{tmp_path / 'a.probes.csv'} holds results of older runs only (run_id old), none of {run} as it is "
+        f"now (run_id a). `probe-depth {run} --probe linear` makes them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "No columns to parse from file"),
+        ("a,b\n1,2,3\n1,2,3,4\n", "Error tokenizing data"),
+        ("depth,value\nfirst,0.5\n", "first"),
+        ("\x00\xff", "lacks the columns"),
+    ],
+)
+def test_not_a_table(tmp_path: Path, text: str, reason: str) -> None:
+    (tmp_path / "a.probes.csv").write_bytes(text.encode("utf-8"))
+    with pytest.raises(UserError) as error:
+        tables.read([tmp_path / "a.h5"])
+    message = str(error.value)
+    assert reason in message
+    assert message.endswith("probe again with `probe-depth`.")
+
+
+def test_a_missing_column_is_named(tmp_path: Path) -> None:
+    rows = [{name: value for name, value in row(0.5).items() if name not in ("refit", "chance")}]
+    run = write_run(tmp_path, "a", rows)
+    with pytest.raises(UserError, match=r"a.probes.csv lacks the columns refit, chance, so it is no table"):
+        tables.read([run])

@@ -1,0 +1,70 @@
+"""Tests of figures/axis.py: every point and the chance level are on it, and the break is where it helps."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures import style
+from figures.axis import accuracy_axis
+
+PANEL_MM = 40.0
+
+
+def points(accuracies: list[float], chance: float, half: float = 0.0) -> pd.DataFrame:
+    made = pd.DataFrame({"accuracy": accuracies, "chance": chance})
+    return made.assign(ci_low=made["accuracy"] - half, ci_high=made["accuracy"] + half)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "chance", "broken"),
+    [
+        ([0.95, 0.97, 0.98], 0.1, True),
+        ([0.30, 0.6, 0.8], 0.1, False),
+        ([0.2, 0.3], 0.1, True),
+        ([0.05, 0.3], 0.1, False),
+        ([0.05, 0.06], 0.1, False),
+        ([0.9], 0.1, True),
+        ([0.1], 0.1, False),
+        ([1.0, 1.0], 0.1, True),
+        ([0.0, 1.0], 0.001, False),
+    ],
+)
+def test_range_and_break(accuracies: list[float], chance: float, broken: bool) -> None:
+    axis = accuracy_axis(points(accuracies, chance, half=0.005), PANEL_MM)
+    assert axis.broken == broken
+    inner = axis.top - axis.bottom
+    for value in accuracies:
+        assert axis.bottom < 100 * value - 0.5 and 100 * value + 0.5 < axis.top
+        if broken:  # the data keep above the chance line, its label and the signs of the break
+            assert (100 * value - 0.5 - axis.bottom) / inner * PANEL_MM > 6.0
+    if not broken:  # room for the label under the line
+        assert (100 * chance - axis.bottom) / inner * PANEL_MM > 3.5
+
+
+@pytest.mark.parametrize("accuracies", [[0.95, 0.98], [0.3, 0.8], [0.4, 0.97], [0.1, 1.0], [0.5], [0.412, 0.413]])
+def test_ticks_are_four_to_six_within_the_scale(accuracies: list[float]) -> None:
+    axis = accuracy_axis(points(accuracies, 0.1), PANEL_MM)
+    assert 4 <= len(axis.ticks) <= 7
+    assert all(max(0, axis.bottom) <= tick <= min(100, axis.top) for tick in axis.ticks)
+
+
+def test_points_without_interval_count() -> None:
+    made = points([0.5, 0.9], 0.1).assign(ci_low=math.nan, ci_high=math.nan)
+    assert accuracy_axis(made, PANEL_MM).top > 90
+
+
+@pytest.mark.parametrize(("accuracies", "height"), [([0.3, 0.8], None), ([0.95, 0.98], 3.6 / PANEL_MM)])
+def test_the_chance_line_is_drawn_and_labelled(accuracies: list[float], height: float | None) -> None:
+    axis = accuracy_axis(points(accuracies, 37 / 360), PANEL_MM)
+    axes = style.new_figure(85, 60).add_axes((0.2, 0.2, 0.7, 0.7))
+    axis.apply(axes)
+    (line,) = [line for line in axes.lines if line.get_label() == "_chance"]
+    if height is None:
+        height = (100 * 37 / 360 - axis.bottom) / (axis.top - axis.bottom)
+    assert np.asarray(line.get_ydata()).tolist() == pytest.approx([height, height])
+    assert [text.get_text() for text in axes.texts] == ["chance 10.3%"]
+    assert bool([line for line in axes.lines if line.get_label() == "_break"]) == axis.broken

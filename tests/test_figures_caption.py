@@ -1,0 +1,74 @@
+"""Tests of figures/caption.py: the caption says what was measured, averaged and chosen."""
+
+from __future__ import annotations
+
+import math
+
+from analysis.separability import curves
+from figures.caption import caption
+from tests.probe_rows import run_rows, table
+
+
+def test_one_network() -> None:
+    assert caption(curves(table(run_rows([0.3, 0.5])))) == (
+        "Accuracy of probes against depth j on digits, test split (360 images). "
+        "k = 1: one network (M = 64); bars: test images (Wilson 95%). "
+        "A bar shorter than its marker is hidden by it. "
+        "linear: multinomial logistic regression on 2x2-pooled activations; hollow: the 2x2-pooled input, "
+        "which has few features. "
+        "Dotted line: chance (10%), the accuracy of always predicting the most frequent class of the "
+        "training data. Probes refitted on train + validation; hyper-parameters chosen on the validation "
+        "fold; protocol version 1."
+    )
+
+
+def test_seeds_and_widths_and_lines_alike() -> None:
+    rows = [
+        row
+        for k in (1, 2)
+        for width in (64, 128)
+        for seed in (0, 1, 2)
+        for row in run_rows([0.3, 0.5], k=k, width=width, seed=seed)
+    ]
+    rows += run_rows([0.3, 0.4], mode="untrained")
+    text = caption(curves(table(rows)))
+    assert (
+        "k = 1; k = 2: mean of 6 networks (M = 64, 128, 3 seeds), each M weighing the same; bars: seeds (t "
+        "95%). k = 1, untrained: one network (M = 64); bars: test images (Wilson 95%). "
+    ) in text
+
+
+def test_no_interval_is_said() -> None:
+    rows = run_rows([0.3], width=64) + run_rows([0.3], width=128)
+    assert "mean of 2 networks (M = 64, 128, 1 seed), each M weighing the same; no interval" in caption(
+        curves(table(rows))
+    )
+    rows = run_rows([0.3], split="train", ci_low=math.nan, ci_high=math.nan)
+    text = caption(curves(table(rows), split="train"))
+    assert "k = 1: one network (M = 64); no interval" in text and "A bar" not in text
+
+
+def test_probes() -> None:
+    rows = run_rows([0.3], (("linear-ovr", 0), ("cnn-1", 64)))
+    text = caption(curves(table(rows)))
+    assert "linear-ovr: one-versus-rest logistic regression on 2x2-pooled activations;" in text
+    assert "CNN-p: a CNN with p hidden layers, trained on the whole maps; M in a panel's title is its width." in text
+    assert "linear: multinomial" not in text
+
+
+def test_what_was_fitted_and_chosen() -> None:
+    rows = run_rows([0.3], seed=0) + run_rows([0.3], seed=1, refit=0, selection="seen")
+    assert caption(curves(table(rows))).endswith(
+        "Probes refitted on train + validation, or fitted on all images where a run has no validation fold; "
+        "hyper-parameters fixed, for the network was trained on all training images; hyper-parameters chosen "
+        "on the validation fold; protocol version 1."
+    )
+    rows = run_rows([0.3], refit=0, selection="fixed")
+    assert caption(curves(table(rows), refit=False)).endswith(
+        "Probes fitted on the train fold only; hyper-parameters fixed; protocol version 1."
+    )
+
+
+def test_an_extracted_network_has_no_width() -> None:
+    rows = run_rows([0.3], mode="extracted", k=None, width=None, aux_width=None, seed=None)
+    assert "extracted: one network; bars: test images (Wilson 95%)." in caption(curves(table(rows)))

@@ -1,0 +1,211 @@
+"""Tests of figures/separability.py: the lines are the table, and nothing is cut or on top of another."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from analysis.separability import curves
+from figures.separability import draw
+from tests.probe_rows import run_rows, table
+
+LINEAR = (("linear", 0),)
+THREE = (("linear", 0), ("cnn-1", 64), ("cnn-2", 64))
+SIX = (("linear-ovr", 0), *THREE, ("cnn-1", 256), ("cnn-2", 256))
+
+
+def points(probes: Any = THREE, modes: Any = ("greedy",), high: float = 0.8, depths: int = 5, **fields: Any) -> Any:
+    """Return the curves of k = 1, 2, 3, each rising from 0.3 to about `high`."""
+    rows = []
+    for mode, k in itertools.product(modes, (1, 2, 3)):
+        rise = np.linspace(0, 1, depths) ** (0.3 * k)
+        accuracies = [0.3, *(high - 0.2 * (mode == "untrained") - 0.1 * (1 - rise[1:]))]
+        rows += run_rows([float(value) for value in accuracies], probes, mode=mode, k=k, **fields)
+    return curves(table(rows))
+
+
+FIGURES = {
+    "one panel": points(LINEAR),
+    "three": points(),
+    "six, untrained": points(SIX, ("greedy", "untrained")),
+    "near the top": points(THREE, high=0.99),
+    "eight depths": points(THREE, depths=9),
+    "far from chance": points(LINEAR, high=0.9).query("depth > 0"),
+    "low chance": points(LINEAR, chance=0.001),
+}
+
+
+def intervals(axes: Axes) -> list[Any]:
+    """Return the ends ((x, low), (x, high)) of every interval drawn."""
+    return [ends for lines in axes.collections if isinstance(lines, LineCollection) for ends in lines.get_segments()]
+
+
+def depths(line: Any) -> np.ndarray:
+    return np.asarray(line.get_xdata(), dtype=float)
+
+
+def data_lines(axes: Axes) -> list[Any]:
+    return [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+
+
+def test_the_drawn_points_are_those_of_the_table() -> None:
+    made = points(SIX, ("greedy", "untrained"))
+    panels = [panel for _, panel in made.groupby(["probe", "probe_width"], sort=False)]
+    axes = draw(made).axes
+    assert len(axes) == len(panels) == 6
+    for ax, panel in zip(axes, panels, strict=True):
+        drawn = []
+        for line in ax.lines:
+            if str(line.get_label()) in ("_chance", "_break"):
+                continue
+            x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
+            assert np.all(np.abs(x - np.round(x)) < 0.3)
+            drawn += list(zip(np.round(x).astype(int), np.round(y, 9), strict=True))
+        expected = zip(panel["depth"], np.round(100 * panel["accuracy"], 9), strict=True)
+        assert sorted(drawn) == sorted(expected)
+
+
+def test_each_line_has_its_own_values() -> None:
+    made = points(LINEAR)
+    for line, k in zip(data_lines(draw(made).axes[0]), (1, 2, 3), strict=True):
+        assert line.get_label() == f"$k$ = {k}"
+        expected = 100 * made.query("k == @k and depth > 0")["accuracy"]
+        assert np.asarray(line.get_ydata()).tolist() == pytest.approx(list(expected))
+
+
+def test_the_intervals_are_those_of_the_table() -> None:
+    made = points(LINEAR)
+    made.loc[3, ["ci_low", "ci_high", "interval"]] = [np.nan, np.nan, ""]
+    segments = intervals(draw(made).axes[0])
+    drawn = sorted((round(s[0][1], 9), round(s[1][1], 9)) for s in segments)
+    shown = made.drop(index=3)
+    expected = zip(round(100 * shown["ci_low"], 9), round(100 * shown["ci_high"], 9), strict=True)
+    assert drawn == sorted(expected)
+
+
+def test_the_input_stands_apart_for_linear_probes_only() -> None:
+    linear, cnn, _ = draw(points()).axes
+    assert [min(np.round(depths(line))) for line in data_lines(linear)] == [1, 1, 1]
+    hollow = [line for line in linear.lines if line.get_label() == "_input"]
+    assert [np.round(depths(line)).tolist() for line in hollow] == [[0], [0], [0]]
+    assert all(line.get_markerfacecolor() == "white" and line.get_linestyle() == "None" for line in hollow)
+    assert [line.get_markeredgecolor() for line in hollow] == [line.get_color() for line in data_lines(linear)]
+    assert [min(np.round(depths(line))) for line in data_lines(cnn)] == [0, 0, 0]
+
+
+def test_titles_and_labels() -> None:
+    figure = draw(points(SIX))
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == [
+        "linear",
+        "linear (one-vs-rest)",
+        *("CNN-1, $M$ = 64", "CNN-1, $M$ = 256", "CNN-2, $M$ = 64", "CNN-2, $M$ = 256"),
+    ]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", ""] * 3
+    assert [axes.get_xlabel() for axes in figure.axes] == [""] * 4 + ["depth $j$ (0 = input)"] * 2
+
+
+def test_the_pooling_is_named_where_panels_differ_in_it() -> None:
+    rows = run_rows([0.3, 0.5]) + run_rows([0.3, 0.5], pooling=4)
+    assert [axes.get_title() for axes in draw(curves(table(rows))).axes] == ["linear, 2x2", "linear, 4x4"]
+
+
+def test_panels_share_the_axis() -> None:
+    limits = {axes.get_ylim() for axes in draw(points()).axes}
+    assert len(limits) == 1
+
+
+@pytest.mark.parametrize("size", ["single", "double"])
+@pytest.mark.parametrize("name", FIGURES)
+def test_depths_are_whole_numbers(name: str, size: str) -> None:
+    for axes in draw(FIGURES[name], size).axes:
+        assert all(tick == round(tick) for tick in axes.get_xticks())
+
+
+@pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_and_nothing_overlaps(name: str, size: str, width: int) -> None:
+    figure = draw(FIGURES[name], size)
+    assert figure.get_figwidth() * 25.4 == pytest.approx(width)
+    figure.set_dpi(300)
+    figure.canvas.draw()
+    boxes = text_boxes(figure)
+    page = figure.bbox
+    for words, box in boxes:
+        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, words
+    for (one, a), (other, b) in itertools.combinations(boxes, 2):
+        assert not a.overlaps(b), (one, other)
+    signs = marker_boxes(figure)
+    for (words, box), sign in itertools.product(boxes, signs):
+        assert not box.overlaps(sign), words
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_no_marker_is_cut_by_its_panel(name: str) -> None:
+    figure = draw(FIGURES[name])
+    for axes in figure.axes:
+        for box in marker_boxes(figure, axes):
+            assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
+
+
+def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Return every text of the figure that is seen, and the whole legend, with its box in pixels."""
+    canvas = figure.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    renderer = canvas.get_renderer()
+    texts = []
+    for axes in figure.axes:
+        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
+        # A tick beyond the limits has a label that is not drawn.
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            texts += [tick.label1 for tick in ticks if tick.label1.get_visible()]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
+    (legend,) = figure.legends
+    return [*boxes, ("legend", legend.get_window_extent(renderer))]
+
+
+def marker_boxes(figure: Figure, only: Axes | None = None) -> list[Bbox]:
+    """Return a box in pixels around every marker and every end of an interval."""
+    radius = 1.8 / 72 * figure.dpi
+    boxes = []
+    for axes in figure.axes if only is None else [only]:
+        drawn = [
+            np.column_stack([line.get_xdata(), line.get_ydata()])
+            for line in axes.lines
+            if line.get_label() not in ("_chance", "_break")
+        ]
+        for x, y in axes.transData.transform(np.concatenate(drawn)):
+            boxes.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
+        for ends in intervals(axes):
+            (x0, y0), (x1, y1) = axes.transData.transform(ends)
+            boxes.append(Bbox.from_extents(x0 - 1, y0, x1 + 1, y1))
+    return boxes
+
+
+def test_the_figure_leaves_no_trace_in_pyplot() -> None:
+    import sys
+
+    before = "matplotlib.pyplot" in sys.modules
+    draw(points(LINEAR))
+    assert ("matplotlib.pyplot" in sys.modules) == before
+
+
+def test_many_kinds_of_network_stay_within_their_depth() -> None:
+    rows = [row for k in range(1, 9) for row in run_rows([0.3, 0.5], k=k)]
+    rows += run_rows([0.3, 0.6], mode="extracted", k=None, width=None, aux_width=None, seed=None)
+    made = curves(table(rows))
+    lines = [line for line in draw(made).axes[0].lines if line.get_label() not in ("_chance", "_break")]
+    shifts = np.concatenate([line.get_xdata() for line in lines])
+    assert np.max(np.abs(shifts - np.round(shifts))) < 0.25
+    assert isinstance(made, pd.DataFrame) and len(lines) == 18

@@ -1,0 +1,99 @@
+"""Tests of every command's --help: that it answers, teaches each option, fits a terminal and loads little."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+
+# Each takes a second or more to load, which a --help should not cost.
+HEAVY = {"torch", "pandas", "h5py", "matplotlib"}
+
+# Runs the entry point as its console script does, in a process that reports what was loaded at its end.
+AS_SCRIPT = """
+import atexit, importlib, json, pathlib, sys
+report, module, function, prog = sys.argv[1:5]
+atexit.register(lambda: pathlib.Path(report).write_text(json.dumps(sorted(sys.modules))))
+sys.argv = [prog, *sys.argv[5:]]
+getattr(importlib.import_module(module), function)()
+"""
+
+# Hears of the function and name that an entry point hands to commandline.run; prints the words it takes.
+PARAMETERS = """
+import importlib, json, sys, typer
+from layerwise import commandline
+def call(command, prog, words):
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    parameters = typer.main.get_command(app).params
+    shown = [p for p in parameters if not getattr(p, "hidden", False)]
+    words = [[p.name, [*p.opts, *p.secondary_opts], p.param_type_name, p.help] for p in shown]
+    print(json.dumps({"prog": prog, "words": words}))
+commandline.call = call
+getattr(importlib.import_module(sys.argv[1]), sys.argv[2])()
+"""
+
+
+def run_python(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "COLUMNS": "80"}
+    # What would make rich answer a pipe as if it were a terminal of another width.
+    for name in ("FORCE_COLOR", "TERMINAL_WIDTH", "GITHUB_ACTIONS", "PY_COLORS"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@functools.cache
+def help_text(prog: str) -> str:
+    module, function = COMMANDS[prog].split(":")
+    done = run_python(AS_SCRIPT, os.devnull, module, function, prog, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@functools.cache
+def parameters(prog: str) -> dict[str, Any]:
+    done = run_python(PARAMETERS, *COMMANDS[prog].split(":"))
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("prog", COMMANDS)
+def test_help_answers_within_80_columns(prog: str) -> None:
+    text = help_text(prog)
+    assert f"Usage: {prog} " in text
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("prog", COMMANDS)
+def test_each_word_is_named_and_explained(prog: str) -> None:
+    assert parameters(prog)["prog"] == prog
+    words = parameters(prog)["words"]
+    options = [name for _, names, kind, _ in words if kind == "option" for name in names]
+    assert len(options) > 1
+    shown = help_text(prog).split()
+    assert [name for name in options if name not in shown] == []
+    assert [name for name, _, _, explanation in words if not (explanation or "").strip()] == []
+    flat = " ".join(help_text(prog).replace("│", " ").split())
+    assert [name for name, _, _, explanation in words if explanation.split()[0] not in flat] == []
+
+
+@pytest.mark.parametrize("prog", COMMANDS)
+def test_help_loads_nothing_heavy(prog: str, tmp_path: Path) -> None:
+    module, function = COMMANDS[prog].split(":")
+    report = tmp_path / "modules.json"
+    done = run_python(AS_SCRIPT, str(report), module, function, prog, "--help")
+    assert done.returncode == 0, done.stderr
+    loaded = set(json.loads(report.read_text()))
+    assert module in loaded
+    assert loaded & HEAVY == set()

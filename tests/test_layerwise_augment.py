@@ -1,0 +1,52 @@
+"""Augmentation against one image at a time, and against torchvision's transforms."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from reference import slow_crop_and_flip
+from torchvision.transforms import RandomCrop
+from torchvision.transforms import functional as tv
+
+from layerwise.augment import Draws, augment, draw
+
+
+def test_equal_draws_give_the_images_that_torchvision_gives() -> None:
+    images = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    draws = draw(20, 2, True, torch.Generator().manual_seed(2))
+    result = augment(images, draws, 2)
+    assert draws.flip.any()
+    assert not draws.flip.all()
+    for i in range(20):
+        top, left, flip = int(draws.top[i]), int(draws.left[i]), bool(draws.flip[i])
+        cropped = tv.crop(tv.pad(images[i], [2]), top, left, 9, 7)
+        assert torch.equal(result[i], tv.hflip(cropped) if flip else cropped)
+        assert np.array_equal(result[i].numpy(), slow_crop_and_flip(images[i].numpy(), top, left, flip, 2))
+
+
+def test_offsets_and_flips_are_as_likely_as_torchvisions() -> None:
+    n, padding = 20_000, 1
+    draws = draw(n, padding, True, torch.Generator().manual_seed(0))
+    ours = np.bincount((3 * draws.top + draws.left).numpy(), minlength=9) / n
+    torch.manual_seed(0)
+    theirs = np.zeros(9)
+    padded = torch.zeros(1, 10, 10)
+    for _ in range(n):
+        top, left, _, _ = RandomCrop.get_params(padded, (8, 8))
+        theirs[3 * top + left] += 1 / n
+    # Each of the 9 offsets has probability 1/9; 5 standard deviations of a share over n draws.
+    margin = 5 * np.sqrt(1 / 9 * 8 / 9 / n)
+    assert np.abs(ours - 1 / 9).max() < margin
+    assert np.abs(theirs - 1 / 9).max() < margin
+    assert abs(draws.flip.float().mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
+
+
+def test_without_padding_and_flip_nothing_moves() -> None:
+    images = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
+    assert torch.equal(augment(images, draw(5, 0, False, torch.Generator()), 0), images)
+
+
+def test_a_flip_mirrors_left_to_right() -> None:
+    images = torch.arange(3, dtype=torch.uint8).view(1, 1, 1, 3)
+    zero = torch.zeros(1, dtype=torch.int64)
+    assert augment(images, Draws(zero, zero, torch.tensor([True])), 0).flatten().tolist() == [2, 1, 0]

@@ -1,0 +1,161 @@
+"""layerwise-train and layerwise-inspect as people type them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from layerwise.cli import inspect, train
+from layerwise.commandline import call
+from layerwise.runfile import RunFile
+
+SMALL = ["--depth", "2", "--width", "6", "--aux-width", "5", "--epochs", "1", "--device", "cpu"]
+
+
+def run_train(*words: str) -> int:
+    return call(train, "layerwise-train", list(words))
+
+
+def test_without_a_recipe_it_trains_on_digits_into_run_h5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_train(*SMALL) == 0
+    out = capsys.readouterr().out
+    assert "wrote run.h5" in out
+    assert out.splitlines()[0].split() == ["depth", "C", "x", "H", "x", "W", "train", "validation", "test"]
+    with RunFile("run.h5") as run:
+        assert run.config is not None
+        assert run.config.recipe == "digits"
+        assert f"{run.scores(2)['test_accuracy']:.2%}" in out
+
+
+def test_flags_replace_fields_of_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    flags = ["--k", "1", "--seed", "3", "--holdout", "0.2", "--mode", "untrained", "--store", "maps"]
+    assert run_train("digits", *SMALL, *flags, "--set", "network.downsample=2", "--out", str(path)) == 0
+    with RunFile(path) as run:
+        config = run.config
+        assert config is not None
+        assert (config.network.k, config.seed, config.data.holdout, config.mode) == (1, 3, 0.2, "untrained")
+        assert config.store == "maps"
+        assert run.depth_shape(2) == (12, 4, 4)
+        assert run.history() is None
+        assert run.scores(1) == {}
+
+
+def test_the_data_set_alone_takes_its_own_recipe(tmp_path: Path, data_dir: Path) -> None:
+    path = tmp_path / "run.h5"
+    words = [
+        "--dataset",
+        "fashion-mnist",
+        "--data-dir",
+        str(data_dir),
+        "--mode",
+        "untrained",
+        "--width",
+        "2",
+        "--depth",
+        "1",
+    ]
+    assert run_train(*words, "--set", "network.downsample=", "--out", str(path), "--device", "cpu") == 0
+    with RunFile(path) as run:
+        assert run.config is not None
+        assert run.config.recipe == "fashion-mnist"
+        assert len(run.labels("train")) == 54_000
+
+
+def test_holdout_0_leaves_no_validation_split(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    assert run_train(*SMALL, "--holdout", "0", "--out", str(path)) == 0
+    with RunFile(path) as run:
+        assert run.splits == ["train", "test"]
+        assert set(run.scores(1)) == {"train_accuracy", "test_accuracy"}
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["digit"], 2, "unknown recipe 'digit'. Did you mean 'digits'?"),
+        (["--dataset", "digitz"], 2, "unknown data set 'digitz'. Did you mean 'digits'?"),
+        (["--mode", "gredy"], 2, "unknown mode 'gredy'. Did you mean 'greedy'?"),
+        (["--k", "0"], 2, "network.k is 0, but must be an integer of at least 1"),
+        (["--k", "x"], 2, "Invalid value for '--k'"),
+        (["--set", "training.epochs"], 2, "--set 'training.epochs' has no value; write --set key=value"),
+        (["--set", "epochs=3"], 2, "unknown configuration field 'epochs'. Did you mean 'training.epochs'?"),
+        (["--max-size", "8"], 2, "size '8' is not understood"),
+        (["--max-size", "1KB"], 1, "the run file would take"),
+        (["--device", "gpu"], 2, "unknown device 'gpu'. Did you mean 'cpu'?"),
+        (["--set", "network.downsample=1,2,3,4"], 1, "P before block 4 cannot halve maps of 1x1"),
+        (["fashion-mnist"], 2, "fashion-mnist is not bundled"),
+        (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other"),
+        (["--out", "no/such/run.h5"], 1, "the folder no/such does not exist"),
+    ],
+)
+def test_bad_input_is_one_line(
+    words: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LAYERWISE_DATA", raising=False)
+    assert run_train(*words) == code
+    err = capsys.readouterr().err.strip()
+    assert err.startswith(f"layerwise-train: {message}")
+    assert "\n" not in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_cuda_where_there_is_none_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run_train("--device", "cuda", "--out", "never.h5") == 2
+    assert "--device cuda was asked for, but torch sees no GPU here" in capsys.readouterr().err
+
+
+def test_an_existing_run_is_kept_until_force_is_given(own_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = own_run.read_bytes()
+    assert run_train(*SMALL, "--out", str(own_run)) == 1
+    assert "exists already. Give another name, or --force to replace it" in capsys.readouterr().err
+    assert own_run.read_bytes() == before
+    assert run_train(*SMALL, "--out", str(own_run), "--force") == 0
+    assert own_run.read_bytes() != before
+
+
+def test_list_shows_each_recipe_with_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_train("--list") == 0
+    out = capsys.readouterr().out
+    for text in (
+        "digits",
+        "fashion-mnist",
+        "Command: layerwise-train fashion-mnist --data-dir DIR",
+        "Cost:",
+        "Expected:",
+    ):
+        assert text in out
+
+
+def test_inspect_shows_a_run_within_80_columns(run_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(inspect, "layerwise-inspect", [str(run_path), "--verify"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert all(len(line.replace(str(run_path), "run.h5")) <= 80 for line in lines)
+    text = "\n".join(lines)
+    with RunFile(run_path) as run:
+        assert run.run_id in text
+        assert run.content_digest in text
+    assert "J = 2, M = 6, k = 2, M~ = 5, BatchNorm on" in text
+    assert "digits, 10 classes; train 1295, validation 143, test 359" in text
+    assert "pooled+maps" in text
+    assert lines[-1].startswith("intact: ")
+
+
+def test_inspect_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.h5"
+    path.write_text("no")
+    assert call(inspect, "layerwise-inspect", [str(path)]) == 1
+    assert capsys.readouterr().err.strip().startswith(f"layerwise-inspect: {path} is no run file: it is not HDF5.")

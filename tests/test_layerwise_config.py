@@ -1,0 +1,104 @@
+"""The configuration: refused values, replaced fields, JSON."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from layerwise.config import DataConfig, NetworkConfig, RunConfig, TrainingConfig, field_paths, set_fields
+from layerwise.errors import UsageError
+from layerwise.recipes import digits, fashion_mnist
+
+
+@pytest.mark.parametrize("config", [digits(), fashion_mnist(), replace(digits(), mode="untrained", seed=7)])
+def test_json_gives_the_same_configuration_back(config: RunConfig) -> None:
+    assert RunConfig.from_json(config.to_json()) == config
+
+
+def test_a_configuration_cannot_be_changed_in_place() -> None:
+    with pytest.raises(FrozenInstanceError):
+        digits().seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "value"),
+    [
+        ("training.learning_rate", "0.05", 0.05),
+        ("training.epochs", "3", 3),
+        ("training.flip", "true", True),
+        ("network.downsample", "2,3", (2, 3)),
+        ("network.downsample", "", ()),
+        ("data.dataset", "fashion-mnist", "fashion-mnist"),
+        ("seed", "5", 5),
+    ],
+)
+def test_a_field_is_replaced_by_its_path(path: str, text: str, value: object) -> None:
+    changed = set_fields(digits(), {path: text})
+    found: object = changed
+    for name in path.split("."):
+        found = getattr(found, name)
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize("path", ["training.rate", "training", "learning_rate", "training.epochs.x", ""])
+def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
+    with pytest.raises(UsageError, match=r"unknown configuration field .*training\.learning_rate"):
+        set_fields(digits(), {path: "1"})
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "message"),
+    [
+        ("training.epochs", "many", "training.epochs is 'many', but must be of type int"),
+        ("training.flip", "1", "training.flip is '1', but must be of type bool"),
+        ("network.downsample", "a", "network.downsample is 'a', but must be of type comma-separated integers"),
+        ("training.epochs", "0", "training.epochs is 0, but must be an integer of at least 1"),
+        ("training.batch_size", "0", "training.batch_size is 0"),
+        ("training.lr_every", "0", "training.lr_every is 0"),
+        ("training.learning_rate", "0", "training.learning_rate is 0.0, but must be a number above 0"),
+        ("training.learning_rate", "nan", "training.learning_rate is nan, but must be a number above 0"),
+        ("training.lr_factor", "2", r"training.lr_factor is 2.0, but must be a factor in \(0, 1\]"),
+        ("training.momentum", "1", r"training.momentum is 1.0, but must be a number in \[0, 1\)"),
+        ("training.weight_decay", "-1", "training.weight_decay is -1.0"),
+        ("training.crop_padding", "-1", "training.crop_padding is -1, but must be pixels"),
+        ("data.holdout", "0.7", r"data.holdout is 0.7, but must be a share in \[0, 0.5\]"),
+        ("network.k", "0", "network.k is 0, but must be an integer of at least 1"),
+        ("network.depth", "0", "network.depth is 0"),
+        ("network.width", "-3", "network.width is -3"),
+        ("network.aux_width", "0", "network.aux_width is 0"),
+        ("network.average", "0", "network.average is 0"),
+        ("network.downsample", "9", r"network.downsample is \[9\], but must be block numbers in 1..4"),
+        ("network.batch_norm", "of", "unknown network.batch_norm 'of'. Did you mean 'off'"),
+        ("mode", "greedly", "unknown mode 'greedly'. Did you mean 'greedy'"),
+        ("store", "map", "unknown store 'map'. Did you mean 'maps'"),
+        ("seed", "-1", "seed is -1"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_one_line(path: str, text: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        set_fields(digits(), {path: text})
+
+
+def test_batch_norm_follows_the_paper_unless_overruled() -> None:
+    def network(k: int, batch_norm: str = "auto") -> NetworkConfig:
+        return NetworkConfig(depth=1, width=1, k=k, aux_width=1, batch_norm=batch_norm)
+
+    assert [network(k).has_batch_norm for k in (1, 2, 3)] == [False, True, True]
+    assert network(1, "on").has_batch_norm
+    assert not network(2, "off").has_batch_norm
+
+
+def test_field_paths_name_every_field_of_every_part() -> None:
+    paths = field_paths(digits())
+    parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}
+    for part, kind in parts.items():
+        assert {p for p in paths if p.startswith(part)} == {f"{part}.{f}" for f in kind.__dataclass_fields__}
+    assert {"mode", "seed", "store", "recipe"} <= set(paths)
+
+
+def test_fields_are_validated_together() -> None:
+    values = {"network.depth": 1, "network.downsample": "", "training.epochs": "2"}
+    changed = set_fields(fashion_mnist(), values)
+    assert (changed.network.depth, changed.network.downsample, changed.training.epochs) == (1, (), 2)

@@ -1,0 +1,95 @@
+"""The dump: what is stored is what the frozen network computes, rounded once, in the type that fits it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import small_config
+from reference import slow_average
+
+from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.extract import DUMP_BATCH, dump_depths, exact_float32, largest_magnitudes
+from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.runfile import RunFile
+from layerwise.runwriter import create_run
+from layerwise.storage import plan
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    whole = load_dataset("digits", holdout=0.1)
+    n = DUMP_BATCH + 20  # more than one batch, the last one short
+    return replace(whole, splits={m: Split(s.images[:n], s.label[:n], s.index[:n]) for m, s in whole.splits.items()})
+
+
+def network(data: Dataset, scale: float = 1.0) -> LayerwiseNetwork:
+    net = LayerwiseNetwork(small_config().network, data.image_shape, 10, data.mean, data.std, 0)
+    freeze(net)
+    net.blocks[1].conv.weight.mul_(scale)
+    return net
+
+
+def dump(path: Path, net: LayerwiseNetwork, data: Dataset, store: str) -> RunFile:
+    counts = {name: len(split.label) for name, split in data.splits.items()}
+    with create_run(path, force=False) as writer:
+        dump_depths(writer, net, data, plan(net.shapes, counts, 0, store, 10**9))
+        writer.attributes("provenance", {"run_id": "r"})
+    return RunFile(path)
+
+
+@torch.no_grad()
+def directly(net: LayerwiseNetwork, split: Split, depth: int) -> np.ndarray:
+    return net.advance(net.normalise(torch.from_numpy(split.images)), 0, depth).numpy()
+
+
+@pytest.mark.parametrize("store", ["pooled", "maps"])
+def test_each_depth_of_each_split_is_stored_in_order(tmp_path: Path, data: Dataset, store: str) -> None:
+    net = network(data)
+    with dump(tmp_path / "run.h5", net, data, store) as run:
+        for name, split in data.splits.items():
+            for depth in (0, 1, 2):
+                x = directly(net, split, depth)
+                pooled, maps = run.pooled(depth, name), run.maps(depth, name)
+                assert pooled is not None
+                assert pooled.dtype == np.float16
+                np.testing.assert_allclose(pooled[:], slow_average(x, 2), rtol=2**-10, atol=1e-4)
+                assert (maps is not None) == (store == "maps")
+                if maps is not None:
+                    np.testing.assert_allclose(maps[:], x, rtol=2**-10, atol=1e-4)
+
+
+def test_values_beyond_float16_are_stored_in_float32_and_other_depths_are_not(tmp_path: Path, data: Dataset) -> None:
+    net = network(data, scale=1e6)
+    with dump(tmp_path / "run.h5", net, data, "maps") as run:
+        for kind in ("pooled", "maps"):
+            types = [getattr(run, kind)(depth, "train").dtype for depth in (0, 1, 2)]
+            assert types == [np.float16, np.float16, np.float32]
+        maps = run.maps(2, "test")
+        assert maps is not None
+        assert np.isfinite(maps[:]).all()
+        assert maps[:].max() > 65504
+
+
+def test_the_largest_magnitude_is_over_all_splits(data: Dataset) -> None:
+    net, ticks = network(data), []
+    found = largest_magnitudes(net, data.splits, lambda: ticks.append(1))
+    for depth in (0, 1, 2):
+        expected = max(np.abs(directly(net, split, depth)).max() for split in data.splits.values())
+        assert found[depth] == pytest.approx(expected, rel=1e-5)
+    assert len(ticks) == sum(-(-len(split.label) // DUMP_BATCH) for split in data.splits.values())
+
+
+def test_tf32_is_off_inside_and_as_before_outside() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with exact_float32():
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

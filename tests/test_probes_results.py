@@ -1,0 +1,167 @@
+"""run.probes.csv and run.predictions.h5: columns, replacement, what others wrote stays."""
+
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+import pytest
+
+from layerwise.errors import UserError
+from layerwise.runfile import RunFile
+from probes.protocol import Fit, Predictions
+from probes.results import COLUMNS, KEY, ProbeName, predictions_path, read_table, rows, save, table_path
+
+# The design's own list, written out: a column never changes its name inside a format version.
+DESIGN = [
+    "run_id",
+    "depth",
+    "probe",
+    "probe_width",
+    "probe_seed",
+    "control",
+    "pooling",
+    "features",
+    "split",
+    "metric",
+    "refit",
+    "protocol_version",
+    "mode",
+    "k",
+    "width",
+    "aux_width",
+    "seed",
+    "dataset",
+    "module",
+    "channels",
+    "map_height",
+    "map_width",
+    "n_features",
+    "n_classes",
+    "n_train",
+    "n_samples",
+    "chance",
+    "value",
+    "ci_low",
+    "ci_high",
+    "lambda",
+    "C",
+    "learning_rate",
+    "selection",
+    "converged",
+    "certificate",
+    "iterations",
+    "precision",
+    "seconds",
+    "software",
+]
+
+
+def fit(run: RunFile, refit: int = 0, accuracy: float = 0.75) -> Fit:
+    def scored(split: str) -> Predictions:
+        label = run.labels(split)
+        predicted = np.where(np.arange(len(label)) < accuracy * len(label), label, (label + 1) % 10)
+        return Predictions(label, predicted, np.log(np.full(len(label), 0.5)))
+
+    splits = ("train", "test") if refit else ("train", "validation", "test")
+    return Fit(
+        refit=refit, selection="validation", n_train=1000, n_features=24, seconds=1.0, penalty=1e-4,
+        certificate=1e-6, converged=True, iterations=7, scores={split: scored(split) for split in splits},
+    )  # fmt: skip
+
+
+def test_the_table_has_the_designs_columns_and_each_key_once(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        for depth in (0, 1):
+            save(run, ProbeName(depth=depth, probe="linear"), [fit(run), fit(run, 1)])
+        run_id = run.run_id
+    table = pd.read_csv(table_path(own_run))
+    assert list(table.columns) == DESIGN == list(COLUMNS)
+    assert not table.duplicated(list(KEY)).any()
+    assert len(table) == 2 * 2 * (3 + 2)
+    assert set(table.run_id) == {run_id}
+    assert table[["k", "width", "aux_width", "seed"]].drop_duplicates().to_numpy().tolist() == [[2, 6, 5, 0]]
+    assert table.dtypes["k"] == np.int64
+
+
+def test_values_intervals_and_units(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        found = pd.DataFrame(rows(run, ProbeName(depth=2, probe="linear"), [fit(run)]))
+        label, train = run.labels("test"), run.labels("train")
+    test = found[found.split == "test"].set_index("metric")
+    n = len(label)
+    assert test.value["accuracy"] == pytest.approx(0.75, abs=1 / n)
+    assert test.value["log_loss_bits"] == pytest.approx(1.0)
+    assert test.ci_low["accuracy"] < test.value["accuracy"] < test.ci_high["accuracy"]
+    assert pd.isna(test.ci_low["log_loss_bits"])
+    assert found[(found.split == "train")].ci_low.isna().all()
+    assert test.C["accuracy"] == pytest.approx(1 / (1000 * 1e-4))
+    assert test.chance["accuracy"] == (label == np.bincount(train).argmax()).mean()
+    assert test.n_samples["accuracy"] == n
+    assert (test.channels["accuracy"], test.map_height["accuracy"], test.map_width["accuracy"]) == (6, 8, 8)
+
+
+def test_running_a_probe_again_replaces_its_rows_and_no_others(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        save(run, ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])
+        save(run, ProbeName(depth=1, probe="cnn-1", probe_width=64, pooling=0), [fit(run)])
+        save(run, ProbeName(depth=1, probe="linear"), [fit(run, accuracy=0.5)])
+    table = read_table(table_path(own_run))
+    linear = table[table.probe == "linear"]
+    assert set(linear.refit) == {0}
+    assert linear[(linear.split == "test") & (linear.metric == "accuracy")].value.item() == pytest.approx(0.5, abs=0.01)
+    assert len(table[table.probe == "cnn-1"]) == 6
+
+
+def test_rows_of_an_earlier_run_of_that_name_are_kept(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        save(run, ProbeName(depth=1, probe="linear"), [fit(run)])
+        table = read_table(table_path(own_run)).assign(run_id="earlier")
+        table.to_csv(table_path(own_run), index=False)
+        save(run, ProbeName(depth=1, probe="linear"), [fit(run)])
+        assert set(read_table(table_path(own_run)).run_id) == {"earlier", run.run_id}
+
+
+def test_predictions_are_kept_for_each_probe(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        save(run, ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])
+        save(run, ProbeName(depth=2, probe="linear"), [fit(run)])
+        expected, index = fit(run).scores["test"], run.indices("test")
+        group = f"{run.run_id}/linear/width-0/seed-0/none/pooling-2/native/depth-01/refit-0"
+    with h5py.File(predictions_path(own_run)) as file:
+        assert np.array_equal(file[group]["index"], index)
+        assert np.array_equal(file[group]["label"], expected.label)
+        assert np.array_equal(file[group]["predicted"], expected.predicted)
+        np.testing.assert_allclose(file[group]["true_log_probability"], expected.true_log_probability, rtol=1e-6)
+        assert file[group].attrs["depth"] == 1
+        assert f"{group[:-1]}1" in file
+        assert group.replace("depth-01", "depth-02") in file
+
+
+def _save_one(path: Path, depth: int) -> None:
+    with RunFile(path) as run:
+        save(run, ProbeName(depth=depth, probe="linear"), [fit(run)])
+
+
+def test_two_processes_that_save_at_once_lose_nothing(own_run: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_save_one, args=(own_run, depth)) for depth in (0, 1, 2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    assert set(read_table(table_path(own_run)).depth) == {0, 1, 2}
+
+
+def test_a_table_that_is_none_is_refused_and_kept(own_run: Path) -> None:
+    table_path(own_run).write_text("a,b\n1,2\n")
+    with (
+        RunFile(own_run) as run,
+        pytest.raises(UserError, match="is no table of probe results: it lacks the column 'run_id'"),
+    ):
+        save(run, ProbeName(depth=1, probe="linear"), [fit(run)])
+    assert table_path(own_run).read_text() == "a,b\n1,2\n"
