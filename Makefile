@@ -6,6 +6,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
+# As the commands set it themselves: OpenMP threads that wait by spinning crawl on a machine that others use too.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # True in a Python that can hold the environment; the second also wants pip in it.
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 USABLE := import pip, sys; sys.exit(sys.version_info < (3, 11))
