@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
+import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -15,8 +16,8 @@ from matplotlib.figure import Figure
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
 MM_PER_INCH = 25.4
 
-# Okabe and Ito (2008), told apart by colour-blind readers; yellow is left out, too pale for a thin line.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+# Told apart by colour-blind readers, in an order in which neighbours also print apart in grey.
+_COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3, 2, 4, 9, 1))
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _DASHES: tuple[Any, ...] = (
     "solid",
@@ -64,7 +65,7 @@ def applied() -> Iterator[None]:
     """Draw in this style, whatever the reader's matplotlibrc says; the settings of before return after."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
+        matplotlib.rcParams.update(seaborn.axes_style("ticks") | _RC)
         yield
 
 

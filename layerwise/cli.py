@@ -27,7 +27,7 @@ Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there i
 def train(
     recipe_name: Annotated[
         str | None,
-        typer.Argument(metavar="[RECIPE]", help="Where to start from; --list shows the recipes. Default: digits."),
+        typer.Argument(metavar="RECIPE", help="Where to start from; --list shows the recipes. Default: digits."),
     ] = None,
     k: Annotated[int | None, typer.Option("--k", help="Hidden layers of each auxiliary problem, at least 1.")] = None,
     width: Annotated[int | None, typer.Option("--width", help="M, channels of the first block.")] = None,

@@ -95,6 +95,11 @@ def _answer(error: BaseException, prog: str) -> int:
             # The reader of our standard output went away (as `| head` does): nobody is left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        case OSError(errno=int()):
+            # A disk that is full, a folder that is closed: the system says what, and the user can mend it.
+            where = f"{error.filename}: " if error.filename else ""
+            _say(f"{prog}: {where}{error.strerror or error}. What was complete before is kept.")
+            return 1
     _say(f"{prog}: {_report(prog, error)}")
     return 1
 

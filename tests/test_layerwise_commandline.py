@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import pty
@@ -232,3 +233,12 @@ def test_progress_is_not_drawn_where_stderr_is_no_terminal() -> None:
     command = program(BAR.format(quiet=False))
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "a line\n")
+
+
+def test_what_the_system_refuses_is_one_line_and_no_defect(capsys: pytest.CaptureFixture[str]) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run.h5")
+
+    assert commandline.call(full, "prog", []) == 1
+    expected = "prog: run.h5: No space left on device. What was complete before is kept.\n"
+    assert capsys.readouterr().err == expected
