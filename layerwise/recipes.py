@@ -24,7 +24,7 @@ def digits() -> RunConfig:
         recipe="digits",
         data=DataConfig(dataset="digits"),
         network=NetworkConfig(depth=4, width=32, k=2, aux_width=32),
-        training=TrainingConfig(epochs=15, batch_size=64, lr_every=5, crop_padding=1),
+        training=TrainingConfig(epochs=24, batch_size=64, lr_every=8, crop_padding=1),
     )
 
 
