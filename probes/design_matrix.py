@@ -8,6 +8,7 @@ So nothing needs padding.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -26,7 +27,7 @@ class DesignMatrix:
     Attributes:
         exact: [n, d], the features as given; float64 products read this.
         mean: [d] float64.
-        largest_norm: the largest Euclidean norm of a centred row.
+        row_norm: the root mean square of the rows' Euclidean norms, before centring.
     """
 
     def __init__(self, features: Tensor) -> None:
@@ -34,14 +35,14 @@ class DesignMatrix:
         self.exact = features if wide else features.float()
         self.n, self.d = features.shape
         self.mean = sum((c.sum(0) for _, c in self._chunks()), torch.zeros((), device=features.device)) / self.n
-        self.largest_norm = max(float((c - self.mean).norm(dim=1).max()) for _, c in self._chunks())
+        self.row_norm = math.sqrt(sum(float(c.square().sum()) for _, c in self._chunks()) / self.n)
         self._bulk = (features - self.mean).float() if wide else self.exact
         self._bulk_mean = torch.zeros_like(self.mean) if wide else self.mean
 
     @property
     def rows_per_chunk(self) -> int:
         """Return how many samples one float64 product covers."""
-        return max(1, _CHUNK_VALUES // self.d)
+        return min(self.n, max(1, _CHUNK_VALUES // self.d), 1 << 13)
 
     def _chunks(self) -> Iterator[tuple[slice, Tensor]]:
         for start in range(0, self.n, self.rows_per_chunk):

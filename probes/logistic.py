@@ -28,6 +28,7 @@ from probes.newton import Solution, minimise
 LOSSES = ("multinomial", "ovr", "squared_hinge")
 
 _CHUNK_VALUES = 1 << 21
+_SMALLEST_BUDGET = 1 << 22  # logits of a path that are held at once, however few the features
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +154,7 @@ class _Reach:
 
 def _groups(penalties: Tensor, design: DesignMatrix, n_classes: int) -> Iterator[Tensor]:
     """Split the path where its logits would outgrow an eighth of the features; most paths stay whole."""
-    budget = max(design.n * design.d // 8, 1 << 22)
+    budget = max(design.n * design.d // 8, _SMALLEST_BUDGET)
     yield from penalties.split(max(1, budget // (design.n * n_classes)))
 
 
@@ -312,7 +313,8 @@ class CertifiedLogisticRegression(ClassifierMixin, BaseEstimator):
 
     def decision_function(self, X: Any) -> NDArray[np.float64]:
         """Return scores [n, n_classes]; for two classes the second minus the first, [n]."""
-        scores = self._fit.decision_function(self._check(X))
+        X = self._check(X)
+        scores = self._fit.decision_function(X)
         return scores[:, 1] - scores[:, 0] if len(self.classes_) == 2 else scores
 
     def predict(self, X: Any) -> NDArray[Any]:
@@ -323,7 +325,8 @@ class CertifiedLogisticRegression(ClassifierMixin, BaseEstimator):
     @available_if(lambda self: self.loss != "squared_hinge")
     def predict_log_proba(self, X: Any) -> NDArray[np.float64]:
         """Return log-probabilities [n, n_classes], in nats."""
-        return log_proba(self._fit, self._check(X))
+        X = self._check(X)
+        return log_proba(self._fit, X)
 
     @available_if(lambda self: self.loss != "squared_hinge")
     def predict_proba(self, X: Any) -> NDArray[np.float64]:

@@ -14,10 +14,15 @@ from torch import Tensor
 
 
 class Loss(Protocol):
-    """What a Newton step and a certificate need of a loss, on logits [P, K, n]."""
+    """What a Newton step and a certificate need of a loss, on logits [P, K, n] as `anchored` returns them."""
+
+    easiest: float  # smaller penalties are approached from this one, by decades; 0 where that gains nothing
 
     def take(self, problems: Tensor) -> Loss:
         """Return this loss for some of the problems only."""
+
+    def anchored(self, logits: Tensor) -> Tensor:
+        """Return the logits counted from where this loss needs the most precision; it may change its argument."""
 
     def values(self, logits: Tensor) -> Tensor:
         """Return the mean loss over the samples, [P] float64."""
@@ -48,12 +53,17 @@ class Softmax:
     Its conjugate at R = Q - Y is minus the entropy of Q, for Q a distribution over classes, infinite elsewhere.
     """
 
+    easiest = 0.0
+
     def __init__(self, labels: Tensor, n_classes: int) -> None:
         self._labels = labels
         self._share = torch.bincount(labels, minlength=n_classes).double() / len(labels)
 
     def take(self, problems: Tensor) -> Softmax:
         return self
+
+    def anchored(self, logits: Tensor) -> Tensor:
+        return logits
 
     def _index(self, logits: Tensor) -> Tensor:
         return self._labels.expand(len(logits), 1, -1)
@@ -116,6 +126,11 @@ class Logistic(_OneVersusRest):
     Its conjugate at R = q - [s = 1] is minus the binary entropy of q, for q in [0, 1].
     """
 
+    easiest = 0.0
+
+    def anchored(self, logits: Tensor) -> Tensor:
+        return logits
+
     def values(self, logits: Tensor) -> Tensor:
         return _mean(torch.nn.functional.softplus(-self._signs * logits))[:, 0]
 
@@ -141,11 +156,21 @@ class Logistic(_OneVersusRest):
 class SquaredHinge(_OneVersusRest):
     """Squared hinge loss: max(0, 1 - s z)^2.
 
+    Logits are counted from the margin, z - s: with a small penalty the violations of nearly separable classes are far
+    smaller than the spacing of float32 numbers around 1. Its curvature jumps at the margin, so that far from the optimum Newton
+    steps are long and mostly cut short; approached by decades of the penalty, handwritten digits at 1e-7 took 14 to 30
+    exact Newton steps a class instead of 58 to 83.
+
     Its conjugate at R = -s a is a^2 / 4 - a, for a >= 0, infinite elsewhere.
     """
 
+    easiest = 1e-2
+
+    def anchored(self, logits: Tensor) -> Tensor:
+        return logits.sub_(self._signs)
+
     def _violations(self, logits: Tensor) -> Tensor:
-        return (1 - self._signs * logits).clamp_(min=0)
+        return (-self._signs * logits).clamp_(min=0)
 
     def values(self, logits: Tensor) -> Tensor:
         return _mean(self._violations(logits).square_())[:, 0]

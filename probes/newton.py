@@ -21,6 +21,7 @@ from probes.design_matrix import DesignMatrix
 from probes.losses import Loss
 
 _NEAR = 100  # float64 begins where the float32 estimate of the gap is within this factor of the tolerance
+_EASED = 0.03  # the penalty is lowered where the estimate is within this part of the objective
 _MAX_CG_STEPS = 500  # of one Newton step
 
 
@@ -46,7 +47,8 @@ class _Active:
     """The state of the problems still at work, every tensor with the problem first."""
 
     index: Tensor  # where the problem stands in the solution
-    lam: Tensor
+    target: Tensor  # the penalty asked for
+    lam: Tensor  # the penalty at work, on its way to the target
     weights: Tensor  # [P, K, d] float64
     intercept: Tensor  # [P, K] float64
     logits: Tensor  # [P, K, n] float32
@@ -77,11 +79,11 @@ def minimise(
         tolerance: from objectives [P] to the bounds at which their problems are done.
         max_iter: the most Newton steps; the iterate reached is certified whatever it is worth.
     """
-    active, solution = _start(design, lam, intercept)
+    active, solution = _start(design, loss, lam, intercept)
     preconditioner = _Preconditioner(design)
     for step in range(max_iter + 1):
         if step == max_iter:
-            active.exact[:] = True
+            active.exact[:], active.lam = True, active.target
         gradient, goal = _evaluate(design, loss, active, solution, tolerance, step)
         left = torch.nonzero(solution.bound[active.index] > goal)[:, 0]
         if not len(left) or step == max_iter:
@@ -92,16 +94,17 @@ def minimise(
     return solution
 
 
-def _start(design: DesignMatrix, lam: Tensor, intercept: Tensor) -> tuple[_Active, Solution]:
+def _start(design: DesignMatrix, loss: Loss, lam: Tensor, intercept: Tensor) -> tuple[_Active, Solution]:
     n_problems, n_outputs = intercept.shape
     weights = lam.new_zeros(n_problems, n_outputs, design.d)
     ones = torch.ones_like(lam)
     active = _Active(
         index=torch.arange(n_problems, device=lam.device),
-        lam=lam,
+        target=lam,
+        lam=lam.clamp(min=loss.easiest),
         weights=weights.clone(),
         intercept=intercept.clone(),
-        logits=intercept.float()[..., None].repeat(1, 1, design.n),
+        logits=loss.anchored(intercept.float()[..., None].repeat(1, 1, design.n)),
         exact=torch.zeros_like(lam, dtype=torch.bool),
         gap=ones * torch.inf,
         forcing=ones * 0.3,
@@ -124,14 +127,17 @@ def _evaluate(
     rough = torch.nonzero(~active.exact)[:, 0]
     if len(rough):
         gradient[rough], gap, goal[rough] = _estimate(design, loss.take(rough), active, rough, tolerance)
-        stalled = gap > 0.9 * active.gap[rough]
-        active.exact[rough] = (gap <= _NEAR * goal[rough]) | (stalled & (step > 3))
+        stalled = (gap > 0.9 * active.gap[rough]) & (step > 3)
+        final = active.lam[rough] == active.target[rough]
+        active.exact[rough] = final & ((gap <= _NEAR * goal[rough]) | stalled)
         active.gap[rough] = gap
     sure = torch.nonzero(active.exact)[:, 0]
     if len(sure):
         found = certify(design, loss.take(sure), active.weights[sure], active.intercept[sure], active.lam[sure])
         active.intercept[sure], active.logits[sure] = found.intercept, found.logits.float()
-        gradient[sure], goal[sure], active.gap[sure] = found.gradient, tolerance(found.objective), found.bound
+        gradient[sure], active.gap[sure] = found.gradient, found.bound
+        # below its rounding a gap cannot be seen to shrink
+        goal[sure] = torch.maximum(tolerance(found.objective), 2 * found.rounding)
         index = active.index[sure]
         better = found.bound < solution.bound[index]
         kept, index = sure[better], index[better]
@@ -148,8 +154,13 @@ def _estimate(
     logits, weights, lam = active.logits[rows], active.weights[rows], active.lam[rows]
     active.intercept[rows] += solve_intercept(loss, logits, tolerance=1e-6)
     active.logits[rows] = logits
-    gradient = design.correlate(loss.slopes(logits)).double() + lam[:, None, None] * weights
+    pull = design.correlate(loss.slopes(logits)).double()
+    gradient = pull + lam[:, None, None] * weights
     objective = loss.values(logits) + lam / 2 * _dot(weights, weights)
+    easy = _dot(gradient, gradient) / (2 * lam) <= _EASED * objective
+    lam = torch.where(easy, torch.maximum(lam / 10, active.target[rows]), lam)
+    active.lam[rows] = lam
+    gradient = pull + lam[:, None, None] * weights
     return gradient, _dot(gradient, gradient) / (2 * lam), tolerance(objective)
 
 
