@@ -60,7 +60,7 @@ def probe(
     _positive(str(seeds), "--probe-seeds")
     _positive(str(epochs), "--epochs")
 
-    from layerwise.run import pick_device
+    from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
     from probes.cnn import Design, probe_cnn
     from probes.linear import probe_linear
