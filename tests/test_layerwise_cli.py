@@ -24,7 +24,7 @@ def test_without_a_recipe_it_trains_on_digits_into_run_h5(
     assert run_train(*SMALL) == 0
     out = capsys.readouterr().out
     assert "wrote run.h5" in out
-    assert out.splitlines()[0].split() == "depth C x H x W train validation test ensemble test".split()
+    assert " ".join(out.splitlines()[0].split()) == "depth C x H x W train validation test ensemble test"
     with RunFile("run.h5") as run:
         assert run.config is not None
         assert run.config.recipe == "digits"
