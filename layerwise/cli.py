@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,6 +12,9 @@ from layerwise import commandline
 from layerwise.config import MODES, RunConfig, set_fields
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
+
+if TYPE_CHECKING:
+    from layerwise.scoring import DepthScores
 
 Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")]
@@ -39,6 +42,14 @@ def train(
     data_dir: DataDir = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = None,
     device: Device = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="Of products in training: auto (bf16 where the hardware has it), fp32, bf16."),
+    ] = None,
+    match: Annotated[
+        str | None,
+        typer.Option("--match", help="End to end: spend the greedy run's epochs, or the operations it spends in all."),
+    ] = None,
     holdout: Annotated[
         float | None,
         typer.Option("--holdout", help="Share of the train split set apart for validation; 0 for none."),
@@ -54,6 +65,9 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")] = Path("run.h5"),
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).")
+    ] = None,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -75,20 +89,20 @@ def train(
     flags = {
         "data.dataset": dataset, "data.holdout": holdout, "network.k": k, "network.width": width,
         "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
-        "seed": seed, "store": store,
+        "seed": seed, "store": store, "precision": precision, "match": match,
     }  # fmt: skip
     config = _configure(recipe_name, dataset, flags, settings or [])
 
-    from layerwise.run import pick_device, train_run
+    from layerwise.hardware import pick_device
+    from layerwise.run import Place, train_run
     from layerwise.storage import parse_size
 
-    scores = train_run(
-        config, out, data_dir=data_dir, device=pick_device(device), max_size=parse_size(max_size), force=force
-    )
-    print(f"{'depth':>5}  {'C x H x W':<12}  " + "  ".join(f"{s:>10}" for s in (scores[0].accuracy if scores else ())))
-    for score in scores:
-        cells = "  ".join(f"{value:>10.2%}" for value in score.accuracy.values())
-        print(f"{score.depth:>5}  {' x '.join(map(str, score.shape)):<12}  {cells}")
+    place = Place(
+        out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
+        tensorboard=tensorboard,
+    )  # fmt: skip
+    scores = train_run(config, place)
+    _print_scores(scores)
     print(f"wrote {out}")
 
 
@@ -104,6 +118,19 @@ def _configure(
             raise UsageError(f"--set {setting!r} has no value; write --set key=value.")
         values[path.strip()] = text.strip()
     return set_fields(config, values)
+
+
+def _print_scores(scores: Sequence[DepthScores]) -> None:
+    """Print the auxiliaries' accuracy at each depth, and the ensemble's where there are several."""
+    if not scores:
+        return
+    has_ensemble = bool(scores[-1].ensembles)
+    head = "".join(f"  {split:>10}" for split in scores[0].accuracy) + ("  ensemble test" if has_ensemble else "")
+    print(f"{'depth':>5}  {'C x H x W':<14}{head}")
+    for score in scores:
+        cells = "".join(f"  {value:>10.2%}" for value in score.accuracy.values())
+        joined = f"  {score.ensembles['logits', 'test']:>13.2%}" if has_ensemble else ""
+        print(f"{score.depth:>5}  {' x '.join(map(str, score.shape)):<14}{cells}{joined}")
 
 
 def _print_recipes() -> None:

@@ -10,14 +10,19 @@ import dataclasses
 import json
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from layerwise.errors import UsageError, unknown
 
-MODES = ("greedy", "untrained")
+MODES = ("greedy", "parallel", "end-to-end", "untrained")
 STORES = ("pooled", "maps", "auto")
 BATCH_NORMS = ("auto", "on", "off")
+INITIALISATIONS = ("default", "kaiming", "orthogonal")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("steps", "cosine", "one-cycle")
+PRECISIONS = ("auto", "fp32", "bf16")
+MATCHES = ("epochs", "operations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +51,8 @@ class NetworkConfig:
     downsample: the blocks j before which P halves the resolution and stacks four copies on channels.
     average: side of the grid to which A averages the maps before the linear layer L.
     batch_norm: "auto" is the paper's rule (none at k = 1, everywhere at k > 1), "on" or "off" overrule it.
+    initialisation: "default" is PyTorch's, as in the authors' code; "kaiming" (He et al. 2015, normal, fan-out) or
+        "orthogonal" (Saxe et al. 2014) draw the weights of convolutions and linear layers.
     """
 
     depth: int
@@ -55,6 +62,7 @@ class NetworkConfig:
     downsample: tuple[int, ...] = ()
     average: int = 2
     batch_norm: str = "auto"
+    initialisation: str = "default"
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "k", "aux_width", "average"):
@@ -64,6 +72,8 @@ class NetworkConfig:
         _check(inside, "network.downsample", list(self.downsample), f"block numbers in 1..{self.depth}")
         if self.batch_norm not in BATCH_NORMS:
             raise unknown("network.batch_norm", self.batch_norm, BATCH_NORMS)
+        if self.initialisation not in INITIALISATIONS:
+            raise unknown("network.initialisation", self.initialisation, INITIALISATIONS)
 
     @property
     def has_batch_norm(self) -> bool:
@@ -73,22 +83,30 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How each auxiliary problem is solved: SGD with momentum and a stepwise learning rate.
+    """How each auxiliary problem is solved. The defaults are the paper's: SGD with momentum, stepwise learning rate.
 
-    epochs: passes over the training images for each block.
-    learning_rate: at the first epoch; multiplied by lr_factor every lr_every epochs, when the optimizer is
-        built anew and its momentum lost, as in the authors' code.
+    epochs: passes over the training images for each block; for the whole network end to end or in parallel.
+    optimizer: "sgd" or "adamw" (momentum is then unused, and weight_decay is decoupled).
+    schedule: "steps" multiplies the learning rate by lr_factor every lr_every epochs, when the optimizer is built anew
+        and its momentum lost, as in the authors' code; "cosine" brings it to 0; "one-cycle" warms up before that.
+    label_smoothing: share of the target spread evenly over all classes, in [0, 1).
+    ema_decay: weight of the past in an exponential moving average of the weights, a step, in [0, 1); 0 averages
+        nothing and keeps the last weights, as the paper does.
     crop_padding: pixels of zero padding before a random crop back to the image's size; 0 crops nothing.
     flip: mirror each image left to right with probability 1/2.
     """
 
     epochs: int
     batch_size: int = 128
+    optimizer: str = "sgd"
     learning_rate: float = 0.1
+    schedule: str = "steps"
     lr_factor: float = 0.2
     lr_every: int = 15
     momentum: float = 0.9
     weight_decay: float = 5e-4
+    label_smoothing: float = 0.0
+    ema_decay: float = 0.0
     crop_padding: int = 0
     flip: bool = False
 
@@ -99,12 +117,24 @@ class TrainingConfig:
         _check(0 < self.lr_factor <= 1, "training.lr_factor", self.lr_factor, "a factor in (0, 1]")
         _check(0 <= self.momentum < 1, "training.momentum", self.momentum, "a number in [0, 1)")
         _check(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "a number of at least 0")
+        _check(0 <= self.label_smoothing < 1, "training.label_smoothing", self.label_smoothing, "a share in [0, 1)")
+        _check(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "a number in [0, 1)")
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("training.optimizer", self.optimizer, OPTIMIZERS)
+        if self.schedule not in SCHEDULES:
+            raise unknown("training.schedule", self.schedule, SCHEDULES)
         _check(self.crop_padding >= 0, "training.crop_padding", self.crop_padding, "pixels, at least 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides the content of a run file, but the data themselves and the hardware."""
+    """Everything that decides the content of a run file, but the data themselves and the hardware.
+
+    precision: of the products while training, "fp32" or "bf16"; "auto" is bf16 where the hardware has it in silicon,
+        and is resolved before it is stored. What is dumped is always computed in float32.
+    match: what an end-to-end run has in common with the greedy run of the same configuration: its "epochs", or its
+        number of training "operations".
+    """
 
     recipe: str
     data: DataConfig
@@ -112,13 +142,23 @@ class RunConfig:
     training: TrainingConfig
     mode: str = "greedy"
     seed: int = 0
-    store: str = field(default="pooled")
+    store: str = "pooled"
+    precision: str = "auto"
+    match: str = "epochs"
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
             raise unknown("mode", self.mode, MODES)
         if self.store not in STORES:
             raise unknown("store", self.store, STORES)
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if self.match not in MATCHES:
+            raise unknown("match", self.match, MATCHES)
+        _check(
+            self.match == "epochs" or self.mode == "end-to-end",
+            "match", self.match, "'epochs' unless the mode is end-to-end",
+        )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
 
     def to_json(self) -> str:

@@ -66,6 +66,7 @@ class LayerwiseNetwork(nn.Module):
                 # As in the authors' code: without BatchNorm the first convolution alone has a bias.
                 bias=j == 1 and not cfg.has_batch_norm,
             ),
+            cfg.initialisation,
         )
 
     def _new_auxiliary(self, j: int) -> AuxiliaryClassifier:
@@ -81,6 +82,7 @@ class LayerwiseNetwork(nn.Module):
                 batch_norm=cfg.has_batch_norm,
                 side=cfg.average,
             ),
+            cfg.initialisation,
         )
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -94,11 +96,22 @@ class LayerwiseNetwork(nn.Module):
         return x
 
 
-def initialised(seed: int, build: Callable[[], Module]) -> Module:
-    """Build a module with torch's default initialisation drawn from `seed`, leaving the global stream alone."""
+def initialised(seed: int, build: Callable[[], Module], initialisation: str = "default") -> Module:
+    """Build a module with weights drawn from `seed`, leaving the global random stream alone.
+
+    initialisation: "default" keeps PyTorch's; "kaiming" or "orthogonal" draw the weights of every convolution and
+    linear layer anew (biases keep PyTorch's).
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build()
+        module = build()
+        for part in module.modules():
+            if isinstance(part, (nn.Conv2d, nn.Linear)):
+                if initialisation == "kaiming":
+                    nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+                elif initialisation == "orthogonal":
+                    nn.init.orthogonal_(part.weight)
+        return module
 
 
 def freeze(module: nn.Module) -> None:

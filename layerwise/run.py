@@ -1,162 +1,133 @@
-"""Owns a run from configuration to published file: load, train or leave untrained, dump, publish."""
+"""Owns a run from configuration to published file: load, train or leave untrained, score, dump, publish."""
 
 from __future__ import annotations
 
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_dataset
-from layerwise.errors import UsageError, unknown
 from layerwise.extract import dump_depths, dump_module
+from layerwise.hardware import pick_precision
+from layerwise.history import Epoch, history_table
 from layerwise.network import LayerwiseNetwork
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
+from layerwise.reporting import Report
 from layerwise.runwriter import RunWriter, create_run
+from layerwise.scoring import DepthScores, score_auxiliaries
+from layerwise.stages import trained_depths
+from layerwise.state import Checkpoint, open_checkpoint
 from layerwise.storage import Plan, plan, require_disk, show_size
-from layerwise.training import DeviceSplit, Epoch, evaluate, settle_batch_norm, train_greedy
+from layerwise.training import DeviceSplit, settle_batch_norm, train
 
 log = logging.getLogger("layerwise.run")
 
-HISTORY_TYPE = np.dtype(
-    [
-        ("block", "<i4"),
-        ("epoch", "<i4"),
-        ("learning_rate", "<f8"),
-        ("train_loss", "<f8"),
-        ("train_accuracy", "<f8"),
-        ("validation_loss", "<f8"),
-        ("validation_accuracy", "<f8"),
-    ]
-)
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The machine's side of a run, which its configuration does not hold: where data, output and reports are."""
+
+    out: Path
+    device: torch.device
+    data_dir: Path | None = None
+    max_size: int = 8 * 10**9
+    force: bool = False
+    tensorboard: Path | None = None
 
 
-@dataclass(frozen=True)
-class DepthScore:
-    """Accuracy in [0, 1] of the auxiliary classifier trained at a depth, a split."""
+def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
+    """Carry out a configuration and publish its run file; return what its auxiliaries score, by depth.
 
-    depth: int
-    shape: tuple[int, int, int]
-    accuracy: dict[str, float]
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device named "auto", "cpu" or "cuda"; raise UsageError where it is not to be had."""
-    choices = ("auto", "cpu", "cuda")
-    if name not in choices:
-        raise unknown("device", name, choices)
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UsageError("--device cuda was asked for, but torch sees no GPU here; use --device cpu or auto.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def train_run(
-    config: RunConfig, out: Path, *, data_dir: Path | None, device: torch.device, max_size: int, force: bool
-) -> list[DepthScore]:
-    """Carry out a configuration and publish its run file; return the auxiliaries' accuracies by depth.
-
-    Raises UserError before anything is trained if the output exists, the data are missing, P meets an odd size,
-    or the file would not fit.
+    A training that was stopped goes on from its last epoch. Raises UserError before anything is trained if the output
+    exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
-    refuse_existing(out, force)
-    dataset = load_dataset(config.data.dataset, holdout=config.data.holdout, data_dir=data_dir)
+    refuse_existing(place.out, place.force)
+    dataset = load_dataset(config.data.dataset, holdout=config.data.holdout, data_dir=place.data_dir)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
-    ).to(device)
-    storage = _plan_storage(config, network, dataset, out, max_size)
-    config = replace(config, store="maps" if storage.maps else "pooled")
-
-    seconds = {}
-    start = time.perf_counter()
-    history = _train(network, dataset, config)
-    seconds["train"] = time.perf_counter() - start
-    scores = [] if config.mode == "untrained" else _auxiliary_scores(network, dataset)
-    with create_run(out, force=force) as writer:
+    ).to(place.device)
+    storage = _plan_storage(config, network, dataset, place)
+    precision = pick_precision(config.precision, place.device)
+    config = replace(config, store="maps" if storage.maps else "pooled", precision=precision)
+    fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
+    with open_checkpoint(place.out, config, fingerprint) as checkpoint:
+        checkpoint.load(network)
         start = time.perf_counter()
-        _write_head(writer, config, dataset)
-        _write_network(writer, network, history, scores)
-        dump_depths(writer, network, dataset, storage)
-        seconds["dump"] = time.perf_counter() - start
-        writer.attributes("provenance", provenance(device, data_dir, seconds))
-        if history:
-            writer.array("provenance/epoch_seconds", np.array([epoch.seconds for epoch in history]))
-    return scores
+        if config.mode == "untrained":
+            settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
+        else:
+            with Report(config.training.epochs, place.tensorboard) as report:
+                train(network, dataset, config, checkpoint, report)
+        seconds = {"train": time.perf_counter() - start}
+        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds)
 
 
-def _plan_storage(config: RunConfig, network: LayerwiseNetwork, dataset: Dataset, out: Path, max_size: int) -> Plan:
+def _plan_storage(config: RunConfig, network: LayerwiseNetwork, dataset: Dataset, place: Place) -> Plan:
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
     weight_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    storage = plan(network.shapes, counts, weight_bytes, config.store, max_size)
-    require_disk(out, storage.total)
+    storage = plan(network.shapes, counts, weight_bytes, config.store, place.max_size)
+    require_disk(place.out, storage.total)
     kept = [
         "pooled features" + (" and whole maps" if storage.maps else "") + f" of depths 0..{config.network.depth}",
         "images" if storage.images else "no images (they do not fit --max-size)",
         "weights",
     ]
-    log.info("%s will take %s: %s", out, show_size(storage.total), ", ".join(kept))
+    log.info("%s will take %s: %s", place.out, show_size(storage.total), ", ".join(kept))
     return storage
 
 
-def _train(network: LayerwiseNetwork, dataset: Dataset, config: RunConfig) -> list[Epoch]:
-    if config.mode == "untrained":
-        settle_batch_norm(network, DeviceSplit(dataset.splits["train"], network.mean.device))
-        return []
-    history = []
-    for epoch in train_greedy(network, dataset, config):
-        history.append(epoch)
-        if epoch.epoch == config.training.epochs - 1:
-            spent = sum(e.seconds for e in history if e.block == epoch.block)
-            held = f", validation accuracy {epoch.validation.accuracy:.1%}" if epoch.validation else ""
-            log.info(
-                "block %d/%d: training accuracy %.1f%%%s, %.0f s",
-                epoch.block, config.network.depth, 100 * epoch.train.accuracy, held, spent,
-            )  # fmt: skip
-    return history
+def _publish(
+    config: RunConfig,
+    place: Place,
+    network: LayerwiseNetwork,
+    dataset: Dataset,
+    storage: Plan,
+    checkpoint: Checkpoint,
+    fingerprint: dict[str, str],
+    seconds: dict[str, float],
+) -> list[DepthScores]:
+    start = time.perf_counter()
+    scores = score_auxiliaries(network, dataset, trained_depths(config))
+    with create_run(place.out, force=place.force) as writer:
+        _write_head(writer, config, dataset, fingerprint)
+        _write_network(writer, network, scores)
+        _write_history(writer, checkpoint.history)
+        dump_depths(writer, network, dataset, storage)
+        seconds["dump"] = time.perf_counter() - start
+        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds))
+    return scores
 
 
-@torch.no_grad()
-def _auxiliary_scores(network: LayerwiseNetwork, dataset: Dataset) -> list[DepthScore]:
-    """Score each frozen block with its auxiliary on the images as they are, without augmentation."""
-    device = network.mean.device
-    accuracy: list[dict[str, float]] = [{} for _ in network.blocks]
-    for name, split in dataset.splits.items():
-        data = DeviceSplit(split, device)
-        for j, auxiliary in enumerate(network.auxiliaries, start=1):
-            head = nn.Sequential(*network.blocks[:j], auxiliary)
-            accuracy[j - 1][name] = evaluate(head, data.in_order(network.normalise)).accuracy
-    return [DepthScore(j, network.shapes[j], found) for j, found in enumerate(accuracy, start=1)]
-
-
-def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset) -> None:
+def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset, fingerprint: dict[str, str]) -> None:
     about = {
         "name": dataset.name,
-        "fingerprint": {name: split.fingerprint() for name, split in dataset.splits.items()},
+        "fingerprint": fingerprint,
         "classes": dataset.classes,
         "normalisation": {"mean": dataset.mean, "std": dataset.std},
     }
     writer.attributes("/", {"config": config.to_json(), "dataset": json.dumps(about, sort_keys=True)})
 
 
-def _write_network(
-    writer: RunWriter, network: LayerwiseNetwork, history: list[Epoch], scores: list[DepthScore]
-) -> None:
+def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequence[DepthScores]) -> None:
     for j, block in enumerate(network.blocks, start=1):
         dump_module(writer, f"blocks/{j:02d}", block, {})
     for score in scores:
         accuracies = {f"{split}_accuracy": value for split, value in score.accuracy.items()}
+        accuracies |= {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in score.ensembles.items()}
         dump_module(writer, f"auxiliaries/{score.depth:02d}", network.auxiliaries[score.depth - 1], accuracies)
+        for split, logits in score.logits.items():
+            writer.array(f"outputs/{score.depth:02d}/{split}", logits)
+
+
+def _write_history(writer: RunWriter, history: Sequence[Epoch]) -> None:
     if history:
-        writer.array("history", np.array([_history_row(epoch) for epoch in history], dtype=HISTORY_TYPE))
-
-
-def _history_row(epoch: Epoch) -> tuple[float, ...]:
-    held = epoch.validation
-    unseen = (held.loss, held.accuracy) if held else (np.nan, np.nan)
-    return (epoch.block, epoch.epoch, epoch.learning_rate, epoch.train.loss, epoch.train.accuracy, *unseen)
+        writer.array("history", history_table(history))
+        writer.array("provenance/epoch_seconds", np.array([epoch.seconds for epoch in history]))

@@ -205,6 +205,11 @@ class RunFile:
         folder = f"auxiliaries/{j:02d}"
         return dict(self._file[folder].attrs) if folder in self._file else {}
 
+    def outputs(self, j: int, split: str) -> np.ndarray | None:
+        """Logits float32 [n, n_classes] of auxiliary j on a split, or None."""
+        rows = self._rows_or_none(f"/outputs/{j:02d}/{split}")
+        return None if rows is None else rows[:]
+
     def history(self) -> np.ndarray | None:
         """A structured row for each epoch, or None."""
         rows = self._rows_or_none("/history")

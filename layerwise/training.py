@@ -1,137 +1,84 @@
-"""Owns training: the loop that solves auxiliary problems, one frozen block after another.
+"""Owns training: the one loop that solves auxiliary problems, and the stages of a run in sequence.
 
-`solve` is the one training loop of the house. It takes batches of x, already computed by whatever is frozen,
-and auxiliary problems that all read them: the pair of a block and its auxiliary classifier here, several
-CNN-p probes of one depth in `probes`.
+`solve` takes batches of x, already computed by whatever is frozen, and auxiliary problems that read them: the pair of
+a block and its auxiliary classifier here, several CNN-p probes of one depth in `probes`.
 """
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.augment import augment, draw
-from layerwise.commandline import progress
 from layerwise.config import RunConfig, TrainingConfig
 from layerwise.datasets import Dataset, Split
-from layerwise.errors import UserError
+from layerwise.history import Epoch, Score
 from layerwise.network import LayerwiseNetwork, derive_seed, freeze
-
-log = logging.getLogger("layerwise.training")
+from layerwise.problem import AuxiliaryProblem, autocast
+from layerwise.reporting import Report
+from layerwise.stages import Stage, stages
+from layerwise.state import Checkpoint
 
 EVALUATION_BATCH = 512
+CHECK_EVERY = 50  # steps between two looks at whether the loss is finite
 Batches = Iterable[tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
-class Score:
-    """Mean cross-entropy in nats and accuracy in [0, 1] over n images."""
-
-    loss: float
-    accuracy: float
-    n: int
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """One row of the history: block j, epoch from 0, the learning rate, scores while training and after it."""
-
-    block: int
-    epoch: int
-    learning_rate: float
-    train: Score
-    validation: Score | None
-    seconds: float
-
-
-class AuxiliaryProblem:
-    """A module to be trained on x [n, C, H, W] -> logits [n, n_classes], with its optimizer and schedule.
-
-    The optimizer is built anew, and its momentum lost, whenever the learning rate drops, as in the authors' code.
-    """
-
-    def __init__(self, module: nn.Module, config: TrainingConfig):
-        self.module = module
-        self.config = config
-        self.learning_rate = config.learning_rate
-        self._sums = torch.zeros(3)
-
-    def start_epoch(self, epoch: int) -> None:
-        """Set the learning rate of this epoch and forget the sums of the last."""
-        cfg = self.config
-        if epoch % cfg.lr_every == 0:
-            self.learning_rate = cfg.learning_rate * cfg.lr_factor ** (epoch // cfg.lr_every)
-            self.optimizer = torch.optim.SGD(
-                self.module.parameters(),
-                lr=self.learning_rate,
-                momentum=cfg.momentum,
-                weight_decay=cfg.weight_decay,
-            )
-        self.module.train()
-        self._sums = torch.zeros(3, device=next(self.module.parameters()).device)
-
-    def step(self, x: Tensor, y: Tensor) -> None:
-        """Take one step of gradient descent on the mean cross-entropy of one batch."""
-        logits = self.module(x)
-        loss = F.cross_entropy(logits, y)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimizer.step()
-        with torch.no_grad():  # sums stay on the device: no step waits for the host
-            correct = (logits.argmax(1) == y).sum()
-            self._sums += torch.stack([loss * len(y), correct.to(loss.dtype), loss.new_tensor(len(y))])
-
-    def finish_epoch(self, where: str) -> Score:
-        """Return the epoch's mean training score; raise UserError if its loss is not finite."""
-        loss, correct, n = self._sums.tolist()
-        if not np.isfinite(loss):
-            raise UserError(
-                f"the loss of {where} is {loss / n}: training diverged at learning rate {self.learning_rate:g}. "
-                "Try a smaller one by --set training.learning_rate=..."
-            )
-        return Score(loss / n, correct / n, int(n))
-
-
 def solve(
-    problems: list[AuxiliaryProblem],
+    problems: Sequence[AuxiliaryProblem],
     epoch_batches: Callable[[int], Batches],
-    epochs: int,
+    epochs: range,
+    steps: int,
     where: str,
+    *,
+    chained: bool = False,
+    tick: Callable[[Score | None], None] = lambda score: None,
 ) -> Iterator[tuple[int, list[Score]]]:
     """Train every problem on the same batches; yield (epoch, training scores) after each epoch.
 
     Args:
-        problems: trained side by side; each batch is computed once for all of them.
+        problems: trained side by side, each batch computed once for all of them.
         epoch_batches: gives the batches (x, y) of an epoch, x without a graph behind it.
+        epochs: the epochs to go; a resumed training begins later than 0.
+        steps: batches in an epoch.
         where: what is being trained, for messages ("block 2").
+        chained: whether each problem reads the detached block output of the one before, instead of x.
+        tick: called after each step, every few dozen steps with the score so far of the last problem.
     """
-    for epoch in range(epochs):
+    for epoch in epochs:
         for problem in problems:
-            problem.start_epoch(epoch)
-        for x, y in epoch_batches(epoch):
+            problem.start_epoch(epoch, steps)
+        for i, (x, y) in enumerate(epoch_batches(epoch), start=1):
             for problem in problems:
-                problem.step(x, y)
-        yield epoch, [problem.finish_epoch(f"{where}, epoch {epoch}") for problem in problems]
+                hidden = problem.step(x, y)
+                if chained:
+                    x = hidden
+            scores = [problem.score(where) for problem in problems] if i % CHECK_EVERY == 0 else [None]
+            tick(scores[-1])
+        yield epoch, [problem.score(where) for problem in problems]
 
 
 @torch.no_grad()
-def evaluate(module: nn.Module, batches: Batches) -> Score:
-    """Return loss and accuracy of a module over batches (x, y), in eval mode, in which it is left."""
-    module.eval()
-    loss, correct, n = 0.0, 0, 0
+def evaluate(modules: Sequence[tuple[nn.Module, nn.Module]], batches: Batches, *, chained: bool = False) -> list[Score]:
+    """Return the score of each (block, classifier) over batches (x, y), in eval mode, in which they are left."""
+    for module in (m for pair in modules for m in pair):
+        module.eval()
+    sums = torch.zeros(len(modules), 2, dtype=torch.float64)
+    n = 0
     for x, y in batches:
-        logits = module(x)
-        loss += float(F.cross_entropy(logits, y, reduction="sum"))
-        correct += int((logits.argmax(1) == y).sum())
         n += len(y)
-    return Score(loss / n, correct / n, n)
+        for i, (block, classifier) in enumerate(modules):
+            hidden = block(x)
+            logits = classifier(hidden).float()
+            sums[i, 0] += float(F.cross_entropy(logits, y, reduction="sum"))
+            sums[i, 1] += int((logits.argmax(1) == y).sum())
+            if chained:
+                x = hidden
+    return [Score(loss / n, correct / n, n) for loss, correct in sums.tolist()]
 
 
 class DeviceSplit:
@@ -162,41 +109,78 @@ class DeviceSplit:
             yield to_x(images), self.label[rows]
 
 
-def train_greedy(network: LayerwiseNetwork, dataset: Dataset, config: RunConfig) -> Iterator[Epoch]:
-    """Solve the J auxiliary problems in sequence, freezing each block before the next; yield each epoch.
+def train(
+    network: LayerwiseNetwork, dataset: Dataset, config: RunConfig, checkpoint: Checkpoint, report: Report
+) -> None:
+    """Train all stages in sequence from where the checkpoint stands, saving it after each epoch.
 
-    When it is exhausted every block and every auxiliary is trained, frozen and in eval mode.
+    When it returns, every trained block and auxiliary is frozen and in eval mode; the epochs stand in
+    checkpoint.history.
     """
     device = network.mean.device
     data = {name: DeviceSplit(split, device) for name, split in dataset.splits.items() if name != "test"}
-    with progress() as bar:
-        task = bar.add_task("training", total=config.network.depth * config.training.epochs)
-        for j in range(1, config.network.depth + 1):
-            for epoch in train_block(network, data, config, j):
-                bar.update(task, advance=1, description=f"block {j}/{config.network.depth}")
-                yield epoch
+    steps = -(-len(data["train"].label) // config.training.batch_size)
+    for number, stage in enumerate(stages(network, config)):
+        if number >= checkpoint.stage:
+            report.start(stage.name, steps * config.training.epochs)
+            _train_stage(network, data, config, stage, number, checkpoint, report)
+        freeze(nn.ModuleList([*stage.blocks, *stage.classifiers]))
 
 
-def train_block(network: LayerwiseNetwork, data: dict[str, DeviceSplit], config: RunConfig, j: int) -> Iterator[Epoch]:
-    """Solve auxiliary problem j: train block j with its auxiliary classifier on frozen x_{j-1}, then freeze both."""
-    pair = nn.Sequential(network.blocks[j - 1], network.auxiliaries[j - 1])
-    problem = AuxiliaryProblem(pair, config.training)
+def _train_stage(
+    network: LayerwiseNetwork,
+    data: dict[str, DeviceSplit],
+    config: RunConfig,
+    stage: Stage,
+    number: int,
+    checkpoint: Checkpoint,
+    report: Report,
+) -> None:
+    device = network.mean.device
+    problems = [
+        AuxiliaryProblem(block, classifier, config.training, config.precision)
+        for block, classifier in zip(stage.blocks, stage.classifiers, strict=True)
+    ]
+    done = checkpoint.resume(number, problems)
 
     @torch.no_grad()
     def frozen_prefix(images: Tensor) -> Tensor:
-        return network.advance(network.normalise(images), 0, j - 1)
+        with autocast(config.precision, device):
+            return network.advance(network.normalise(images), 0, stage.prefix)
 
     def epoch_batches(epoch: int) -> Batches:
-        seed = derive_seed(config.seed, f"order {epoch}", j)
+        seed = derive_seed(config.seed, f"order {epoch}", stage.depths[0])
         return data["train"].shuffled(frozen_prefix, config.training, seed)
 
+    epochs = range(done, config.training.epochs)
+    steps = -(-len(data["train"].label) // config.training.batch_size)
     start = time.perf_counter()
-    for epoch, (train,) in solve([problem], epoch_batches, config.training.epochs, f"block {j}"):
-        validation = evaluate(pair, data["validation"].in_order(frozen_prefix)) if "validation" in data else None
-        seconds = time.perf_counter() - start
-        yield Epoch(j, epoch, problem.learning_rate, train, validation, seconds)
+    loop = solve(problems, epoch_batches, epochs, steps, stage.name, chained=stage.chained, tick=report.step)
+    for epoch, scores in loop:
+        held = _validate(problems, data, frozen_prefix, stage.chained, config.precision)
+        seconds = (time.perf_counter() - start) / len(problems)
+        for depth, problem, score, seen in zip(stage.depths, problems, scores, held, strict=True):
+            row = Epoch(depth, epoch, problem.learning_rate, score, seen, seconds)
+            checkpoint.history.append(row)
+            report.epoch(row)
+        checkpoint.save(number, epoch + 1, network, problems)
         start = time.perf_counter()
-    freeze(pair)
+    for problem in problems:
+        problem.finish()
+
+
+def _validate(
+    problems: Sequence[AuxiliaryProblem],
+    data: dict[str, DeviceSplit],
+    to_x: Callable[[Tensor], Tensor],
+    chained: bool,
+    precision: str,
+) -> Sequence[Score | None]:
+    if "validation" not in data:
+        return [None] * len(problems)
+    judged = [problem.judged() for problem in problems]
+    with autocast(precision, problems[0].device):
+        return evaluate(judged, data["validation"].in_order(to_x), chained=chained)
 
 
 @torch.no_grad()

@@ -11,21 +11,21 @@ import typer
 
 from layerwise import commandline
 from layerwise.errors import UsageError, unknown
+from probes.catalogue import LINEAR, Settings, depths_of, fit_at, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
     from probes.protocol import Fit
     from probes.results import ProbeName
 
-LINEAR_PROBES = ("linear", "linear-ovr")
-CHOICES = (*LINEAR_PROBES, "cnn-1", "cnn-2", "cnn-p for any p")
-
 
 def probe(
     file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to probe.")],
     probes: Annotated[
         str,
-        typer.Option("--probe", help="linear, linear-ovr, cnn-p for any p such as cnn-1; several with commas."),
+        typer.Option(
+            "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., auxiliary, ensemble; several with commas."
+        ),
     ] = "linear",
     widths: Annotated[
         str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")
@@ -55,51 +55,28 @@ def probe(
     Next: separability-figure run.h5 -o figure.pdf
     """
     commandline.set_verbosity(quiet, verbose)
-    names = [_parse_probe(name) for name in probes.split(",")]
+    names = [name.strip() for name in probes.split(",")]
+    for name in names:
+        hidden_convolutions(name)  # an unknown name is answered before anything is loaded
     probe_widths = [_positive(word, "--probe-width") for word in widths.split(",")]
     _positive(str(seeds), "--probe-seeds")
     _positive(str(epochs), "--epochs")
 
-    from layerwise.run import pick_device
+    from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
-    from probes.cnn import Design, probe_cnn
-    from probes.linear import probe_linear
-    from probes.results import ProbeName, save, table_path
+    from probes.results import save, table_path
 
-    where = pick_device(device)
+    settings = Settings(widths=probe_widths, seeds=seeds, epochs=epochs, source=source, device=pick_device(device))
     with RunFile(file) as run:
-        chosen = parse_depths(depths, run.depths)
-        for name, p in names:
-            found: list[tuple[ProbeName, list[Fit]]] = []
-            for depth in chosen:
-                if p is None:
-                    fitted = [(ProbeName(depth=depth, probe=name), probe_linear(run, depth, name, device=where))]
-                else:
-                    designs = [Design(p, width, seed) for width in probe_widths for seed in range(seeds)]
-                    results = probe_cnn(run, depth, designs, epochs=epochs, source=source, device=where)
-                    fitted = [
-                        (
-                            ProbeName(depth=depth, probe=name, probe_width=d.width, probe_seed=d.seed, pooling=0),
-                            fits,
-                        )
-                        for d, fits in results.items()
-                    ]
+        for name in names:
+            found = []
+            for depth in parse_depths(depths, depths_of(run, name)):
+                fitted = fit_at(run, depth, name, settings)
                 for probe_name, fits in fitted:
                     save(run, probe_name, fits)
                 found += fitted
             _print_table(run, name, found)
         print(f"rows in {table_path(file)}")
-
-
-def _parse_probe(text: str) -> tuple[str, int | None]:
-    """Return the probe's name with its p, which is None for a linear probe."""
-    name = text.strip()
-    if name in LINEAR_PROBES:
-        return name, None
-    match = re.fullmatch(r"cnn-([1-9][0-9]*)", name)
-    if match is None:
-        raise unknown("probe", name, CHOICES)
-    return name, int(match[1])
 
 
 def _positive(text: str, flag: str) -> int:
@@ -128,21 +105,19 @@ def parse_depths(text: str | None, available: Sequence[int]) -> list[int]:
 
 
 def _print_table(run: RunFile, name: str, found: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
-    is_linear = name in LINEAR_PROBES
-    print(f"{run.path}: {name} probe, {'A x_j (2x2-pooled)' if is_linear else 'whole maps x_j'}; accuracy in %")
-    knob = "lambda" if is_linear else "rate"
-    print(
-        f"{'depth':>5} {'M':>4} {knob:>8}  {'train':>6} {'valid':>6} {'test':>6}  refitted: {'test':>6}  95% interval"
-    )
+    reads = "A x_j (2x2-pooled)" if name in LINEAR else "whole maps x_j"
+    print(f"{run.path}: {name} probe, {reads}; accuracy in %")
+    knob = "lambda" if name in LINEAR else "rate"
+    columns = f"{'train':>6} {'valid':>6} {'test':>6}  refitted: {'test':>6}  95% interval"
+    print(f"{'depth':>5} {'M':>4} {knob:>8}  {columns}")
     for probe_name, fits in found:
         first, last = fits[0], fits[-1]
-        width = probe_name.probe_width or "-"
-        value = first.penalty if is_linear else first.learning_rate
-        cells = [_percent(first, split) for split in ("train", "validation", "test")]
-        line = f"{probe_name.depth:>5} {width:>4} {value:>8.1e}  {' '.join(cells)}"
-        if last.refit:
-            line += f"  {'':9} {_percent(last, 'test')}  {_interval(last)}"
-        print(line + _warning(fits))
+        chosen = first.penalty or first.learning_rate
+        value = f"{chosen:.1e}" if chosen else "-"
+        cells = " ".join(_percent(first, split) for split in ("train", "validation", "test"))
+        refitted = _percent(last, "test") if last.refit else f"{'-':>6}"
+        line = f"{probe_name.depth:>5} {probe_name.probe_width or '-':>4} {value:>8}  {cells}"
+        print(f"{line}  {'':9} {refitted}  {_interval(last)}{_warning(fits)}")
 
 
 def _percent(fit: Fit, split: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.activations import Activations, open_activations
@@ -22,7 +22,8 @@ from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
 from layerwise.network import derive_seed, freeze, initialised
 from layerwise.runfile import RunFile
-from layerwise.training import AuxiliaryProblem, Batches, solve
+from layerwise.problem import AuxiliaryProblem
+from layerwise.training import Batches, solve
 from probes.protocol import Fit, Predictions, choose, predictions, selection
 
 LEARNING_RATES = (0.1, 0.02)
@@ -136,8 +137,11 @@ class _Session:
     def train(self, splits: Sequence[str], pairs: list[tuple[Design, float]]) -> dict[tuple[Design, float], _Trained]:
         """Train one probe for each (design, learning rate) on the given splits, all on the same batches."""
         data = Labelled(self.run, self.depth, splits, self.source, self.device)
-        problems = [AuxiliaryProblem(self._new(d), training_config(rate, self.epochs)) for d, rate in pairs]
+        problems = [
+            AuxiliaryProblem(nn.Identity(), self._new(d), training_config(rate, self.epochs)) for d, rate in pairs
+        ]
         order = derive_seed(0, "probe order", self.depth)
+        steps = -(-len(data) // problems[0].config.batch_size)
 
         def epoch_batches(epoch: int) -> Batches:
             return data.shuffled(problems[0].config.batch_size, order + epoch)
@@ -145,13 +149,14 @@ class _Session:
         start = time.perf_counter()
         with progress() as bar:
             task = bar.add_task(f"depth {self.depth}, {len(pairs)} probes", total=self.epochs)
-            for _ in solve(problems, epoch_batches, self.epochs, f"the CNN probe of depth {self.depth}"):
+            where = f"the CNN probe of depth {self.depth}"
+            for _ in solve(problems, epoch_batches, range(self.epochs), steps, where):
                 bar.advance(task)
         seconds = (time.perf_counter() - start) / len(pairs)
         for problem in problems:
-            freeze(problem.module)
+            freeze(problem.classifier)
         return {
-            pair: _Trained(problem.module, len(data), seconds)  # type: ignore[arg-type]
+            pair: _Trained(problem.classifier, len(data), seconds)  # type: ignore[arg-type]
             for pair, problem in zip(pairs, problems, strict=True)
         }
 

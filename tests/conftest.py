@@ -11,8 +11,14 @@ import pytest
 import torch
 
 from layerwise.config import RunConfig, set_fields
+from layerwise.datasets import Dataset
+from layerwise.history import Epoch
+from layerwise.network import LayerwiseNetwork
 from layerwise.recipes import digits
-from layerwise.run import train_run
+from layerwise.reporting import Report
+from layerwise.run import Place, train_run
+from layerwise.state import Checkpoint
+from layerwise.training import train
 
 # Set before anything imports matplotlib; subprocesses inherit it.
 os.environ["MPLBACKEND"] = "Agg"
@@ -31,13 +37,21 @@ def data_dir() -> Path:
 
 def small_config(**fields: Any) -> RunConfig:
     """Return a configuration that trains on digits in a second: J = 2, M = 6, two epochs; fields by dotted path."""
-    small = {"network.depth": 2, "network.width": 6, "network.aux_width": 5, "training.epochs": 2}
+    small = {"network.depth": 2, "network.width": 6, "network.aux_width": 5, "training.epochs": 2, "precision": "fp32"}
     return set_fields(digits(), small | fields)
+
+
+def train_network(network: LayerwiseNetwork, dataset: Dataset, config: RunConfig) -> list[Epoch]:
+    """Train a network without keeping any state; return its history."""
+    checkpoint = Checkpoint(None, config, {})
+    with Report(config.training.epochs) as report:
+        train(network, dataset, config, checkpoint, report)
+    return checkpoint.history
 
 
 def make_run(path: Path, max_size: int = 10**9, **fields: Any) -> Path:
     """Train `small_config(**fields)` on the CPU and publish it under `path`."""
-    train_run(small_config(**fields), path, data_dir=None, device=torch.device("cpu"), max_size=max_size, force=False)
+    train_run(small_config(**fields), Place(out=path, device=torch.device("cpu"), max_size=max_size))
     return path
 
 

@@ -115,3 +115,22 @@ def linear_optimum(X, y, lam, loss, n_classes):
     )
     table = found.x.reshape(n_classes, n_features + 1)
     return table[:, :-1], table[:, -1], found.fun
+
+
+def slow_ensemble(logits: list[np.ndarray], weighting: str) -> np.ndarray:
+    """Probabilities of an ensemble, image by image: 2^j on logits or on softmax outputs, or equal weights on those."""
+
+    def softmax(z: np.ndarray) -> np.ndarray:
+        return np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+
+    total = sum(2**j for j in range(1, len(logits) + 1))
+    result = []
+    for image in range(len(logits[0])):
+        zs = [z[image].astype(np.float64) for z in logits]
+        if weighting == "logits":
+            result.append(softmax(sum(2**j / total * z for j, z in enumerate(zs, start=1))))
+        elif weighting == "softmax":
+            result.append(sum(2**j / total * softmax(z) for j, z in enumerate(zs, start=1)))
+        else:
+            result.append(sum(softmax(z) for z in zs) / len(zs))
+    return np.array(result)

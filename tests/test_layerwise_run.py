@@ -21,21 +21,23 @@ def test_nothing_is_trained_when_the_output_cannot_be_written(own_run: Path, mon
     def never(*args: object) -> None:
         raise AssertionError("training began")
 
-    monkeypatch.setattr(run, "train_greedy", never)
+    monkeypatch.setattr(run, "train", never)
     with pytest.raises(ValueError, match="exists already"):
         make_run(own_run)
     with pytest.raises(ValueError, match="--max-size allows"):
         make_run(own_run.with_name("other.h5"), max_size=100)
 
 
-def test_a_run_stopped_in_the_dump_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stopped_in_the_dump_leaves_its_state_and_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(*args: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "dump_depths", stop)
     with pytest.raises(KeyboardInterrupt):
         make_run(tmp_path / "run.h5")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5.state"]
 
 
 def test_provenance_tells_software_threads_and_durations(run_path: Path) -> None:

@@ -9,14 +9,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from conftest import make_run, small_config
+from conftest import make_run, small_config, train_network
 
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
 from layerwise.network import LayerwiseNetwork
 from layerwise.runfile import Rows, RunFile, run_id
 from layerwise.runwriter import ALIGNMENT, create_run
-from layerwise.training import train_greedy
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1.h5"
 
@@ -74,7 +73,7 @@ def test_the_file_holds_what_was_trained(run_path: Path) -> None:
     config = small_config(store="maps")
     data = load_dataset("digits", holdout=0.1)
     net = LayerwiseNetwork(config.network, (1, 8, 8), 10, data.mean, data.std, config.seed)
-    epochs = list(train_greedy(net, data, config))
+    epochs = train_network(net, data, config)
     with RunFile(run_path) as run:
         assert run.config == config
         assert run.dataset["name"] == "digits"

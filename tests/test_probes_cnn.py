@@ -109,3 +109,21 @@ def test_maps_too_small_are_refused_with_the_depth_and_the_way_out(tmp_path: Pat
     path = make_run(tmp_path / "run.h5", **{"network.depth": 3, "network.downsample": "1,2,3", "training.epochs": 1})
     with RunFile(path) as run, pytest.raises(UserError, match=r"depth 3 has maps of 1x1, too small .* --depths"):
         probe_cnn(run, 3, [Design(1, 4, 0)], epochs=1, device=CPU)
+
+
+def test_a_cnn_probe_of_k_minus_1_agrees_with_the_auxiliary_trained_there(tmp_path: Path) -> None:
+    """Solved anew on the frozen depth, the auxiliary problem's own classifier reaches what it reached in training."""
+    words = {
+        "network.k": 2,
+        "network.width": 12,
+        "network.aux_width": 12,
+        "training.epochs": 12,
+        "training.lr_every": 4,
+    }
+    with RunFile(make_run(tmp_path / "run.h5", **words)) as run:
+        for depth in (1, 2):
+            ((first, _),) = probe_cnn(run, depth, [Design(1, 12, 0)], epochs=12, device=CPU).values()
+            trained = run.scores(depth)
+            # 359 test images: two classifiers of the same accuracy differ by 0.02 at 2 standard deviations
+            assert abs(first.scores["test"].accuracy - trained["test_accuracy"]) < 0.03
+            assert abs(first.scores["train"].accuracy - trained["train_accuracy"]) < 0.03

@@ -1,0 +1,155 @@
+"""Owns resuming: the state of a training in run.h5.state/, saved whole and atomically after each epoch.
+
+Every random choice of a training follows from the run's seed, the stage and the epoch (layerwise.network.derive_seed),
+so the position stands for the state of every random generator. Weights, buffers, the optimizer's and the average's
+tensors and the history stand beside it, all as HDF5.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import torch
+
+from layerwise.config import RunConfig
+from layerwise.errors import UserError
+from layerwise.history import Epoch, from_rows, to_rows
+from layerwise.publication import published
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from layerwise.network import LayerwiseNetwork
+    from layerwise.problem import AuxiliaryProblem
+
+log = logging.getLogger("layerwise.state")
+
+FORMAT = "layerwise-state"
+
+
+class Checkpoint:
+    """Where a training stands, and the file in which it is kept.
+
+    stage: number of the stage in progress, from 0. history: the epochs done.
+    """
+
+    def __init__(self, path: Path | None, config: RunConfig, fingerprint: dict[str, str]):
+        self.path, self.config, self.fingerprint = path, config, fingerprint
+        self.stage, self.epochs_done = 0, 0
+        self.history: list[Epoch] = []
+        self._problems: list[dict[str, np.ndarray]] = []
+
+    def load(self, network: LayerwiseNetwork) -> None:
+        """Take up what an earlier process saved, if it did: weights into the network, position and history here.
+
+        Raises UserError, naming the field, if it was saved under another configuration or with other data.
+        """
+        if self.path is None or not self.path.exists():
+            return
+        try:
+            with h5py.File(self.path, "r") as file:
+                self._refuse_other(file)
+                for name, module in _parts(network):
+                    _load_module(module, file[f"modules/{name}"])
+                self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
+                self.stage, self.epochs_done = int(file.attrs["stage"]), int(file.attrs["epochs_done"])
+                self.history = from_rows(file["history"][:])
+        except (OSError, KeyError) as error:
+            raise UserError(
+                f"{self.path} is damaged ({type(error).__name__}) and cannot be resumed from. "
+                f"Delete {self.path.parent} to train from the start."
+            ) from None
+        log.info("resuming from %s: stage %d, epoch %d", self.path.parent, self.stage + 1, self.epochs_done)
+
+    def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> int:
+        """Give the problems of a stage back what they held, and return how many of its epochs are done."""
+        if stage != self.stage or not self._problems:
+            return 0
+        for problem, state in zip(problems, self._problems, strict=True):
+            problem.restore(state)
+        return self.epochs_done
+
+    def save(
+        self, stage: int, epochs_done: int, network: LayerwiseNetwork, problems: Sequence[AuxiliaryProblem]
+    ) -> None:
+        """Save everything; a process killed now or at any later moment goes on from here."""
+        if self.path is None:
+            return
+        with published(self.path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            file.attrs.update({"format": FORMAT, "format_version": 1, "stage": stage, "epochs_done": epochs_done})
+            file.attrs["config"] = self.config.to_json()
+            file.attrs["fingerprint"] = json.dumps(self.fingerprint, sort_keys=True)
+            for name, module in _parts(network):
+                for key, tensor in module.state_dict().items():
+                    file[f"modules/{name}/{key}"] = tensor.cpu().numpy()
+            for i, problem in enumerate(problems):
+                group = file.create_group(f"problems/{i}")
+                for key, array in problem.state().items():
+                    group[key] = array
+            file["history"] = to_rows(self.history)
+
+    def _refuse_other(self, file: h5py.File) -> None:
+        if file.attrs.get("format") != FORMAT:
+            raise UserError(f"{self.path} is no state of a training. Move it away to train from the start.")
+        saved, asked = (_flat(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
+        for field in sorted(saved.keys() | asked.keys()):
+            if saved.get(field) != asked.get(field):
+                raise UserError(
+                    f"{self.path and self.path.parent} was begun with {field} = {saved.get(field)!r}, but this command "
+                    f"says {asked.get(field)!r}. Give the same to go on, or delete that folder to train from the start."
+                )
+        if json.loads(file.attrs["fingerprint"]) != self.fingerprint:
+            raise UserError(
+                f"{self.path and self.path.parent} was begun with other data: the images of {self.config.data.dataset} "
+                "have changed. Bring them back to go on, or delete that folder to train from the start."
+            )
+
+
+@contextmanager
+def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -> Iterator[Checkpoint]:
+    """Yield the checkpoint beside a run file, held against other processes; it is removed when the block succeeds."""
+    folder = out.with_name(out.name + ".state")
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another layerwise-train is working on {out}. Wait for it, or give another --out."
+            ) from None
+        yield Checkpoint(folder / "state.h5", config, fingerprint)
+    shutil.rmtree(folder)
+
+
+def _parts(network: LayerwiseNetwork) -> Iterator[tuple[str, nn.Module]]:
+    for kind, modules in (("blocks", network.blocks), ("auxiliaries", network.auxiliaries)):
+        for j, module in enumerate(modules, start=1):
+            yield f"{kind}/{j:02d}", module
+
+
+def _load_module(module: nn.Module, group: h5py.Group) -> None:
+    module.load_state_dict({name: torch.from_numpy(np.array(group[name])) for name in module.state_dict()})
+
+
+def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    group.visititems(
+        lambda name, item: found.update({name: np.array(item)}) if isinstance(item, h5py.Dataset) else None
+    )
+    return found
+
+
+def _flat(tree: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat

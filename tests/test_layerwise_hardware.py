@@ -1,0 +1,54 @@
+"""Device and precision: what auto takes, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from layerwise import hardware
+from layerwise.errors import UsageError
+from layerwise.hardware import has_bfloat16, pick_device, pick_precision
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("flags", "has"), [({"avx2"}, False), ({"avx512f"}, False), ({"avx512_bf16"}, True), ({"amx_bf16", "avx2"}, True)]
+)
+def test_auto_takes_bfloat16_where_the_cpu_has_it(flags: set[str], has: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "_cpu_flags", lambda: flags)
+    assert has_bfloat16(CPU) == has
+    assert pick_precision("auto", CPU) == ("bf16" if has else "fp32")
+
+
+@pytest.mark.parametrize(("capability", "has"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_auto_takes_bfloat16_from_ampere_on(
+    capability: tuple[int, int], has: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert has_bfloat16(torch.device("cuda")) == has
+
+
+def test_what_is_asked_for_is_taken() -> None:
+    assert pick_precision("fp32", CPU) == "fp32"
+    assert pick_precision("bf16", CPU) == "bf16"
+
+
+def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device("auto") == pick_device("cpu") == CPU
+    with pytest.raises(UsageError, match="--device cuda was asked for, but torch sees no GPU here"):
+        pick_device("cuda")
+    with pytest.raises(UsageError, match="unknown device 'gpu'"):
+        pick_device("gpu")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device("auto").type == "cuda"
+    assert pick_device("cpu") == CPU
+
+
+def test_a_system_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: str) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", refuse)
+    assert hardware._cpu_flags() == set()

@@ -1,0 +1,34 @@
+"""Stages: what each mode trains together."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import small_config
+
+from layerwise.network import LayerwiseNetwork
+from layerwise.stages import stages, trained_depths
+
+
+@pytest.mark.parametrize(
+    ("mode", "prefixes", "depths", "chained"),
+    [
+        ("greedy", [0, 1, 2], [(1,), (2,), (3,)], False),
+        ("parallel", [0], [(1, 2, 3)], True),
+        ("end-to-end", [0], [(3,)], False),
+        ("untrained", [], [], False),
+    ],
+)
+def test_prefix_depths_and_chaining(
+    mode: str, prefixes: list[int], depths: list[tuple[int, ...]], chained: bool
+) -> None:
+    config = small_config(mode=mode, **{"network.depth": 3})
+    network = LayerwiseNetwork(config.network, (1, 8, 8), 10, (0.0,), (1.0,), 0)
+    found = stages(network, config)
+    assert [stage.prefix for stage in found] == prefixes
+    assert [stage.depths for stage in found] == depths
+    assert all(stage.chained == chained for stage in found)
+    assert trained_depths(config) == tuple(j for stage in found for j in stage.depths)
+    blocks = [block for stage in found for part in stage.blocks for block in (part if mode == "end-to-end" else [part])]
+    assert blocks == ([] if mode == "untrained" else list(network.blocks))
+    classifiers = [classifier for stage in found for classifier in stage.classifiers]
+    assert classifiers == [network.auxiliaries[j - 1] for j in trained_depths(config)]

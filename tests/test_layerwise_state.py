@@ -1,0 +1,193 @@
+"""Resuming: a training stopped anywhere ends as one never interrupted, and another one does not resume in silence."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from conftest import make_run, small_config
+
+from layerwise import run as run_module
+from layerwise import training
+from layerwise.errors import UserError
+from layerwise.run import Place, train_run
+from layerwise.runfile import RunFile
+from layerwise.state import Checkpoint
+
+MODES = ("greedy", "parallel", "end-to-end", "untrained")
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here and now."""
+
+
+def digest(path: Path) -> str:
+    with RunFile(path) as run:
+        list(run.verify())
+        return run.content_digest
+
+
+def fields(mode: str) -> dict[str, Any]:
+    extra = {"training.ema_decay": 0.9} if mode != "untrained" else {}
+    return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    return {mode: digest(make_run(folder / f"{mode}.h5", **fields(mode))) for mode in MODES}
+
+
+def kill_after_saves(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
+    """End the process right after it saved its state for the given time."""
+    save, count = Checkpoint.save, [0]
+
+    def saved(self: Checkpoint, *words: Any) -> None:
+        save(self, *words)
+        count[0] += 1
+        if count[0] == saves:
+            raise Killed
+
+    monkeypatch.setattr(Checkpoint, "save", saved)
+
+
+# In greedy mode 3 epochs and 2 blocks make 6 saves: in the first block, between blocks, in the second, at the end.
+@pytest.mark.parametrize(
+    ("mode", "saves"),
+    [("greedy", n) for n in (1, 2, 3, 4, 6)] + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
+)
+def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
+    mode: str, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
+) -> None:
+    path = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, saves)
+        with pytest.raises(Killed):
+            make_run(path, **fields(mode))
+    assert not path.exists()
+    assert (tmp_path / "run.h5.state" / "state.h5").exists()
+    assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
+@pytest.mark.parametrize("mode", ["greedy", "end-to-end"])
+def test_killed_within_an_epoch_it_ends_the_same(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
+) -> None:
+    steps, step = [0], training.AuxiliaryProblem.step
+
+    def counted(self: Any, x: Any, y: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 50:  # 21 steps an epoch: within the third
+            raise Killed
+        return step(self, x, y)
+
+    path = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(training.AuxiliaryProblem, "step", counted)
+        with pytest.raises(Killed):
+            make_run(path, **fields(mode))
+    assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_killed_in_the_dump_it_does_not_train_again(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
+) -> None:
+    def killed(*words: Any) -> None:
+        raise Killed
+
+    path = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "dump_depths", killed)
+        with pytest.raises(Killed):
+            make_run(path, **fields(mode))
+    with monkeypatch.context() as patch:
+        patch.setattr(training.AuxiliaryProblem, "step", killed)
+        assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
+
+
+def test_a_process_killed_by_the_system_leaves_what_the_next_goes_on_from(tmp_path: Path) -> None:
+    words = ["--depth", "2", "--width", "4", "--aux-width", "4", "--epochs", "40", "--device", "cpu"]
+    code = "from layerwise.cli import train_command; train_command()"
+    command = [sys.executable, "-c", code, *words, "--out", "run.h5"]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    state = tmp_path / "run.h5.state" / "state.h5"
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert state.exists()
+    assert not (tmp_path / "run.h5").exists()
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert "resuming from run.h5.state" in again.stderr
+    assert digest(tmp_path / "run.h5")
+    assert sorted(os.listdir(tmp_path)) == ["run.h5"]
+
+
+@pytest.fixture
+def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the output of a training that was stopped after its first epoch."""
+    path = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, 1)
+        with pytest.raises(Killed):
+            make_run(path, **fields("greedy"))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("training.epochs", 4, "training.epochs = 3, but this command says 4"),
+        ("seed", 1, "seed = 0, but this command says 1"),
+        ("network.k", 3, "network.k = 2, but this command says 3"),
+        ("mode", "parallel", "mode = 'greedy', but this command says 'parallel'"),
+    ],
+)
+def test_another_configuration_is_refused_with_the_field(stopped: Path, field: str, value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=rf"run.h5.state was begun with {message}. .*delete that folder"):
+        make_run(stopped, **fields("greedy") | {field: value})
+    assert (stopped.parent / "run.h5.state" / "state.h5").exists()
+
+
+def test_other_data_are_refused(stopped: Path) -> None:
+    with h5py.File(stopped.parent / "run.h5.state" / "state.h5", "r+") as file:
+        file.attrs["fingerprint"] = "{}"
+    with pytest.raises(UserError, match="was begun with other data: the images of digits have changed"):
+        make_run(stopped, **fields("greedy"))
+
+
+@pytest.mark.parametrize(("damage", "message"), [("cut", "is damaged"), ("foreign", "is no state of a training")])
+def test_a_state_that_cannot_be_read_is_named(stopped: Path, damage: str, message: str) -> None:
+    state = stopped.parent / "run.h5.state" / "state.h5"
+    if damage == "cut":
+        state.write_bytes(state.read_bytes()[:3000])
+    else:
+        with h5py.File(state, "w") as file:
+            file["x"] = 1
+    with pytest.raises(UserError, match=message):
+        make_run(stopped, **fields("greedy"))
+
+
+def test_a_second_process_on_the_same_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(out=tmp_path / "run.h5", device=torch.device("cpu"))
+
+    def second(*words: Any) -> None:
+        with pytest.raises(UserError, match=r"another layerwise-train is working on .*run.h5"):
+            train_run(small_config(), place)
+        raise Killed
+
+    monkeypatch.setattr(run_module, "train", second)
+    with pytest.raises(Killed):
+        train_run(small_config(), place)
