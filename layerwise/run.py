@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset, load_dataset
+from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError, unknown
 from layerwise.extract import dump_depths, dump_module
 from layerwise.network import LayerwiseNetwork
@@ -58,7 +58,14 @@ def pick_device(name: str) -> torch.device:
 
 
 def train_run(
-    config: RunConfig, out: Path, *, data_dir: Path | None, device: torch.device, max_size: int, force: bool
+    config: RunConfig,
+    out: Path,
+    *,
+    data_dir: Path | None,
+    device: torch.device,
+    max_size: int,
+    force: bool,
+    download: bool = False,
 ) -> list[DepthScore]:
     """Carry out a configuration and publish its run file; return the auxiliaries' accuracies by depth.
 
@@ -66,7 +73,7 @@ def train_run(
     or the file would not fit.
     """
     refuse_existing(out, force)
-    dataset = load_dataset(config.data.dataset, holdout=config.data.holdout, data_dir=data_dir)
+    dataset = load_configured(config.data, data_dir, download=download)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(device)
