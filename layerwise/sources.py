@@ -79,7 +79,7 @@ def read_torchvision(name: str, data_dir: Path | None, *, download: bool) -> Pub
     kind = _torchvision_class(source.kind)
     try:
         with warnings.catch_warnings():
-            # The pickles of CIFAR were written by a numpy whose align=0 was an integer.
+            # CIFAR's pickles hold an integer for a boolean, which numpy 2.4.0 to 2.4.4 warns of at every file.
             warnings.filterwarnings(
                 "ignore", message=r"dtype\(\): align", category=np.exceptions.VisibleDeprecationWarning
             )

@@ -10,6 +10,7 @@ import pickle
 import struct
 import threading
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -169,6 +170,18 @@ def test_class_names_are_those_of_the_files(name: str, tmp_path: Path, monkeypat
     write(name, tmp_path, monkeypatch)
     found = load_dataset(name, holdout=0, data_dir=tmp_path)
     assert list(found.classes) == names(name, len(found.classes))
+
+
+def test_numpys_warning_of_old_pickles_is_not_shown(tmp_path: Path, monkeypatch: Patch) -> None:
+    write("cifar10", tmp_path, monkeypatch)
+    load = pickle.load
+
+    def as_numpy_2_4_0_loads(*args: Any, **kwargs: Any) -> Any:
+        warnings.warn("dtype(): align should be passed as", np.exceptions.VisibleDeprecationWarning, stacklevel=2)
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(pickle, "load", as_numpy_2_4_0_loads)
+    assert len(load_dataset("cifar10", holdout=0, data_dir=tmp_path).classes) == 10
 
 
 def test_classes_without_names_are_numbered(tmp_path: Path, monkeypatch: Patch) -> None:
