@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -10,6 +11,7 @@ import typer
 
 from layerwise import commandline
 from layerwise.config import MODES, RunConfig, set_fields
+from layerwise.datasets import DATASETS
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
 
@@ -38,8 +40,21 @@ def train(
     aux_width: Annotated[int | None, typer.Option("--aux-width", help="M~, channels of the first auxiliary.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each block.")] = None,
     mode: Annotated[str | None, typer.Option("--mode", help=f"How to train: {', '.join(MODES)}.")] = None,
-    dataset: Annotated[str | None, typer.Option("--dataset", help="digits or fashion-mnist.")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            "--dataset",
+            help=f"{', '.join(DATASETS[:-1])}, or imagefolder: any folder of images in train/CLASS and test/CLASS.",
+        ),
+    ] = None,
     data_dir: DataDir = None,
+    download: Annotated[
+        bool, typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.")
+    ] = False,
+    subset: Annotated[
+        int | None,
+        typer.Option("--subset", help="Use so many images of the train split, stratified by class; 0 for all."),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = None,
     device: Device = "auto",
     precision: Annotated[
@@ -68,7 +83,7 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).")
     ] = None,
-    list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes (or RECIPE alone) and stop.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -84,10 +99,10 @@ def train(
     """
     commandline.set_verbosity(quiet, verbose)
     if list_recipes:
-        _print_recipes()
+        _print_recipes(recipe_name)
         return
     flags = {
-        "data.dataset": dataset, "data.holdout": holdout, "network.k": k, "network.width": width,
+        "data.dataset": dataset, "data.holdout": holdout, "data.subset": subset, "network.k": k, "network.width": width,
         "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
         "seed": seed, "store": store, "precision": precision, "match": match,
     }  # fmt: skip
@@ -99,7 +114,7 @@ def train(
 
     place = Place(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
-        tensorboard=tensorboard,
+        tensorboard=tensorboard, download=download,
     )  # fmt: skip
     scores = train_run(config, place)
     _print_scores(scores)
@@ -133,9 +148,12 @@ def _print_scores(scores: Sequence[DepthScores]) -> None:
         print(f"{score.depth:>5}  {' x '.join(map(str, score.shape)):<14}{cells}{joined}")
 
 
-def _print_recipes() -> None:
-    for name, function in RECIPES.items():
-        print(f"{name}\n    {(function.__doc__ or '').strip()}\n")
+def _print_recipes(name: str | None) -> None:
+    if name is not None:
+        recipe(name)  # refuses an unknown one
+    for shown in RECIPES if name is None else (name,):
+        lines = cleandoc(RECIPES[shown].__doc__ or "").splitlines()
+        print("\n    ".join([shown, *(line for line in lines if line)]))
 
 
 def inspect(

@@ -31,13 +31,28 @@ class DataConfig:
 
     holdout: share of the train split in [0, 0.5], stratified by class with a fixed seed. 0 trains on
         everything, as the paper's Table 2 does; nothing can then be chosen on unseen images.
+    subset: images taken from the train split, stratified by class with a fixed seed, before the holdout; 0 is all.
+        The test split stays whole.
+    image_size: pixels of a side to which the images of an imagefolder are brought: the shorter side resized, the
+        middle cropped; 0 leaves them as they are.
+    label: the name the data go by in files, tables and figures; empty for `dataset`.
     """
 
     dataset: str
     holdout: float = 0.1
+    subset: int = 0
+    image_size: int = 0
+    label: str = ""
 
     def __post_init__(self) -> None:
         _check(0 <= self.holdout <= 0.5, "data.holdout", self.holdout, "a share in [0, 0.5]")
+        _check(self.subset >= 0, "data.subset", self.subset, "a number of images, or 0 for all")
+        _check(self.image_size >= 0, "data.image_size", self.image_size, "pixels of a side, or 0 for as they are")
+        if self.dataset != "imagefolder":
+            _check(
+                self.image_size == 0, "data.image_size", self.image_size, f"0 for {self.dataset}, whose size is fixed"
+            )
+        _check(self.label.isprintable(), "data.label", self.label, "one line of text")
 
 
 @dataclass(frozen=True, kw_only=True)

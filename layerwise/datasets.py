@@ -1,23 +1,31 @@
 """Owns the data sets: uint8 images in memory, and the validation fold set apart before anything is trained.
 
 Digits: scikit-learn's 8x8 digits, split 80/20 into train and test, stratified, by seed 0. Every other data
-set keeps its own train and test split. The validation fold is a stratified share of the train split, drawn
-with a fixed seed, so that it is the same images for every run: no weight, no BatchNorm statistic and no
-normalisation constant sees it.
+set keeps its own train and test split; `sources` and `imagefolder` read them. A subset of the train split, where
+one is asked for, is taken first. The validation fold is then a stratified share of it, drawn with a fixed seed, so
+that it is the same images for every run: no weight, no BatchNorm statistic and no normalisation constant sees it.
+
+Memory: n C H W bytes for the images of both splits, held for good (184 MB for CIFAR-10), and as much again for the
+train split while the fold is set apart; a subset shrinks what is held, not what is read.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from layerwise.config import DataConfig
 from layerwise.errors import UsageError, UserError, unknown
+from layerwise.imagefolder import read_imagefolder
+from layerwise.sources import TORCHVISION_SETS, read_torchvision
 
+DATASETS = ("digits", *TORCHVISION_SETS, "imagefolder")
 SPLIT_SEED = 0
+# Not SPLIT_SEED: a subset of a tenth would be the very images that the whole split's fold sets apart.
+SUBSET_SEED = 1
 DIGITS_TEST_SHARE = 0.2
 
 
@@ -37,7 +45,7 @@ class Split:
         """Return the SHA-256 of shape, images, labels and indices, in hex."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
         for array in (self.images, self.label, self.index):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
 
@@ -61,27 +69,81 @@ class Dataset:
         return self.splits["train"].images.shape[1:]
 
 
-def load_dataset(name: str, *, holdout: float, data_dir: Path | None = None) -> Dataset:
-    """Load a data set and set its validation fold apart.
+def load_dataset(
+    name: str,
+    *,
+    holdout: float,
+    subset: int = 0,
+    image_size: int = 0,
+    label: str = "",
+    data_dir: Path | None = None,
+    download: bool = False,
+) -> Dataset:
+    """Load a data set, take a subset of its train split, and set the validation fold apart.
 
     Args:
         name: one of `DATASETS`.
-        holdout: share of the train split, in [0, 0.5], that becomes the validation fold.
+        holdout: share of the train split (of its subset), in [0, 0.5], that becomes the validation fold.
+        subset: number of images taken from the train split by `stratified_subset`; 0 takes all.
+        image_size: pixels of a side to which an imagefolder's images are brought; 0 leaves them as they are.
+        label: the name the data go by in files and figures; empty for `name`.
         data_dir: folder that holds the data, for data sets that are not bundled.
+        download: fetch what is not there, for data sets that are published.
 
     Raises:
-        UsageError: unknown name, or a data set that needs `data_dir` where none is given.
-        UserError: the folder does not hold the data, or a class is too small for the fold.
+        UsageError: unknown name, a subset that cannot be taken, a data set that needs `data_dir` where none is
+            given, or a download of what cannot be downloaded.
+        UserError: the folder does not hold the data, or holds them damaged; a download failed; a class is too
+            small for the fold.
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    train, test, classes = DATASETS[name](data_dir)
+    train, test, classes = _published(name, data_dir, image_size, download)
+    if subset:
+        train = _take(train, stratified_subset(train.label, subset))
     kept, held = stratified_split(train.label, holdout)
     splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
     if len(held) == 0:
         del splits["validation"]
     mean, std = channel_statistics(splits["train"].images)
-    return Dataset(name, classes, splits, mean, std)
+    return Dataset(label or name, classes, splits, mean, std)
+
+
+def load_configured(config: DataConfig, data_dir: Path | None, *, download: bool = False) -> Dataset:
+    """Load the data set that a configuration names; see `load_dataset` for what it raises."""
+    return load_dataset(
+        config.dataset,
+        holdout=config.holdout,
+        subset=config.subset,
+        image_size=config.image_size,
+        label=config.label,
+        data_dir=data_dir,
+        download=download,
+    )
+
+
+def stratified_subset(label: np.ndarray, n: int) -> np.ndarray:
+    """Return n of the positions 0..len(label)-1, ascending, with each class in its share, by the fixed seed.
+
+    The images are put in one order whose first n are taken, so a smaller subset lies inside every larger one: two
+    of each class, then by (r + 1/2) / size of the class for the r-th of each class's images in random order
+    (apportionment by Sainte-Lague's method: equal classes stay equal to within one image).
+
+    Raises UsageError for more images than there are, or fewer than two a class.
+    """
+    classes = np.unique(label)
+    if not 2 * len(classes) <= n <= len(label):
+        raise UsageError(
+            f"--subset {n} cannot be taken: the train split has {len(label)} images of {len(classes)} classes, so give "
+            f"a number from {2 * len(classes)} (two a class) to {len(label)}, or 0 for all."
+        )
+    rng = np.random.default_rng(SUBSET_SEED)
+    rank = np.empty(len(label))
+    for c in classes:
+        members = rng.permutation(np.flatnonzero(label == c))
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+        rank[members[:2]] = 0
+    return np.sort(np.argsort(rank, kind="stable")[:n])
 
 
 def stratified_split(label: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
@@ -116,7 +178,9 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
     values = np.arange(256) / 255
     mean, std = [], []
     for c in range(images.shape[1]):
-        weight = np.bincount(images[:, c].ravel(), minlength=256) / images[:, c].size
+        # By thousands of images, since bincount makes eight bytes of each.
+        parts = [images[start : start + 1000, c].ravel() for start in range(0, len(images), 1000)]
+        weight = sum(np.bincount(part, minlength=256) for part in parts) / images[:, c].size
         m = float(weight @ values)
         mean.append(m)
         std.append(float(np.sqrt(weight @ (values - m) ** 2)) or 1.0)
@@ -124,44 +188,48 @@ def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[flo
 
 
 def _take(split: Split, rows: np.ndarray) -> Split:
+    if len(rows) == len(split.label):  # rows ascend, so these are all: no copy
+        return split
     return Split(split.images[rows], split.label[rows], split.index[rows])
 
 
-def _whole(images: np.ndarray, label: np.ndarray) -> Split:
-    return Split(np.ascontiguousarray(images, dtype=np.uint8), label.astype(np.int64), np.arange(len(label)))
+def _published(
+    name: str, data_dir: Path | None, image_size: int, download: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Return train split, test split and class names, checked against each other."""
+    if name == "digits":
+        return _digits()
+    if name == "imagefolder":
+        if download:
+            raise UsageError("--download fetches published data sets, but imagefolder reads a folder of your own.")
+        published = read_imagefolder(data_dir, image_size=image_size)
+    else:
+        published = read_torchvision(name, data_dir, download=download)
+    train, test = (_whole(name, part, published.classes) for part in (published.train, published.test))
+    return train, test, published.classes
 
 
-def _digits(data_dir: Path | None) -> tuple[Split, Split, tuple[str, ...]]:
+def _whole(name: str, part: tuple[np.ndarray, np.ndarray], classes: tuple[str, ...]) -> Split:
+    images, label = part[0], part[1].astype(np.int64)
+    if len(images) != len(label) or len(label) == 0:
+        raise UserError(
+            f"{name} is damaged: a split has {len(images)} images and {len(label)} labels. Fetch its files again."
+        )
+    if not 0 <= label.min() <= label.max() < len(classes):
+        raise UserError(
+            f"{name} is damaged: its labels reach from {label.min()} to {label.max()}, but it has {len(classes)} "
+            "classes, numbered from 0. Fetch its files again."
+        )
+    return Split(np.ascontiguousarray(images, dtype=np.uint8), label, np.arange(len(label)))
+
+
+def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
     # 17 grey levels 0..16, spread over the whole range of uint8; one to one.
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
-    everything = _whole(images, bunch.target)
+    classes = tuple(str(c) for c in range(10))
+    everything = _whole("digits", (images, bunch.target), classes)
     train, test = stratified_split(everything.label, DIGITS_TEST_SHARE)
-    return _take(everything, train), _take(everything, test), tuple(str(c) for c in range(10))
-
-
-def _fashion_mnist(data_dir: Path | None) -> tuple[Split, Split, tuple[str, ...]]:
-    from torchvision.datasets import FashionMNIST
-
-    if data_dir is None:
-        raise UsageError(
-            "fashion-mnist is not bundled: give the folder that holds FashionMNIST/raw by --data-dir, "
-            "or by the environment variable LAYERWISE_DATA."
-        )
-    try:
-        parts = [FashionMNIST(root=str(data_dir), train=train, download=False) for train in (True, False)]
-    except RuntimeError:
-        raise UserError(
-            f"fashion-mnist was not found: looked for train-images-idx3-ubyte and its three sisters in "
-            f"{data_dir / 'FashionMNIST' / 'raw'}. Give the folder above FashionMNIST by --data-dir."
-        ) from None
-    train, test = (_whole(part.data.numpy()[:, None], part.targets.numpy()) for part in parts)
-    return train, test, tuple(parts[0].classes)
-
-
-DATASETS: dict[str, Callable[[Path | None], tuple[Split, Split, tuple[str, ...]]]] = {
-    "digits": _digits,
-    "fashion-mnist": _fashion_mnist,
-}
+    return _take(everything, train), _take(everything, test), classes

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset, load_dataset
+from layerwise.datasets import Dataset, load_configured
 from layerwise.extract import dump_depths, dump_module
 from layerwise.hardware import pick_precision
 from layerwise.history import Epoch, history_table
@@ -41,6 +41,7 @@ class Place:
     max_size: int = 8 * 10**9
     force: bool = False
     tensorboard: Path | None = None
+    download: bool = False
 
 
 def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
@@ -50,7 +51,7 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
     exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
     refuse_existing(place.out, place.force)
-    dataset = load_dataset(config.data.dataset, holdout=config.data.holdout, data_dir=place.data_dir)
+    dataset = load_configured(config.data, place.data_dir, download=place.download)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)

@@ -22,7 +22,7 @@ TORCH = {"torch", "torchvision"}
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users|mnt)/\w")
 
 # Where a package and its distribution have different names.
-DISTRIBUTION = {"sklearn": "scikit-learn"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "PIL": "pillow"}
 
 
 def modules(root: Path, packages: tuple[str, ...] = ORDER) -> list[Path]:

@@ -90,6 +90,13 @@ def test_holdout_0_leaves_no_validation_split(tmp_path: Path) -> None:
         (["--device", "gpu"], 2, "unknown device 'gpu'. Did you mean 'cpu'?"),
         (["--set", "network.downsample=1,2,3,4"], 1, "P before block 4 cannot halve maps of 1x1"),
         (["fashion-mnist"], 2, "fashion-mnist is not bundled"),
+        (["--subset", "10"], 2, "--subset 10 cannot be taken: the train split has 1438 images of 10 classes"),
+        (["--subset", "-1"], 2, "data.subset is -1, but must be a number of images"),
+        (["--dataset", "imagefolder"], 2, "imagefolder is not bundled"),
+        (["--dataset", "imagefolder", "--data-dir", ".", "--download"], 2, "--download fetches published data sets"),
+        (["--dataset", "svhn", "--data-dir", "."], 1, "svhn was not found whole"),
+        (["--set", "data.image_size=16"], 2, "data.image_size is 16, but must be 0 for digits"),
+        (["--list", "digitz"], 2, "unknown recipe 'digitz'. Did you mean 'digits'?"),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other"),
         (["--out", "no/such/run.h5"], 1, "the folder no/such does not exist"),
     ],
@@ -128,9 +135,28 @@ def test_an_existing_run_is_kept_until_force_is_given(own_run: Path, capsys: pyt
     assert own_run.read_bytes() != before
 
 
+def test_data_flags_reach_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    words = ["--subset", "300", "--set", "data.label=few digits", "--mode", "untrained", "--out", str(path)]
+    assert run_train(*SMALL, *words) == 0
+    with RunFile(path) as run:
+        assert run.config is not None
+        assert run.config.data.subset == 300
+        assert run.dataset["name"] == "few digits"
+        assert {split: len(run.labels(split)) for split in run.splits} == {"train": 270, "validation": 30, "test": 359}
+
+
+def test_list_shows_the_recipe_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_train("cifar10-k3", "--list") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("cifar10-k3\n    CIFAR-10, k = 3, four blocks")
+    assert "cifar10-k2" not in out
+
+
 def test_list_shows_each_recipe_with_its_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_train("--list") == 0
     out = capsys.readouterr().out
+    assert max(len(line) for line in out.splitlines()) <= 80
     for text in (
         "digits",
         "fashion-mnist",

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from layerwise.datasets import Split, channel_statistics, load_dataset, stratified_split
+from layerwise.config import DataConfig
+from layerwise.datasets import (
+    DATASETS,
+    Split,
+    channel_statistics,
+    load_configured,
+    load_dataset,
+    stratified_split,
+    stratified_subset,
+)
 from layerwise.errors import UsageError, UserError
 
 
@@ -59,8 +68,9 @@ def test_normalisation_sees_the_train_fold_alone() -> None:
     assert data.std == pytest.approx([scaled.std()], rel=1e-12)
 
 
-def test_channel_statistics_of_each_channel() -> None:
-    images = np.random.default_rng(0).integers(0, 256, (7, 3, 5, 5)).astype(np.uint8)
+@pytest.mark.parametrize("n", [7, 1000, 2003])
+def test_channel_statistics_of_each_channel(n: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (n, 3, 5, 5)).astype(np.uint8)
     images[:, 2] = 9
     mean, std = channel_statistics(images)
     assert mean == pytest.approx((images / 255).mean((0, 2, 3)), rel=1e-12)
@@ -90,15 +100,93 @@ def test_fashion_mnist_is_read_whole(data_dir: Path) -> None:
 
 
 def test_an_unknown_data_set_is_answered_with_the_choices() -> None:
-    with pytest.raises(UsageError, match=r"unknown data set 'fashion'. Did you mean 'fashion-mnist'\? Choices: digits"):
+    with pytest.raises(
+        UsageError, match=r"unknown data set 'fashion'. Did you mean 'fashion-mnist'\? Choices: digits, f"
+    ):
         load_dataset("fashion", holdout=0.1)
 
 
-def test_data_that_are_not_bundled_need_a_folder() -> None:
-    with pytest.raises(UsageError, match="fashion-mnist is not bundled: give the folder .* by --data-dir"):
-        load_dataset("fashion-mnist", holdout=0.1)
+def test_all_data_sets_go_by_name() -> None:
+    assert DATASETS == ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagefolder")
 
 
-def test_a_folder_without_the_data_says_what_was_looked_for_and_where(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=f"looked for train-images-idx3-ubyte .* in {tmp_path}/FashionMNIST/raw"):
-        load_dataset("fashion-mnist", holdout=0.1, data_dir=tmp_path)
+# The fold, the order of images and the pixels of digits are part of every published number.
+def test_the_digits_have_the_fingerprints_they_always_had() -> None:
+    data = load_dataset("digits", holdout=0.1)
+    assert {name: split.fingerprint()[:16] for name, split in data.splits.items()} == {
+        "train": "4ed4db4f11f14a83",
+        "validation": "9e3c6dd523abbdda",
+        "test": "f91e9db77cee4269",
+    }
+
+
+UNEQUAL = np.random.default_rng(5).permutation(np.repeat(np.arange(4), [500, 300, 190, 10]))
+
+
+@pytest.mark.parametrize("n", [8, 9, 100, 617, 1000])
+def test_a_subset_takes_each_class_in_its_share(n: int) -> None:
+    rows = stratified_subset(UNEQUAL, n)
+    assert len(np.unique(rows)) == n
+    assert np.array_equal(rows, np.sort(rows))
+    counts = np.bincount(UNEQUAL[rows], minlength=4)
+    assert counts.min() >= 2
+    # The smallest class may have up to two above its share, which the others then lack.
+    assert np.abs(counts - n * np.array([0.5, 0.3, 0.19, 0.01])).max() <= 2
+
+
+def test_a_subset_of_equal_classes_is_equal() -> None:
+    label = np.tile(np.arange(10), 600)
+    assert np.bincount(label[stratified_subset(label, 1000)]).tolist() == [100] * 10
+    assert sorted(set(np.bincount(label[stratified_subset(label, 1004)]))) == [100, 101]
+
+
+def test_a_subset_lies_inside_every_larger_one() -> None:
+    inside: set[int] = set()
+    for n in range(8, 1001, 16):
+        rows = set(stratified_subset(UNEQUAL, n).tolist())
+        assert inside < rows
+        inside = rows
+    assert np.array_equal(stratified_subset(UNEQUAL, 1000), np.arange(1000))
+
+
+def test_a_subset_never_changes_and_is_not_the_fold() -> None:
+    label = np.tile(np.arange(10), 100)
+    rows = stratified_subset(label, 100)
+    assert np.array_equal(stratified_subset(label, 100), rows)
+    fold = stratified_split(label, 0.1)[1]
+    assert 0 < len(np.intersect1d(rows, fold)) < 30  # 10 by chance, 100 if both drew alike
+
+
+@pytest.mark.parametrize("n", [19, 1439, 10_000])
+def test_a_subset_that_cannot_be_taken_says_what_can(n: int) -> None:
+    expected = f"--subset {n} cannot be taken: the train split has 1438 images of 10 classes, so give a number from 20"
+    with pytest.raises(UsageError, match=expected):
+        load_dataset("digits", holdout=0.1, subset=n)
+
+
+def test_the_fold_of_a_subset_is_its_share_and_the_test_split_stays_whole() -> None:
+    whole = load_dataset("digits", holdout=0.1)
+    data = load_dataset("digits", holdout=0.1, subset=400)
+    sizes = {name: len(split.label) for name, split in data.splits.items()}
+    assert sizes == {"train": 360, "validation": 40, "test": len(whole.splits["test"].label)}
+    assert data.splits["test"].fingerprint() == whole.splits["test"].fingerprint()
+    original = load_digits()
+    for split in data.splits.values():
+        assert np.array_equal(split.label, original.target[split.index])
+    taken = np.concatenate([data.splits[name].index for name in ("train", "validation")])
+    assert len(np.unique(taken)) == 400
+
+
+def test_a_subset_of_everything_is_everything() -> None:
+    whole, subset = (load_dataset("digits", holdout=0.1, subset=n) for n in (0, 1438))
+    for name, split in whole.splits.items():
+        assert subset.splits[name].fingerprint() == split.fingerprint()
+
+
+def test_a_configuration_names_its_data() -> None:
+    data = load_configured(DataConfig(dataset="digits", holdout=0.2, subset=100, label="few digits"), None)
+    assert data.name == "few digits"
+    assert {name: len(split.label) for name, split in data.splits.items() if name != "test"} == {
+        "train": 80,
+        "validation": 20,
+    }

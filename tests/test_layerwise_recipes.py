@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from layerwise.blocks import shapes
+from layerwise.config import RunConfig
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
 
@@ -17,6 +19,47 @@ def test_a_recipe_bears_its_name_and_documents_itself(name: str) -> None:
 
 def test_an_unknown_recipe_is_answered_with_the_nearest_and_all() -> None:
     with pytest.raises(
-        UsageError, match=r"unknown recipe 'digit'. Did you mean 'digits'\? Choices: digits, fashion-mnist"
+        UsageError,
+        match=r"unknown recipe 'digit'. Did you mean 'digits'\? Choices: digits, fashion-mnist, cifar10-small, c",
     ):
         recipe("digit")
+
+
+def widths(config: RunConfig, image: tuple[int, int, int] = (3, 32, 32)) -> list[tuple[int, int]]:
+    """Return width and side of the maps of each block."""
+    net = config.network
+    return [(c, h) for c, h, _ in shapes(image, net.depth, net.width, net.downsample)[1:]]
+
+
+# The paper's blocks: sections 4.1 to 4.3, and the authors' documented commands where the two differ.
+@pytest.mark.parametrize(
+    ("name", "k", "aux_width", "blocks"),
+    [
+        ("cifar10-k1", 1, None, [(256, 32), (256, 32), (512, 16), (1024, 8), (1024, 8)]),
+        ("cifar10-k1-text", 1, None, [(256, 32), (512, 16), (512, 16), (1024, 8), (1024, 8)]),
+        ("cifar10-k2", 2, 128, [(128, 32), (128, 32), (256, 16), (256, 16)]),
+        ("cifar10-k3", 3, 128, [(128, 32), (128, 32), (256, 16), (256, 16)]),
+        ("cifar10-k2-text", 2, 256, [(128, 32), (128, 32), (256, 16), (256, 16)]),
+        ("cifar10-k3-text", 3, 256, [(128, 32), (128, 32), (256, 16), (256, 16)]),
+        ("separability", 2, 256, [(64, 32)] * 5),
+    ],
+)
+def test_the_papers_networks(name: str, k: int, aux_width: int | None, blocks: list[tuple[int, int]]) -> None:
+    config = recipe(name)
+    assert widths(config) == blocks
+    assert config.network.k == k
+    assert config.network.has_batch_norm == (k > 1)
+    assert aux_width is None or config.network.aux_width == aux_width
+    training = config.training
+    assert (training.epochs, training.batch_size, training.learning_rate) == (50, 128, 0.1)
+    assert (training.lr_factor, training.lr_every, training.momentum) == (0.2, 15, 0.9)
+    assert (training.weight_decay, training.crop_padding, training.flip) == (5e-4, 4, True)
+    assert (config.data.dataset, config.data.subset) == ("cifar10", 0)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_documented_command_is_of_that_recipe_and_no_line_is_too_long(name: str) -> None:
+    lines = (RECIPES[name].__doc__ or "").splitlines()
+    (command,) = (line.split() for line in lines if "Command:" in line)
+    assert command[2:3] in ([name], [])
+    assert max(len(line) for line in lines) <= 80

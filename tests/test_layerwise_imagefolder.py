@@ -1,0 +1,252 @@
+"""Folders of images: files, classes, pixels, and every way in which a folder can be wrong."""
+
+from __future__ import annotations
+
+import tarfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from layerwise.commandline import set_verbosity
+from layerwise.datasets import Dataset, load_dataset
+from layerwise.errors import UsageError, UserError
+from layerwise.imagefolder import FILES_IN_TASK
+
+
+def colours(n: int, height: int = 6, width: int = 6, seed: int = 0) -> np.ndarray:
+    """Return n random images [n, H, W, 3]."""
+    return np.random.default_rng(seed).integers(0, 256, (n, height, width, 3)).astype(np.uint8)
+
+
+def write(root: Path, where: str, image: np.ndarray) -> Path:
+    """Write an image [H, W] or [H, W, 3] as a file of the kind its name says."""
+    path = root / where
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with two classes, cat and dog, of two colour images in train and one in test."""
+    images = colours(6)
+    for i, where in enumerate(
+        ["train/cat/a.png", "train/cat/b.png", "train/dog/a.png", "train/dog/b.png", "test/cat/a.png", "test/dog/a.png"]
+    ):
+        write(tmp_path, where, images[i])
+    return tmp_path
+
+
+def load(folder: Path, image_size: int = 0) -> Dataset:
+    return load_dataset("imagefolder", holdout=0, data_dir=folder, image_size=image_size)
+
+
+def test_pixels_labels_and_classes_come_from_the_folders(folder: Path) -> None:
+    data = load(folder)
+    expected = colours(6).transpose(0, 3, 1, 2)
+    assert data.name == "imagefolder"
+    assert data.classes == ("cat", "dog")
+    assert np.array_equal(data.splits["train"].images, expected[:4])
+    assert np.array_equal(data.splits["test"].images, expected[4:])
+    assert data.splits["train"].images.dtype == np.uint8
+    assert data.splits["train"].label.tolist() == [0, 0, 1, 1]
+    assert data.splits["test"].label.tolist() == [0, 1]
+    assert data.splits["train"].index.tolist() == [0, 1, 2, 3]
+
+
+def test_val_stands_for_a_test_that_is_not_there(folder: Path) -> None:
+    expected = load(folder).splits["test"].fingerprint()
+    (folder / "test").rename(folder / "val")
+    assert load(folder).splits["test"].fingerprint() == expected
+
+
+def test_val_beside_test_is_not_read_and_said_not_to_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = load(folder).splits["test"].fingerprint()
+    write(folder, "val/cat/a.png", colours(1, 9, 9)[0])
+    set_verbosity(quiet=False, verbose=False)
+    assert load(folder).splits["test"].fingerprint() == expected
+    assert f"{folder}/val is not read: {folder}/test is the test split" in capsys.readouterr().err
+
+
+def test_every_image_stands_in_its_own_row(tmp_path: Path) -> None:
+    n = 2 * FILES_IN_TASK + 7
+    images = colours(n, 4, 4)
+    for i, image in enumerate(images):
+        write(tmp_path, f"train/{'ab'[i >= n // 2]}/{i:04}.png", image)
+        write(tmp_path, f"test/{'ab'[i >= n // 2]}/{i:04}.png", image)
+    data = load(tmp_path)
+    assert np.array_equal(data.splits["train"].images, images.transpose(0, 3, 1, 2))
+
+
+def test_grey_images_keep_one_channel_where_all_are_grey(tmp_path: Path) -> None:
+    grey = colours(4)[..., 0]
+    for i, where in enumerate(["train/a/1.png", "train/b/1.jpg", "test/a/1.png", "test/b/1.png"]):
+        write(tmp_path, where, grey[i])
+    data = load(tmp_path)
+    assert data.image_shape == (1, 6, 6)
+    assert np.array_equal(data.splits["test"].images[:, 0], grey[2:])
+
+
+@pytest.mark.parametrize("coloured", ["train/a/1.png", "train/b/1.png", "test/b/1.png"])
+def test_one_image_in_colour_gives_all_three_channels(tmp_path: Path, coloured: str) -> None:
+    images = colours(4)
+    places = ["train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"]
+    for image, where in zip(images, places, strict=True):
+        write(tmp_path, where, image if where == coloured else image[..., 0])
+    data = load(tmp_path)
+    assert data.image_shape == (3, 6, 6)
+    found = [*data.splits["train"].images, *data.splits["test"].images]
+    for image, pixels, where in zip(images, found, places, strict=True):
+        expected = image.transpose(2, 0, 1) if where == coloured else image[None, ..., 0].repeat(3, 0)
+        assert np.array_equal(pixels, expected)
+
+
+def test_images_of_different_sizes_are_named_with_what_mends_it(folder: Path) -> None:
+    other = write(folder, "train/dog/b.png", colours(1, height=7, width=9)[0])
+    with pytest.raises(UserError) as caught:
+        load(folder)
+    first = folder / "train" / "cat" / "a.png"
+    assert f"different sizes: {first} has 6x6 pixels, {other} has 9x7" in str(caught.value)
+    assert "--set data.image_size=32" in str(caught.value)
+    assert load(folder, image_size=5).image_shape == (3, 5, 5)
+
+
+def test_a_test_image_of_another_size_is_found_too(folder: Path) -> None:
+    other = write(folder, "test/dog/a.png", colours(1, height=6, width=8)[0])
+    with pytest.raises(UserError, match=f"{other} has 8x6"):
+        load(folder)
+
+
+def test_the_middle_is_cropped_after_the_shorter_side_is_resized(folder: Path) -> None:
+    wide = colours(1, height=6, width=10)[0]
+    write(folder, "train/cat/a.png", wide)
+    images = load(folder, image_size=6).splits["train"].images
+    assert np.array_equal(images[0], wide[:, 2:8].transpose(2, 0, 1))
+    assert np.array_equal(images[1], colours(6)[1].transpose(2, 0, 1))
+
+
+def test_resizing_averages_over_all_pixels(folder: Path) -> None:
+    striped = np.zeros((64, 64, 3), np.uint8)
+    striped[:, ::4] = 255  # a fourth of the columns: sampling without a filter gives 0 or 128
+    write(folder, "train/cat/a.png", striped)
+    small = load(folder, image_size=16).splits["train"].images[0]
+    assert abs(small[:, :, 2:-2].astype(int) - 64).max() <= 16
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (["train"], "holds train/, but an imagefolder needs train/ and test/ [(]or val/[)]"),
+        (["test"], "holds test/, but an imagefolder needs train/ and test/"),
+        ([], "holds neither train/ nor test/ nor val/, but an imagefolder needs"),
+    ],
+)
+def test_a_folder_without_its_splits_says_what_is_needed(folder: Path, kept: list[str], message: str) -> None:
+    for name in {"train", "test"} - set(kept):
+        (folder / name).rename(folder / f"other-{name}")
+    with pytest.raises(UserError, match=f"^{folder} {message}"):
+        load(folder)
+
+
+def test_a_folder_must_be_given() -> None:
+    with pytest.raises(UsageError, match="imagefolder is not bundled: give the folder that holds train/ and test/"):
+        load_dataset("imagefolder", holdout=0)
+
+
+def test_a_folder_of_ones_own_cannot_be_downloaded(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--download fetches published data sets, but imagefolder reads a folder"):
+        load_dataset("imagefolder", holdout=0, data_dir=folder, download=True)
+
+
+def test_class_folders_that_differ_are_named(folder: Path) -> None:
+    (folder / "test" / "dog").rename(folder / "test" / "dogs")
+    with pytest.raises(
+        UserError, match=f"only {folder}/train has dog; only {folder}/test has dogs. Both need the same"
+    ):
+        load(folder)
+
+
+def test_many_differing_classes_are_not_all_listed(folder: Path) -> None:
+    for i in range(9):
+        write(folder, f"train/extra{i}/a.png", colours(1)[0])
+    with pytest.raises(UserError, match=r"only .*/train has extra0, extra1, extra2, extra3, extra4 and 4 more. Both"):
+        load(folder)
+
+
+def test_one_class_is_too_few(folder: Path) -> None:
+    for split in ("train", "test"):
+        (folder / split / "dog").rename(folder / f"{split}-dog")
+    with pytest.raises(UserError, match=f"{folder}/train holds cat, but at least two class folders are needed"):
+        load(folder)
+
+
+def test_images_without_class_folders_are_refused(tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        write(tmp_path, f"{split}/a.png", colours(1)[0])
+    with pytest.raises(UserError, match=f"{tmp_path}/train holds no folder, but at least two class folders are needed"):
+        load(tmp_path)
+
+
+def test_an_empty_class_is_named(folder: Path) -> None:
+    (folder / "test" / "dog" / "a.png").rename(folder / "test" / "dog" / "a.txt")
+    with pytest.raises(UserError, match=f"the class folder {folder}/test/dog holds no image file"):
+        load(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 20, 0.6])
+@pytest.mark.parametrize("kind", ["jpg", "png"])
+def test_a_corrupt_file_is_named(folder: Path, kind: str, kept: float) -> None:
+    path = write(folder, f"train/dog/c.{kind}", colours(1, 6, 6)[0])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: kept if isinstance(kept, int) else int(kept * len(whole))])
+    with pytest.raises(UserError, match=f"{path} cannot be read as an image .*Replace it or remove it"):
+        load(folder)
+
+
+def test_the_first_corrupt_file_in_order_is_named(folder: Path) -> None:
+    for where in ("test/cat/a.png", "train/dog/a.png", "train/dog/b.png"):
+        (folder / where).write_bytes(b"no image")
+    with pytest.raises(UserError, match=f"{folder}/train/dog/a.png cannot be read as an image [(]Unidentified"):
+        load(folder)
+
+
+def test_deep_pixels_are_refused_and_not_clipped(folder: Path) -> None:
+    path = write(folder, "train/cat/b.png", np.full((6, 6), 40_000, np.uint16))
+    with pytest.raises(UserError, match=f"{path} has more than 8 bits a channel [(]mode I;16[)]: convert it to 8 bits"):
+        load(folder)
+
+
+@pytest.fixture(scope="session")
+def some_cifar10(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 30 real images of each class and split, unpacked from the JPEG copy of CIFAR-10."""
+    archive = data_dir / "cifar10-jpeg.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"{archive} is not there")
+    root = tmp_path_factory.mktemp("cifar10-jpeg")
+    taken: Counter[str] = Counter()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            place = str(Path(member.name).parent)
+            if member.isfile() and taken[place] < 30:
+                taken[place] += 1
+                tar.extract(member, root, filter="data")
+    return root
+
+
+def test_real_jpeg_files_are_read_as_pillow_reads_them(some_cifar10: Path) -> None:
+    data = load_dataset("imagefolder", holdout=0.1, data_dir=some_cifar10, label="cifar10-jpeg", subset=200)
+    sizes = {name: split.images.shape for name, split in data.splits.items()}
+    assert sizes == {"train": (180, 3, 32, 32), "validation": (20, 3, 32, 32), "test": (300, 3, 32, 32)}
+    assert data.name == "cifar10-jpeg"
+    assert data.classes[:2] == ("airplane", "automobile")
+    assert np.bincount(data.splits["validation"].label).tolist() == [2] * 10
+    files = sorted((some_cifar10 / "train").glob("*/*.jpg"))
+    split = data.splits["train"]
+    for i in (0, 57, 179):
+        path = files[split.index[i]]
+        with Image.open(path) as image:
+            assert np.array_equal(split.images[i], np.asarray(image).transpose(2, 0, 1))
+        assert data.classes[split.label[i]] == path.parent.name
