@@ -54,6 +54,9 @@ def train(
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")] = Path("run.h5"),
     force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Forecast operations, bytes, memory and time, and stop there.")
+    ] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the recipes and stop.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -82,6 +85,12 @@ def train(
     from layerwise.run import pick_device, train_run
     from layerwise.storage import parse_size
 
+    if dry_run:
+        from layerwise.forecast import describe_forecast, forecast_run
+
+        forecast = forecast_run(config, data_dir=data_dir, device=pick_device(device), max_size=parse_size(max_size))
+        print("\n".join(describe_forecast(forecast)))
+        return
     scores = train_run(
         config, out, data_dir=data_dir, device=pick_device(device), max_size=parse_size(max_size), force=force
     )

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_dataset
 from layerwise.errors import UsageError, unknown
 from layerwise.extract import dump_depths, dump_module
 from layerwise.network import LayerwiseNetwork
+from layerwise.operations import count_problems, heads, weight_bytes
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
 from layerwise.runwriter import RunWriter, create_run
@@ -70,7 +72,9 @@ def train_run(
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(device)
-    storage = _plan_storage(config, network, dataset, out, max_size)
+    storage = plan_storage(config, dataset, max_size)
+    require_disk(out, storage.total)
+    _announce(storage, config, out)
     config = replace(config, store="maps" if storage.maps else "pooled")
 
     seconds = {}
@@ -90,18 +94,24 @@ def train_run(
     return scores
 
 
-def _plan_storage(config: RunConfig, network: LayerwiseNetwork, dataset: Dataset, out: Path, max_size: int) -> Plan:
+def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
+    """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
+    net, image = config.network, dataset.image_shape
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
-    weight_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    storage = plan(network.shapes, counts, weight_bytes, config.store, max_size)
-    require_disk(out, storage.total)
+    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes)))
+    rows = config.training.epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
+    history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
+    xs = shapes(image, net.depth, net.width, net.downsample)
+    return plan(xs, counts, weights, config.store, max_size, history_bytes)
+
+
+def _announce(storage: Plan, config: RunConfig, out: Path) -> None:
     kept = [
         "pooled features" + (" and whole maps" if storage.maps else "") + f" of depths 0..{config.network.depth}",
         "images" if storage.images else "no images (they do not fit --max-size)",
         "weights",
     ]
     log.info("%s will take %s: %s", out, show_size(storage.total), ", ".join(kept))
-    return storage
 
 
 def _train(network: LayerwiseNetwork, dataset: Dataset, config: RunConfig) -> list[Epoch]:
