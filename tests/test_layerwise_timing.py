@@ -138,3 +138,23 @@ def test_no_trace_is_left(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     forecast_seconds(rehearsal(mode=mode))
     assert state() == before
     assert not list(tmp_path.iterdir())
+
+
+def test_blocks_below_are_frozen_as_they_are_in_the_run() -> None:
+    found = rehearsal({"train": 512, "test": 512}, **{"network.depth": 3})
+    training = []
+
+    def look(work: Work, budget: float) -> float:
+        training.append([block.training for block in found.network.blocks])
+        return 1.0
+
+    forecast_seconds(found, look)
+    assert training[:3] == [[True, True, True], [False, True, True], [False, False, True]]
+    assert training[3:] == [[False, False, False]] * 2  # scoring and dump
+
+
+def test_an_untrained_network_is_frozen_after_its_pass() -> None:
+    found = rehearsal(mode="untrained")
+    training = []
+    forecast_seconds(found, lambda work, budget: training.append(found.network.training) or 1.0)  # type: ignore[func-returns-value]
+    assert training == [True, False]
