@@ -83,6 +83,9 @@ def train(
     tensorboard: Annotated[
         Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Forecast operations, bytes, memory and time, and stop there.")
+    ] = False,
     list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes (or RECIPE alone) and stop.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -116,6 +119,11 @@ def train(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
         tensorboard=tensorboard, download=download,
     )  # fmt: skip
+    if dry_run:
+        from layerwise.forecast import describe_forecast, forecast_run
+
+        print("\n".join(describe_forecast(forecast_run(config, place))))
+        return
     scores = train_run(config, place)
     _print_scores(scores)
     print(f"wrote {out}")

@@ -102,7 +102,8 @@ def initialised(seed: int, build: Callable[[], Module], initialisation: str = "d
     initialisation: "default" keeps PyTorch's; "kaiming" or "orthogonal" draw the weights of every convolution and
     linear layer anew (biases keep PyTorch's).
     """
-    with torch.random.fork_rng(devices=[]):
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)
         module = build()
         for part in module.modules():
@@ -117,4 +118,5 @@ def initialised(seed: int, build: Callable[[], Module], initialisation: str = "d
 def freeze(module: nn.Module) -> None:
     """Fix a module for good: no gradient, and eval mode, in which BatchNorm buffers keep every bit."""
     module.requires_grad_(False)
+    module.zero_grad(set_to_none=True)
     module.eval()

@@ -12,18 +12,19 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.extract import dump_depths, dump_module
 from layerwise.hardware import pick_precision
-from layerwise.history import Epoch, history_table
+from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
+from layerwise.operations import count_problems, heads, match_operations, weight_bytes
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
 from layerwise.reporting import Report
 from layerwise.runwriter import RunWriter, create_run
 from layerwise.scoring import DepthScores, score_auxiliaries
-from layerwise.stages import trained_depths
 from layerwise.state import Checkpoint, open_checkpoint
 from layerwise.storage import Plan, plan, require_disk, show_size
 from layerwise.training import DeviceSplit, settle_batch_norm, train
@@ -55,9 +56,11 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
-    storage = _plan_storage(config, network, dataset, place)
-    precision = pick_precision(config.precision, place.device)
-    config = replace(config, store="maps" if storage.maps else "pooled", precision=precision)
+    config = resolve(config, dataset, place.device)
+    storage = plan_storage(config, dataset, place.max_size)
+    require_disk(place.out, storage.total)
+    _announce(storage, config, place.out)
+    config = replace(config, store="maps" if storage.maps else "pooled")
     fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
     with open_checkpoint(place.out, config, fingerprint) as checkpoint:
         checkpoint.load(network)
@@ -71,18 +74,35 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds)
 
 
-def _plan_storage(config: RunConfig, network: LayerwiseNetwork, dataset: Dataset, place: Place) -> Plan:
+def resolve(config: RunConfig, dataset: Dataset, device: torch.device) -> RunConfig:
+    """Return the configuration with what was left to the run decided: the precision, and epochs to match operations."""
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
-    weight_bytes = sum(tensor.nbytes for tensor in network.state_dict().values())
-    storage = plan(network.shapes, counts, weight_bytes, config.store, place.max_size)
-    require_disk(place.out, storage.total)
+    if config.match == "operations":
+        config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
+        log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
+    return replace(config, precision=pick_precision(config.precision, device))
+
+
+def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
+    """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
+    net, image = config.network, dataset.image_shape
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes)))
+    rows = config.training.epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
+    history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
+    xs = shapes(image, net.depth, net.width, net.downsample)
+    scored = counts.get("validation", 0) + counts["test"]
+    output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
+    return plan(xs, counts, weights + output_bytes, config.store, max_size, history_bytes)
+
+
+def _announce(storage: Plan, config: RunConfig, out: Path) -> None:
     kept = [
         "pooled features" + (" and whole maps" if storage.maps else "") + f" of depths 0..{config.network.depth}",
         "images" if storage.images else "no images (they do not fit --max-size)",
         "weights",
     ]
-    log.info("%s will take %s: %s", place.out, show_size(storage.total), ", ".join(kept))
-    return storage
+    log.info("%s will take %s: %s", out, show_size(storage.total), ", ".join(kept))
 
 
 def _publish(
@@ -96,7 +116,7 @@ def _publish(
     seconds: dict[str, float],
 ) -> list[DepthScores]:
     start = time.perf_counter()
-    scores = score_auxiliaries(network, dataset, trained_depths(config))
+    scores = score_auxiliaries(network, dataset, heads(config))
     with create_run(place.out, force=place.force) as writer:
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)

@@ -44,9 +44,3 @@ def stages(network: LayerwiseNetwork, config: RunConfig) -> list[Stage]:
     if config.mode == "end-to-end":
         return [Stage("the network end to end", 0, (depth,), (nn.Sequential(*blocks),), (auxiliaries[-1],))]
     return []
-
-
-def trained_depths(config: RunConfig) -> tuple[int, ...]:
-    """Return the depths whose auxiliary classifier is trained in this mode."""
-    every = tuple(range(1, config.network.depth + 1))
-    return {"greedy": every, "parallel": every, "end-to-end": every[-1:], "untrained": ()}[config.mode]

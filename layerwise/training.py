@@ -123,11 +123,11 @@ def train(
     for number, stage in enumerate(stages(network, config)):
         if number >= checkpoint.stage:
             report.start(stage.name, steps * config.training.epochs)
-            _train_stage(network, data, config, stage, number, checkpoint, report)
+            train_stage(network, data, config, stage, number, checkpoint, report)
         freeze(nn.ModuleList([*stage.blocks, *stage.classifiers]))
 
 
-def _train_stage(
+def train_stage(
     network: LayerwiseNetwork,
     data: dict[str, DeviceSplit],
     config: RunConfig,
@@ -136,6 +136,10 @@ def _train_stage(
     checkpoint: Checkpoint,
     report: Report,
 ) -> None:
+    """Train what one stage trains on uint8 images of `data`, from where the checkpoint stands in it.
+
+    data: "train", and "validation" where there is a fold, on the network's device. number: of the stage, from 0.
+    """
     device = network.mean.device
     problems = [
         AuxiliaryProblem(block, classifier, config.training, config.precision)

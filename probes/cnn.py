@@ -21,8 +21,8 @@ from layerwise.commandline import progress
 from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
 from layerwise.network import derive_seed, freeze, initialised
-from layerwise.runfile import RunFile
 from layerwise.problem import AuxiliaryProblem
+from layerwise.runfile import RunFile
 from layerwise.training import Batches, solve
 from probes.protocol import Fit, Predictions, choose, predictions, selection
 

@@ -2,9 +2,11 @@
 
 Every step eliminates the intercept, solves the Newton equations by conjugate gradients (CG) preconditioned with
 (mean Hessian of the loss) x (Gram matrix of the features) + lambda, and searches along the direction on stored
-logits, which costs no product with the features. CG runs in float32 with float64 scalars throughout: it only needs a
+logits, which costs no product with the features. CG runs in float32 with float64 scalars: it only needs a
 direction. The gradient is float32 far from the optimum; near it, gradient and certificate are float64, so
-each step is one of iterative refinement and the float32 products do not limit what is reached.
+each step is one of iterative refinement and the float32 products do not limit what is reached. Only where a curvature
+spans more than float32 can hold (a tiny penalty on nearly separable classes) is a direction lost: small
+problems are float64 from the start, large ones from where they no longer improve.
 Problems that are done leave the work, within CG too.
 """
 
@@ -22,6 +24,8 @@ from probes.losses import Loss
 
 _NEAR = 100  # float64 begins where the float32 estimate of the gap is within this factor of the tolerance
 _EASED = 0.03  # the penalty is lowered where the estimate is within this part of the objective
+_PATIENCE = 6  # steps without a halved gap after which float32 gives way to float64
+_SMALL = 1 << 20  # values in the features up to which float64 costs nothing that matters
 _MAX_CG_STEPS = 500  # of one Newton step
 
 
@@ -51,9 +55,11 @@ class _Active:
     lam: Tensor  # the penalty at work, on its way to the target
     weights: Tensor  # [P, K, d] float64
     intercept: Tensor  # [P, K] float64
-    logits: Tensor  # [P, K, n] float32
+    logits: Tensor  # [P, K, n], whose precision is that of the work
     exact: Tensor  # bool: gradients are float64 from now on
     gap: Tensor  # the last estimate of objective - optimum
+    best: Tensor  # the last gap that was half of the one before
+    waited: Tensor  # steps since then
     forcing: Tensor  # CG stops where the residual is this fraction of the gradient
     nonlinearity: Tensor  # of the last step
 
@@ -98,16 +104,19 @@ def _start(design: DesignMatrix, loss: Loss, lam: Tensor, intercept: Tensor) -> 
     n_problems, n_outputs = intercept.shape
     weights = lam.new_zeros(n_problems, n_outputs, design.d)
     ones = torch.ones_like(lam)
+    precision = torch.float64 if design.n * design.d <= _SMALL else torch.float32
     active = _Active(
         index=torch.arange(n_problems, device=lam.device),
         target=lam,
         lam=lam.clamp(min=loss.easiest),
         weights=weights.clone(),
         intercept=intercept.clone(),
-        logits=loss.anchored(intercept.float()[..., None].repeat(1, 1, design.n)),
+        logits=loss.anchored(intercept.to(precision)[..., None].repeat(1, 1, design.n)),
         exact=torch.zeros_like(lam, dtype=torch.bool),
         gap=ones * torch.inf,
-        forcing=ones * 0.3,
+        best=ones * torch.inf,
+        waited=torch.zeros_like(lam),
+        forcing=ones * loss.forcing,
         nonlinearity=ones,
     )
     unknown = ones * torch.inf
@@ -134,7 +143,7 @@ def _evaluate(
     sure = torch.nonzero(active.exact)[:, 0]
     if len(sure):
         found = certify(design, loss.take(sure), active.weights[sure], active.intercept[sure], active.lam[sure])
-        active.intercept[sure], active.logits[sure] = found.intercept, found.logits.float()
+        active.intercept[sure], active.logits[sure] = found.intercept, found.logits.to(active.logits.dtype)
         gradient[sure], active.gap[sure] = found.gradient, found.bound
         # below its rounding a gap cannot be seen to shrink
         goal[sure] = torch.maximum(tolerance(found.objective), 2 * found.rounding)
@@ -144,6 +153,11 @@ def _evaluate(
         solution.weights[index], solution.intercept[index] = active.weights[kept], active.intercept[kept]
         solution.objective[index], solution.bound[index] = found.objective[better], found.bound[better]
     solution.iterations[active.index] = step
+    improved = active.gap < active.best / 2
+    active.best = torch.where(improved, active.gap, active.best)
+    active.waited = torch.where(improved, 0, active.waited + 1)
+    if active.waited.max() >= _PATIENCE:
+        active.logits = active.logits.double()
     return gradient, goal
 
 
@@ -160,6 +174,7 @@ def _estimate(
     easy = _dot(gradient, gradient) / (2 * lam) <= _EASED * objective
     lam = torch.where(easy, torch.maximum(lam / 10, active.target[rows]), lam)
     active.lam[rows] = lam
+    active.best[rows] = torch.where(easy, torch.inf, active.best[rows])
     gradient = pull + lam[:, None, None] * weights
     return gradient, _dot(gradient, gradient) / (2 * lam), tolerance(objective)
 
@@ -177,9 +192,9 @@ def _advance(
     length, bent = _line_search(loss, active, change, logit_change)
     active.weights += length[:, None, None] * change
     active.intercept += length[:, None] * shift
-    active.logits += logit_change.mul_(length[:, None, None].float())
+    active.logits += logit_change.mul_(length[:, None, None].to(logit_change.dtype))
     # How far the last two steps were from the quadratic model says how exactly the next is worth solving.
-    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(0.01, 0.3)
+    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(0.01, loss.forcing)
     active.nonlinearity = bent
 
 
@@ -197,10 +212,10 @@ class _Preconditioner:
     def __init__(self, design: DesignMatrix) -> None:
         self._vectors, self._values = design.spectrum()
 
-    def at(self, curvature: Tensor, lam: Tensor) -> _Whitening:
+    def at(self, curvature: Tensor, lam: Tensor, precision: torch.dtype) -> _Whitening:
         values, outputs = torch.linalg.eigh(curvature)
         scales = values.clamp(min=0)[..., None] * self._values.double() + lam[:, None, None]
-        return _Whitening(self._vectors, outputs.float(), scales.float())
+        return _Whitening(self._vectors.to(precision), outputs.to(precision), scales.to(precision))
 
 
 @dataclass(frozen=True)
@@ -247,17 +262,18 @@ def _direction(
     goal: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the changes of weights [P, K, d], intercept [P, K] and logits [P, K, n] that CG reaches."""
+    precision = active.logits.dtype
     curvature = loss.curvature(active.logits)
     mean_curvature = loss.mean_curvature(curvature)
-    whiten = preconditioner.at(mean_curvature, active.lam)
-    residual = -gradient.float()
+    whiten = preconditioner.at(mean_curvature, active.lam, precision)
+    residual = -gradient.to(precision)
     search = whiten(residual)
     size = _dot(residual, search)
     state = _Krylov(
         index=torch.arange(len(active.lam), device=active.lam.device),
         lam=active.lam,
         curvature=curvature,
-        inverse=invert_curvature(mean_curvature).float(),
+        inverse=invert_curvature(mean_curvature).to(precision),
         residual=residual,
         search=search,
         change=torch.zeros_like(residual),
@@ -290,17 +306,17 @@ def _cg_step(design: DesignMatrix, loss: Loss, whiten: _Whitening, state: _Krylo
     shift = -(state.inverse @ bent.mean(2)[..., None])[..., 0]
     logits += shift[..., None]
     bent = loss.bend(state.curvature, logits)
-    product = design.correlate(bent) + state.lam.float()[:, None, None] * state.search
+    product = design.correlate(bent) + state.lam.to(logits.dtype)[:, None, None] * state.search
     steepness = _dot(state.search, product)
     possible = (steepness > 0) & torch.isfinite(steepness)
-    length = torch.where(possible, state.size / steepness, 0).float()
+    length = torch.where(possible, state.size / steepness, 0).to(logits.dtype)
     state.change += length[:, None, None] * state.search
     state.shift += length[:, None] * shift
     state.logit_change += logits.mul_(length[:, None, None])
     state.residual -= length[:, None, None] * product
     whitened = whiten(state.residual)
     size = _dot(state.residual, whitened)
-    state.search = whitened + (size / state.size).float()[:, None, None] * state.search
+    state.search = whitened + (size / state.size).to(logits.dtype)[:, None, None] * state.search
     state.size = size
     return possible
 
@@ -315,7 +331,7 @@ def _line_search(loss: Loss, active: _Active, change: Tensor, logit_change: Tens
     square = active.lam * _dot(change, change)
 
     def slope(length: Tensor) -> Tensor:
-        moved = torch.addcmul(active.logits, logit_change, length.float()[:, None, None])
+        moved = torch.addcmul(active.logits, logit_change, length.to(logit_change.dtype)[:, None, None])
         along = loss.slopes(moved).mul_(logit_change).sum((1, 2), dtype=torch.float64)
         return along / moved.shape[2] + linear + length * square
 
@@ -323,10 +339,9 @@ def _line_search(loss: Loss, active: _Active, change: Tensor, logit_change: Tens
     start = slope(torch.zeros_like(length))
     low, low_slope = torch.zeros_like(length), start
     high, high_slope = length * torch.inf, length * torch.inf
-    bent = None
+    here = slope(length)
+    bent = here.abs() / start.abs()
     for _ in range(12):
-        here = slope(length)
-        bent = here.abs() / start.abs() if bent is None else bent
         done = here.abs() <= 0.2 * start.abs()
         if done.all():
             return length, bent
@@ -335,4 +350,5 @@ def _line_search(loss: Loss, active: _Active, change: Tensor, logit_change: Tens
         share = (low_slope / (low_slope - high_slope)).clamp(0.1, 0.9)
         inner = torch.where(torch.isinf(high), 2 * length, low + share * (high - low))
         length = torch.where(done, length, inner)
+        here = slope(length)
     return torch.where(done | (low == 0), length, low), bent

@@ -13,12 +13,13 @@ import torch
 from layerwise.config import RunConfig, set_fields
 from layerwise.datasets import Dataset
 from layerwise.history import Epoch
-from layerwise.network import LayerwiseNetwork
+from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.recipes import digits
 from layerwise.reporting import Report
 from layerwise.run import Place, train_run
+from layerwise.stages import stages
 from layerwise.state import Checkpoint
-from layerwise.training import train
+from layerwise.training import DeviceSplit, train, train_stage
 
 # Set before anything imports matplotlib; subprocesses inherit it.
 os.environ["MPLBACKEND"] = "Agg"
@@ -47,6 +48,16 @@ def train_network(network: LayerwiseNetwork, dataset: Dataset, config: RunConfig
     with Report(config.training.epochs) as report:
         train(network, dataset, config, checkpoint, report)
     return checkpoint.history
+
+
+def train_block(network: LayerwiseNetwork, data: dict[str, DeviceSplit], config: RunConfig, j: int) -> None:
+    """Solve auxiliary problem j alone, on the blocks below it as they are, and freeze its parts."""
+    stage = stages(network, config)[j - 1]
+    with Report(config.training.epochs) as report:
+        report.start(stage.name, 1)
+        train_stage(network, data, config, stage, j - 1, Checkpoint(None, config, {}), report)
+    freeze(network.blocks[j - 1])
+    freeze(network.auxiliaries[j - 1])
 
 
 def make_run(path: Path, max_size: int = 10**9, **fields: Any) -> Path:

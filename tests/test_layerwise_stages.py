@@ -6,7 +6,8 @@ import pytest
 from conftest import small_config
 
 from layerwise.network import LayerwiseNetwork
-from layerwise.stages import stages, trained_depths
+from layerwise.operations import heads
+from layerwise.stages import stages
 
 
 @pytest.mark.parametrize(
@@ -27,8 +28,8 @@ def test_prefix_depths_and_chaining(
     assert [stage.prefix for stage in found] == prefixes
     assert [stage.depths for stage in found] == depths
     assert all(stage.chained == chained for stage in found)
-    assert trained_depths(config) == tuple(j for stage in found for j in stage.depths)
+    assert tuple(heads(config)) == tuple(j for stage in found for j in stage.depths)
     blocks = [block for stage in found for part in stage.blocks for block in (part if mode == "end-to-end" else [part])]
     assert blocks == ([] if mode == "untrained" else list(network.blocks))
     classifiers = [classifier for stage in found for classifier in stage.classifiers]
-    assert classifiers == [network.auxiliaries[j - 1] for j in trained_depths(config)]
+    assert classifiers == [network.auxiliaries[j - 1] for j in heads(config)]

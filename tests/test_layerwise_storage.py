@@ -16,6 +16,7 @@ COUNTS = {"train": 900, "test": 100}
 POOLED = 2 * 1000 * 4 * (3 + 64 + 128)
 MAPS = 2 * 1000 * (3 * 1024 + 64 * 1024 + 128 * 256)
 IMAGES = 1000 * 3 * 1024
+SAMPLES = 1000 * 16  # label and index, int64
 
 
 @pytest.mark.parametrize(
@@ -39,20 +40,21 @@ def test_everything_is_kept_where_it_fits() -> None:
     chosen = plan(SHAPES, COUNTS, 1000, "auto", 10**9)
     assert chosen.maps
     assert chosen.images
-    assert chosen.total == POOLED + MAPS + IMAGES + 1000
+    assert chosen.total == POOLED + MAPS + IMAGES + SAMPLES + 1000
+    assert plan(SHAPES, COUNTS, 1000, "auto", 10**9, history_bytes=500).total == chosen.total + 500
 
 
 def test_auto_leaves_the_maps_before_the_images() -> None:
     chosen = plan(SHAPES, COUNTS, 1000, "auto", POOLED + MAPS + IMAGES)
     assert not chosen.maps
-    assert chosen.total == POOLED + IMAGES + 1000
+    assert chosen.total == POOLED + IMAGES + SAMPLES + 1000
     assert chosen.depth_bytes == tuple(2 * 1000 * 4 * c for c in (3, 64, 128))
 
 
 def test_images_are_left_where_they_do_not_fit() -> None:
-    chosen = plan(SHAPES, COUNTS, 1000, "pooled", POOLED + 1000)
+    chosen = plan(SHAPES, COUNTS, 1000, "pooled", POOLED + SAMPLES + 1000)
     assert not chosen.images
-    assert chosen.total == POOLED + 1000
+    assert chosen.total == POOLED + SAMPLES + 1000
 
 
 def test_maps_that_were_asked_for_and_do_not_fit_are_an_error_with_the_way_out() -> None:

@@ -46,10 +46,10 @@ def objective_of(fit, X, y):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_path_reaches_the_optimum_of_a_slow_oracle(loss):
     X, y = blobs()
-    for fit in fit_path(X, y, PATH, n_classes=3, loss=loss, tol=1e-10):
+    for fit in fit_path(X, y, PATH, n_classes=3, loss=loss, tol=1e-9):
         coef, intercept, optimum = linear_optimum(torch.from_numpy(X), torch.from_numpy(y), fit.lam, loss, 3)
         assert fit.converged
-        assert fit.objective == pytest.approx(optimum, abs=2e-10)
+        assert fit.objective == pytest.approx(optimum, abs=2e-9)
         # a gap g bounds the distance: lam/2 |W - W*|^2 <= g
         assert np.linalg.norm(fit.coef - coef) <= np.sqrt(2 * fit.certificate / fit.lam) + 1e-6
         differences = np.diff(intercept) if loss == "multinomial" else intercept
@@ -90,7 +90,7 @@ def test_multinomial_agrees_with_scikit_learn(digits):
     X, y = digits
     lam = 1e-3
     theirs = LogisticRegression(C=1 / (len(X) * lam), tol=1e-8, max_iter=10_000).fit(X, y)
-    (ours,) = fit_path(X, y, [lam], n_classes=10, tol=1e-10)
+    (ours,) = fit_path(X, y, [lam], n_classes=10, tol=1e-9)
     np.testing.assert_allclose(ours.coef, theirs.coef_, atol=1e-4)
     np.testing.assert_allclose(np.exp(log_proba(ours, X)), theirs.predict_proba(X), atol=1e-4)
 
@@ -99,7 +99,7 @@ def test_one_versus_rest_agrees_with_scikit_learn(digits):
     X, y = digits
     lam = 1e-3
     theirs = OneVsRestClassifier(LogisticRegression(C=1 / (len(X) * lam), tol=1e-8, max_iter=10_000)).fit(X, y)
-    (ours,) = fit_path(X, y, [lam], n_classes=10, loss="ovr", tol=1e-10)
+    (ours,) = fit_path(X, y, [lam], n_classes=10, loss="ovr", tol=1e-9)
     coef = np.concatenate([each.coef_ for each in theirs.estimators_])
     np.testing.assert_allclose(ours.coef, coef, atol=1e-4)
     np.testing.assert_allclose(np.exp(log_proba(ours, X)), theirs.predict_proba(X), atol=1e-4)
@@ -180,9 +180,9 @@ def test_the_certificate_meets_the_default_tolerance(loss, digits):
 
 def test_rounding_is_a_small_part_of_the_certificate(digits):
     X, y = digits
-    (fit,) = fit_path(X, y, [1e-3], n_classes=10, tol=1e-10)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=10, tol=1e-9)
     assert fit.converged
-    assert 0 < fit.certificate <= 1e-10
+    assert 0 < fit.certificate <= 1e-9
 
 
 def test_a_fit_that_misses_the_tolerance_says_so_and_does_not_raise(digits):
@@ -223,8 +223,8 @@ def test_slopes_and_curvature_are_the_derivatives_of_the_loss(loss):
 def test_rotating_the_features_rotates_the_weights(loss):
     X, y = blobs(seed=6)
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(5, 5)))[0]
-    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
-    (turned,) = fit_path(X @ rotation, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    (turned,) = fit_path(X @ rotation, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
     np.testing.assert_allclose(turned.coef, fit.coef @ rotation, atol=1e-3)
     assert turned.objective == pytest.approx(fit.objective, abs=1e-10)
 
@@ -233,16 +233,16 @@ def test_rotating_the_features_rotates_the_weights(loss):
 def test_renaming_the_classes_permutes_the_fit(loss):
     X, y = blobs(seed=7)
     names = np.array([2, 0, 1])
-    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
-    (renamed,) = fit_path(X, names[y], [1e-3], n_classes=3, loss=loss, tol=1e-11)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    (renamed,) = fit_path(X, names[y], [1e-3], n_classes=3, loss=loss, tol=1e-9)
     np.testing.assert_allclose(renamed.coef[names], fit.coef, atol=1e-3)
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_repeating_the_samples_changes_nothing_at_the_same_lambda(loss):
     X, y = blobs(seed=8)
-    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
-    (twice,) = fit_path(np.tile(X, (2, 1)), np.tile(y, 2), [1e-3], n_classes=3, loss=loss, tol=1e-11)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    (twice,) = fit_path(np.tile(X, (2, 1)), np.tile(y, 2), [1e-3], n_classes=3, loss=loss, tol=1e-9)
     np.testing.assert_allclose(twice.coef, fit.coef, atol=1e-3)
     assert twice.objective == pytest.approx(fit.objective, abs=1e-10)
 
@@ -250,15 +250,15 @@ def test_repeating_the_samples_changes_nothing_at_the_same_lambda(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_shifting_the_features_changes_the_intercept_only(loss):
     X, y = blobs(seed=9)
-    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
-    (moved,) = fit_path(X + 2, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    (moved,) = fit_path(X + 2, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
     np.testing.assert_allclose(moved.coef, fit.coef, atol=1e-3)
     np.testing.assert_allclose(moved.decision_function(X + 2), fit.decision_function(X), atol=1e-2)
 
 
 def test_multinomial_weights_sum_to_zero_over_classes():
     X, y = blobs(seed=10)
-    (fit,) = fit_path(X, y, [1e-3], n_classes=3, tol=1e-11)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, tol=1e-9)
     np.testing.assert_allclose(fit.coef.sum(0), 0, atol=1e-4)
 
 
@@ -283,9 +283,9 @@ def test_a_class_without_samples_is_never_predicted_and_disturbs_nothing(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_constant_and_duplicated_features(loss):
     X, y = blobs(seed=12)
-    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
     awkward = np.column_stack([X, np.zeros(len(X)), X[:, 0], np.full(len(X), 5.0)])
-    (found,) = fit_path(awkward, y, [1e-3], n_classes=3, loss=loss, tol=1e-11)
+    (found,) = fit_path(awkward, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
     assert found.converged
     np.testing.assert_allclose(found.coef[:, [5, 7]], 0, atol=1e-4)
     np.testing.assert_allclose(found.coef[:, 6], found.coef[:, 0], atol=1e-4)
@@ -314,7 +314,7 @@ def test_separable_data_and_a_tiny_penalty(loss):
 @pytest.mark.parametrize("loss", LOSSES)
 def test_two_classes(loss):
     X, y = blobs(n_classes=2, seed=14)
-    (fit,) = fit_path(X, y, [1e-3], n_classes=2, loss=loss, tol=1e-10)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=2, loss=loss, tol=1e-9)
     optimum = linear_optimum(torch.from_numpy(X), torch.from_numpy(y), 1e-3, loss, 2)[2]
     assert fit.objective == pytest.approx(optimum, abs=1e-9)
     np.testing.assert_allclose(fit.coef[0], -fit.coef[1], atol=1e-3)

@@ -1,0 +1,138 @@
+"""Owns the forecast of a run: parameters, operations, bytes, memory and time, and the table that shows them.
+
+It loads the data set, since the sizes of its splits decide everything, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from layerwise.config import RunConfig
+from layerwise.datasets import load_configured
+from layerwise.memory import Memory, forecast_memory
+from layerwise.operations import Operations, Problem, count_operations, count_problems
+from layerwise.run import Place, plan_storage, resolve
+from layerwise.storage import Plan, show_size
+from layerwise.timing import Rehearsal, forecast_seconds
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would take.
+
+    counts: number of images of each split; image: shape (C, H, W) of one; seconds: of "training", "scoring", "dump".
+    """
+
+    config: RunConfig
+    device: torch.device
+    counts: dict[str, int]
+    image: tuple[int, int, int]
+    problems: list[Problem]
+    operations: Operations
+    storage: Plan
+    memory: Memory
+    seconds: dict[str, float]
+
+
+def forecast_run(config: RunConfig, place: Place) -> Forecast:
+    """Forecast a run; nothing is written, and only single batches are computed.
+
+    Raises:
+        UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
+    """
+    dataset = load_configured(config.data, place.data_dir, download=place.download)
+    config = resolve(config, dataset, place.device)
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    image, classes = dataset.image_shape, dataset.classes
+    storage = plan_storage(config, dataset, place.max_size)
+    return Forecast(
+        config=config,
+        device=place.device,
+        counts=counts,
+        image=image,
+        problems=count_problems(config.network, image, len(classes)),
+        operations=count_operations(config, image, len(classes), counts),
+        storage=storage,
+        memory=forecast_memory(config, image, len(classes), counts),
+        seconds=forecast_seconds(Rehearsal(config, image, classes, counts, storage, place.device)),
+    )
+
+
+def describe_forecast(forecast: Forecast) -> Iterator[str]:
+    """Yield the lines that show a forecast, none wider than 80 columns."""
+    config, net = forecast.config, forecast.config.network
+    yield f"{config.recipe}, {config.mode}: k = {net.k}, J = {net.depth}, M = {net.width}, seed {config.seed}"
+    yield f"{config.training.epochs} epochs of {config.precision} products"
+    sizes = ", ".join(f"{name} {n:,}" for name, n in forecast.counts.items())
+    yield f"{config.data.dataset}: {sizes} images"
+    yield ""
+    yield _row("depth", "C x H x W", "block", "auxiliary", "training", "in the")
+    yield _row("", "", "parameters", "parameters", "operations", "file")
+    yield from _depth_lines(forecast)
+    yield ""
+    yield from _total_lines(forecast)
+    yield ""
+    yield "nothing was done: the same command without --dry-run does it"
+
+
+def _depth_lines(forecast: Forecast) -> Iterator[str]:
+    sizes = [show_size(count) for count in forecast.storage.depth_bytes]
+    yield _row("0", _show_shape(forecast.image), "", "", "", sizes[0])
+    for j, (problem, spent) in enumerate(zip(forecast.problems, forecast.operations.training, strict=True), start=1):
+        block, auxiliary = (f"{part.parameters:,}" for part in (problem.block, problem.auxiliary))
+        yield _row(str(j), _show_shape(problem.shape), block, auxiliary, f"{spent:.3e}", sizes[j])
+
+
+def _row(depth: str, shape: str, block: str, auxiliary: str, operations: str, size: str) -> str:
+    return f"{depth:>5}  {shape:<15}  {block:>11}  {auxiliary:>11}  {operations:>10}  {size:>9}"
+
+
+def _total_lines(forecast: Forecast) -> Iterator[str]:
+    blocks = sum(p.block.parameters for p in forecast.problems)
+    auxiliaries = sum(p.auxiliary.parameters for p in forecast.problems)
+    yield from _wrapped("parameters", f"{blocks + auxiliaries:,}: blocks {blocks:,}, auxiliaries {auxiliaries:,}")
+    spent, memory, seconds = forecast.operations, forecast.memory, forecast.seconds
+    parts = {"training": sum(spent.training), "scoring": spent.scoring, "dump": spent.dump}
+    yield from _wrapped("operations", _sum(f"{spent.total:.3e}", {n: f"{count:.2e}" for n, count in parts.items()}))
+    yield from _wrapped("run file", _show_file(forecast.storage))
+    peak = f"about {show_size(memory.total)}, in {memory.phase}; Python and its libraries come on top"
+    yield from _wrapped("peak memory", peak)
+    whole = f"about {show_seconds(sum(seconds.values()))} on this {forecast.device.type}"
+    yield from _wrapped("time", _sum(whole, {name: show_seconds(value) for name, value in seconds.items()}))
+
+
+def _show_file(storage: Plan) -> str:
+    kept = {
+        "depths": sum(storage.depth_bytes),
+        "images": storage.images * storage.image_bytes,
+        "weights and outputs": storage.weight_bytes,
+        "labels": storage.sample_bytes,
+        "history": storage.history_bytes,
+    }
+    parts = _sum(show_size(storage.total), {name: show_size(count) for name, count in kept.items() if count})
+    stored = "pooled features and whole maps" if storage.maps else "pooled features"
+    return f"{parts}; depths hold {stored} as float16 (a depth with values beyond it takes twice as much)"
+
+
+def _sum(whole: str, parts: dict[str, str]) -> str:
+    return f"{whole}: " + ", ".join(f"{name} {part}" for name, part in parts.items())
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=f"{name:<13}", subsequent_indent=13 * " ")
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a duration in the unit that suits it: "0.04 s", "12 s", "3.5 min", "2.1 h"."""
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+
+
+def _show_shape(shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,117 @@
+"""Owns the estimate of peak memory, from shapes alone.
+
+It counts, on the device that trains: the images and labels of every split; all parameters and buffers; for the phase
+that needs most, either one training step (gradients, momentum, what its layers keep for backward, and two gradients of
+its largest maps) or one batch without gradients. It does not count Python and its libraries, the convolutions'
+workspace, or what the allocator holds in reserve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from layerwise.blocks import shapes
+from layerwise.config import NetworkConfig, RunConfig
+from layerwise.extract import DUMP_BATCH
+from layerwise.operations import FLOAT_BYTES, Shape, count_problems
+from layerwise.training import EVALUATION_BATCH
+
+LABEL_BYTES = 16  # label and index, int64
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak memory in bytes: of the data set, of all weights, and for each phase what it needs beside them."""
+
+    data: int
+    weights: int
+    phases: dict[str, int]
+
+    @property
+    def phase(self) -> str:
+        """The phase that needs most."""
+        return max(self.phases, key=self.phases.__getitem__)
+
+    @property
+    def total(self) -> int:
+        """Bytes of data set, weights and the phase that needs most."""
+        return self.data + self.weights + self.phases[self.phase]
+
+
+class Maps:
+    """Values a single image takes: volumes[j] those of x_j."""
+
+    def __init__(self, network: NetworkConfig, image: Shape, n_classes: int):
+        self.network = network
+        self.n_classes = n_classes
+        self.problems = count_problems(network, image, n_classes)
+        self.volumes = [prod(s) for s in shapes(image, network.depth, network.width, network.downsample)]
+        # A convolution's output is kept beside relu's where BatchNorm stands between them.
+        self.copies = 2 if network.has_batch_norm else 1
+
+    def kept(self, first: int, last: int) -> int:
+        """Return the values kept for backward by blocks first..last with auxiliary `last`."""
+        blocks = range(first, last + 1)
+        unshuffled = sum(self.volumes[j - 1] for j in blocks if j in self.network.downsample and j > first)
+        maps = self.volumes[first - 1] + unshuffled + self.copies * sum(self.volumes[j] for j in blocks)
+        hidden = (self.network.k - 1) * self.copies * self.auxiliary_volume(last)
+        return maps + hidden + self.copies * self._features(last) + self.n_classes
+
+    def auxiliary_volume(self, j: int) -> int:
+        """Return the values of one hidden layer of auxiliary j."""
+        problem = self.problems[j - 1]
+        return prod((problem.aux_width, *problem.shape[1:]))
+
+    def _features(self, j: int) -> int:
+        problem = self.problems[j - 1]
+        channels = problem.aux_width if self.network.k > 1 else problem.shape[0]
+        return channels * self.network.average**2
+
+    def largest(self, first: int, last: int) -> int:
+        """Return the values of the largest maps that blocks first..last and auxiliary `last` compute."""
+        hidden = [self.auxiliary_volume(last)] if self.network.k > 1 else []
+        return max(self.volumes[first : last + 1] + hidden)
+
+    def forward(self, last: int) -> int:
+        """Return the most values alive at once while blocks 1..last and their auxiliaries run without gradients."""
+        layers = [(self.volumes[j - 1], self.volumes[j]) for j in range(1, last + 1)]
+        if self.network.k > 1:
+            layers += [(self.volumes[j], self.auxiliary_volume(j)) for j in range(1, last + 1)]
+        return max(before + (self.copies + 1) * after for before, after in layers)
+
+
+def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Memory:
+    """Return the estimate for a run on images of shape (C, H, W), `counts` of them in each split."""
+    maps = Maps(config.network, image, n_classes)
+    depth, most = config.network.depth, max(counts.values())
+    phases = _training(config, maps, min(config.training.batch_size, counts["train"]))
+    phases["evaluation"] = FLOAT_BYTES * min(EVALUATION_BATCH, most) * maps.forward(depth)
+    at_once = sum(maps.volumes) + maps.copies * max(maps.volumes)
+    phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
+    data = sum(counts.values()) * (prod(image) + LABEL_BYTES)
+    return Memory(data, sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems), phases)
+
+
+def _training(config: RunConfig, maps: Maps, batch: int) -> dict[str, int]:
+    """Return the bytes of a training step for each auxiliary problem that the mode solves."""
+    if config.mode == "untrained":
+        return {}
+    every = range(1, config.network.depth + 1)
+    cfg = config.training
+    # A gradient, its running mean, adamw's running square, the averaged weights.
+    states = 1 + bool(cfg.momentum or cfg.optimizer == "adamw") + (cfg.optimizer == "adamw") + bool(cfg.ema_decay)
+    map_bytes = FLOAT_BYTES // 2 if config.precision == "bf16" else FLOAT_BYTES
+    spans = [(1, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
+    found = {}
+    for first, last in spans:
+        # Side by side, all problems have their optimizers at once, but their activations one after another.
+        blocks = every if config.mode == "parallel" else range(first, last + 1)
+        learned = sum(maps.problems[j - 1].block.parameters for j in blocks)
+        auxiliaries = every if config.mode == "parallel" else (last,)
+        learned += sum(maps.problems[j - 1].auxiliary.parameters for j in auxiliaries)
+        step = maps.kept(first, last) + 2 * maps.largest(first, last)
+        kept = map_bytes * batch * max(step, maps.forward(last))
+        found[f"training block {last}"] = FLOAT_BYTES * states * learned + kept
+    return found

@@ -1,0 +1,203 @@
+"""Owns what a network and its training cost by count: parameters and floating-point operations, from shapes alone.
+
+A multiply-add is two operations, and only convolutions and linear layers count, as torch.utils.flop_counter counts
+them; tests hold every formula to it. Backward, a layer spends as many operations as forward for the gradient of its
+weights, and as many again for that of its input. The first trainable convolution needs no gradient of its input.
+Counts depend on the number of images only, not on batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+from layerwise.blocks import shapes
+from layerwise.config import NetworkConfig, RunConfig
+
+Shape = tuple[int, int, int]
+KERNEL = 9  # every convolution is 3x3, padded to keep H and W
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Part:
+    """A block or an auxiliary classifier, by count.
+
+    parameters: trainable values; operations: of one image, forward; nbytes: of parameters and buffers.
+    """
+
+    parameters: int = 0
+    operations: int = 0
+    nbytes: int = 0
+
+    def __add__(self, other: Part) -> Part:
+        return Part(self.parameters + other.parameters, self.operations + other.operations, self.nbytes + other.nbytes)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Auxiliary problem j by count: shape (C, H, W) of x_j, block j, its auxiliary and that one's channels."""
+
+    shape: Shape
+    block: Part
+    auxiliary: Part
+    aux_width: int
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of a whole run.
+
+    training: for each block, with the validation fold's evaluation after every epoch; scoring: one pass of every
+    split through the blocks and each auxiliary that was trained; dump: two passes of every split through the blocks.
+    """
+
+    training: tuple[int, ...]
+    scoring: int
+    dump: int
+
+    @property
+    def total(self) -> int:
+        """Operations of everything."""
+        return sum(self.training) + self.scoring + self.dump
+
+
+def count_problems(config: NetworkConfig, image: Shape, n_classes: int) -> list[Problem]:
+    """Return auxiliary problems 1..J by count, for images of shape (C, H, W)."""
+    xs = shapes(image, config.depth, config.width, config.downsample)
+    found = []
+    for j, (before, shape) in enumerate(pairwise(xs), start=1):
+        # A block's channels double where its auxiliary's do.
+        aux_width = config.aux_width * shape[0] // config.width
+        channels = before[0] * (4 if j in config.downsample else 1)
+        block = _convolution(channels, shape, config.has_batch_norm, bias=j == 1 and not config.has_batch_norm)
+        found.append(Problem(shape, block, _auxiliary(config, shape, aux_width, n_classes), aux_width))
+    return found
+
+
+def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) -> Part:
+    part, channels = Part(), shape[0]
+    for _ in range(config.k - 1):
+        part += _convolution(channels, (width, *shape[1:]), config.has_batch_norm)
+        channels = width
+    if config.has_batch_norm:
+        part += _batch_norm(channels)
+    features = channels * config.average**2
+    return part + _weights(features * n_classes + n_classes, 2 * features * n_classes)
+
+
+def _convolution(channels: int, shape: Shape, batch_norm: bool, bias: bool = False) -> Part:
+    """Return a convolution of `channels` to maps of `shape`, with its BatchNorm where it has one."""
+    width, height, map_width = shape
+    weights = KERNEL * channels * width
+    part = _weights(weights + width * bias, 2 * weights * height * map_width)
+    return part + _batch_norm(width) if batch_norm else part
+
+
+def _batch_norm(channels: int) -> Part:
+    """Return a BatchNorm: scale and shift, the running mean and variance, and an 8-byte count of batches."""
+    return Part(2 * channels, 0, 4 * channels * FLOAT_BYTES + 8)
+
+
+def _weights(parameters: int, operations: int) -> Part:
+    return Part(parameters, operations, FLOAT_BYTES * parameters)
+
+
+def heads(config: RunConfig) -> range:
+    """Return the numbers j of the auxiliaries that the mode trains, scores and keeps."""
+    depth = config.network.depth
+    first = {"untrained": depth + 1, "end-to-end": depth}.get(config.mode, 1)
+    return range(first, depth + 1)
+
+
+def weight_bytes(config: RunConfig, problems: list[Problem]) -> int:
+    """Return the bytes of the parameters and buffers that the run file keeps: all blocks, and the `heads`."""
+    return sum(p.block.nbytes for p in problems) + sum(problems[j - 1].auxiliary.nbytes for j in heads(config))
+
+
+def count_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Operations:
+    """Return the operations of a run.
+
+    Args:
+        image: shape (C, H, W) of one image.
+        counts: number of images of each split; "train" is the train fold, "validation" is absent at holdout 0.
+    """
+    problems = count_problems(config.network, image, n_classes)
+    blocks, n = sum(p.block.operations for p in problems), sum(counts.values())
+    auxiliaries = [problems[j - 1].auxiliary.operations for j in heads(config)]
+    scoring = n * (blocks + sum(auxiliaries)) if auxiliaries else 0
+    return Operations(TRAINING[config.mode](config, problems, counts), scoring, 2 * n * blocks)
+
+
+def operations_to_epochs(
+    operations: int, config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]
+) -> int:
+    """Return the number of epochs, at least 1, in which end-to-end training spends nearest to `operations`."""
+    one_epoch = replace(config, training=replace(config.training, epochs=1))
+    spent = sum(_end_to_end(one_epoch, count_problems(config.network, image, n_classes), counts))
+    return max(1, (2 * operations + spent) // (2 * spent))
+
+
+def match_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> RunConfig:
+    """Return an end-to-end configuration with as many epochs as spend what the greedy one does in training.
+
+    Its stepwise schedule is stretched in proportion. What comes back says match="epochs", since its epochs now stand in
+    it: a run repeated from it is the same run.
+    """
+    greedy = replace(config, mode="greedy", match="epochs")
+    spent = sum(count_operations(greedy, image, n_classes, counts).training)
+    epochs = operations_to_epochs(spent, config, image, n_classes, counts)
+    every = max(1, round(config.training.lr_every * epochs / config.training.epochs))
+    return replace(config, match="epochs", training=replace(config.training, epochs=epochs, lr_every=every))
+
+
+def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """Every image goes through the frozen blocks below; block j passes no gradient on to them."""
+    found, prefix = [], 0
+    for p in problems:
+        block, auxiliary = p.block.operations, p.auxiliary.operations
+        train = counts["train"] * (prefix + 2 * block + 3 * auxiliary)
+        found.append(config.training.epochs * (train + _held(counts) * (prefix + block + auxiliary)))
+        prefix += block
+    return tuple(found)
+
+
+def _untrained(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """BatchNorm takes its statistics from one pass over the train fold."""
+    passes = counts["train"] if config.network.has_batch_norm else 0
+    return tuple(passes * p.block.operations for p in problems)
+
+
+def _parallel(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """Every image goes once through all blocks, each of which learns from its own auxiliary alone."""
+    found = []
+    for p in problems:
+        block, auxiliary = p.block.operations, p.auxiliary.operations
+        spent = counts["train"] * (2 * block + 3 * auxiliary) + _held(counts) * (block + auxiliary)
+        found.append(config.training.epochs * spent)
+    return tuple(found)
+
+
+def _end_to_end(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """The last auxiliary is the only head; its gradient goes down to block 1, which needs none of the images."""
+    found = []
+    for j, p in enumerate(problems, start=1):
+        block = p.block.operations
+        auxiliary = p.auxiliary.operations if j == len(problems) else 0
+        train = counts["train"] * ((3 if j > 1 else 2) * block + 3 * auxiliary)
+        found.append(config.training.epochs * (train + _held(counts) * (block + auxiliary)))
+    return tuple(found)
+
+
+def _held(counts: Mapping[str, int]) -> int:
+    return counts.get("validation", 0)
+
+
+# For each mode: operations of training by block.
+TRAINING: dict[str, Callable[[RunConfig, list[Problem], Mapping[str, int]], tuple[int, ...]]] = {
+    "greedy": _greedy,
+    "untrained": _untrained,
+    "parallel": _parallel,
+    "end-to-end": _end_to_end,
+}

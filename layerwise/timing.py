@@ -1,0 +1,207 @@
+"""Owns the forecast of time: single batches of the work to come are timed on random images and multiplied.
+
+Nothing of it is left behind: networks of its own, private random streams, a run file in memory. Reading the data set
+and writing to the disk are not in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from layerwise.config import RunConfig
+from layerwise.datasets import Dataset, Split
+from layerwise.extract import DUMP_BATCH, dump_depths
+from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.operations import Shape, heads
+from layerwise.problem import AuxiliaryProblem, autocast
+from layerwise.runwriter import RunWriter
+from layerwise.storage import Plan
+from layerwise.training import EVALUATION_BATCH, DeviceSplit, evaluate
+
+BUDGET = 2.0  # seconds for all measurements together, where the smallest batches are quick
+SHARE = 0.2  # seconds that each may take at least
+SMALLEST = 4  # images of the first batch that is timed
+CORE_BLOCK = 2**20  # bytes by which a file in memory grows
+MOST = 5  # times that a batch is timed
+
+Timer = Callable[["Work", float], float]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of batch: the phase it belongs to, its images when it is full, and how many batches the run takes.
+
+    prepare: gets a number of images and returns what does one batch of them.
+    """
+
+    phase: str
+    size: int
+    batches: int
+    prepare: Callable[[int], Callable[[], object]]
+
+
+def seconds_per_batch(work: Work, budget: float, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median seconds of a full batch.
+
+    Batches grow from `SMALLEST` images as long as the next size is sure to fit the budget of seconds; one that would
+    not fit is scaled up from a smaller one, in proportion to its images.
+    """
+    n = min(work.size, SMALLEST)
+    batch = work.prepare(n)
+    batch()  # the first call of every size also sets the libraries up
+    taken = [_timed(batch, clock)]
+    while n < work.size and 8 * taken[0] < budget:
+        n = min(work.size, 4 * n)
+        batch = work.prepare(n)
+        batch()
+        taken = [_timed(batch, clock)]
+    while len(taken) < MOST and sum(taken) < budget:
+        taken.append(_timed(batch, clock))
+    return statistics.median(taken) * work.size / n
+
+
+def _timed(batch: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    batch()
+    return clock() - start
+
+
+class Rehearsal:
+    """The batches of a run to come, on a network of its own and random images."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        image: Shape,
+        classes: tuple[str, ...],
+        counts: Mapping[str, int],
+        storage: Plan,
+        device: torch.device,
+    ):
+        self.config = config
+        self.classes = classes
+        self.counts = counts
+        self.storage = storage
+        self.device = device
+        self.constants = (0.5,) * image[0]  # mean and deviation of a channel: the time does not depend on them
+        self.network = LayerwiseNetwork(
+            config.network, image, len(classes), self.constants, self.constants, config.seed
+        ).to(device)
+
+    def works(self) -> Iterator[Work]:
+        """Yield every kind of batch in the order of the run, each to be timed before the next is asked for."""
+        if self.config.mode == "untrained":
+            if self.config.network.has_batch_norm:
+                yield Work("training", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, "train"), self._score)
+        else:
+            yield from self._training()
+            yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *self.counts), self._score)
+        freeze(self.network)
+        yield Work("dump", DUMP_BATCH, self._batches(DUMP_BATCH, *self.counts), self._dump)
+
+    def _training(self) -> Iterator[Work]:
+        epochs, size = self.config.training.epochs, self.config.training.batch_size
+        for j in heads(self.config):
+            first = 1 if self.config.mode == "end-to-end" else j
+            block, auxiliary = nn.Sequential(*self.network.blocks[first - 1 : j]), self.network.auxiliaries[j - 1]
+            step = functools.partial(self._step, block, auxiliary, first - 1)
+            yield Work("training", size, epochs * self._batches(size, "train"), step)
+            evaluation = functools.partial(self._evaluate, block, auxiliary, first - 1)
+            if "validation" in self.counts:
+                batches = epochs * self._batches(EVALUATION_BATCH, "validation")
+                yield Work("training", EVALUATION_BATCH, batches, evaluation)
+            freeze(nn.ModuleList([block, auxiliary]))
+
+    def _batches(self, size: int, *splits: str) -> int:
+        return sum(-(-self.counts[name] // size) for name in splits)
+
+    def _step(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
+        problem = AuxiliaryProblem(block, auxiliary, self.config.training, self.config.precision)
+        problem.start_epoch(0, 1)
+        data, x_below = self._data(n, below)
+
+        def batch() -> None:
+            for x, y in data.shuffled(x_below, self.config.training, 0):
+                problem.step(x, y)
+            self._wait()
+
+        return batch
+
+    def _evaluate(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
+        data, x_below = self._data(n, below)
+
+        def batch() -> None:
+            with autocast(self.config.precision, self.device):
+                evaluate([(block, auxiliary)], data.in_order(x_below))
+
+        return batch
+
+    def _data(self, n: int, below: int) -> tuple[DeviceSplit, Callable[[Tensor], Tensor]]:
+        """Return n images on the device, and what computes x_below from them by the frozen blocks."""
+        data = DeviceSplit(self._images(n), self.device)
+
+        @torch.no_grad()
+        def x_below(images: Tensor) -> Tensor:
+            with autocast(self.config.precision, self.device):
+                return self.network.advance(self.network.normalise(images), 0, below)
+
+        if self.config.mode == "parallel":
+            # Side by side, a block finds x_{j-1} already there, from the step of the block below.
+            computed = x_below(data.images)
+            return data, lambda images: computed
+        return data, x_below
+
+    def _score(self, n: int) -> Callable[[], object]:
+        images = DeviceSplit(self._images(n), self.device).images
+
+        @torch.no_grad()
+        def batch() -> None:
+            x = self.network.normalise(images)
+            for j, block in enumerate(self.network.blocks, start=1):
+                x = block(x)
+                if j in heads(self.config):
+                    self.network.auxiliaries[j - 1](x)
+            self._wait()
+
+        return batch
+
+    def _dump(self, n: int) -> Callable[[], object]:
+        dataset = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+
+        def batch() -> None:
+            # A file in memory, of which nothing ever reaches a disk.
+            with h5py.File("rehearsal", "w", driver="core", backing_store=False, block_size=CORE_BLOCK) as file:
+                dump_depths(RunWriter(file), self.network, dataset, self.storage)
+
+        return batch
+
+    def _images(self, n: int) -> Split:
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (n, *self.network.shapes[0]), dtype=np.uint8)
+        return Split(images, rng.integers(0, len(self.classes), n), np.arange(n))
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def forecast_seconds(rehearsal: Rehearsal, timer: Timer = seconds_per_batch) -> dict[str, float]:
+    """Return the seconds of "training", "scoring" and "dump", which takes a few seconds itself.
+
+    Args:
+        timer: gives the seconds of one full batch of a work, in the seconds that it may take.
+    """
+    share = max(SHARE, BUDGET / (2 * rehearsal.config.network.depth + 2))
+    seconds = dict.fromkeys(("training", "scoring", "dump"), 0.0)
+    for work in rehearsal.works():
+        seconds[work.phase] += work.batches * timer(work, share)
+    return seconds

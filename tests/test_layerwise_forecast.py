@@ -1,0 +1,150 @@
+"""--dry-run: bytes equal to those of the file that is written, a table that fits, and nothing done."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import torch
+from conftest import make_run, small_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from layerwise import run, timing
+from layerwise.blocks import shapes
+from layerwise.cli import train
+from layerwise.commandline import call
+from layerwise.config import MODES, NetworkConfig, RunConfig, set_fields
+from layerwise.errors import UserError
+from layerwise.forecast import Forecast, describe_forecast, forecast_run, show_seconds
+from layerwise.memory import forecast_memory
+from layerwise.operations import count_operations, count_problems
+from layerwise.run import Place
+from layerwise.storage import plan
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timing, "BUDGET", 0)
+    monkeypatch.setattr(timing, "SHARE", 0)
+
+
+def forecast(config: RunConfig, max_size: int = 10**9) -> Forecast:
+    return forecast_run(config, Place(out=Path("never.h5"), device=torch.device("cpu"), max_size=max_size))
+
+
+def bytes_by_path(path: Path) -> dict[str, int]:
+    found: dict[str, int] = {}
+    with h5py.File(path) as file:
+        file.visititems(lambda name, item: found.update({name: item.nbytes} if isinstance(item, h5py.Dataset) else {}))
+    del found["manifest"]
+    return found
+
+
+def below(found: dict[str, int], *groups: str) -> int:
+    return sum(count for path, count in found.items() if path.startswith(groups))
+
+
+@pytest.mark.parametrize(
+    ("fields", "max_size"),
+    [
+        ({}, 10**9),
+        ({"store": "maps", "network.downsample": (2,), "network.k": 3}, 10**9),
+        ({"network.k": 1, "data.holdout": 0.0, "training.epochs": 1}, 10**9),
+        ({"network.k": 1, "network.batch_norm": "on", "network.average": 1}, 10**9),
+        ({"mode": "untrained", "store": "auto"}, 10**9),
+        ({"mode": "parallel"}, 10**9),
+        ({"mode": "end-to-end"}, 10**9),
+        ({}, 300_000),
+    ],
+)
+def test_bytes_are_those_of_the_file_that_is_written(fields: dict[str, Any], max_size: int, tmp_path: Path) -> None:
+    storage = forecast(small_config(**fields), max_size).storage
+    found = bytes_by_path(make_run(tmp_path / "run.h5", max_size, **fields))
+    depths = tuple(below(found, f"depths/{j:02d}/") for j in range(3))
+    assert storage.depth_bytes == depths
+    assert storage.images * storage.image_bytes == below(found, "images/")
+    assert storage.weight_bytes == below(found, "blocks/", "auxiliaries/", "outputs/")
+    assert storage.sample_bytes == below(found, "samples/")
+    assert storage.history_bytes == below(found, "history", "provenance/")
+    assert storage.total == sum(found.values())
+    assert storage.images == (max_size > 300_000)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_operations_are_those_of_the_run(mode: str, tmp_path: Path) -> None:
+    with FlopCounterMode(display=False) as counter:
+        make_run(tmp_path / "run.h5", mode=mode)
+    assert forecast(small_config(mode=mode)).operations.total == counter.get_total_flops()
+
+
+def test_what_would_not_fit_is_refused_as_it_would_be() -> None:
+    with pytest.raises(UserError, match="the run file would take .*, but --max-size allows 1.0 KB"):
+        forecast(small_config(), 1000)
+    with pytest.raises(UserError, match="P before block 4 cannot halve maps of 1x1"):
+        forecast(small_config(**{"network.depth": 4, "network.downsample": (1, 2, 3, 4)}))
+
+
+def test_dry_run_tells_and_does_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "train", lambda *args: pytest.fail("training began"))
+    (tmp_path / "run.h5").write_text("kept")
+    words = ["--depth", "2", "--width", "6", "--aux-width", "5", "--device", "cpu", "--dry-run"]
+    assert call(train, "layerwise-train", words) == 0
+    assert call(train, "layerwise-train", [*words, "--out", "no/such/folder/run.h5"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
+    assert (tmp_path / "run.h5").read_text() == "kept"
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.count("nothing was done: the same command without --dry-run does it") == 2
+
+
+def test_the_table_shows_every_depth_and_total() -> None:
+    found = forecast(small_config())
+    lines = list(describe_forecast(found))
+    text = " ".join(" ".join(lines).split())
+    assert lines[:2] == ["digits, greedy: k = 2, J = 2, M = 6, seed 0", "2 epochs of fp32 products"]
+    assert "digits: train 1,295, validation 143, test 359 images" in text
+    # Block 1: 9 x 6 weights and BatchNorm's 12; auxiliary: 9 x 6 x 5, BatchNorm 10 twice, 4 x 5 x 10 + 10.
+    assert f"1 6 x 8 x 8 66 500 {found.operations.training[0]:.3e} 86.3 KB" in text
+    assert "2 6 x 8 x 8 336 500" in text
+    assert "parameters 1,402: blocks 402, auxiliaries 1,000" in text
+    assert f"operations {found.operations.total:.3e}: training {sum(found.operations.training):.2e}, scoring" in text
+    assert "depths hold pooled features as float16" in text
+    assert f", in {found.memory.phase}; Python" in text
+    assert "time about" in text
+    assert "on this cpu: training" in text
+
+
+def test_no_line_is_wider_than_80_columns_at_the_size_of_imagenet() -> None:
+    small = small_config(store="maps")
+    net = NetworkConfig(depth=8, width=256, k=3, aux_width=1024, downsample=(1, 3, 4, 5, 7))
+    config = replace(small, network=net, training=replace(small.training, epochs=45))
+    image, counts = (3, 224, 224), {"train": 1_153_051, "validation": 128_116, "test": 50_000}
+    storage = plan(shapes(image, 8, 256, net.downsample), counts, 10**10, "maps", 10**18, 10**5)
+    large = Forecast(
+        config, torch.device("cpu"), counts, image, count_problems(net, image, 1000),
+        count_operations(config, image, 1000, counts), storage, forecast_memory(config, image, 1000, counts),
+        {"training": 1e8, "scoring": 1e5, "dump": 1e5},
+    )  # fmt: skip
+    lines = list(describe_forecast(large))
+    assert any("4096 x 7 x 7" in line for line in lines)
+    assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_line_is_wider_than_80_columns(mode: str) -> None:
+    assert max(map(len, describe_forecast(forecast(small_config(mode=mode))))) <= 80
+
+
+def test_whole_maps_are_named_where_they_are_stored() -> None:
+    text = " ".join("\n".join(describe_forecast(forecast(set_fields(small_config(), {"store": "maps"})))).split())
+    assert "depths hold pooled features and whole maps as float16" in text
+
+
+def test_durations_are_shown_in_the_unit_that_suits_them() -> None:
+    assert [show_seconds(s) for s in (0.04, 9.5, 31, 90, 7300)] == ["0.04 s", "9.5 s", "31 s", "1.5 min", "2.0 h"]

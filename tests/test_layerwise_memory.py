@@ -1,0 +1,122 @@
+"""Peak memory: what backward keeps is exact; each phase is near what the allocator hands out; parts add up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from conftest import small_config, train_block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from layerwise.config import RunConfig
+from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.extract import depth_batches
+from layerwise.memory import Maps, Memory, forecast_memory
+from layerwise.network import LayerwiseNetwork
+from layerwise.training import DeviceSplit, evaluate
+
+COUNTS = {"train": 200, "validation": 140, "test": 300}
+IMAGE, N_CLASSES = (1, 8, 8), 10
+WIDE = {"network.width": 32, "network.aux_width": 48, "training.epochs": 1}
+
+NETWORKS: list[dict[str, Any]] = [
+    {"network.k": 1, "network.depth": 2},
+    {"network.k": 2, "network.depth": 3, "network.downsample": (1, 3)},
+    {"network.k": 3, "network.depth": 2, "network.batch_norm": "off", "network.downsample": (2,)},
+]
+by_network = pytest.mark.parametrize("fields", NETWORKS, ids=lambda f: " ".join(map(str, f.values())))
+
+
+@pytest.fixture(scope="module")
+def data() -> Dataset:
+    whole = load_dataset("digits", holdout=0.1)
+    splits = {
+        n: Split(s.images[: COUNTS[n]], s.label[: COUNTS[n]], s.index[: COUNTS[n]]) for n, s in whole.splits.items()
+    }
+    return replace(whole, splits=splits)
+
+
+def network(config: RunConfig, data: Dataset) -> LayerwiseNetwork:
+    return LayerwiseNetwork(config.network, data.image_shape, len(data.classes), data.mean, data.std, config.seed)
+
+
+def forecast(config: RunConfig) -> Memory:
+    return forecast_memory(config, IMAGE, N_CLASSES, COUNTS)
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """Return the most bytes that the CPU allocator had handed out at once while `work` ran."""
+    with torch.autograd.profiler.profile(profile_memory=True) as profile:
+        work()
+    events = [e for e in profile.kineto_results.events() if e.name() == "[memory]"]
+    now = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        most = max(most, now)
+    return most
+
+
+@by_network
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_backward_keeps_is_counted_to_the_last_value(fields: dict[str, Any], whole: bool, data: Dataset) -> None:
+    config = small_config(**WIDE | fields)
+    net, n = network(config, data), 37  # no layer has 37 channels: what has 37 rows is an activation
+    maps = Maps(config.network, IMAGE, N_CLASSES)
+    for last in range(1, config.network.depth + 1):
+        first = 1 if whole else last
+        x = net.advance(net.normalise(torch.zeros(n, *IMAGE, dtype=torch.uint8)), 0, first - 1).detach()
+        kept: dict[int, Tensor] = {}
+
+        def keep(t: Tensor, kept: dict[int, Tensor] = kept) -> Tensor:
+            if t.is_floating_point() and t.shape[:1] == (n,):
+                kept[t.data_ptr()] = t.detach()
+            return t
+
+        module = nn.Sequential(*net.blocks[first - 1 : last], net.auxiliaries[last - 1])
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+            F.cross_entropy(module(x), torch.zeros(n, dtype=torch.int64))
+        assert sum(t.numel() for t in kept.values()) == n * maps.kept(first, last)
+
+
+@by_network
+def test_each_phase_takes_what_the_allocator_hands_out_within_a_factor_of_2(
+    fields: dict[str, Any], data: Dataset
+) -> None:
+    config = small_config(**WIDE | fields)
+    net, found = network(config, data), forecast(config)
+    splits = {name: DeviceSplit(split, torch.device("cpu")) for name, split in data.splits.items()}
+    measured = {
+        f"training block {j}": peak_bytes(lambda j=j: train_block(net, {"train": splits["train"]}, config, j))  # type: ignore[misc]
+        for j in range(1, config.network.depth + 1)
+    }
+    head = nn.Sequential(*net.blocks, net.auxiliaries[-1])
+    measured["evaluation"] = peak_bytes(
+        lambda: evaluate([(nn.Identity(), head)], splits["test"].in_order(net.normalise))
+    )
+    measured["the dump"] = peak_bytes(lambda: [None for _ in depth_batches(net, data.splits["test"])])
+    assert found.phases.keys() == measured.keys()
+    ratios = {phase: found.phases[phase] / measured[phase] for phase in measured}
+    assert all(0.5 < ratio < 2 for ratio in ratios.values()), ratios
+
+
+def test_data_and_weights_are_all_bytes_that_live_throughout(data: Dataset) -> None:
+    config = small_config()
+    found = forecast(config)
+    arrays = [a for s in data.splits.values() for a in (s.images, s.label, s.index)]
+    assert found.data == sum(a.nbytes for a in arrays)
+    assert found.weights == sum(t.nbytes for t in network(config, data).state_dict().values())
+    assert found.phases[found.phase] == max(found.phases.values())
+    assert found.total == found.data + found.weights + max(found.phases.values())
+
+
+def test_a_mode_that_solves_more_at_once_needs_more() -> None:
+    def training(mode: str, momentum: float = 0.9) -> int:
+        config = small_config(mode=mode, **{"network.depth": 3, "training.momentum": momentum})
+        return max((n for phase, n in forecast(config).phases.items() if phase.startswith("training")), default=0)
+
+    assert training("untrained") == 0 < training("greedy") < training("parallel") < training("end-to-end")
+    assert training("greedy", momentum=0) < training("greedy")
