@@ -133,6 +133,11 @@ def _configure(
     recipe_name: str | None, dataset: str | None, flags: Mapping[str, object], settings: list[str]
 ) -> RunConfig:
     """Start from the recipe (without one: the data set's own, else digits) and replace what the flags name."""
+    if recipe_name is None and dataset in DATASETS and dataset not in RECIPES:
+        raise UsageError(
+            f"no recipe is {dataset}'s own: name one to start from, such as layerwise-train cifar10-small "
+            f"--dataset {dataset}. --list shows them."
+        )
     config = recipe(recipe_name or (dataset if dataset in RECIPES else "digits"))
     values = {path: value for path, value in flags.items() if value is not None}
     for setting in settings:

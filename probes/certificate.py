@@ -67,7 +67,7 @@ class Certificate:
 def certify(design: DesignMatrix, loss: Loss, weights: Tensor, intercept: Tensor, lam: Tensor) -> Certificate:
     """Return objective, gradient and proved bound of weights [P, K, d] and intercept [P, K], all float64."""
     logits = loss.anchored(design.logits(weights) + intercept[..., None])
-    shift = solve_intercept(loss, logits, tolerance=1e-14)
+    shift = solve_intercept(loss, logits)
     intercept = intercept + shift
     residuals, dual_loss = loss.dual_point(logits)
     pull = design.correlate(residuals)
@@ -111,40 +111,37 @@ def _gamma(operations: int) -> float:
     return (operations + 32) * _UNIT_ROUNDOFF
 
 
-def solve_intercept(loss: Loss, logits: Tensor, tolerance: float, max_steps: int = 30) -> Tensor:
+def solve_intercept(loss: Loss, logits: Tensor, max_steps: int = 30) -> Tensor:
     """Shift the logits [P, K, n] in place until their slopes have mean zero; return the shift [P, K], float64.
 
-    Newton's method on the mean slope, halving a step until the mean slope shrinks. It stops where the largest mean
-    slope of a problem is below the tolerance; what is left is repaired by `Loss.dual_point`.
+    Newton's method on the mean slope, halving a step until the mean slope shrinks. It stops where that is nothing
+    (1e-6 in float32, 1e-13 in float64) beside the mean size of a slope; `Loss.dual_point` repairs what is left.
     """
-    total = torch.zeros(logits.shape[:2], dtype=torch.float64, device=logits.device)
-    slope, offset = _mean_slope(loss, logits), total.clone()
-    better = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+    slopes = loss.slopes(logits)
+    slope = slopes.sum(2, dtype=torch.float64) / logits.shape[2]
+    small = slopes.abs_().sum(2, dtype=torch.float64).amax(1) / logits.shape[2]
+    small *= 1e-13 if logits.dtype == torch.float64 else 1e-6
+    total, offset = torch.zeros_like(slope), torch.zeros_like(slope)
+    better = torch.ones_like(small, dtype=torch.bool)
     for _ in range(max_steps):
         size = slope.abs().amax(1)
-        if (size <= tolerance).all():
+        if (size <= small).all():
             break
+        move = -offset / 2
         if better.any():
             inverse = invert_curvature(loss.mean_curvature(loss.curvature(logits)))
-            newton = -(inverse @ slope[..., None])[..., 0]
-            newton = torch.where((size > tolerance)[:, None], newton, 0)
-            move = torch.where(better[:, None], newton, -offset / 2)
-        else:
-            move = -offset / 2
+            newton = torch.where((size > small)[:, None], -(inverse @ slope[..., None])[..., 0], 0)
+            move = torch.where(better[:, None], newton, move)
         offset = torch.where(better[:, None], move, offset / 2)
         if not move.any():  # as near as the precision allows
             break
         logits += move[..., None].to(logits.dtype)
         total += move
-        trial = _mean_slope(loss, logits)
+        trial = loss.slopes(logits).sum(2, dtype=torch.float64) / logits.shape[2]
         better = trial.abs().amax(1) < size
         offset = torch.where(offset.abs() > 1e-16 * (1 + total.abs()), offset, 0)
         slope = torch.where(better[:, None], trial, slope)
     return total
-
-
-def _mean_slope(loss: Loss, logits: Tensor) -> Tensor:
-    return loss.slopes(logits).sum(2, dtype=torch.float64) / logits.shape[2]
 
 
 def invert_curvature(curvature: Tensor) -> Tensor:

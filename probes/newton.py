@@ -166,7 +166,7 @@ def _estimate(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return gradients, gaps and tolerances of some problems from float32 products; these prove nothing."""
     logits, weights, lam = active.logits[rows], active.weights[rows], active.lam[rows]
-    active.intercept[rows] += solve_intercept(loss, logits, tolerance=1e-6)
+    active.intercept[rows] += solve_intercept(loss, logits)
     active.logits[rows] = logits
     pull = design.correlate(loss.slopes(logits)).double()
     gradient = pull + lam[:, None, None] * weights

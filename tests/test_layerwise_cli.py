@@ -79,6 +79,7 @@ def test_holdout_0_leaves_no_validation_split(tmp_path: Path) -> None:
     ("words", "code", "message"),
     [
         (["digit"], 2, "unknown recipe 'digit'. Did you mean 'digits'?"),
+        (["--dataset", "svhn"], 2, "no recipe is svhn's own: name one to start from, such as layerwise-train cifar10-small"),
         (["--dataset", "digitz"], 2, "unknown data set 'digitz'. Did you mean 'digits'?"),
         (["--mode", "gredy"], 2, "unknown mode 'gredy'. Did you mean 'greedy'?"),
         (["--k", "0"], 2, "network.k is 0, but must be an integer of at least 1"),
