@@ -21,7 +21,6 @@ class Report:
         self.epochs = epochs
         self._writer = _summary_writer(tensorboard) if tensorboard else None
         self._progress = progress()
-        self._stage, self._row, self._shown = "", 0, ""
 
     def __enter__(self) -> Report:
         self._bar = self._progress.__enter__()
@@ -38,7 +37,7 @@ class Report:
         """Begin a stage of so many steps in all."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        self._stage, self._seconds = stage, 0.0
+        self._stage, self._seconds, self._shown = stage, 0.0, ""
         self._task = self._bar.add_task(stage, total=steps)
 
     def step(self, score: Score | None) -> None:

@@ -21,13 +21,13 @@ R is made from the fit's own slopes after the intercept is solved for fixed W, s
 gap is then |gradient|^2 / (2 lambda), which is also what strong convexity gives, and it vanishes at the optimum.
 
 **Rounding.** The features are taken as exact. With u = 2^-53 and g(m) = (m + 32) u, first-order bounds hold for
-any order of summation (Higham 2002, chapter 3; the 32 covers exp, log and the few operations around them):
-logits are off by g(d) (|x_i| max|W_k| + |b|), which moves the loss by |R_i|_1 times that; a mean over n samples of terms
-of one sign is off by g(n) of its value; G by g(rows + chunks) mean |x_i| |R_i|, since it is summed by chunks of rows. The means
-of R are off by g(n) of their terms as well: meeting the constraints exactly mixes R by t <= 3 g(n) with a feasible
-point, which moves G by 2 t mean|x_i| and lowers the rest of D by t of its value at most. Means of products are at most
-products of root mean squares. `_rounding` adds all this up and is part of every bound; at n = 50,000, d = 1,024
-it is about 1e-9.
+any order of summation (Higham 2002, chapter 3; the 32 covers exp, log, the steps of the intercept and the few
+operations around them). Logits are off by g(d) (|x_i| max|W_k| + |b|), which moves the loss by |R_i|_1 times
+that. A mean over n samples of terms of one sign is off by g(n) of its value; G, summed by chunks of rows, by
+g(rows + chunks) mean |x_i| |R_i|. The means of R are off by g(n) of their terms as well: meeting the constraints
+exactly mixes R by t <= 3 g(n) with a feasible point, which moves G by 2 t mean|x_i| and lowers the rest of D by t
+of its value at most. Means of products are at most products of root mean squares. `_rounding` adds all this up and
+is part of every bound; at n = 50,000, d = 1,024 it is about 1e-9.
 """
 
 from __future__ import annotations
@@ -131,6 +131,7 @@ def solve_intercept(loss: Loss, logits: Tensor, max_steps: int = 30) -> Tensor:
         if better.any():
             inverse = invert_curvature(loss.mean_curvature(loss.curvature(logits)))
             newton = torch.where((size > small)[:, None], -(inverse @ slope[..., None])[..., 0], 0)
+            newton = newton.clamp(-10, 10)  # a larger step, taken back, would cost the logits digits
             move = torch.where(better[:, None], newton, move)
         offset = torch.where(better[:, None], move, offset / 2)
         if not move.any():  # as near as the precision allows

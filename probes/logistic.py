@@ -1,8 +1,8 @@
 """Owns the certified linear classifier: a path of penalties solved together, each fit with a proved bound.
 
-The objective, per sample and in nats for the two log losses, is mean loss + lam/2 |W|^2 with a free intercept, so that lam keeps
-its meaning when samples are added; scikit-learn's C is 1 / (n lam). Features are taken as they are: the caller standardises. How
-it is solved is in newton.py, what is proved in certificate.py.
+The objective, per sample and in nats for the two log losses, is mean loss + lam/2 |W|^2 with a free intercept, so
+that lam keeps its meaning when samples are added; scikit-learn's C is 1 / (n lam). Features are taken as they are:
+the caller standardises. How it is solved is in newton.py, what is proved in certificate.py.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ def _fits(
     weights = solution.weights.reshape(*shape, design.d)
     intercepts = solution.intercept.reshape(shape) - weights @ design.mean
     objectives, bounds, steps = (
-        values.reshape(len(lams), -1).cpu() for values in (solution.objective, solution.bound, solution.iterations)
+        values.reshape(len(lams), -1).cpu()
+        for values in (solution.objective, solution.bound, solution.iterations)
     )
     classes = present.cpu().numpy()
     for k, lam in enumerate(lams.tolist()):

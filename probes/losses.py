@@ -112,7 +112,7 @@ class _OneVersusRest:
     def __init__(self, signs: Tensor) -> None:
         self._signs = signs  # [P, 1, n] int8
 
-    def take(self, problems: Tensor):
+    def take(self, problems: Tensor) -> Self:
         return type(self)(self._signs[problems])
 
     def bend(self, curvature: Tensor, change: Tensor) -> Tensor:
