@@ -89,13 +89,16 @@ def line_style(mode: str, k: int | None) -> dict[str, Any]:
     """Return matplotlib's properties of the line of a kind of network.
 
     Args:
-        mode: how the network was trained; untrained networks are grey and dashed.
+        mode: how the network was trained; untrained networks are grey and dashed, end-to-end ones black, those trained
+            in parallel in a paler tint of their k's colour.
         k: layers of its auxiliary problem, from 1, which give marker and dashes; None where it has none.
     """
     place = (k - 1) % len(_COLOURS) if k is not None else len(_COLOURS) - 1
     if mode == "untrained":
         return {"color": GREY, "marker": _MARKERS[place], "linestyle": UNTRAINED_DASHES}
-    colour = _COLOURS[place] if k is not None else "black"
+    colour = _COLOURS[place] if k is not None and mode != "end-to-end" else "black"
+    if mode == "parallel":
+        colour = seaborn.light_palette(colour, 5).as_hex()[2]
     return {"color": colour, "marker": _MARKERS[place], "linestyle": _DASHES[place]}
 
 

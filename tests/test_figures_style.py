@@ -61,6 +61,8 @@ def test_lines_differ_without_colour() -> None:
 def test_untrained_is_grey_dashed_with_the_marker_of_its_k() -> None:
     for k in (1, 2, 3):
         sign = style.line_style("untrained", k)
+        colours = {style.line_style(mode, k)["color"] for mode in ("greedy", "parallel", "end-to-end", "untrained")}
+        assert len(colours) == 4
         assert (sign["color"], sign["linestyle"]) == (style.GREY, style.UNTRAINED_DASHES)
         assert sign["marker"] == style.line_style("greedy", k)["marker"]
 

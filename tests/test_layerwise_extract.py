@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import small_config
+from conftest import make_run, small_config
 from reference import slow_average
 
+from layerwise.activations import open_activations
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.extract import DUMP_BATCH, dump_depths, exact_float32, largest_magnitudes
 from layerwise.network import LayerwiseNetwork, freeze
@@ -93,3 +94,13 @@ def test_tf32_is_off_inside_and_as_before_outside() -> None:
         assert torch.backends.cudnn.allow_tf32
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+def test_a_run_trained_in_bfloat16_is_dumped_in_float32_and_rounded_once(tmp_path: Path) -> None:
+    with RunFile(make_run(tmp_path / "run.h5", precision="bf16", store="maps", **{"training.epochs": 1})) as run:
+        assert run.config is not None
+        assert run.config.precision == "bf16"
+        exact = torch.cat(list(open_activations(run, 2, "test", source="recompute").batches()))
+        stored = torch.cat(list(open_activations(run, 2, "test", source="stored").batches()))
+    # bfloat16 keeps 8 bits: products computed in it would be off by 2**-9, relative, and not by float16's 2**-11.
+    torch.testing.assert_close(stored, exact, rtol=2**-10, atol=1e-4)
