@@ -21,6 +21,7 @@ class Report:
         self.epochs = epochs
         self._writer = _summary_writer(tensorboard) if tensorboard else None
         self._progress = progress()
+        self._seconds: dict[int, float] = {}
 
     def __enter__(self) -> Report:
         self._bar = self._progress.__enter__()
@@ -37,7 +38,7 @@ class Report:
         """Begin a stage of so many steps in all."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        self._stage, self._seconds, self._shown = stage, 0.0, ""
+        self._stage, self._seconds, self._shown = stage, {}, ""
         self._task = self._bar.add_task(stage, total=steps)
 
     def step(self, score: Score | None) -> None:
@@ -48,14 +49,14 @@ class Report:
 
     def epoch(self, row: Epoch) -> None:
         """Note a finished epoch; say a line at the end of the last one."""
-        self._seconds += row.seconds
+        self._seconds[row.block] = self._seconds.get(row.block, 0.0) + row.seconds
         if self._writer is not None:
             _write_scalars(self._writer, row)
+        held = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
+        scores = f"training accuracy {row.train.accuracy:.1%}{held}"
+        log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
         if row.epoch == self.epochs - 1:
-            held = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
-            log.info(
-                "depth %d: training accuracy %.1f%%%s, %.0f s", row.block, 100 * row.train.accuracy, held, self._seconds
-            )
+            log.info("depth %d: %s, %.0f s", row.block, scores, self._seconds[row.block])
 
 
 def _write_scalars(writer: Any, row: Epoch) -> None:
