@@ -14,7 +14,8 @@ from torch import Tensor
 
 from layerwise.blocks import average
 from layerwise.errors import UserError, unknown
-from layerwise.extract import POOL_SIDE, exact_float32
+from layerwise.extract import POOL_SIDE
+from layerwise.hardware import exact_float32
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.runfile import Rows, RunFile
 

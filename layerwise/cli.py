@@ -119,6 +119,8 @@ def train(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
         tensorboard=tensorboard, download=download,
     )  # fmt: skip
+    if dry_run and download:
+        raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
     if dry_run:
         from layerwise.forecast import describe_forecast, forecast_run
 

@@ -95,6 +95,12 @@ def _answer(error: BaseException, prog: str) -> int:
             # The reader of our standard output went away (as `| head` does): nobody is left to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
+        case MemoryError() | RuntimeError() if _is_out_of_memory(error):
+            _say(
+                f"{prog}: out of memory. Make less at once: a smaller width or training.batch_size; --dry-run of "
+                "layerwise-train tells what a run needs."
+            )
+            return 1
         case OSError(errno=int()):
             # A disk that is full, a folder that is closed: the system says what, and the user can mend it.
             where = f"{error.filename}: " if error.filename else ""
@@ -102,6 +108,12 @@ def _answer(error: BaseException, prog: str) -> int:
             return 1
     _say(f"{prog}: {_report(prog, error)}")
     return 1
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error is memory's; torch's own class is not imported here, its words are known."""
+    words = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in words or "not enough memory" in words
 
 
 def _report(prog: str, error: BaseException) -> str:

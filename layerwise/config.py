@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -128,10 +129,12 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr_every"):
             _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "an integer of at least 1")
-        _check(self.learning_rate > 0, "training.learning_rate", self.learning_rate, "a number above 0")
+        rate = self.learning_rate
+        _check(0 < rate < math.inf, "training.learning_rate", rate, "a finite number above 0")
         _check(0 < self.lr_factor <= 1, "training.lr_factor", self.lr_factor, "a factor in (0, 1]")
         _check(0 <= self.momentum < 1, "training.momentum", self.momentum, "a number in [0, 1)")
-        _check(self.weight_decay >= 0, "training.weight_decay", self.weight_decay, "a number of at least 0")
+        decay = self.weight_decay
+        _check(0 <= decay < math.inf, "training.weight_decay", decay, "a finite number of at least 0")
         _check(0 <= self.label_smoothing < 1, "training.label_smoothing", self.label_smoothing, "a share in [0, 1)")
         _check(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "a number in [0, 1)")
         if self.optimizer not in OPTIMIZERS:
@@ -182,12 +185,18 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
-        """Return the configuration written by `to_json`."""
+        """Return the configuration written by `to_json`, without fields that a later version has added."""
         tree = json.loads(text)
-        tree["data"] = DataConfig(**tree["data"])
-        tree["network"] = NetworkConfig(**tree["network"] | {"downsample": tuple(tree["network"]["downsample"])})
-        tree["training"] = TrainingConfig(**tree["training"])
-        return cls(**tree)
+        tree["network"]["downsample"] = tuple(tree["network"]["downsample"])
+        parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}
+        for name, part in parts.items():
+            tree[name] = part(**_known(part, tree[name]))
+        return cls(**_known(cls, tree))
+
+
+def _known(kind: type[Any], tree: dict[str, Any]) -> dict[str, Any]:
+    names = {f.name for f in dataclasses.fields(kind)}
+    return {name: value for name, value in tree.items() if name in names}
 
 
 def _check(holds: bool, name: str, found: object, expected: str) -> None:
@@ -239,5 +248,6 @@ def _parse(owner: object, name: str, path: str, value: Any) -> Any:
             return tuple(int(word) for word in value.split(",") if word)
         return kind(value)
     except (ValueError, KeyError):
-        expected = "comma-separated integers" if kind == tuple[int, ...] else kind.__name__
+        words = {tuple[int, ...]: "comma-separated integers", bool: "bool (true or false)"}
+        expected = words.get(kind) or kind.__name__
         raise UsageError(f"{path} is {value!r}, but must be of type {expected}.") from None

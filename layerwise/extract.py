@@ -7,7 +7,6 @@ largest |x_j| fits it. That is measured in a first pass, before the first row is
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from layerwise.blocks import average
 from layerwise.commandline import progress
 from layerwise.datasets import Dataset, Split
+from layerwise.hardware import exact_float32
 from layerwise.network import LayerwiseNetwork
 from layerwise.runwriter import RunWriter
 from layerwise.storage import Plan
@@ -23,17 +23,6 @@ from layerwise.storage import Plan
 DUMP_BATCH = 256
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 POOL_SIDE = 2
-
-
-@contextmanager
-def exact_float32() -> Iterator[None]:
-    """Compute in float32 throughout: TF32 off for convolutions and matrix products while the block runs."""
-    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
 @torch.no_grad()

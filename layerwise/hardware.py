@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
 import torch
 
 from layerwise.errors import UsageError, unknown
@@ -30,6 +33,22 @@ def pick_precision(name: str, device: torch.device) -> str:
     if name != "auto":
         return name
     return "bf16" if has_bfloat16(device) else "fp32"
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute in float32 throughout: TF32 off for convolutions and matrix products while the block runs."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
+
+
+def products(precision: str) -> AbstractContextManager[None]:
+    """Return a context for a whole training: at "fp32" products are exact float32 and never TF32, also backward."""
+    return exact_float32() if precision == "fp32" else nullcontext()
 
 
 def _cpu_flags() -> set[str]:

@@ -13,9 +13,9 @@ def describe_run(run: RunFile) -> Iterator[str]:
     """Yield the lines that describe a run: origin, data, network, and what each depth stores."""
     about, made = run.dataset, run.provenance
     sizes = {split: len(run.labels(split)) for split in run.splits}
-    version = json.loads(made["software"])["layerwise"]
     yield f"{run.path}: run {run.run_id}"
-    yield f"made            {made['created']} by layerwise {version}"
+    software = json.loads(made.get("software", "{}"))
+    yield f"made            {made.get('created', 'at an unknown time')} by layerwise {software.get('layerwise', '?')}"
     yield f"content digest  {run.content_digest}"
     yield f"data            {about['name']}, {len(about['classes'])} classes; " + ", ".join(
         f"{split} {n}" for split, n in sizes.items()

@@ -47,6 +47,12 @@ def published(path: Path, *, force: bool) -> Iterator[Path]:
             temporary.unlink()
 
 
+def remove_leftovers(path: Path) -> None:
+    """Remove temporary files of `path` that killed processes left; only for who holds its lock."""
+    for leftover in path.parent.glob(f".{path.name}.*.partial"):
+        leftover.unlink()
+
+
 def _link(temporary: Path, path: Path) -> None:
     try:
         try:

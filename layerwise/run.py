@@ -16,7 +16,7 @@ from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.extract import dump_depths, dump_module
-from layerwise.hardware import pick_precision
+from layerwise.hardware import exact_float32, pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
 from layerwise.operations import count_problems, heads, match_operations, weight_bytes
@@ -68,7 +68,7 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
         if config.mode == "untrained":
             settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
         else:
-            with Report(config.training.epochs, place.tensorboard) as report:
+            with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
                 train(network, dataset, config, checkpoint, report)
         seconds = {"train": time.perf_counter() - start}
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds)
@@ -116,7 +116,8 @@ def _publish(
     seconds: dict[str, float],
 ) -> list[DepthScores]:
     start = time.perf_counter()
-    scores = score_auxiliaries(network, dataset, heads(config))
+    with exact_float32():
+        scores = score_auxiliaries(network, dataset, heads(config))
     with create_run(place.out, force=place.force) as writer:
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)

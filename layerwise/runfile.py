@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from io import FileIO
 from pathlib import Path
@@ -32,11 +33,11 @@ class Rows:
     compressed one through it.
     """
 
-    def __init__(self, dataset: h5py.Dataset, entry: dict[str, Any], file_path: Path):
+    def __init__(self, dataset: h5py.Dataset, entry: dict[str, Any], file: FileIO):
         self.path = dataset.name
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype = dataset.dtype
-        self._file_path = file_path
+        self._file = file
         self._dataset = dataset
         self._offset = dataset.id.get_offset()
         self._block_rows: int = entry["rows_in_block"]
@@ -56,47 +57,44 @@ class Rows:
         if isinstance(rows, slice):
             start, stop, step = rows.indices(len(self))
             assert step == 1
-            with open(self._file_path, "rb", buffering=0) as file:
-                self._check(file, range(start // self._block_rows, -(-stop // self._block_rows)))
-                return self._read(file, start, max(start, stop))
+            self._check(range(start // self._block_rows, -(-stop // self._block_rows)))
+            return self._read(start, max(start, stop))
         rows = np.asarray(rows)
         result = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
-        with open(self._file_path, "rb", buffering=0) as file:
-            self._check(file, np.unique(rows // self._block_rows))
-            for i, row in enumerate(rows):
-                result[i] = self._read(file, int(row), int(row) + 1)[0]
+        self._check(np.unique(rows // self._block_rows))
+        for i, row in enumerate(rows):
+            result[i] = self._read(int(row), int(row) + 1)[0]
         return result
 
     def verify(self) -> None:
         """Read and check every block that was not checked yet; raise UserError at the first damaged one."""
-        with open(self._file_path, "rb", buffering=0) as file:
-            self._check(file, range(len(self._digests)))
+        self._check(range(len(self._digests)))
 
-    def _check(self, file: FileIO, blocks: Iterable[int]) -> None:
+    def _check(self, blocks: Iterable[int]) -> None:
         for block in blocks:
             if self._checked[block]:
                 continue
             start, stop = block * self._block_rows, min(len(self), (block + 1) * self._block_rows)
-            found = hashlib.sha256(self._read(file, start, stop).view(np.uint8).data).hexdigest()
+            found = hashlib.sha256(self._read(start, stop).view(np.uint8).data).hexdigest()
             if found != self._digests[block]:
                 raise UserError(
-                    f"{self._file_path} is damaged: rows {start} to {stop - 1} of {self.path} are not what was written "
+                    f"{self._file.name} is damaged: rows {start} to {stop - 1} of {self.path} are not what was written "
                     "(their SHA-256 differs from the manifest). Take an intact copy, or make the run again."
                 )
             self._checked[block] = True
 
-    def _read(self, file: FileIO, start: int, stop: int) -> np.ndarray:
+    def _read(self, start: int, stop: int) -> np.ndarray:
         if self._offset is None:
             return self._dataset[start:stop]
         result = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
-        file.seek(self._offset + start * row_bytes)
+        offset = self._offset + start * row_bytes
         view = result.reshape(-1).view(np.uint8).data
         while view:
-            count = file.readinto(view)
+            count = os.preadv(self._file.fileno(), [view], offset)
             if not count:
-                raise UserError(f"{self._file_path} ends before {self.path} does: it was cut short while being read.")
-            view = view[count:]
+                raise UserError(f"{self._file.name} ends before {self.path} does: it was cut short while being read.")
+            view, offset = view[count:], offset + count
         return result
 
 
@@ -110,11 +108,14 @@ class RunFile:
     def __init__(self, path: Path | str):
         self.path = Path(path)
         self._file = _open(self.path)
+        # Rows are read through this descriptor, so that a file put under the same name meanwhile is never read.
+        self._bytes = FileIO(self.path)
         self._opened: dict[str, Rows] = {}
         try:
             self._entries = _checked_entries(self._file, self.path)
+            _require_same_file(self._file, self._bytes)
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def __enter__(self) -> RunFile:
@@ -123,7 +124,12 @@ class RunFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; rows opened from it cannot be read any more."""
         self._file.close()
+        self._bytes.close()
 
     def __repr__(self) -> str:
         return f"RunFile({str(self.path)!r}, {self.dataset['name']}, depths 0..{max(self.depths)})"
@@ -235,7 +241,7 @@ class RunFile:
 
     def _rows(self, path: str) -> Rows:
         if path not in self._opened:  # kept, so that each block is checked once and not at every call
-            self._opened[path] = Rows(self._file[path], self._entries[path], self.path)
+            self._opened[path] = Rows(self._file[path], self._entries[path], self._bytes)
         return self._opened[path]
 
     def _rows_or_none(self, path: str) -> Rows | None:
@@ -265,6 +271,13 @@ def _open(path: Path) -> h5py.File:
             f"{path} is HDF5, but cannot be opened: it was cut short or damaged ({_first_reason(error)}). "
             "Take an intact copy, or make the run again."
         ) from None
+
+
+def _require_same_file(file: h5py.File, raw: FileIO) -> None:
+    """Raise UserError if another file was put under the name between the two openings."""
+    first, second = os.fstat(file.id.get_vfd_handle()), os.fstat(raw.fileno())
+    if (first.st_dev, first.st_ino) != (second.st_dev, second.st_ino):
+        raise UserError(f"{raw.name} was replaced while it was being opened. Run the command again.")
 
 
 def _first_reason(error: OSError) -> str:

@@ -23,7 +23,7 @@ import torch
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.history import Epoch, from_rows, to_rows
-from layerwise.publication import published
+from layerwise.publication import published, remove_leftovers
 
 if TYPE_CHECKING:
     from torch import nn
@@ -126,8 +126,9 @@ def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -
             raise UserError(
                 f"another layerwise-train is working on {out}. Wait for it, or give another --out."
             ) from None
+        remove_leftovers(out)
         yield Checkpoint(folder / "state.h5", config, fingerprint)
-    shutil.rmtree(folder)
+        shutil.rmtree(folder)
 
 
 def _parts(network: LayerwiseNetwork) -> Iterator[tuple[str, nn.Module]]:

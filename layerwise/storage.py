@@ -18,7 +18,7 @@ def parse_size(text: str) -> int:
     match = re.fullmatch(r"\s*([0-9.]+)\s*([KMGT]?B)\s*", text.upper())
     try:
         return int(float(match[1]) * UNITS[match[2]])  # type: ignore[index]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UsageError(
             f"size {text!r} is not understood; write a number with a unit, such as 500MB or 8GB."
         ) from None

@@ -191,7 +191,7 @@ def _validate(
 def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
     """Give an untrained network the running statistics of one label-free pass over the training images.
 
-    Every BatchNorm averages the statistics of all batches equally (momentum None). The network ends frozen.
+    Every BatchNorm averages the statistics of nearly equal batches (momentum None). The network ends frozen.
     """
     norms = [module for module in network.blocks.modules() if isinstance(module, nn.BatchNorm2d)]
     usual = [norm.momentum for norm in norms]
@@ -200,7 +200,8 @@ def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
         norm.momentum = None
     if norms:
         network.blocks.train()
-        for x, _ in train.in_order(network.normalise):
+        batches = -(-len(train.label) // EVALUATION_BATCH)
+        for x, _ in train.in_order(network.normalise, -(-len(train.label) // batches)):  # nearly equal batches
             network.advance(x, 0, len(network.blocks))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum

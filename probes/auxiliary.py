@@ -50,7 +50,7 @@ def score_auxiliary(run: RunFile, depth: int, probe: str) -> Fit:
         refit=0,
         selection="fixed",
         n_train=len(run.labels("train")),
-        n_features=int(np.prod(run.depth_shape(depth))),
+        n_features=sum(int(np.prod(run.depth_shape(j))) for j in joined),
         seconds=0.0,
         scores=scores,
     )

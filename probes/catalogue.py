@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layerwise.errors import unknown
+from layerwise.errors import UserError, unknown
 
 if TYPE_CHECKING:
     import torch
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from probes.results import ProbeName
 
 LINEAR = ("linear", "linear-ovr")
+SOURCES = ("auto", "stored", "recompute")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
 CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *TRAINED)
 
@@ -46,7 +47,15 @@ def depths_of(run: RunFile, name: str) -> list[int]:
     """Return the depths at which a probe has something to say."""
     from probes.auxiliary import auxiliary_depths
 
-    return auxiliary_depths(run) if name in TRAINED else run.depths
+    if name not in TRAINED:
+        return run.depths
+    depths = auxiliary_depths(run)
+    if name != "auxiliary" and len(depths) == 1:
+        raise UserError(
+            f"{run.path} has one trained auxiliary classifier, at depth {depths[0]}, and so no ensemble. "
+            "Use --probe auxiliary."
+        )
+    return depths
 
 
 def fit_at(run: RunFile, depth: int, name: str, settings: Settings) -> list[tuple[ProbeName, list[Fit]]]:

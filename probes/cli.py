@@ -11,7 +11,7 @@ import typer
 
 from layerwise import commandline
 from layerwise.errors import UsageError, unknown
-from probes.catalogue import LINEAR, Settings, depths_of, fit_at, hidden_convolutions
+from probes.catalogue import LINEAR, SOURCES, TRAINED, Settings, depths_of, fit_at, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
@@ -61,19 +61,21 @@ def probe(
     probe_widths = [_positive(word, "--probe-width") for word in widths.split(",")]
     _positive(str(seeds), "--probe-seeds")
     _positive(str(epochs), "--epochs")
+    if source not in SOURCES:
+        raise unknown("source", source, SOURCES)
 
     from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
-    from probes.results import save, table_path
+    from probes.results import check_files, save, table_path
 
     settings = Settings(widths=probe_widths, seeds=seeds, epochs=epochs, source=source, device=pick_device(device))
     with RunFile(file) as run:
+        check_files(file)
         for name in names:
             found = []
             for depth in parse_depths(depths, depths_of(run, name)):
                 fitted = fit_at(run, depth, name, settings)
-                for probe_name, fits in fitted:
-                    save(run, probe_name, fits)
+                save(run, fitted)
                 found += fitted
             _print_table(run, name, found)
         print(f"rows in {table_path(file)}")
@@ -97,16 +99,20 @@ def parse_depths(text: str | None, available: Sequence[int]) -> list[int]:
         match = re.fullmatch(r"\s*([0-9]+)(?:\s*-\s*([0-9]+))?\s*", word)
         if match is None:
             raise UsageError(f"--depths has {word!r}, but takes depths and ranges such as 0-3 or 1,4.")
-        chosen |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    for depth in sorted(chosen):
-        if depth not in available:
-            raise unknown("depth", depth, available)
+        first, last = int(match[1]), int(match[2] or match[1])
+        for depth in (first, last):
+            if depth not in available:
+                raise unknown("depth", depth, available)
+        if first > last:
+            raise UsageError(f"--depths has {word!r}, a range that ends before it begins; write {last}-{first}.")
+        chosen |= {depth for depth in available if first <= depth <= last}
     return sorted(chosen)
 
 
 def _print_table(run: RunFile, name: str, found: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
-    reads = "A x_j (2x2-pooled)" if name in LINEAR else "whole maps x_j"
-    print(f"{run.path}: {name} probe, {reads}; accuracy in %")
+    reads = {"linear": "A x_j (2x2-pooled)", "linear-ovr": "A x_j (2x2-pooled)"}.get(name, "whole maps x_j")
+    what = "as the run trained it" if name in TRAINED else f"probe, {reads}"
+    print(f"{run.path}: {name} {what}; accuracy in %")
     knob = "lambda" if name in LINEAR else "rate"
     columns = f"{'train':>6} {'valid':>6} {'test':>6}  refitted: {'test':>6}  95% interval"
     print(f"{'depth':>5} {'M':>4} {knob:>8}  {columns}")
@@ -127,7 +133,7 @@ def _percent(fit: Fit, split: str) -> str:
 def _interval(fit: Fit) -> str:
     from probes.statistics import wilson_interval
 
-    low, high = wilson_interval(fit.scores["test"].correct, len(fit.scores["test"].label))
+    low, high = wilson_interval(fit.scores["test"].accuracy, len(fit.scores["test"].label))
     return f"[{100 * low:.2f}, {100 * high:.2f}]"
 
 

@@ -7,8 +7,9 @@ paper gives no recipe for these probes; docs/protocol.md states this one.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,12 +21,14 @@ from layerwise.blocks import AuxiliaryClassifier
 from layerwise.commandline import progress
 from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
+from layerwise.hardware import exact_float32
 from layerwise.network import derive_seed, freeze, initialised
 from layerwise.problem import AuxiliaryProblem
 from layerwise.runfile import RunFile
 from layerwise.training import Batches, solve
 from probes.protocol import Fit, Predictions, choose, predictions, selection
 
+Key = TypeVar("Key", bound=Hashable)
 LEARNING_RATES = (0.1, 0.02)
 FIXED_LEARNING_RATE = 0.1
 EPOCHS = 12
@@ -96,24 +99,47 @@ def probe_cnn(
 
     Returns for each design the fit on the train fold and, where the run has a validation fold, the refit.
     """
+    with exact_float32():
+        return _probe(run, depth, designs, epochs, source, device)
+
+
+def _probe(
+    run: RunFile, depth: int, designs: Sequence[Design], epochs: int, source: str, device: torch.device
+) -> dict[Design, list[Fit]]:
     how = selection(run)
     rates = LEARNING_RATES if how == "validation" else (FIXED_LEARNING_RATE,)
     session = _Session(run, depth, epochs, source, device)
-    candidates = {design: [(design, rate) for rate in rates] for design in designs}
-    trained = session.train(("train",), [pair for pairs in candidates.values() for pair in pairs])
+    pairs = [(design, rate) for design in designs for rate in rates]
+    trained = session.train(("train",), pairs)
+    held = session.predict(trained, "validation") if how == "validation" else {}
     chosen = {}
-    for design, pairs in candidates.items():
-        best = choose(pairs, lambda pair: session.predict(trained[pair], "validation")) if len(pairs) > 1 else 0
-        chosen[design] = pairs[best]
-    final: list[tuple[tuple[str, ...], int, dict[tuple[Design, float], _Trained]]] = [(("train",), 0, trained)]
+    for design in designs:
+        own = [pair for pair in pairs if pair[0] == design]
+        chosen[design] = own[choose(own, lambda pair: held[pair])] if held else own[0]
+    fits = [_Fits(("train",), {pair: trained[pair] for pair in chosen.values()})]
     if how == "validation":
         both = ("train", "validation")
-        final.append((both, 1, session.train(both, list(chosen.values()))))
-    # The choice is made and the refits are done; only now is the test split read.
+        fits.append(_Fits(both, session.train(both, list(chosen.values()))))
+    # The choice is made and the refits are done; only now is the test split read, in one pass for all of them.
+    tested = session.predict({(i, pair): p for i, f in enumerate(fits) for pair, p in f.probes.items()}, "test")
+    scores = [session.predict(f.probes, *f.splits) for f in fits]
     return {
-        design: [session.report(splits, refit, how, pair, probes[pair]) for splits, refit, probes in final]
+        design: [
+            session.report(f.probes[pair], pair, refit, how, {"train": scores[refit][pair]}
+                           | ({"validation": held[pair]} if held and not refit else {})
+                           | {"test": tested[refit, pair]})
+            for refit, f in enumerate(fits)
+        ]
         for design, pair in chosen.items()
-    }
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Probes trained on the same splits, by design and learning rate."""
+
+    splits: tuple[str, ...]
+    probes: dict[tuple[Design, float], _Trained]
 
 
 class _Trained:
@@ -169,21 +195,21 @@ class _Session:
         ).to(self.device)
 
     @torch.no_grad()
-    def predict(self, trained: _Trained, *splits: str) -> Predictions:
-        """Return predictions over the given splits joined end to end."""
-        log_probability, label = [], []
+    def predict(self, probes: Mapping[Key, _Trained], *splits: str) -> dict[Key, Predictions]:
+        """Return the predictions of every probe over the given splits joined end to end, in one pass for all."""
+        found: dict[Key, list[np.ndarray]] = {key: [] for key in probes}
         for split in splits:
             maps = open_activations(self.run, self.depth, split, source=self.source, device=self.device)
-            log_probability += [F.log_softmax(trained.module(x), 1).double().cpu().numpy() for x in maps.batches()]
-            label.append(self.run.labels(split))
-        return predictions(np.concatenate(log_probability), np.concatenate(label))
+            for x in maps.batches():
+                for key, probe in probes.items():
+                    found[key].append(F.log_softmax(probe.module(x), 1).double().cpu().numpy())
+        label = np.concatenate([self.run.labels(split) for split in splits])
+        return {key: predictions(np.concatenate(parts), label) for key, parts in found.items()}
 
-    def report(self, seen: Sequence[str], refit: int, how: str, pair: tuple[Design, float], trained: _Trained) -> Fit:
-        scores = {"train": self.predict(trained, *seen)}
-        if how == "validation" and not refit:
-            scores["validation"] = self.predict(trained, "validation")
-        scores["test"] = self.predict(trained, "test")
+    def report(
+        self, trained: _Trained, pair: tuple[Design, float], refit: int, how: str, scores: dict[str, Predictions]
+    ) -> Fit:
         return Fit(
             refit=refit, selection=how, n_train=trained.n_train, n_features=int(np.prod(self.shape)),
-            seconds=trained.seconds, learning_rate=pair[1], scores=scores,
+            seconds=trained.seconds, learning_rate=pair[1], iterations=self.epochs, scores=scores,
         )  # fmt: skip

@@ -34,9 +34,7 @@ class DesignMatrix:
         wide = features.dtype == torch.float64
         self.exact = features if wide else features.float()
         self.n, self.d = features.shape
-        self.mean = (
-            sum((c.sum(0) for _, c in self._chunks()), torch.zeros((), device=features.device)) / self.n
-        )
+        self.mean = sum((c.sum(0) for _, c in self._chunks()), torch.zeros((), device=features.device)) / self.n
         self.row_norm = math.sqrt(sum(float(c.square().sum()) for _, c in self._chunks()) / self.n)
         self._bulk = (features - self.mean).float() if wide else self.exact
         self._bulk_mean = torch.zeros_like(self.mean) if wide else self.mean

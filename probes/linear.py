@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 
 import numpy as np
@@ -11,6 +12,8 @@ from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
 from probes.logistic import LinearFit, fit_path, log_proba
 from probes.protocol import Fit, Predictions, choose, predictions, selection
+
+log = logging.getLogger("layerwise.probes")
 
 # Half-decades. The path is extended beyond an end while the best value lies there.
 PENALTIES = tuple(float(10.0 ** (e / 2)) for e in range(-12, 1))
@@ -32,7 +35,9 @@ class Standardiser:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return (x - mean) / deviation, float32 [n, d]."""
-        return ((x - self.mean) / self.scale).astype(np.float32)
+        z = np.subtract(x, self.mean.astype(np.float32), dtype=np.float32)
+        z /= self.scale.astype(np.float32)
+        return z
 
 
 def probe_linear(run: RunFile, depth: int, probe: str, *, device: torch.device) -> list[Fit]:
@@ -41,7 +46,7 @@ def probe_linear(run: RunFile, depth: int, probe: str, *, device: torch.device) 
     Returns the fit on the train fold and, where the run has a validation fold, the refit on train + validation.
     """
     x = {"train": pooled_features(run, depth, "train", device=device)}
-    y = {split: run.labels(split) for split in run.splits}
+    y = {split: run.labels(split) for split in run.splits if split != "test"}
     problem = _Problem(len(run.dataset["classes"]), LOSSES[probe], device, f"depth {depth}")
     if selection(run) == "seen":
         fits = [problem.fit(x["train"], y["train"], (FIXED_PENALTY,))]
@@ -51,7 +56,7 @@ def probe_linear(run: RunFile, depth: int, probe: str, *, device: torch.device) 
         both = np.concatenate([x["train"], x["validation"]]), np.concatenate([y["train"], y["validation"]])
         fits = [first, problem.fit(*both, (first.best.lam,))]
     # The choice is made; only now is the test split read, once.
-    x["test"] = pooled_features(run, depth, "test", device=device)
+    x["test"], y["test"] = pooled_features(run, depth, "test", device=device), run.labels("test")
     return [_report(fitted, refit, run, x, y) for refit, fitted in enumerate(fits)]
 
 
@@ -93,6 +98,11 @@ class _Problem:
             else:
                 fits = fits + self.path(inside, y, (fits[-1].lam * 10**0.5,))
         best = choose(fits, lambda fit: predictions(log_proba(fit, outside), y_held))
+        if best in (0, len(fits) - 1):
+            end = f"{fits[best].lam:.1e}"
+            log.warning(
+                "%s: the best lambda, %s, lies at the end of its path; a better one may lie beyond", self.where, end
+            )
         return _Fitted(standardise, fits[best], len(y), time.perf_counter() - start)
 
 

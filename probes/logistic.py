@@ -185,8 +185,7 @@ def _fits(
     weights = solution.weights.reshape(*shape, design.d)
     intercepts = solution.intercept.reshape(shape) - weights @ design.mean
     objectives, bounds, steps = (
-        values.reshape(len(lams), -1).cpu()
-        for values in (solution.objective, solution.bound, solution.iterations)
+        values.reshape(len(lams), -1).cpu() for values in (solution.objective, solution.bound, solution.iterations)
     )
     classes = present.cpu().numpy()
     for k, lam in enumerate(lams.tolist()):

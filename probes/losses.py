@@ -160,7 +160,7 @@ class SquaredHinge(_OneVersusRest):
     """Squared hinge loss: max(0, 1 - s z)^2.
 
     Logits are counted from the margin, z - s: with a small penalty the violations of nearly separable classes are far
-    smaller than the spacing of float32 numbers around 1. Its curvature jumps at the margin, so that far from the optimum
+    smaller than the spacing of float32 numbers around 1. Its curvature jumps at the margin: far from the optimum,
     Newton steps are long and mostly cut short, and inexact ones find no active set. Solved exactly and approached by
     decades of the penalty, handwritten digits at 1e-7 took 14 to 30 Newton steps a class instead of 58 to 83.
 

@@ -120,9 +120,7 @@ def _start(design: DesignMatrix, loss: Loss, lam: Tensor, intercept: Tensor) -> 
         nonlinearity=ones,
     )
     unknown = ones * torch.inf
-    return active, Solution(
-        weights, intercept.clone(), unknown, unknown.clone(), torch.zeros_like(active.index)
-    )
+    return active, Solution(weights, intercept.clone(), unknown, unknown.clone(), torch.zeros_like(active.index))
 
 
 def _evaluate(
@@ -144,9 +142,7 @@ def _evaluate(
         active.gap[rough] = gap
     sure = torch.nonzero(active.exact)[:, 0]
     if len(sure):
-        found = certify(
-            design, loss.take(sure), active.weights[sure], active.intercept[sure], active.lam[sure]
-        )
+        found = certify(design, loss.take(sure), active.weights[sure], active.intercept[sure], active.lam[sure])
         active.intercept[sure], active.logits[sure] = found.intercept, found.logits.to(active.logits.dtype)
         gradient[sure], active.gap[sure] = found.gradient, found.bound
         # below its rounding a gap cannot be seen to shrink

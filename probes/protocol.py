@@ -2,7 +2,7 @@
 
 1. Candidates (penalties, learning rates) are fitted on the train fold; the validation fold chooses one.
 2. The chosen one is reported as it is (refit 0), and fitted again on train + validation (refit 1).
-3. Only then is the test split read, once, and both fits are scored on it. It chooses nothing.
+3. Only then is the test split read, in one pass, and both fits are scored on it. It chooses nothing.
 
 A run trained with --holdout 0 has no unseen fold to choose on: its probes use a stated fixed value, are not
 refitted, and their rows say `selection=seen`. docs/protocol.md gives the sources.
@@ -56,7 +56,9 @@ def predictions(log_probability: np.ndarray, label: np.ndarray) -> Predictions:
 class Fit:
     """One fitted probe with its scores.
 
-    refit: 0 fitted on the train fold, 1 refitted on train + validation. selection: "validation" or "seen".
+    refit: 0 fitted on the train fold, 1 refitted on train + validation. selection: "validation", "seen" or
+        "fixed" (nothing was to choose).
+    iterations: steps of a convex fit, epochs of a CNN probe. n_features: numbers an image that the probe reads.
     penalty (lambda), learning_rate, certificate, converged, iterations: None where the probe has no such thing.
     scores: predictions for each split it is reported on; at refit 1 "train" means train + validation.
     """

@@ -7,6 +7,7 @@ time. Running a probe again replaces its rows and leaves all others. docs/format
 from __future__ import annotations
 
 import fcntl
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import pandas as pd
 
 from layerwise import __version__
 from layerwise.errors import UserError
+from layerwise.manifest import canonical, sha256
 from layerwise.publication import published
 from layerwise.runfile import RunFile
 from probes.protocol import PROTOCOL_VERSION, Fit, Predictions
@@ -37,12 +39,16 @@ COLUMNS = (
     "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
     "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
     "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
+    "experiment",
 )  # fmt: skip
+
+
+PREDICTIONS_FORMAT = "layerwise-predictions"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeName:
-    """What names a probe at a depth, beside the run: the columns of the key that are not split or metric.
+    """What names a probe at a depth, beside the run: columns of the key, and the number type it is fitted in.
 
     pooling: side of the average A; 0 where the probe reads whole maps. probe_width, probe_seed: 0 where it has none.
     """
@@ -77,7 +83,7 @@ def rows(run: RunFile, name: ProbeName, fits: Sequence[Fit]) -> list[dict[str, A
         for split, scored in fit.scores.items():
             about = fixed | _fit_columns(fit) | {"split": split, "n_samples": len(scored.label)}
             about["chance"] = float((scored.label == frequent).mean())
-            low, high = wilson_interval(scored.correct, len(scored.label)) if split != "train" else (None, None)
+            low, high = wilson_interval(scored.accuracy, len(scored.label)) if split != "train" else (None, None)
             result.append(about | {"metric": "accuracy", "value": scored.accuracy, "ci_low": low, "ci_high": high})
             result.append(about | {"metric": "log_loss_bits", "value": scored.log_loss_bits})
     return [{column: row.get(column) for column in COLUMNS} for row in result]
@@ -85,6 +91,7 @@ def rows(run: RunFile, name: ProbeName, fits: Sequence[Fit]) -> list[dict[str, A
 
 def _run_columns(run: RunFile) -> dict[str, Any]:
     columns = {"run_id": run.run_id, "dataset": run.dataset["name"], "n_classes": len(run.dataset["classes"])}
+    columns["experiment"] = experiment(run)
     cfg = run.config
     if cfg is not None:
         net = cfg.network
@@ -96,6 +103,22 @@ def _run_columns(run: RunFile) -> dict[str, Any]:
             "seed": cfg.seed,
         }
     return columns
+
+
+def experiment(run: RunFile) -> str | None:
+    """Return a name for all that a run has in common with the runs it may be averaged or compared with.
+
+    A digest of its data and its configuration, but for how the network was trained (mode, match), its k and widths, its
+    seed, and what is stored; None for a network without a configuration.
+    """
+    if run.config is None:
+        return None
+    tree = json.loads(run.config.to_json())
+    for name in ("mode", "match", "seed", "store"):
+        del tree[name]
+    for name in ("k", "width", "aux_width"):
+        del tree["network"][name]
+    return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
 
 
 def _probe_columns(run: RunFile, name: ProbeName) -> dict[str, Any]:
@@ -128,8 +151,14 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table of rows; raise UserError if it lacks a column of the key or `value`."""
-    table = pd.read_csv(path)
+    """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`."""
+    try:
+        table = pd.read_csv(path, dtype={"run_id": "str"})
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as a table of probe results ({type(error).__name__}). Move it away, and run "
+            "probe-depth again."
+        ) from None
     missing = [column for column in (*KEY, "value") if column not in table]
     if missing:
         raise UserError(
@@ -139,11 +168,30 @@ def read_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def save(run: RunFile, name: ProbeName, fits: Sequence[Fit]) -> None:
-    """Put the rows and the test predictions of one probe at one depth into the files beside the run."""
+def check_files(run_path: Path) -> None:
+    """Raise UserError if what stands in the place of a run's results is something else, before anything is fitted."""
+    if table_path(run_path).exists():
+        read_table(table_path(run_path))
+    path = predictions_path(run_path)
+    if path.exists():
+        try:
+            with h5py.File(path, "r") as file:
+                is_ours = file.attrs.get("format") == PREDICTIONS_FORMAT
+        except OSError:
+            is_ours = False
+        if not is_ours:
+            raise UserError(
+                f"{path} would hold the predictions of {run_path.name}, but holds something else. "
+                "Move it away, or give the run another name."
+            )
+
+
+def save(run: RunFile, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
+    """Put the rows and the test predictions of probes at one or more depths into the files beside the run."""
     with _locked(run.path):
-        _save_predictions(predictions_path(run.path), run, name, fits)
-        _save_rows(table_path(run.path), rows(run, name, fits))
+        check_files(run.path)
+        _save_predictions(predictions_path(run.path), run, fitted)
+        _save_rows(table_path(run.path), [row for name, fits in fitted for row in rows(run, name, fits)])
 
 
 def _save_rows(path: Path, new_rows: list[dict[str, Any]]) -> None:
@@ -168,14 +216,14 @@ def _group(run_id: str, name: ProbeName, refit: int) -> str:
     )
 
 
-def _save_predictions(path: Path, run: RunFile, name: ProbeName, fits: Sequence[Fit]) -> None:
+def _save_predictions(path: Path, run: RunFile, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
     with published(path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"], file.attrs["format_version"] = "layerwise-predictions", 1
+        file.attrs["format"], file.attrs["format_version"] = PREDICTIONS_FORMAT, 1
         if path.exists():
             with h5py.File(path, "r") as old:
                 for group in old:
                     old.copy(group, file)
-        for fit in fits:
+        for name, fit in ((name, fit) for name, fits in fitted for fit in fits):
             group = _group(run.run_id, name, fit.refit)
             if group in file:
                 del file[group]

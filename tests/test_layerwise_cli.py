@@ -90,6 +90,7 @@ def test_holdout_0_leaves_no_validation_split(tmp_path: Path) -> None:
         (["--k", "x"], 2, "Invalid value for '--k'"),
         (["--set", "training.epochs"], 2, "--set 'training.epochs' has no value; write --set key=value"),
         (["--set", "epochs=3"], 2, "unknown configuration field 'epochs'. Did you mean 'training.epochs'?"),
+        (["--dry-run", "--download"], 2, "--dry-run does nothing, and so cannot --download"),
         (["--max-size", "8"], 2, "size '8' is not understood"),
         (["--max-size", "1KB"], 1, "the run file would take"),
         (["--device", "gpu"], 2, "unknown device 'gpu'. Did you mean 'cpu'?"),

@@ -242,3 +242,16 @@ def test_what_the_system_refuses_is_one_line_and_no_defect(capsys: pytest.Captur
     assert commandline.call(full, "prog", []) == 1
     expected = "prog: run.h5: No space left on device. What was complete before is kept.\n"
     assert capsys.readouterr().err == expected
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("[enforce fail at alloc_cpu.cpp] not enough memory: you tried to allocate 1 byte"),
+     RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")],
+)  # fmt: skip
+def test_out_of_memory_is_no_defect(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    def grow() -> None:
+        raise error
+
+    assert commandline.call(grow, "prog", []) == 1
+    assert capsys.readouterr().err.startswith("prog: out of memory. Make less at once: a smaller width or")

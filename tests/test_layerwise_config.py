@@ -52,13 +52,14 @@ def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
     ("path", "text", "message"),
     [
         ("training.epochs", "many", "training.epochs is 'many', but must be of type int"),
-        ("training.flip", "1", "training.flip is '1', but must be of type bool"),
+        ("training.flip", "1", r"training.flip is '1', but must be of type bool \(true or false\)"),
         ("network.downsample", "a", "network.downsample is 'a', but must be of type comma-separated integers"),
         ("training.epochs", "0", "training.epochs is 0, but must be an integer of at least 1"),
         ("training.batch_size", "0", "training.batch_size is 0"),
         ("training.lr_every", "0", "training.lr_every is 0"),
-        ("training.learning_rate", "0", "training.learning_rate is 0.0, but must be a number above 0"),
-        ("training.learning_rate", "nan", "training.learning_rate is nan, but must be a number above 0"),
+        ("training.learning_rate", "0", "training.learning_rate is 0.0, but must be a finite number above 0"),
+        ("training.learning_rate", "nan", "training.learning_rate is nan, but must be a finite number above 0"),
+        ("training.learning_rate", "inf", "training.learning_rate is inf, but must be a finite number above 0"),
         ("training.lr_factor", "2", r"training.lr_factor is 2.0, but must be a factor in \(0, 1\]"),
         ("training.momentum", "1", r"training.momentum is 1.0, but must be a number in \[0, 1\)"),
         ("training.weight_decay", "-1", "training.weight_decay is -1.0"),
@@ -106,3 +107,9 @@ def test_fields_are_validated_together() -> None:
     values = {"network.depth": 1, "network.downsample": "", "training.epochs": "2"}
     changed = set_fields(fashion_mnist(), values)
     assert (changed.network.depth, changed.network.downsample, changed.training.epochs) == (1, (), 2)
+
+
+def test_fields_of_a_later_version_are_left_out() -> None:
+    text = digits().to_json().replace('{"data": {', '{"later": 1, "data": {"newer": 2, ')
+    assert '"newer": 2' in text
+    assert RunConfig.from_json(text) == digits()

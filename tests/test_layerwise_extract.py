@@ -13,7 +13,7 @@ from reference import slow_average
 
 from layerwise.activations import open_activations
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.extract import DUMP_BATCH, dump_depths, exact_float32, largest_magnitudes
+from layerwise.extract import DUMP_BATCH, dump_depths, largest_magnitudes
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
 from layerwise.runwriter import create_run
@@ -82,18 +82,6 @@ def test_the_largest_magnitude_is_over_all_splits(data: Dataset) -> None:
         expected = max(np.abs(directly(net, split, depth)).max() for split in data.splits.values())
         assert found[depth] == pytest.approx(expected, rel=1e-5)
     assert len(ticks) == sum(-(-len(split.label) // DUMP_BATCH) for split in data.splits.values())
-
-
-def test_tf32_is_off_inside_and_as_before_outside() -> None:
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = True
-    try:
-        with exact_float32():
-            assert not torch.backends.cudnn.allow_tf32
-            assert not torch.backends.cuda.matmul.allow_tf32
-        assert torch.backends.cudnn.allow_tf32
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def test_a_run_trained_in_bfloat16_is_dumped_in_float32_and_rounded_once(tmp_path: Path) -> None:

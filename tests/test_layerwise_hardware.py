@@ -7,7 +7,7 @@ import torch
 
 from layerwise import hardware
 from layerwise.errors import UsageError
-from layerwise.hardware import has_bfloat16, pick_device, pick_precision
+from layerwise.hardware import exact_float32, has_bfloat16, pick_device, pick_precision, products
 
 CPU = torch.device("cpu")
 
@@ -52,3 +52,22 @@ def test_a_system_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr("builtins.open", refuse)
     assert hardware._cpu_flags() == set()
+
+
+def test_tf32_is_off_inside_and_as_before_outside() -> None:
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = True
+    try:
+        with exact_float32():
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+        assert torch.backends.cudnn.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+
+
+@pytest.mark.parametrize(("precision", "allowed"), [("fp32", False), ("bf16", True)])
+def test_training_in_fp32_uses_no_tf32(precision: str, allowed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    with products(precision):
+        assert torch.backends.cudnn.allow_tf32 == allowed

@@ -13,6 +13,7 @@ from conftest import make_run, small_config, train_network
 
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
+from layerwise.inspection import describe_run
 from layerwise.network import LayerwiseNetwork
 from layerwise.runfile import Rows, RunFile, run_id
 from layerwise.runwriter import ALIGNMENT, create_run
@@ -298,3 +299,42 @@ def test_the_archived_file_of_version_1_is_read_by_every_later_version(tmp_path:
         assert maps is not None
         assert maps[:3].astype(np.float64).sum() == pytest.approx(90.27847576141357)
         assert "depths 0..2" in repr(run)
+
+
+def test_an_open_run_keeps_reading_its_own_rows_when_another_takes_its_name(own_run: Path, tmp_path: Path) -> None:
+    other = make_run(tmp_path / "other.h5", store="maps", seed=1)
+    with RunFile(own_run) as run:
+        before = rows_of(run, "/depths/02/test/maps")[:]
+        other.replace(own_run)
+        assert np.array_equal(rows_of(run, "/depths/02/test/maps")[:], before)
+        assert np.array_equal(rows_of(run, "/depths/02/validation/maps")[:].shape, (143, 6, 8, 8))
+
+
+def test_a_file_replaced_while_it_is_opened_is_noticed(
+    own_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, opened = make_run(tmp_path / "other.h5"), h5py.File
+
+    def swap(path: Path, mode: str) -> h5py.File:
+        file = opened(path, mode)
+        other.replace(path)
+        return file
+
+    monkeypatch.setattr(h5py, "File", swap)
+    with pytest.raises(UserError, match="run.h5 was replaced while it was being opened. Run the command again"):
+        RunFile(own_run)
+
+
+def test_a_file_that_tells_nothing_of_its_making_but_its_run_id_can_be_shown(tmp_path: Path) -> None:
+    about = {"name": "x", "fingerprint": {}, "classes": ["a", "b"], "normalisation": {"mean": [0.5], "std": [1.0]}}
+    with create_run(tmp_path / "run.h5", force=False) as writer:
+        writer.attributes("/", {"dataset": json.dumps(about)})
+        writer.attributes("depths/00", {"module": "input", "shape": np.array([1, 4, 4])})
+        for split in ("train", "test"):
+            writer.array(f"samples/{split}/label", np.array([0, 1]))
+            writer.array(f"samples/{split}/index", np.array([0, 1]))
+            writer.array(f"depths/00/{split}/pooled", np.zeros((2, 1, 2, 2), np.float16))
+        writer.attributes("provenance", {"run_id": "r1"})
+    with RunFile(tmp_path / "run.h5") as run:
+        text = "\n".join(describe_run(run))
+    assert "made            at an unknown time by layerwise ?" in text

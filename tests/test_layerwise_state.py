@@ -191,3 +191,10 @@ def test_a_second_process_on_the_same_output_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(run_module, "train", second)
     with pytest.raises(Killed):
         train_run(small_config(), place)
+
+
+def test_what_a_killed_dump_left_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    (tmp_path / ".run.h5.0123456789ab.partial").write_text("half a dump")
+    (tmp_path / ".other.h5.0123456789ab.partial").write_text("somebody else's")
+    make_run(tmp_path / "run.h5")
+    assert sorted(os.listdir(tmp_path)) == [".other.h5.0123456789ab.partial", "run.h5"]

@@ -55,6 +55,9 @@ def test_several_probes_widths_and_depths(own_run: Path) -> None:
         (["--probe-seeds", "0"], 2, "--probe-seeds has '0', but takes positive integers"),
         (["--epochs", "0"], 2, "--epochs has '0', but takes positive integers"),
         (["--depths", "1,9"], 2, "unknown depth '9'. Choices: 0, 1, 2"),
+        (["--depths", "2-1"], 2, "--depths has '2-1', a range that ends before it begins; write 1-2"),
+        (["--depths", "0-99999999999999"], 2, "unknown depth '99999999999999'. Choices: 0, 1, 2"),
+        (["--source", "disk"], 2, "unknown source 'disk'. Choices: auto, stored, recompute"),
         (["--depths", "one"], 2, "--depths has 'one', but takes depths and ranges such as 0-3 or 1,4"),
         (["--source", "disk", "--probe", "cnn-1"], 2, "unknown source 'disk'. Choices: auto, stored, recompute"),
     ],
@@ -79,4 +82,4 @@ def test_depths_are_read_as_lists_and_ranges() -> None:
     assert parse_depths(None, [0, 1, 2]) == [0, 1, 2]
     assert parse_depths("0-1, 3", [0, 1, 2, 3]) == [0, 1, 3]
     with pytest.raises(UsageError, match="unknown depth '4'"):
-        parse_depths("3-5", [0, 1, 2, 3])
+        parse_depths("4", [0, 1, 2, 3])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
 from layerwise.activations import pooled_features
-from layerwise.runfile import RunFile
+from layerwise.runfile import Rows, RunFile
 from probes import linear
 from probes.linear import FIXED_PENALTY, PENALTIES, Standardiser, probe_linear
 
@@ -63,26 +65,54 @@ def test_splits_reported_and_counts(run_path: Path) -> None:
     assert first.selection == last.selection == "validation"
 
 
+class Poisoned(RunFile):
+    """A run whose test labels are wrong, and which notes what is read of it in which order."""
+
+    reads: list[str]
+
+    def labels(self, split: str) -> np.ndarray:
+        self.reads.append(f"{split} labels")
+        label = super().labels(split)
+        return (label + 1) % 10 if split == "test" else label
+
+    def pooled(self, depth: int, split: str) -> Rows | None:
+        self.reads.append(f"{split} features")
+        return super().pooled(depth, split)
+
+
 def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
     run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Poison the test labels and images: the choice and everything but the test scores stay the same."""
-    reads: list[str] = []
+    fit_path = linear.fit_path
 
-    def watched(run: RunFile, depth: int, split: str, **words: object) -> np.ndarray:
-        reads.append(split)
-        x = pooled_features(run, depth, split)
-        return -x if split == "test" else x
+    def noted(*words: Any, **more: Any) -> Any:
+        run.reads.append("fit")
+        return fit_path(*words, **more)
 
     with RunFile(run_path) as run:
         honest = probe_linear(run, 1, "linear", device=CPU)
-        monkeypatch.setattr(linear, "pooled_features", watched)
+    monkeypatch.setattr(linear, "fit_path", noted)
+    with Poisoned(run_path) as run:
+        run.reads = []
         poisoned = probe_linear(run, 1, "linear", device=CPU)
-    assert reads == ["train", "validation", "test"]
+    last_fit = len(run.reads) - 1 - run.reads[::-1].index("fit")
+    assert run.reads[last_fit + 1 :] == ["test features", "test labels"]
+    assert not any("test" in read for read in run.reads[:last_fit])
     for a, b in zip(honest, poisoned, strict=True):
         assert a.penalty == b.penalty
         assert a.scores["train"].accuracy == b.scores["train"].accuracy
-        assert a.scores["test"].accuracy != b.scores["test"].accuracy
+        assert b.scores["test"].accuracy < 0.1 < a.scores["test"].accuracy
+
+
+def test_a_best_penalty_at_the_end_of_its_path_is_said(
+    monkeypatch: pytest.MonkeyPatch, run_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(linear, "PENALTIES", (1e-1, 10**-0.5, 1.0))
+    monkeypatch.setattr(linear, "EXTENSIONS", 0)
+    logging.getLogger("layerwise").propagate = True
+    with RunFile(run_path) as run:
+        probe_linear(run, 1, "linear", device=CPU)
+    assert "depth 1: the best lambda, 1.0e-01, lies at the end of its path" in caplog.text
 
 
 def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_path: Path) -> None:

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_run
 
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.protocol import Fit, Predictions
-from probes.results import COLUMNS, KEY, ProbeName, predictions_path, read_table, rows, save, table_path
+from probes.results import (
+    COLUMNS,
+    KEY,
+    ProbeName,
+    check_files,
+    experiment,
+    predictions_path,
+    read_table,
+    rows,
+    save,
+    table_path,
+)
 
 # The design's own list, written out: a column never changes its name inside a format version.
 DESIGN = [
@@ -57,6 +70,7 @@ DESIGN = [
     "precision",
     "seconds",
     "software",
+    "experiment",
 ]
 
 
@@ -76,7 +90,7 @@ def fit(run: RunFile, refit: int = 0, accuracy: float = 0.75) -> Fit:
 def test_the_table_has_the_designs_columns_and_each_key_once(own_run: Path) -> None:
     with RunFile(own_run) as run:
         for depth in (0, 1):
-            save(run, ProbeName(depth=depth, probe="linear"), [fit(run), fit(run, 1)])
+            save(run, [(ProbeName(depth=depth, probe="linear"), [fit(run), fit(run, 1)])])
         run_id = run.run_id
     table = pd.read_csv(table_path(own_run))
     assert list(table.columns) == DESIGN == list(COLUMNS)
@@ -106,9 +120,9 @@ def test_values_intervals_and_units(own_run: Path) -> None:
 
 def test_running_a_probe_again_replaces_its_rows_and_no_others(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        save(run, ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])
-        save(run, ProbeName(depth=1, probe="cnn-1", probe_width=64, pooling=0), [fit(run)])
-        save(run, ProbeName(depth=1, probe="linear"), [fit(run, accuracy=0.5)])
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])])
+        save(run, [(ProbeName(depth=1, probe="cnn-1", probe_width=64, pooling=0), [fit(run)])])
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run, accuracy=0.5)])])
     table = read_table(table_path(own_run))
     linear = table[table.probe == "linear"]
     assert set(linear.refit) == {0}
@@ -118,17 +132,17 @@ def test_running_a_probe_again_replaces_its_rows_and_no_others(own_run: Path) ->
 
 def test_rows_of_an_earlier_run_of_that_name_are_kept(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        save(run, ProbeName(depth=1, probe="linear"), [fit(run)])
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
         table = read_table(table_path(own_run)).assign(run_id="earlier")
         table.to_csv(table_path(own_run), index=False)
-        save(run, ProbeName(depth=1, probe="linear"), [fit(run)])
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
         assert set(read_table(table_path(own_run)).run_id) == {"earlier", run.run_id}
 
 
 def test_predictions_are_kept_for_each_probe(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        save(run, ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])
-        save(run, ProbeName(depth=2, probe="linear"), [fit(run)])
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])])
+        save(run, [(ProbeName(depth=2, probe="linear"), [fit(run)])])
         expected, index = fit(run).scores["test"], run.indices("test")
         group = f"{run.run_id}/linear/width-0/seed-0/none/pooling-2/native/depth-01/refit-0"
     with h5py.File(predictions_path(own_run)) as file:
@@ -143,7 +157,7 @@ def test_predictions_are_kept_for_each_probe(own_run: Path) -> None:
 
 def _save_one(path: Path, depth: int) -> None:
     with RunFile(path) as run:
-        save(run, ProbeName(depth=depth, probe="linear"), [fit(run)])
+        save(run, [(ProbeName(depth=depth, probe="linear"), [fit(run)])])
 
 
 def test_two_processes_that_save_at_once_lose_nothing(own_run: Path) -> None:
@@ -163,5 +177,41 @@ def test_a_table_that_is_none_is_refused_and_kept(own_run: Path) -> None:
         RunFile(own_run) as run,
         pytest.raises(UserError, match="is no table of probe results: it lacks the column 'run_id'"),
     ):
-        save(run, ProbeName(depth=1, probe="linear"), [fit(run)])
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
     assert table_path(own_run).read_text() == "a,b\n1,2\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("run.probes.csv", b""), ("run.probes.csv", bytes(range(128, 256))), ("run.predictions.h5", b"junk")],
+)
+def test_other_content_in_the_place_of_results_is_refused_before_anything_is_fitted(
+    own_run: Path, name: str, content: bytes
+) -> None:
+    path = own_run.with_name(name)
+    path.write_bytes(content)
+    with pytest.raises(
+        UserError, match=f"{name} (cannot be read as a table|would hold the predictions of run.h5, but)"
+    ):
+        check_files(own_run)
+    assert path.read_bytes() == content
+
+
+def test_a_run_file_in_the_place_of_predictions_is_never_replaced(own_run: Path, run_path: Path) -> None:
+    path = Path(shutil.copy(run_path, own_run.with_name("run.predictions.h5")))
+    with RunFile(own_run) as run, pytest.raises(UserError, match="holds something else. Move it away, or give the run"):
+        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
+    assert path.read_bytes() == run_path.read_bytes()
+
+
+def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_path: Path) -> None:
+    def name(path: Path) -> str | None:
+        with RunFile(path) as run:
+            return experiment(run)
+
+    first = name(run_path)
+    quick = {"training.epochs": 2}
+    assert name(make_run(tmp_path / "a.h5", seed=1, **quick)) == first
+    assert name(make_run(tmp_path / "b.h5", mode="untrained", **{"network.k": 1, "network.width": 3})) == first
+    assert name(make_run(tmp_path / "c.h5", **{"training.epochs": 1})) != first
+    assert name(make_run(tmp_path / "d.h5", **{"data.subset": 500})) != first
