@@ -15,6 +15,7 @@ import torch
 from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
+from layerwise.errors import UsageError
 from layerwise.extract import dump_depths, dump_module
 from layerwise.hardware import exact_float32, pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
@@ -75,12 +76,30 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
 
 
 def resolve(config: RunConfig, dataset: Dataset, device: torch.device) -> RunConfig:
-    """Return the configuration with what was left to the run decided: the precision, and epochs to match operations."""
+    """Return the configuration with what was left to the run decided: the precision, and epochs to match operations.
+
+    Raises UsageError for settings that these images do not allow.
+    """
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    _check_images(config, dataset.image_shape, counts["train"])
     if config.match == "operations":
         config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
         log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
     return replace(config, precision=pick_precision(config.precision, device))
+
+
+def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) -> None:
+    cfg, side = config.training, min(image[1:])
+    if cfg.crop_padding > side:
+        raise UsageError(
+            f"training.crop_padding is {cfg.crop_padding}, but the images are {image[1]}x{image[2]}: at most {side} leaves "
+            "something of them in every crop."
+        )
+    if config.network.average == 1 and config.network.has_batch_norm and n_train % cfg.batch_size == 1:
+        raise UsageError(
+            f"the last batch of {n_train} images in batches of {cfg.batch_size} has one image, of which BatchNorm cannot "
+            "take statistics after averaging to 1x1. Give another --set training.batch_size=..."
+        )
 
 
 def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:

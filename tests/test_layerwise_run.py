@@ -13,6 +13,7 @@ import torch
 from conftest import make_run
 
 from layerwise import __version__, run
+from layerwise.errors import UsageError
 from layerwise.provenance import software
 from layerwise.runfile import RunFile
 
@@ -26,6 +27,16 @@ def test_nothing_is_trained_when_the_output_cannot_be_written(own_run: Path, mon
         make_run(own_run)
     with pytest.raises(ValueError, match="--max-size allows"):
         make_run(own_run.with_name("other.h5"), max_size=100)
+
+
+def test_settings_that_the_images_do_not_allow_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="training.crop_padding is 9, but the images are 8x8: at most 8 leaves"):
+        make_run(tmp_path / "run.h5", **{"training.crop_padding": 9})
+    with pytest.raises(
+        UsageError, match="the last batch of 1295 images in batches of 647 has one image, of which Batch"
+    ):
+        make_run(tmp_path / "run.h5", **{"network.average": 1, "training.batch_size": 647})
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_run_stopped_in_the_dump_leaves_its_state_and_no_file(
