@@ -92,13 +92,13 @@ def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) 
     cfg, side = config.training, min(image[1:])
     if cfg.crop_padding > side:
         raise UsageError(
-            f"training.crop_padding is {cfg.crop_padding}, but the images are {image[1]}x{image[2]}: at most {side} leaves "
-            "something of them in every crop."
+            f"training.crop_padding is {cfg.crop_padding}, but the images are {image[1]}x{image[2]}: at most {side} "
+            "leaves something of them in every crop."
         )
     if config.network.average == 1 and config.network.has_batch_norm and n_train % cfg.batch_size == 1:
         raise UsageError(
-            f"the last batch of {n_train} images in batches of {cfg.batch_size} has one image, of which BatchNorm cannot "
-            "take statistics after averaging to 1x1. Give another --set training.batch_size=..."
+            f"the last batch of {n_train} images in batches of {cfg.batch_size} has one image, of which BatchNorm "
+            "cannot take statistics after averaging to 1x1. Give another --set training.batch_size=..."
         )
 
 

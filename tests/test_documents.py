@@ -1,0 +1,28 @@
+"""README and docs: every file they link to exists, and nothing in them waits to be filled in."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_nothing_waits_to_be_filled_in(document: Path) -> None:
+    assert re.findall(r"\b[A-Z]+_(?:TIME|EXPECT|PROBE)\b|\bTODO\b|\bTBD\b", document.read_text()) == []
+
+
+def test_a_readme_reader_finds_the_three_commands_first() -> None:
+    first_screen = (ROOT / "README.md").read_text()[:3000]
+    for words in ("`layerwise-train`", "`probe-depth run.h5 --probe linear`", "`separability-figure run.h5 -o figure.pdf`"):
+        assert words in first_screen
