@@ -1,23 +1,20 @@
-"""Owns which rows of probe results may stand in one figure, and every reason to refuse some."""
+"""Owns which rows of probe results stand in one figure: the same probes, fitted alike, for every run."""
 
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.comparability import by_run, each_seed_once, same_data, same_experiment, same_fit_in_lines, same_images
+from analysis.tables import PANEL
 from layerwise.errors import UsageError, UserError, unknown
+from probes.catalogue import TRAINED, hidden_convolutions
 
 log = logging.getLogger("layerwise.analysis")
 
 SPLITS = ("train", "validation", "test")
-PANEL = ["probe", "probe_width", "pooling"]
-LINE = ["mode", "k"]
-# What tells one network of a line from another: the widths are fixed factors, the seed is the repetition.
-NETWORK = ["width", "aux_width", "seed"]
-_KNOWN_PROBE = re.compile(r"linear|linear-ovr|cnn-[1-9][0-9]*")
 
 
 def select(
@@ -27,30 +24,33 @@ def select(
 
     Args:
         rows: probe results as `analysis.tables.read` returns them.
-        probes: names of the probes wanted; None takes those that every run has.
+        probes: names of the probes wanted; None takes those that every run has, but for what was trained with the
+            network itself (its auxiliary classifiers and their ensembles).
         split: train, validation or test.
         refit: take probes refitted on train + validation. A run without them (trained on everything, so that
-            it has no validation fold) gives those it has.
+            it has no validation fold) gives those it has. Auxiliary classifiers and ensembles are never refitted.
 
     Raises:
         UserError: if a run lacks what was asked for, or the runs cannot be compared. UsageError: if the
             question itself is wrong.
     """
-    _check_question(rows, probes, split, refit)
+    _check_question(probes, split, refit)
     chosen = rows[(rows["control"] == "none") & (rows["features"] == "native") & (rows["metric"] == "accuracy")]
     runs = list(rows["run"].unique())
-    _same_data(rows, "dataset")
+    same_data(rows)
+    same_experiment(rows)
     chosen = _probes(chosen, runs, probes)
     chosen = _split(chosen, split)
     chosen = _refit(chosen, refit)
     chosen = _newest_protocol(chosen)
     chosen = _common_widths(chosen, runs)
-    _same_images(chosen, split)
-    _each_seed_once(chosen)
+    same_images(chosen, split)
+    same_fit_in_lines(chosen)
+    each_seed_once(chosen)
     return chosen
 
 
-def _check_question(rows: pd.DataFrame, probes: Sequence[str] | None, split: str, refit: bool) -> None:
+def _check_question(probes: Sequence[str] | None, split: str, refit: bool) -> None:
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if split == "validation" and refit:
@@ -59,22 +59,23 @@ def _check_question(rows: pd.DataFrame, probes: Sequence[str] | None, split: str
             "to draw. Give --no-refit with --split validation."
         )
     for probe in probes or ():
-        if not _KNOWN_PROBE.fullmatch(probe) and probe not in set(rows["probe"]):
-            raise unknown("probe", probe, ("linear", "linear-ovr", "cnn-1", "cnn-2"))
+        hidden_convolutions(probe)  # raises for a name that no probe has
 
 
 def _probes(rows: pd.DataFrame, runs: list[str], probes: Sequence[str] | None) -> pd.DataFrame:
-    """Keep the probes asked for, which every run must have, or else those that every run has."""
+    """Keep the probes asked for, which every run must have, or else the fitted ones that every run has."""
     had = {run: set(rows.loc[rows["run"] == run, "probe"]) for run in runs}
-    wanted = set(probes) if probes is not None else set().union(*had.values()) or {"linear"}
+    fitted = set().union(*had.values()) - set(TRAINED)
+    wanted = set(probes) if probes is not None else fitted or {"linear"}
     lacking = {probe: [run for run in runs if probe not in had[run]] for probe in sorted(wanted)}
     common = {probe for probe in wanted if not lacking[probe]}
     for probe, without in lacking.items():
         if without and (probes is not None or not common):
             found = ", ".join(sorted(had[without[0]])) or "none"
+            whether = ", if its network was trained with auxiliary classifiers" if probe in TRAINED else ""
             raise UserError(
                 f"{without[0]} has no rows of probe {probe} (found: {found}). "
-                f"`probe-depth {without[0]} --probe {probe}` makes them."
+                f"`probe-depth {without[0]} --probe {probe}` makes them{whether}."
             )
         if without:
             log.warning("probe %s is left out: %s has no rows of it (`probe-depth`).", probe, ", ".join(without))
@@ -92,7 +93,7 @@ def _split(rows: pd.DataFrame, split: str) -> pd.DataFrame:
 def _refit(rows: pd.DataFrame, refit: bool) -> pd.DataFrame:
     kept = []
     for (run, probe), group in rows.groupby(["run", "probe"]):
-        matching = group[group["refit"] == int(refit)]
+        matching = group[group["refit"] == int(refit and probe not in TRAINED)]
         if matching.empty and not refit:
             raise UserError(f"{run} has only refitted rows of probe {probe} for this split. Leave out --no-refit.")
         if matching.empty:
@@ -108,7 +109,7 @@ def _newest_protocol(rows: pd.DataFrame) -> pd.DataFrame:
     for probe, group in rows.groupby("probe"):
         if group["protocol_version"].nunique() > 1:
             raise UserError(
-                f"probe {probe} was measured by different protocols: {_by_run(group, 'protocol_version')}. "
+                f"probe {probe} was measured by different protocols: {by_run(group, 'protocol_version')}. "
                 f"Probe the older runs again with `probe-depth`."
             )
     return rows
@@ -123,54 +124,14 @@ def _common_widths(rows: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
         if not common:
             raise UserError(
                 f"the runs have no width and pooling of probe {probe} in common: "
-                f"{_by_run(group, 'probe_width')}. "
+                f"{by_run(group, 'probe_width')}. "
                 f"Probe them alike with `probe-depth --probe {probe} --probe-width`."
             )
         if len(common) < len(panels):
             log.warning(
                 "widths of probe %s that some run lacks are left out: %s.",
                 probe,
-                _by_run(group, "probe_width"),
+                by_run(group, "probe_width"),
             )
         kept += common
     return pd.concat(kept)
-
-
-def _same_data(rows: pd.DataFrame, column: str) -> None:
-    if rows[column].nunique() > 1:
-        raise UserError(f"the runs are of different data sets: {_by_run(rows, column)}. Draw a figure for each.")
-
-
-def _same_images(rows: pd.DataFrame, split: str) -> None:
-    """Raise if the runs were not measured on as many images, though their data sets share a name."""
-    for column, what in (("n_classes", "classes"), ("n_samples", f"{split} images")):
-        if rows[column].nunique() > 1:
-            raise UserError(
-                f"the runs differ in their number of {what}, so their data are not the same: "
-                f"{_by_run(rows, column)}. Draw a figure for each."
-            )
-
-
-def _each_seed_once(rows: pd.DataFrame) -> None:
-    networks = rows[["run", *LINE, *NETWORK]].drop_duplicates()
-    twice = networks[networks.duplicated([*LINE, *NETWORK], keep=False)]
-    if not twice.empty:
-        first, second = twice.groupby([*LINE, *NETWORK], dropna=False)["run"].agg(list).iloc[0][:2]
-        raise UserError(
-            f"{first} and {second} have the same mode, k, widths and seed; an average takes each seed once. "
-            f"Leave one of them out."
-        )
-    key = ["run", *PANEL, "depth", "probe_seed"]
-    repeated = rows[rows.duplicated(key)]
-    if not repeated.empty:
-        run, probe, depth = repeated.iloc[0][["run", "probe", "depth"]]
-        raise UserError(
-            f"the results of {run} hold probe {probe} at depth {depth} more than once. Move the table away "
-            f"and probe again with `probe-depth {run} --probe {probe}`."
-        )
-
-
-def _by_run(rows: pd.DataFrame, column: str) -> str:
-    """Return "a, b (x.h5), c (y.h5)": what each run holds in `column`."""
-    held = rows.groupby("run", sort=False)[column].agg(lambda values: ", ".join(map(str, sorted(set(values)))))
-    return "; ".join(f"{value} ({run})" for run, value in held.items())

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.selection import LINE, NETWORK, PANEL, select
+from analysis.selection import select
+from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
+from probes.statistics import CONFIDENCE, wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
 
-_LEVEL = 0.95
 _CELL = NETWORK[:2]
 
 
@@ -55,19 +56,6 @@ def curves(
     return table.sort_values([*PANEL, *LINE, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
 
 
-def wilson(accuracy: float, n_samples: int) -> tuple[float, float]:
-    """Return the 95% score interval of a proportion (Wilson 1927), within [0, 1].
-
-    Args:
-        accuracy: the proportion, in [0, 1]; it need not be a multiple of 1 / n_samples.
-        n_samples: images, at least 1.
-    """
-    z2 = stats.norm.ppf((1 + _LEVEL) / 2) ** 2
-    centre = (accuracy + z2 / (2 * n_samples)) / (1 + z2 / n_samples)
-    half = math.sqrt(z2 * (accuracy * (1 - accuracy) / n_samples + z2 / (4 * n_samples**2))) / (1 + z2 / n_samples)
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
 def pooled_t(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
     """Return the 95% interval of the mean of group means, from the variance pooled within groups.
 
@@ -82,7 +70,7 @@ def pooled_t(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
     freedom = int(np.sum(sizes - 1))
     squares = sum(float(np.sum((np.asarray(group) - mean) ** 2)) for group, mean in zip(groups, means, strict=True))
     error = math.sqrt(squares / freedom * float(np.sum(1 / sizes))) / len(groups)
-    half = float(stats.t.ppf((1 + _LEVEL) / 2, freedom)) * error
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
     return max(0.0, float(np.mean(means)) - half), min(1.0, float(np.mean(means)) + half)
 
 
@@ -156,7 +144,8 @@ def _interval(networks: pd.DataFrame, groups: list[list[float]]) -> tuple[float,
         return only["ci_low"], only["ci_high"], images + ")"
     # An image counts with the share of the probe's seeds that are right about it. A share in [0, 1] of mean p
     # has variance p (1 - p) at most, so the interval of a proportion p is, if anything, too wide.
-    return *wilson(only["value"], only["n_samples"]), f"{images} at the mean of {only['probe_seeds']} probe seeds)"
+    low, high = wilson_interval(only["value"], only["n_samples"])
+    return low, high, f"{images} at the mean of {only['probe_seeds']} probe seeds)"
 
 
 def _listed(values: pd.Series) -> str:

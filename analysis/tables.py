@@ -9,8 +9,15 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.errors import UserError
+from probes.results import table_path
 
 log = logging.getLogger("layerwise.analysis")
+
+# What makes a panel of a figure, and a line in it.
+PANEL = ["probe", "probe_width", "pooling"]
+LINE = ["mode", "k"]
+# What tells one network of a line from another: the widths are fixed factors, the seed is the repetition.
+NETWORK = ["width", "aux_width", "seed"]
 
 # Text is read as text (a run_id may be all digits); an extracted network leaves k, width and seed empty,
 # so these are pandas' integers with a missing value. Columns not named here are read as pandas likes.
@@ -23,13 +30,15 @@ _INTEGER = (
     "refit",
     "protocol_version",
     "n_classes",
+    "n_train",
     "n_samples",
 )
-_INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed")
+_INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed", "iterations")
 _NUMBER = ("chance", "value", "ci_low", "ci_high")
 COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
 _TYPES = {
     **dict.fromkeys(_TEXT, "str"),
+    "experiment": "str",
     **dict.fromkeys(_INTEGER, "int64"),
     **dict.fromkeys(_INTEGER_OR_EMPTY, "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
@@ -63,14 +72,9 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def results_path(run: Path) -> Path:
-    """Return where the probe results of a run file lie: `x.probes.csv` beside `x.h5`."""
-    return run.with_suffix(".probes.csv")
-
-
 def _rows(run: Path, identity: str) -> pd.DataFrame:
     """Return the rows of `run` in its own table, and raise if there are none."""
-    path = results_path(run)
+    path = table_path(run)
     cure = f"`probe-depth {run} --probe linear` makes them."
     if not path.is_file():
         raise UserError(f"{run} has no probe results: {path} does not exist. {cure}")
@@ -101,5 +105,7 @@ def _parse(path: Path) -> pd.DataFrame:
             f"{path} lacks the columns {', '.join(missing)}, so it is no table of probe results. Move it "
             f"away and probe again with `probe-depth`."
         )
+    # Tables of an older version do not say the experiment, nor do those of networks without a configuration.
+    experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file.
-    return table.assign(mode=table["mode"].fillna("extracted"))
+    return table.assign(mode=table["mode"].fillna("extracted"), experiment=experiment)

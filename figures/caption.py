@@ -6,13 +6,25 @@ import re
 
 import pandas as pd
 
-from analysis.selection import LINE
+from analysis.tables import LINE
 from figures.style import line_label
+from probes.catalogue import TRAINED
 
 _SELECTION = {
     "validation": "hyper-parameters chosen on the validation fold",
     "seen": "hyper-parameters fixed, for the network was trained on all training images",
     "fixed": "hyper-parameters fixed",
+}
+_REFIT = {
+    "0": "fitted on the train fold only",
+    "1": "refitted on train + validation",
+    "0, 1": "refitted on train + validation, or fitted on all images where a run has no validation fold",
+}
+_TRAINED = {
+    "auxiliary": "the classifier trained with the block, k - 1 hidden convolutions",
+    "ensemble": "all auxiliary classifiers up to the depth, weighted 2^j on logits",
+    "ensemble-softmax": "all auxiliary classifiers up to the depth, weighted 2^j on probabilities",
+    "ensemble-uniform": "all auxiliary classifiers up to the depth, weighted equally on probabilities",
 }
 
 
@@ -28,7 +40,7 @@ def caption(curves: pd.DataFrame) -> str:
             *_probes(curves),
             f"Dotted line: chance ({100 * first['chance']:.3g}%), the accuracy of always predicting the most "
             f"frequent class of the training data.",
-            _protocol(curves),
+            *_protocol(curves),
         ]
     )
 
@@ -69,17 +81,29 @@ def _probes(curves: pd.DataFrame) -> list[str]:
         sentences.append(
             "CNN-p: a CNN with p hidden layers, trained on the whole maps; M in a panel's title is its width."
         )
-    return sentences
+    drawn = set(curves["probe"])
+    return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
 
 
-def _protocol(curves: pd.DataFrame) -> str:
-    fitted = {
-        "0": "fitted on the train fold only",
-        "1": "refitted on train + validation",
-        "0, 1": "refitted on train + validation, or fitted on all images where a run has no validation fold",
-    }
-    refit = ", ".join(sorted(set(", ".join(curves["refit"]).split(", "))))
-    selections = sorted(set(", ".join(curves["selection"]).split(", ")))
-    chosen = "; ".join(_SELECTION.get(selection, selection) for selection in selections)
-    versions = ", ".join(sorted(set(", ".join(curves["protocol_version"]).split(", "))))
-    return f"Probes {fitted[refit]}; {chosen}; protocol version {versions}."
+def _protocol(curves: pd.DataFrame) -> list[str]:
+    """Say how the probes were fitted; they are named where that is not the same for all."""
+    named: dict[str, list[str]] = {}
+    for probe, points in curves.groupby("probe", sort=False):
+        named.setdefault(_fitted(probe, points), []).append(probe.replace("cnn-", "CNN-"))
+    if len(named) == 1:
+        return [f"Probes {fitted}." for fitted in named]
+    return [f"{', '.join(probes)}: {fitted}." for fitted, probes in named.items()]
+
+
+def _fitted(probe: str, points: pd.DataFrame) -> str:
+    """Return on what images a probe was fitted, what was chosen and how, and by which protocol."""
+    version = f"protocol version {', '.join(_held(points, 'protocol_version'))}"
+    if probe in TRAINED:
+        return f"fitted on the train fold in the training of the network itself, with nothing chosen; {version}"
+    chosen = "; ".join(_SELECTION.get(selection, selection) for selection in _held(points, "selection"))
+    return f"{_REFIT[', '.join(_held(points, 'refit'))]}; {chosen}; {version}"
+
+
+def _held(points: pd.DataFrame, column: str) -> list[str]:
+    """Return the different values of a column of which each point lists those of its runs."""
+    return sorted(set(", ".join(points[column]).split(", ")))

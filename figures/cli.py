@@ -26,7 +26,10 @@ def separability_figure(
     output: Annotated[Path, typer.Option("-o", "--output", help="The figure, e.g. figure.pdf.")],
     probe: Annotated[
         str | None,
-        typer.Option(help="Probes to draw, e.g. linear,cnn-1.", show_default="those that every run has"),
+        typer.Option(
+            help="Probes to draw, e.g. linear,cnn-1 or auxiliary,ensemble.",
+            show_default="those fitted to every run",
+        ),
     ] = None,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     refit: Annotated[
@@ -74,7 +77,7 @@ def separability_figure(
 
 def _outputs(output: Path, runs: list[Path], force: bool) -> dict[str, Path]:
     """Return the three paths by suffix; refuse, before anything is read, those that cannot be written."""
-    from analysis.tables import results_path
+    from probes.results import table_path
 
     if output.suffix not in ("", *_SUFFIXES):
         raise UsageError(
@@ -82,7 +85,7 @@ def _outputs(output: Path, runs: list[Path], force: bool) -> dict[str, Path]:
             f"Give -o {output.with_suffix('.pdf')}."
         )
     outputs = {suffix: output.with_suffix(suffix) for suffix in _SUFFIXES}
-    results = {results_path(run).resolve() for run in runs}
+    results = {table_path(run).resolve() for run in runs}
     for path in outputs.values():
         if path.resolve() in results:
             raise UsageError(f"-o {output} would write over the probe results {path}. Give another name.")
@@ -104,7 +107,3 @@ def _publish(contents: dict[Path, bytes], force: bool) -> None:
                 temporary.write_bytes(content)
             except OSError as error:
                 raise UserError(f"{path} cannot be written: {error.strerror}. No file was made.") from None
-
-
-if __name__ == "__main__":
-    figure_command()

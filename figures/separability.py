@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.selection import LINE, PANEL
+from analysis.tables import LINE, PANEL
 from figures import style
 from figures.axis import AccuracyAxis, accuracy_axis
 from figures.layout import figure_with_legend

@@ -34,8 +34,16 @@ def row(value: float, **fields: Any) -> dict[str, Any]:
         },
         **{"pooling": 2, "features": "native", "split": "test", "metric": "accuracy", "refit": 1},
         **{"protocol_version": 1, "mode": "greedy", "k": 1, "width": 64, "aux_width": 0, "seed": 0},
-        **{"dataset": "digits", "module": "blocks.0", "n_classes": 10, "n_samples": 360, "chance": 0.1},
+        **{
+            "dataset": "digits",
+            "module": "blocks.0",
+            "n_classes": 10,
+            "n_train": 1000,
+            "n_samples": 360,
+            "chance": 0.1,
+        },
         **{"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "selection": "validation"},
+        **{"iterations": 12, "experiment": "0a1b2c"},
     }
     return made | fields
 
@@ -58,7 +66,7 @@ def run_rows(
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return rows as `analysis.tables.read` would: the run's path is its run_id and `.h5`."""
     made = pd.DataFrame(rows)
-    made = made.astype(dict.fromkeys(("k", "width", "aux_width", "seed"), "Int64"))
+    made = made.astype(dict.fromkeys(("k", "width", "aux_width", "seed", "iterations"), "Int64"))
     return made.assign(run=made["run_id"] + ".h5")
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from analysis.selection import select
 from layerwise.errors import UsageError, UserError
+from probes.catalogue import TRAINED
 from tests.probe_rows import run_rows, table
 
 TWO = (("linear", 0), ("cnn-1", 64))
@@ -86,8 +87,38 @@ def test_no_native_accuracy_at_all() -> None:
 
 
 def test_unknown_probe() -> None:
-    message = refusal(two_runs(), ["linaer"])
-    assert message == "unknown probe 'linaer'. Did you mean 'linear'? Choices: linear, linear-ovr, cnn-1, cnn-2."
+    assert refusal(two_runs(), ["linaer"]) == (
+        "unknown probe 'linaer'. Did you mean 'linear'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
+        "auxiliary, ensemble, ensemble-softmax, ensemble-uniform."
+    )
+
+
+@pytest.mark.parametrize("probe", TRAINED)
+def test_what_a_run_trained_itself_is_known_by_name(probe: str) -> None:
+    assert refusal(two_runs(), [probe]) == (
+        f"a.h5 has no rows of probe {probe} (found: linear). `probe-depth a.h5 --probe {probe}` makes them, "
+        f"if its network was trained with auxiliary classifiers."
+    )
+
+
+def trained(probe: str, **fields: Any) -> list[dict[str, Any]]:
+    """Return rows of what the run trained itself, as they are made: no refit, nothing chosen."""
+    return run_rows([0.5], ((probe, 0),), pooling=0, refit=0, selection="fixed", **fields)
+
+
+@pytest.mark.parametrize("probe", TRAINED)
+def test_what_a_run_trained_itself_is_drawn_only_when_asked_for(probe: str, caplog: pytest.LogCaptureFixture) -> None:
+    rows = table(run_rows([0.5], run_id="a") + trained(probe, run_id="a") + run_rows([0.5], run_id="b", k=2))
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        assert set(select(rows)["probe"]) == {"linear"}
+        assert set(select(rows[rows["run"] == "a.h5"], [probe])["probe"]) == {probe}
+    assert caplog.messages == []
+
+
+def test_nothing_but_what_a_run_trained_itself() -> None:
+    assert refusal(trained("auxiliary", run_id="a")) == (
+        "a.h5 has no rows of probe linear (found: auxiliary). `probe-depth a.h5 --probe linear` makes them."
+    )
 
 
 def test_unknown_split() -> None:
@@ -119,21 +150,6 @@ def test_different_protocols() -> None:
     )
 
 
-def test_different_data_sets_are_named() -> None:
-    assert refusal(two_runs(dataset="cifar10")) == (
-        "the runs are of different data sets: digits (a.h5); cifar10 (b.h5). Draw a figure for each."
-    )
-
-
-@pytest.mark.parametrize(("column", "what"), [("n_classes", "classes"), ("n_samples", "test images")])
-def test_data_sets_of_one_name_but_different_size(column: str, what: str) -> None:
-    rows = [row | {column: 7 if row["run_id"] == "a" else 8} for row in two_runs()]
-    assert refusal(rows) == (
-        f"the runs differ in their number of {what}, so their data are not the same: 7 (a.h5); 8 (b.h5). "
-        f"Draw a figure for each."
-    )
-
-
 def test_widths_that_some_run_lacks_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
     rows = run_rows([0.5], (("cnn-1", 64), ("cnn-1", 128)), run_id="a")
     rows += run_rows([0.5], (("cnn-1", 64),), run_id="b", k=2)
@@ -148,20 +164,4 @@ def test_no_width_in_common() -> None:
     assert refusal(rows) == (
         "the runs have no width and pooling of probe cnn-1 in common: 64 (a.h5); 128 (b.h5). "
         "Probe them alike with `probe-depth --probe cnn-1 --probe-width`."
-    )
-
-
-@pytest.mark.parametrize("k", [1, None])
-def test_a_seed_cannot_count_twice(k: int | None) -> None:
-    rows = run_rows([0.5], run_id="a", k=k) + run_rows([0.6], run_id="b", k=k)
-    assert refusal(rows) == (
-        "a.h5 and b.h5 have the same mode, k, widths and seed; an average takes each seed once. Leave one of them out."
-    )
-
-
-def test_a_number_twice_in_a_table() -> None:
-    rows = run_rows([0.5, 0.6], run_id="a") + run_rows([0.5], run_id="a")
-    assert refusal(rows) == (
-        "the results of a.h5 hold probe linear at depth 0 more than once. Move the table away and probe "
-        "again with `probe-depth a.h5 --probe linear`."
     )

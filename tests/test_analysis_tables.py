@@ -46,6 +46,23 @@ def test_empty_k_width_and_seed_are_missing_integers(tmp_path: Path) -> None:
     assert read["seed"].tolist() == [3]
 
 
+def test_an_experiment_is_text_and_empty_where_it_is_not_said(tmp_path: Path) -> None:
+    rows = [row(0.5, run_id="a", experiment="012345"), row(0.5, run_id="a", depth=2, experiment=None)]
+    assert tables.read([write_run(tmp_path, "a", rows)])["experiment"].tolist() == ["012345", ""]
+
+
+def test_a_table_of_an_older_version_says_no_experiment(tmp_path: Path) -> None:
+    older = {name: value for name, value in row(0.5, run_id="a").items() if name != "experiment"}
+    new = write_run(tmp_path, "b", [row(0.5, run_id="b")])
+    assert tables.read([write_run(tmp_path, "a", [older]), new])["experiment"].tolist() == ["", "0a1b2c"]
+
+
+def test_epochs_are_whole_numbers_or_missing(tmp_path: Path) -> None:
+    rows = [row(0.5, run_id="a"), row(0.5, run_id="a", depth=2, iterations=None)]
+    read = tables.read([write_run(tmp_path, "a", rows)])
+    assert read["iterations"].iloc[0] == 12 and read["iterations"].isna().tolist() == [False, True]
+
+
 def test_a_network_without_mode_is_extracted(tmp_path: Path) -> None:
     path = write_run(tmp_path, "a", [row(0.5, run_id="a", mode=None)])
     assert tables.read([path])["mode"].tolist() == ["extracted"]

@@ -24,5 +24,9 @@ def test_nothing_waits_to_be_filled_in(document: Path) -> None:
 
 def test_a_readme_reader_finds_the_three_commands_first() -> None:
     first_screen = (ROOT / "README.md").read_text()[:3000]
-    for words in ("`layerwise-train`", "`probe-depth run.h5 --probe linear`", "`separability-figure run.h5 -o figure.pdf`"):
+    for words in (
+        "`layerwise-train`",
+        "`probe-depth run.h5 --probe linear`",
+        "`separability-figure run.h5 -o figure.pdf`",
+    ):
         assert words in first_screen

@@ -69,6 +69,34 @@ def test_what_was_fitted_and_chosen() -> None:
     )
 
 
+def test_probes_fitted_in_different_ways_are_told_apart() -> None:
+    own = (("auxiliary", 0), ("ensemble", 0), ("ensemble-softmax", 0), ("ensemble-uniform", 0))
+    probes = ["linear", "cnn-1", "auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform"]
+    rows = run_rows([0.3], (("linear", 0), ("cnn-1", 64))) + run_rows([0.4], own, refit=0, selection="fixed")
+    text = caption(curves(table(rows), probes))
+    assert (
+        "auxiliary: the classifier trained with the block, k - 1 hidden convolutions. "
+        "ensemble: all auxiliary classifiers up to the depth, weighted 2^j on logits. "
+        "ensemble-softmax: all auxiliary classifiers up to the depth, weighted 2^j on probabilities. "
+        "ensemble-uniform: all auxiliary classifiers up to the depth, weighted equally on probabilities. Dotted"
+    ) in text
+    assert text.endswith(
+        "linear, CNN-1: refitted on train + validation; hyper-parameters chosen on the validation fold; protocol "
+        "version 1. auxiliary, ensemble, ensemble-softmax, ensemble-uniform: fitted on the train fold in the training "
+        "of the network itself, with nothing chosen; protocol version 1."
+    )
+
+
+def test_what_a_run_trained_itself_alone() -> None:
+    rows = run_rows([0.4], (("auxiliary", 0),), pooling=0, refit=0, selection="fixed")
+    text = caption(curves(table(rows), ["auxiliary"]))
+    assert text.endswith(
+        "Probes fitted on the train fold in the training of the network itself, with nothing chosen; protocol "
+        "version 1."
+    )
+    assert "ensemble" not in text and "refit" not in text and "hyper-parameters" not in text
+
+
 def test_an_extracted_network_has_no_width() -> None:
     rows = run_rows([0.3], mode="extracted", k=None, width=None, aux_width=None, seed=None)
     assert "extracted: one network; bars: test images (Wilson 95%)." in caption(curves(table(rows)))

@@ -141,7 +141,8 @@ def test_nothing_is_left_when_writing_fails(
         (
             ["--probe", "linear,cnn1"],
             2,
-            "unknown probe 'cnn1'. Did you mean 'cnn-1'? Choices: linear, linear-ovr, cnn-1, cnn-2.",
+            "unknown probe 'cnn1'. Did you mean 'cnn-1'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
+            "auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
         ),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other; give one of them."),
     ],
@@ -182,7 +183,7 @@ def test_the_validation_split_takes_the_probes_before_refitting(tmp_path: Path) 
     assert (written["accuracy"].tolist(), written["split"].unique().tolist()) == ([0.3, 0.6], ["validation"])
 
 
-def test_help_and_module_run_load_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from figures.cli import separability_figure\n"

@@ -1,0 +1,104 @@
+"""Owns which runs may be compared in one figure and averaged in one line, and the words that refuse others."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.tables import LINE, NETWORK, PANEL
+from layerwise.errors import UserError
+
+
+def same_data(rows: pd.DataFrame) -> None:
+    """Raise UserError if the runs are of data sets of different names."""
+    if rows["dataset"].nunique() > 1:
+        raise UserError(f"the runs are of different data sets: {by_run(rows, 'dataset')}. Draw a figure for each.")
+
+
+def same_images(rows: pd.DataFrame, split: str) -> None:
+    """Raise UserError if the runs were not measured on as many images, though their data sets share a name."""
+    for column, what in (("n_classes", "classes"), ("n_samples", f"{split} images")):
+        if rows[column].nunique() > 1:
+            raise UserError(
+                f"the runs differ in their number of {what}, so their data are not the same: "
+                f"{by_run(rows, column)}. Draw a figure for each."
+            )
+
+
+def same_experiment(rows: pd.DataFrame) -> None:
+    """Raise UserError if runs of one line differ in more than what a line averages over, widths and seeds.
+
+    Args:
+        rows: all rows of the runs. What a run is an experiment of is true of all its rows, so one that says it is
+            enough: rows that an older version wrote do not.
+    """
+    runs = rows.groupby([*LINE, "run"], dropna=False, sort=False, as_index=False)["experiment"].max()
+    for _, line in runs.groupby(LINE, dropna=False, sort=False):
+        different = line.drop_duplicates("experiment")
+        if len(different) > 1:
+            raise UserError(_different_experiments(different.iloc[0], different.iloc[1]))
+
+
+def _different_experiments(one: pd.Series, other: pd.Series) -> str:
+    would = f"{one['run']} and {other['run']} have the same mode and k and would be averaged, but"
+    for run in (one, other):
+        if not run["experiment"]:
+            return (
+                f"{would} the probe results of {run['run']}, of an older version, do not say of which experiment it "
+                f"is. Probe it again with `probe-depth {run['run']} --probe linear`."
+            )
+    return (
+        f"{would} are different experiments ({one['experiment']} and {other['experiment']}): their data or their "
+        f"configurations differ in more than widths and seed. `layerwise-inspect` shows in what; draw a figure for "
+        f"each."
+    )
+
+
+def same_fit_in_lines(rows: pd.DataFrame) -> None:
+    """Raise UserError if a probe of one line was fitted on more images, or trained for longer, in some place."""
+    for _, fits in rows.groupby([*PANEL, *LINE, "refit"], dropna=False, sort=False):
+        if found := _difference(fits, "n_train", "fitted on", "images"):
+            raise UserError(f"{found}, so they cannot be one line. Draw a figure for each run.")
+    for (probe, *_), fits in rows[rows["probe"].str.startswith("cnn-")].groupby([*PANEL, *LINE], dropna=False):
+        if found := _difference(fits, "iterations", "trained for", "epochs"):
+            raise UserError(
+                f"{found}, so they cannot be one line. Probe them alike with `probe-depth --probe {probe} --epochs`."
+            )
+
+
+def _difference(rows: pd.DataFrame, column: str, verb: str, unit: str) -> str:
+    """Return which two rows differ in `column`, in words; empty if all are alike."""
+    different = rows.drop_duplicates(column)
+    if len(different) < 2:
+        return ""
+    places = [
+        f"{verb} {'an unknown number of' if pd.isna(row[column]) else row[column]} {unit} at depth {row['depth']} "
+        f"of {row['run']}"
+        for _, row in different.iloc[:2].iterrows()
+    ]
+    return f"probe {rows['probe'].iloc[0]} was {places[0]} but {places[1]}"
+
+
+def each_seed_once(rows: pd.DataFrame) -> None:
+    """Raise UserError if two runs are the same network, or a table holds one number twice."""
+    networks = rows[["run", *LINE, *NETWORK]].drop_duplicates()
+    twice = networks[networks.duplicated([*LINE, *NETWORK], keep=False)]
+    if not twice.empty:
+        first, second = twice.groupby([*LINE, *NETWORK], dropna=False)["run"].agg(list).iloc[0][:2]
+        raise UserError(
+            f"{first} and {second} have the same mode, k, widths and seed; an average takes each seed once. "
+            f"Leave one of them out."
+        )
+    key = ["run", *PANEL, "depth", "probe_seed"]
+    repeated = rows[rows.duplicated(key)]
+    if not repeated.empty:
+        run, probe, depth = repeated.iloc[0][["run", "probe", "depth"]]
+        raise UserError(
+            f"the results of {run} hold probe {probe} at depth {depth} more than once. Move the table away "
+            f"and probe again with `probe-depth {run} --probe {probe}`."
+        )
+
+
+def by_run(rows: pd.DataFrame, column: str) -> str:
+    """Return "a, b (x.h5); c (y.h5)": what each run holds in `column`."""
+    held = rows.groupby("run", sort=False)[column].agg(lambda values: ", ".join(map(str, sorted(set(values)))))
+    return "; ".join(f"{value} ({run})" for run, value in held.items())
