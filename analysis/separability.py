@@ -153,9 +153,10 @@ def _listed(values: pd.Series) -> str:
 
 
 def _drawing_order(column: pd.Series) -> pd.Series:
-    """Order the linear probes before the others, and trained networks before untrained ones."""
+    """Order the linear probes before the others, and greedy training, the subject, before the other modes."""
     if column.name == "probe":
         return column.map(lambda probe: (not probe.startswith("linear"), probe))
     if column.name == "mode":
-        return column.map(lambda mode: (mode == "untrained", mode))
+        order = ("greedy", "parallel", "end-to-end", "extracted", "untrained")
+        return column.map(lambda mode: (order.index(mode) if mode in order else len(order), mode))
     return column

@@ -14,6 +14,8 @@ from figures import style
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
+# Between the two: room for the pooled input, where it lies so far below the rest that it would squeeze it.
+_INPUT_MM, _SQUEEZED = 3.4, 3.0
 _MARGIN, _LEAST_MARGIN = 0.05, 0.5
 _FEWEST_TICKS = 4
 
@@ -27,6 +29,7 @@ class AccuracyAxis:
         ticks: where the axis has a number, in percent.
         chance: chance level, in percent.
         broken: whether the chance line stands under a break of the axis and not at its height.
+        input_below: whether the pooled input, too, stands under the break, with its value beside it.
         panel_mm: height of a panel.
     """
 
@@ -35,7 +38,13 @@ class AccuracyAxis:
     ticks: tuple[float, ...]
     chance: float
     broken: bool
+    input_below: bool
     panel_mm: float
+
+    @property
+    def input_height(self) -> float:
+        """Height of the pooled input under the break, as a share of the panel's."""
+        return (_LABEL_MM + _INPUT_MM / 2) / self.panel_mm
 
     def apply(self, axes: Axes) -> None:
         """Give `axes` these limits and ticks, and draw the chance line with its label."""
@@ -68,7 +77,7 @@ class AccuracyAxis:
 
     def _draw_break(self, axes: Axes) -> None:
         """Cut the axis line by two short strokes, the sign that it jumps there."""
-        middle = (_LABEL_MM + _BREAK_MM / 2) / self.panel_mm
+        middle = (_LABEL_MM + self.input_below * _INPUT_MM + _BREAK_MM / 2) / self.panel_mm
         gap = 0.45 / self.panel_mm
         white: dict[str, Any] = {
             "transform": axes.transAxes,
@@ -97,19 +106,37 @@ class AccuracyAxis:
 def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
     """Return the axis that shows every point, every interval and the chance level.
 
-    The axis is broken where the gap between the data and chance would take more than a third of it.
+    The axis is broken where the gap between the data and chance would take more than a third of it. The pooled input
+    goes under the break where the axis would be over three times as long with it as without.
     """
-    values = 100 * curves[["accuracy", "ci_low", "ci_high"]].to_numpy(dtype=float)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
     chance = 100 * float(curves["chance"].iloc[0])
+    low, high = _extent(curves)
+    others = curves[~is_pooled_input(curves)]
+    input_below = False
+    if len(others):
+        low_others, high_others = _extent(others)
+        input_below = chance < low_others and high - low > _SQUEEZED * (high_others - low_others)
+        low = low_others if input_below else low
     margin = max(_MARGIN * (high - low), _LEAST_MARGIN)
-    broken = low - chance > (high - chance) / 3
+    broken = input_below or low - chance > (high - chance) / 3
     top = high + margin
     lowest = low - margin if broken else min(low - margin, chance)
-    below_mm = _LABEL_MM + _BREAK_MM if broken else _LABEL_MM
+    below_mm = _LABEL_MM + broken * _BREAK_MM + input_below * _INPUT_MM
     bottom = lowest - (top - lowest) * below_mm / (panel_mm - below_mm)
     ticks = _ticks(max(0.0, lowest), min(100.0, top))
-    return AccuracyAxis(bottom=bottom, top=top, ticks=ticks, chance=chance, broken=broken, panel_mm=panel_mm)
+    return AccuracyAxis(
+        bottom=bottom, top=top, ticks=ticks, chance=chance, broken=broken, input_below=input_below, panel_mm=panel_mm
+    )
+
+
+def is_pooled_input(points: pd.DataFrame) -> pd.Series:
+    """Return which points are a linear probe of depth 0: few features, no part of the line."""
+    return (points["depth"] == 0) & points["probe"].str.startswith("linear")
+
+
+def _extent(points: pd.DataFrame) -> tuple[float, float]:
+    values = 100 * points[["accuracy", "ci_low", "ci_high"]].to_numpy(dtype=float)
+    return float(np.nanmin(values)), float(np.nanmax(values))
 
 
 def _ticks(low: float, high: float) -> tuple[float, ...]:

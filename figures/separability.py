@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from analysis.tables import LINE, PANEL
 from figures import style
-from figures.axis import AccuracyAxis, accuracy_axis
+from figures.axis import AccuracyAxis, accuracy_axis, is_pooled_input
 from figures.layout import figure_with_legend
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
@@ -66,21 +66,37 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, signs: dict[Any, dict[str, Any]
     step = min(_STEP, _SPREAD / len(signs))
     shifts = {line: (place - (len(signs) - 1) / 2) * step for place, line in enumerate(signs)}
     for key, line in _lines(panel):
-        _draw_line(axes, line, signs[key], shifts[key])
+        _draw_line(axes, line, signs[key], shifts[key], axis)
+    if axis.input_below:
+        _name_input(axes, panel[is_pooled_input(panel)], max(shifts.values()), axis)
 
 
-def _draw_line(axes: Axes, line: pd.DataFrame, sign: dict[str, Any], shift: float) -> None:
-    """Draw one line; a linear probe reads few features at depth 0, so that this point stands apart."""
-    apart = (line["depth"] == 0) & line["probe"].str.startswith("linear")
+def _draw_line(axes: Axes, line: pd.DataFrame, sign: dict[str, Any], shift: float, axis: AccuracyAxis) -> None:
+    """Draw one line; a linear probe reads few features at depth 0, so that this point stands apart, hollow."""
+    apart = is_pooled_input(line)
+    hollow = {**sign, "markerfacecolor": "white", "linestyle": "none", "label": "_input"}
+    if axis.input_below:
+        heights = [axis.input_height] * int(apart.sum())
+        axes.plot(line.loc[apart, "depth"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
+        line, apart = line[~apart], apart[~apart]
     for points, properties in (
         (line[~apart], {"markeredgecolor": "white", "markeredgewidth": 0.4}),
-        (line[apart], {"markerfacecolor": "white", "linestyle": "none", "label": "_input"}),
+        (line[apart], hollow),
     ):
         x, y = points["depth"] + shift, 100 * points["accuracy"]
         known = points["interval"] != ""
         low, high = 100 * points["ci_low"], 100 * points["ci_high"]
         axes.vlines(x[known], low[known], high[known], color=sign["color"], linewidth=0.7, zorder=2)
         axes.plot(x, y, **{**sign, **properties}, zorder=3)
+
+
+def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAxis) -> None:
+    """Write the accuracy of the pooled input beside its signs, which stand under the break and at no height."""
+    found = sorted({f"{100 * accuracy:.1f}" for accuracy in points["accuracy"]}, key=float)
+    if found:
+        text = f"{' to '.join(found[:: max(1, len(found) - 1)])}%"
+        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "left", "va": "center", "fontsize": 6.5}
+        axes.text(shift + 0.18, axis.input_height, text, **place)
 
 
 def _title(panel: pd.DataFrame, curves: pd.DataFrame) -> str:

@@ -15,7 +15,7 @@ PANEL_MM = 40.0
 
 
 def points(accuracies: list[float], chance: float, half: float = 0.0) -> pd.DataFrame:
-    made = pd.DataFrame({"accuracy": accuracies, "chance": chance})
+    made = pd.DataFrame({"accuracy": accuracies, "chance": chance, "depth": 1, "probe": "linear"})
     return made.assign(ci_low=made["accuracy"] - half, ci_high=made["accuracy"] + half)
 
 
@@ -68,3 +68,34 @@ def test_the_chance_line_is_drawn_and_labelled(accuracies: list[float], height: 
     assert np.asarray(line.get_ydata()).tolist() == pytest.approx([height, height])
     assert [text.get_text() for text in axes.texts] == ["chance 10.3%"]
     assert bool([line for line in axes.lines if line.get_label() == "_break"]) == axis.broken
+
+
+@pytest.mark.parametrize(
+    ("pooled_input", "others", "below"),
+    [
+        (0.55, [0.97, 0.99], True),
+        (0.30, [0.5, 0.6, 0.8], False),
+        (0.30, [0.71, 0.75, 0.8], True),
+        (0.96, [0.97, 0.99], False),
+        (0.05, [0.09, 0.1], False),  # chance lies among the rest: no break to stand under
+    ],
+)
+def test_a_pooled_input_that_would_squeeze_the_rest_stands_under_the_break(
+    pooled_input: float, others: list[float], below: bool
+) -> None:
+    made = points([pooled_input, *others], 0.1)
+    made.loc[0, "depth"] = 0
+    axis = accuracy_axis(made, PANEL_MM)
+    assert axis.input_below == below
+    assert axis.broken or not below
+    at_their_height = others if below else [pooled_input, *others]
+    assert axis.bottom < 100 * min(at_their_height) and 100 * max(others) < axis.top
+    if below:
+        lowest = (100 * min(others) - axis.bottom) / (axis.top - axis.bottom)
+        assert 0 < axis.input_height < lowest
+
+
+def test_a_cnn_probe_of_the_input_is_a_point_as_any_other() -> None:
+    made = points([0.55, 0.97, 0.99], 0.1).assign(probe="cnn-1")
+    made.loc[0, "depth"] = 0
+    assert not accuracy_axis(made, PANEL_MM).input_below

@@ -64,7 +64,7 @@ def test_a_file_without_maps_is_recomputed_and_says_so_when_maps_are_asked_for(t
 
 
 def test_a_file_without_maps_and_images_says_which_command_stores_them(tmp_path: Path) -> None:
-    with RunFile(make_run(tmp_path / "run.h5", max_size=250_000)) as run:
+    with RunFile(make_run(tmp_path / "run.h5", max_size=300_000)) as run:
         with pytest.raises(UserError, match=r"holds no images and no whole maps. .*layerwise-train digits --max-size"):
             open_activations(run, 1, "test")
         with pytest.raises(UserError, match=r"holds no images. Make it again"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 from pathlib import Path
 
@@ -19,14 +18,22 @@ def row(epoch: int, validation: Score | None = None) -> Epoch:
     return Epoch(2, epoch, 0.1, Score(0.5, 0.8, 100), validation, 3.0)
 
 
-def test_a_line_at_the_end_of_each_stage_and_none_before(caplog: pytest.LogCaptureFixture) -> None:
-    logging.getLogger("layerwise").propagate = True
-    with caplog.at_level(logging.INFO, logger="layerwise"), Report(2) as report:
+def test_a_line_at_the_end_of_each_stage_and_none_before(capsys: pytest.CaptureFixture[str]) -> None:
+    commandline.set_verbosity(quiet=False, verbose=False)
+    with Report(2) as report:
         report.start("block 2", 10)
         report.epoch(row(0))
-        assert caplog.messages == []
+        assert capsys.readouterr().err == ""
         report.epoch(row(1, Score(0.6, 0.75, 20)))
-    assert caplog.messages == ["depth 2: training accuracy 80.0%, validation accuracy 75.0%, 6 s"]
+    assert capsys.readouterr().err == "depth 2: training accuracy 80.0%, validation accuracy 75.0%, 6 s\n"
+
+
+def test_verbose_says_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    commandline.set_verbosity(quiet=False, verbose=True)
+    with Report(2) as report:
+        report.start("block 2", 10)
+        report.epoch(row(0))
+    assert capsys.readouterr().err == "depth 2, epoch 0: training accuracy 80.0%, loss 0.5000\n"
 
 
 def test_the_bar_shows_stage_loss_accuracy_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:

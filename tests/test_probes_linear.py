@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from conftest import make_run
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
+from layerwise import commandline
 from layerwise.activations import pooled_features
 from layerwise.runfile import Rows, RunFile
 from probes import linear
@@ -105,14 +105,14 @@ def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
 
 
 def test_a_best_penalty_at_the_end_of_its_path_is_said(
-    monkeypatch: pytest.MonkeyPatch, run_path: Path, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, run_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(linear, "PENALTIES", (1e-1, 10**-0.5, 1.0))
     monkeypatch.setattr(linear, "EXTENSIONS", 0)
-    logging.getLogger("layerwise").propagate = True
+    commandline.set_verbosity(quiet=True, verbose=False)
     with RunFile(run_path) as run:
         probe_linear(run, 1, "linear", device=CPU)
-    assert "depth 1: the best lambda, 1.0e-01, lies at the end of its path" in caplog.text
+    assert "depth 1: the best lambda, 1.0e-01, lies at the end of its path" in capsys.readouterr().err
 
 
 def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_path: Path) -> None:
