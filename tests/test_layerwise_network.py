@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
@@ -67,3 +68,26 @@ def test_frozen_means_no_gradient_and_eval_mode() -> None:
     freeze(net)
     assert not any(p.requires_grad for p in net.parameters())
     assert not any(m.training for m in net.modules())
+
+
+@pytest.mark.parametrize("initialisation", ["default", "kaiming", "orthogonal"])
+def test_initialisations_have_the_statistics_they_are_named_for(initialisation: str) -> None:
+    module = initialised(0, lambda: nn.Conv2d(32, 64, 3), initialisation)
+    weight, bias = module.weight.detach(), module.bias.detach()
+    assert torch.equal(bias, initialised(0, lambda: nn.Conv2d(32, 64, 3)).bias.detach())
+    if initialisation == "default":  # uniform in +-1 / sqrt(fan in)
+        assert float(weight.abs().max()) <= (32 * 9) ** -0.5
+        assert float(weight.std()) == pytest.approx((32 * 9) ** -0.5 / 3**0.5, rel=0.02)
+    elif initialisation == "kaiming":  # normal with variance 2 / fan out
+        assert float(weight.std()) == pytest.approx((2 / (64 * 9)) ** 0.5, rel=0.02)
+    else:
+        rows = weight.flatten(1)
+        torch.testing.assert_close(rows @ rows.T, torch.eye(64), rtol=1e-4, atol=1e-5)
+
+
+def test_the_configured_initialisation_reaches_blocks_and_auxiliaries() -> None:
+    config = NetworkConfig(depth=1, width=4, k=2, aux_width=4, initialisation="orthogonal")
+    net = LayerwiseNetwork(config, (3, 8, 8), 5, (0.5,) * 3, (0.2,) * 3, 0)
+    for conv in (net.blocks[0].conv, net.auxiliaries[0].convs[0]):
+        rows = conv.weight.detach().flatten(1)
+        torch.testing.assert_close(rows @ rows.T, torch.eye(4), rtol=1e-4, atol=1e-5)
