@@ -108,10 +108,10 @@ def _probe(
 ) -> dict[Design, list[Fit]]:
     how = selection(run)
     rates = LEARNING_RATES if how == "validation" else (FIXED_LEARNING_RATE,)
-    session = _Session(run, depth, epochs, source, device)
+    trainer = _Trainer(run, depth, epochs, source, device)
     pairs = [(design, rate) for design in designs for rate in rates]
-    trained = session.train(("train",), pairs)
-    held = session.predict(trained, "validation") if how == "validation" else {}
+    trained = trainer.train(("train",), pairs)
+    held = trainer.predict(trained, "validation") if how == "validation" else {}
     chosen = {}
     for design in designs:
         own = [pair for pair in pairs if pair[0] == design]
@@ -119,19 +119,18 @@ def _probe(
     fits = [_Fits(("train",), {pair: trained[pair] for pair in chosen.values()})]
     if how == "validation":
         both = ("train", "validation")
-        fits.append(_Fits(both, session.train(both, list(chosen.values()))))
+        fits.append(_Fits(both, trainer.train(both, list(chosen.values()))))
     # The choice is made and the refits are done; only now is the test split read, in one pass for all of them.
-    tested = session.predict({(i, pair): p for i, f in enumerate(fits) for pair, p in f.probes.items()}, "test")
-    scores = [session.predict(f.probes, *f.splits) for f in fits]
-    return {
-        design: [
-            session.report(f.probes[pair], pair, refit, how, {"train": scores[refit][pair]}
-                           | ({"validation": held[pair]} if held and not refit else {})
-                           | {"test": tested[refit, pair]})
-            for refit, f in enumerate(fits)
-        ]
-        for design, pair in chosen.items()
-    }  # fmt: skip
+    tested = trainer.predict({(i, pair): p for i, f in enumerate(fits) for pair, p in f.probes.items()}, "test")
+    scores = [trainer.predict(f.probes, *f.splits) for f in fits]
+    results: dict[Design, list[Fit]] = {design: [] for design in designs}
+    for design, pair in chosen.items():
+        for refit, f in enumerate(fits):
+            scored = {"train": scores[refit][pair], "test": tested[refit, pair]}
+            if held and not refit:
+                scored["validation"] = held[pair]
+            results[design].append(trainer.report(f.probes[pair], pair, refit, how, scored))
+    return results
 
 
 @dataclass(frozen=True)
@@ -147,7 +146,7 @@ class _Trained:
         self.module, self.n_train, self.seconds = module, n_train, seconds
 
 
-class _Session:
+class _Trainer:
     """Trains and scores probes on one depth of one run."""
 
     def __init__(self, run: RunFile, depth: int, epochs: int, source: str, device: torch.device):
