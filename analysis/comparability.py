@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pandas as pd
 
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
+
+log = logging.getLogger("layerwise.analysis")
 
 
 def same_data(rows: pd.DataFrame) -> None:
@@ -36,6 +40,24 @@ def same_experiment(rows: pd.DataFrame) -> None:
         different = line.drop_duplicates("experiment")
         if len(different) > 1:
             raise UserError(_different_experiments(different.iloc[0], different.iloc[1]))
+    across = runs.drop_duplicates("experiment")
+    if len(across) > 1:
+        log.warning(
+            "%s and %s differ in more than mode, k, widths and seed (`layerwise-inspect` shows in what), so a "
+            "difference between their lines need not be due to those.",
+            across.iloc[0]["run"],
+            across.iloc[1]["run"],
+        )
+
+
+def same_depths(rows: pd.DataFrame) -> None:
+    """Warn of lines that lack depths of a probe which another line has: they end early, or have a gap."""
+    for probe, fits in rows.groupby("probe", sort=False):
+        every = set(fits["depth"])
+        for _, line in fits.groupby(LINE, dropna=False, sort=False):
+            if lacking := sorted(every - set(line["depth"])):
+                where = ", ".join(map(str, lacking))
+                log.warning("%s has no probe %s at depth %s, which another has.", line["run"].iloc[0], probe, where)
 
 
 def _different_experiments(one: pd.Series, other: pd.Series) -> str:

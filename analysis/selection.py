@@ -7,7 +7,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from analysis.comparability import by_run, each_seed_once, same_data, same_experiment, same_fit_in_lines, same_images
+from analysis.comparability import (
+    by_run,
+    each_seed_once,
+    same_data,
+    same_depths,
+    same_experiment,
+    same_fit_in_lines,
+    same_images,
+)
 from analysis.tables import PANEL
 from layerwise.errors import UsageError, UserError, unknown
 from probes.catalogue import TRAINED, hidden_convolutions
@@ -46,6 +54,7 @@ def select(
     chosen = _common_widths(chosen, runs)
     same_images(chosen, split)
     same_fit_in_lines(chosen)
+    same_depths(chosen)
     each_seed_once(chosen)
     return chosen
 

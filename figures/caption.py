@@ -49,9 +49,14 @@ def _lines(curves: pd.DataFrame) -> list[str]:
     """Say what each line averages and what its bars are; lines of which the same is true share a sentence."""
     named: dict[str, list[str]] = {}
     for (mode, k), line in curves.groupby(LINE, sort=False, dropna=False):
-        name = line_label(mode, None if pd.isna(k) else int(k)).replace("$", "")
+        alone = curves["mode"].nunique() == 1
+        name = line_label(mode, None if pd.isna(k) else int(k), alone).replace("$", "")
         named.setdefault(_averaged(line), []).append(name)
-    return [f"{'; '.join(names)}: {averaged}." for averaged, names in named.items()]
+    sentences = []
+    for averaged, names in named.items():
+        what = averaged.replace("one network", "one network each", 1) if len(names) > 1 else averaged
+        sentences.append(f"{'; '.join(names)}: {what}.")
+    return sentences
 
 
 def _averaged(line: pd.DataFrame) -> str:

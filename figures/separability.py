@@ -49,10 +49,9 @@ def draw(curves: pd.DataFrame, size: str = "single") -> Figure:
 
 def _signs(curves: pd.DataFrame) -> dict[tuple[str, int | None], dict[str, Any]]:
     """Return the properties of each line of the figure, in the legend's order."""
-    return {
-        line: {**style.line_style(*line), "label": style.line_label(*line)}
-        for line in dict.fromkeys(key for key, _ in _lines(curves))
-    }
+    lines = dict.fromkeys(key for key, _ in _lines(curves))
+    alone = len({mode for mode, _ in lines}) == 1
+    return {line: {**style.line_style(*line), "label": style.line_label(*line, alone)} for line in lines}
 
 
 def _lines(panel: pd.DataFrame) -> Iterator[tuple[tuple[str, int | None], pd.DataFrame]]:

@@ -29,6 +29,7 @@ _DASHES: tuple[Any, ...] = (
 )
 GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
 UNTRAINED_DASHES = (0, (2.2, 1.4))
+PARALLEL_DASHES = (0, (1, 1))
 CHANCE_DASHES = (0, (1, 1.8))
 
 _RC: dict[Any, Any] = {
@@ -99,10 +100,11 @@ def line_style(mode: str, k: int | None) -> dict[str, Any]:
     colour = _COLOURS[place] if k is not None and mode != "end-to-end" else "black"
     if mode == "parallel":
         colour = seaborn.light_palette(colour, 5).as_hex()[2]
-    return {"color": colour, "marker": _MARKERS[place], "linestyle": _DASHES[place]}
+    dashes = {"parallel": PARALLEL_DASHES, "end-to-end": "solid"}.get(mode, _DASHES[place])
+    return {"color": colour, "marker": _MARKERS[place], "linestyle": dashes}
 
 
-def line_label(mode: str, k: int | None) -> str:
-    """Return the legend's words for a kind of network; greedy training, the subject, is not named."""
+def line_label(mode: str, k: int | None, alone: bool = True) -> str:
+    """Return the legend's words for a kind of network; greedy training, the subject, is not named where it is alone."""
     depth = [] if k is None else [f"$k$ = {k}"]
-    return ", ".join(depth + ([] if mode == "greedy" and depth else [mode]))
+    return ", ".join(depth + ([] if mode == "greedy" and depth and alone else [mode]))

@@ -18,7 +18,9 @@ from layerwise.recipes import RECIPES, recipe
 if TYPE_CHECKING:
     from layerwise.scoring import DepthScores
 
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")]
 DataDir = Annotated[
     Path | None,
@@ -101,6 +103,8 @@ def train(
     Next: probe-depth run.h5 --probe linear
     """
     commandline.set_verbosity(quiet, verbose)
+    if out.suffix != ".h5" or out.name.endswith(".predictions.h5"):
+        raise UsageError(f"--out is {str(out)!r}, but a run file's name ends in .h5, and not in .predictions.h5.")
     if list_recipes:
         _print_recipes(recipe_name)
         return
@@ -129,6 +133,7 @@ def train(
     scores = train_run(config, place)
     _print_scores(scores)
     print(f"wrote {out}")
+    commandline.log.info("next: probe-depth %s --probe linear", out)
 
 
 def _configure(
@@ -146,7 +151,10 @@ def _configure(
         path, equals, text = setting.partition("=")
         if not equals:
             raise UsageError(f"--set {setting!r} has no value; write --set key=value.")
-        values[path.strip()] = text.strip()
+        path = path.strip()
+        if path in values:
+            raise UsageError(f"--set {path} names what another flag or --set has set already; give one of them.")
+        values[path] = text.strip()
     return set_fields(config, values)
 
 

@@ -85,7 +85,12 @@ class NetworkConfig:
             value = getattr(self, name)
             _check(isinstance(value, int) and value >= 1, f"network.{name}", value, "an integer of at least 1")
         inside = all(1 <= j <= self.depth for j in self.downsample)
-        _check(inside, "network.downsample", list(self.downsample), f"block numbers in 1..{self.depth}")
+        _check(
+            inside,
+            "network.downsample",
+            list(self.downsample),
+            f"block numbers in 1..{self.depth} (--set network.downsample=...; empty for none)",
+        )
         if self.batch_norm not in BATCH_NORMS:
             raise unknown("network.batch_norm", self.batch_norm, BATCH_NORMS)
         if self.initialisation not in INITIALISATIONS:
@@ -175,7 +180,7 @@ class RunConfig:
             raise unknown("match", self.match, MATCHES)
         _check(
             self.match == "epochs" or self.mode == "end-to-end",
-            "match", self.match, "'epochs' unless the mode is end-to-end",
+            "match", self.match, "'epochs' unless the mode is end-to-end (--mode end-to-end)",
         )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
 

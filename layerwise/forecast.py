@@ -66,7 +66,8 @@ def describe_forecast(forecast: Forecast) -> Iterator[str]:
     """Yield the lines that show a forecast, none wider than 80 columns."""
     config, net = forecast.config, forecast.config.network
     yield f"{config.recipe}, {config.mode}: k = {net.k}, J = {net.depth}, M = {net.width}, seed {config.seed}"
-    yield f"{config.training.epochs} epochs of {config.precision} products"
+    trained = f"{config.training.epochs} epochs of {config.precision} products"
+    yield "no weight is trained" if config.mode == "untrained" else trained
     sizes = ", ".join(f"{name} {n:,}" for name, n in forecast.counts.items())
     yield f"{config.data.dataset}: {sizes} images"
     yield ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator
 
+from layerwise.config import RunConfig, field_paths
 from layerwise.runfile import RunFile
 from layerwise.storage import show_size
 
@@ -27,11 +29,20 @@ def describe_run(run: RunFile) -> Iterator[str]:
             f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
         )
         yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"
+        settings = ", ".join(f"{path} {_show(cfg, path)}" for path in field_paths(cfg))
+        yield from textwrap.wrap(settings, 80, initial_indent="settings        ", subsequent_indent=16 * " ")
     yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
     yield ""
     yield f"{'depth':>5}  {'module':<10}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
     for depth in run.depths:
         yield _depth_line(run, depth)
+
+
+def _show(config: RunConfig, path: str) -> str:
+    found: object = config
+    for name in path.split("."):
+        found = getattr(found, name)
+    return str(list(found)) if isinstance(found, tuple) else str(found) or "-"
 
 
 def _depth_line(run: RunFile, depth: int) -> str:

@@ -53,7 +53,7 @@ class Report:
         if self._writer is not None:
             _write_scalars(self._writer, row)
         held = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
-        scores = f"training accuracy {row.train.accuracy:.1%}{held}"
+        scores = f"accuracy while training {row.train.accuracy:.1%}{held}"
         log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
         if row.epoch == self.epochs - 1:
             log.info("depth %d: %s, %.0f s", row.block, scores, self._seconds[row.block])

@@ -68,6 +68,7 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
         start = time.perf_counter()
         if config.mode == "untrained":
             settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
+            log.info("untrained: every weight is as it was drawn, BatchNorm has the statistics of one pass")
         else:
             with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
                 train(network, dataset, config, checkpoint, report)

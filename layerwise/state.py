@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import torch
 
+from layerwise.commandline import Terminated
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.history import Epoch, from_rows, to_rows
@@ -68,7 +69,7 @@ class Checkpoint:
                 f"{self.path} is damaged ({type(error).__name__}) and cannot be resumed from. "
                 f"Delete {self.path.parent} to train from the start."
             ) from None
-        log.info("resuming from %s: stage %d, epoch %d", self.path.parent, self.stage + 1, self.epochs_done)
+        log.info("resuming from %s: %d epochs of stage %d are done", self.path.parent, self.epochs_done, self.stage + 1)
 
     def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> int:
         """Give the problems of a stage back what they held, and return how many of its epochs are done."""
@@ -127,7 +128,13 @@ def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -
                 f"another layerwise-train is working on {out}. Wait for it, or give another --out."
             ) from None
         remove_leftovers(out)
-        yield Checkpoint(folder / "state.h5", config, fingerprint)
+        checkpoint = Checkpoint(folder / "state.h5", config, fingerprint)
+        try:
+            yield checkpoint
+        except (KeyboardInterrupt, Terminated):
+            if checkpoint.path is not None and checkpoint.path.exists():
+                log.warning("what was trained is kept in %s: the same command goes on from there", folder)
+            raise
         shutil.rmtree(folder)
 
 

@@ -40,7 +40,9 @@ def probe(
         typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
     ] = "auto",
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing but warnings and errors.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")] = False,
 ) -> None:
     """Fit probes to every depth of a run, and keep each number as a row of RUN.probes.csv.

@@ -133,3 +133,18 @@ def test_a_number_twice_in_a_table() -> None:
         "the results of a.h5 hold probe linear at depth 0 more than once. Move the table away and probe "
         "again with `probe-depth a.h5 --probe linear`."
     )
+
+
+def test_lines_of_different_experiments_are_drawn_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    select(table(two_runs(experiment="another")))
+    assert (
+        "a.h5 and b.h5 differ in more than mode, k, widths and seed (`layerwise-inspect` shows in what)" in caplog.text
+    )
+    caplog.clear()
+    select(table(two_runs()))
+    assert caplog.text == ""
+
+
+def test_a_line_that_lacks_a_depth_of_another_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    select(table(run_rows([0.3, 0.5], run_id="a") + run_rows([0.3, 0.6, 0.7], run_id="b", k=2)))
+    assert "a.h5 has no probe linear at depth 2, which another has." in caplog.text

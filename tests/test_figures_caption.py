@@ -33,7 +33,8 @@ def test_seeds_and_widths_and_lines_alike() -> None:
     rows += run_rows([0.3, 0.4], mode="untrained")
     text = caption(curves(table(rows)))
     assert (
-        "k = 1; k = 2: mean of 6 networks (M = 64, 128, 3 seeds), each M weighing the same; bars: seeds (t "
+        "k = 1, greedy; k = 2, greedy: mean of 6 networks (M = 64, 128, 3 seeds), "
+        "each M weighing the same; bars: seeds (t "
         "95%). k = 1, untrained: one network (M = 64); bars: test images (Wilson 95%). "
     ) in text
 

@@ -78,3 +78,9 @@ def test_labels() -> None:
     assert style.line_label("greedy", 2) == "$k$ = 2"
     assert style.line_label("untrained", 2) == "$k$ = 2, untrained"
     assert style.line_label("extracted", None) == "extracted"
+
+
+def test_greedy_training_is_named_only_beside_other_modes() -> None:
+    assert style.line_label("greedy", 2) == "$k$ = 2"
+    assert style.line_label("greedy", 2, alone=False) == "$k$ = 2, greedy"
+    assert style.line_label("parallel", 2, alone=False) == "$k$ = 2, parallel"

@@ -89,6 +89,9 @@ def test_holdout_0_leaves_no_validation_split(tmp_path: Path) -> None:
         (["--k", "0"], 2, "network.k is 0, but must be an integer of at least 1"),
         (["--k", "x"], 2, "Invalid value for '--k'"),
         (["--set", "training.epochs"], 2, "--set 'training.epochs' has no value; write --set key=value"),
+        (["--epochs", "2", "--set", "training.epochs=3"], 2, "--set training.epochs names what another flag or --set"),
+        (["--out", "run.txt"], 2, "--out is 'run.txt', but a run file's name ends in .h5"),
+        (["--out", "run.predictions.h5"], 2, "--out is 'run.predictions.h5', but a run file's name ends in .h5"),
         (["--set", "epochs=3"], 2, "unknown configuration field 'epochs'. Did you mean 'training.epochs'?"),
         (["--dry-run", "--download"], 2, "--dry-run does nothing, and so cannot --download"),
         (["--max-size", "8"], 2, "size '8' is not understood"),
@@ -188,6 +191,9 @@ def test_inspect_shows_a_run_within_80_columns(run_path: Path, capsys: pytest.Ca
     assert "J = 2, M = 6, k = 2, M~ = 5, BatchNorm on" in text
     assert "digits, 10 classes; train 1295, validation 143, test 359" in text
     assert "pooled+maps" in text
+    settings = " ".join(text[text.index("settings") : text.index("images ")].split())
+    assert "training.epochs 2, training.batch_size 64" in settings
+    assert "network.downsample []" in settings
     assert lines[-1].startswith("intact: ")
 
 

@@ -25,7 +25,7 @@ def test_a_line_at_the_end_of_each_stage_and_none_before(capsys: pytest.CaptureF
         report.epoch(row(0))
         assert capsys.readouterr().err == ""
         report.epoch(row(1, Score(0.6, 0.75, 20)))
-    assert capsys.readouterr().err == "depth 2: training accuracy 80.0%, validation accuracy 75.0%, 6 s\n"
+    assert capsys.readouterr().err == "depth 2: accuracy while training 80.0%, validation accuracy 75.0%, 6 s\n"
 
 
 def test_verbose_says_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_verbose_says_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     with Report(2) as report:
         report.start("block 2", 10)
         report.epoch(row(0))
-    assert capsys.readouterr().err == "depth 2, epoch 0: training accuracy 80.0%, loss 0.5000\n"
+    assert capsys.readouterr().err == "depth 2, epoch 0: accuracy while training 80.0%, loss 0.5000\n"
 
 
 def test_the_bar_shows_stage_loss_accuracy_and_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,8 +15,8 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
+from layerwise import commandline, training
 from layerwise import run as run_module
-from layerwise import training
 from layerwise.errors import UserError
 from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
@@ -198,3 +198,19 @@ def test_what_a_killed_dump_left_is_removed_by_the_next_run(tmp_path: Path) -> N
     (tmp_path / ".other.h5.0123456789ab.partial").write_text("somebody else's")
     make_run(tmp_path / "run.h5")
     assert sorted(os.listdir(tmp_path)) == [".other.h5.0123456789ab.partial", "run.h5"]
+
+
+def test_a_training_that_a_person_stops_says_that_it_can_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commandline.set_verbosity(quiet=True, verbose=False)
+    save = Checkpoint.save
+
+    def stop_after(self: Checkpoint, *words: Any) -> None:
+        save(self, *words)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "save", stop_after)
+    with pytest.raises(KeyboardInterrupt):
+        make_run(tmp_path / "run.h5", **fields("greedy"))
+    assert "run.h5.state: the same command goes on from there" in capsys.readouterr().err
