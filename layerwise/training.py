@@ -88,6 +88,10 @@ class DeviceSplit:
         self.images = torch.from_numpy(split.images).to(device)
         self.label = torch.from_numpy(split.label).to(device)
 
+    def batches(self, size: int) -> int:
+        """Return how many batches of at most `size` images the split makes."""
+        return -(-len(self.label) // size)
+
     def in_order(
         self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH
     ) -> Iterator[tuple[Tensor, Tensor]]:
@@ -119,7 +123,7 @@ def train(
     """
     device = network.mean.device
     data = {name: DeviceSplit(split, device) for name, split in dataset.splits.items() if name != "test"}
-    steps = -(-len(data["train"].label) // config.training.batch_size)
+    steps = data["train"].batches(config.training.batch_size)
     for number, stage in enumerate(stages(network, config)):
         if number >= checkpoint.stage:
             report.start(stage.name, steps * config.training.epochs)
@@ -157,7 +161,7 @@ def train_stage(
         return data["train"].shuffled(frozen_prefix, config.training, seed)
 
     epochs = range(done, config.training.epochs)
-    steps = -(-len(data["train"].label) // config.training.batch_size)
+    steps = data["train"].batches(config.training.batch_size)
     start = time.perf_counter()
     loop = solve(problems, epoch_batches, epochs, steps, stage.name, chained=stage.chained, tick=report.step)
     for epoch, scores in loop:
@@ -200,8 +204,8 @@ def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
         norm.momentum = None
     if norms:
         network.blocks.train()
-        batches = -(-len(train.label) // EVALUATION_BATCH)
-        for x, _ in train.in_order(network.normalise, -(-len(train.label) // batches)):  # nearly equal batches
+        nearly_equal = -(-len(train.label) // train.batches(EVALUATION_BATCH))
+        for x, _ in train.in_order(network.normalise, nearly_equal):
             network.advance(x, 0, len(network.blocks))
     for norm, momentum in zip(norms, usual, strict=True):
         norm.momentum = momentum
