@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import scipy.optimize
 import torch
 
 
@@ -91,30 +90,27 @@ def linear_objective(coef, intercept, X, y, lam, loss):
 
 
 def linear_optimum(X, y, lam, loss, n_classes):
-    """Return coef, intercept and objective of the best linear classifier, by dense Newton steps in a trust region."""
+    """Return coef, intercept and objective of the best linear classifier, by dense Newton steps, halved to descend."""
     n_features = X.shape[1]
 
     def objective(theta):
         table = theta.reshape(n_classes, n_features + 1)
         return linear_objective(table[:, :-1], table[:, -1], X, y, lam, loss)
 
-    def jac(theta):
-        return torch.autograd.functional.jacobian(objective, torch.from_numpy(theta)).numpy()
-
-    def hess(theta):
-        return torch.autograd.functional.hessian(objective, torch.from_numpy(theta)).numpy()
-
-    start = np.zeros(n_classes * (n_features + 1))
-    found = scipy.optimize.minimize(
-        lambda theta: float(objective(torch.from_numpy(theta))),
-        start,
-        jac=jac,
-        hess=hess,
-        method="trust-exact",
-        options={"gtol": 1e-13, "maxiter": 2000},
-    )
-    table = found.x.reshape(n_classes, n_features + 1)
-    return table[:, :-1], table[:, -1], found.fun
+    theta = torch.zeros(n_classes * (n_features + 1), dtype=torch.float64)
+    for _ in range(300):
+        gradient = torch.autograd.functional.jacobian(objective, theta)
+        if gradient.norm() < 1e-12:
+            break
+        hessian = torch.autograd.functional.hessian(objective, theta).numpy()
+        # Equal shifts of all intercepts change nothing for the softmax: the Hessian is singular along them.
+        step = -torch.from_numpy(np.linalg.lstsq(hessian, gradient.numpy(), rcond=1e-13)[0])
+        length, now = 1.0, objective(theta)
+        while objective(theta + length * step) > now + 1e-4 * length * gradient @ step and length > 1e-10:
+            length /= 2
+        theta = theta + length * step
+    table = theta.numpy().reshape(n_classes, n_features + 1)
+    return table[:, :-1], table[:, -1], float(objective(theta))
 
 
 def slow_ensemble(logits: list[np.ndarray], weighting: str) -> np.ndarray:
