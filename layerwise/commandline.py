@@ -157,5 +157,9 @@ def progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
     shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-    with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
+    bar = Progress(*columns, console=console, transient=True, disable=not shown)
+    if not shown:  # never started: some versions of rich end a disabled bar by an empty line
+        yield bar
+        return
+    with bar:
         yield bar
