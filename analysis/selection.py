@@ -15,6 +15,7 @@ from analysis.comparability import (
     same_experiment,
     same_fit_in_lines,
     same_images,
+    same_training_images,
 )
 from analysis.tables import PANEL
 from layerwise.errors import UsageError, UserError, unknown
@@ -54,6 +55,7 @@ def select(
     chosen = _common_widths(chosen, runs)
     same_images(chosen, split)
     same_fit_in_lines(chosen)
+    same_training_images(chosen)
     same_depths(chosen)
     each_seed_once(chosen)
     return chosen

@@ -158,5 +158,5 @@ def _drawing_order(column: pd.Series) -> pd.Series:
         return column.map(lambda probe: (not probe.startswith("linear"), probe))
     if column.name == "mode":
         order = ("greedy", "parallel", "end-to-end", "extracted", "untrained")
-        return column.map(lambda mode: (order.index(mode) if mode in order else len(order), mode))
+        return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), mode))
     return column

@@ -50,7 +50,12 @@ def _lines(curves: pd.DataFrame) -> list[str]:
     named: dict[str, list[str]] = {}
     for (mode, k), line in curves.groupby(LINE, sort=False, dropna=False):
         alone = curves["mode"].nunique() == 1
-        name = line_label(mode, None if pd.isna(k) else int(k), alone).replace("$", "")
+        name = (
+            line_label(mode, None if pd.isna(k) else int(k), alone)
+            .replace(r"\$", "\0")
+            .replace("$", "")
+            .replace("\0", "$")
+        )
         named.setdefault(_averaged(line), []).append(name)
     sentences = []
     for averaged, names in named.items():

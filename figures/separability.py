@@ -15,6 +15,7 @@ from analysis.tables import LINE, PANEL
 from figures import style
 from figures.axis import AccuracyAxis, accuracy_axis, is_pooled_input
 from figures.layout import figure_with_legend
+from layerwise.config import MODES
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
 _STEP, _SPREAD = 0.09, 0.45
@@ -51,7 +52,12 @@ def _signs(curves: pd.DataFrame) -> dict[tuple[str, int | None], dict[str, Any]]
     """Return the properties of each line of the figure, in the legend's order."""
     lines = dict.fromkeys(key for key, _ in _lines(curves))
     alone = len({mode for mode, _ in lines}) == 1
-    return {line: {**style.line_style(*line), "label": style.line_label(*line, alone)} for line in lines}
+    built_elsewhere = [line for line in lines if line[0] not in MODES]
+    places = {line: built_elsewhere.index(line) if line in built_elsewhere else 0 for line in lines}
+    return {
+        line: {**style.line_style(*line, place), "label": style.line_label(*line, alone)}
+        for line, place in places.items()
+    }
 
 
 def _lines(panel: pd.DataFrame) -> Iterator[tuple[tuple[str, int | None], pd.DataFrame]]:

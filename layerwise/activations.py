@@ -36,6 +36,9 @@ class Activations:
         self._device = device
         self.source = "stored" if network is None else "recompute"
 
+    def __repr__(self) -> str:
+        return f"Activations(depth {self._depth}, {len(self)} images, {self.source}, on {self._device})"
+
     def __len__(self) -> int:
         return len(self._rows)
 
@@ -69,7 +72,7 @@ def open_activations(
     if source not in SOURCES:
         raise unknown("source", source, SOURCES)
     device = device or torch.device("cpu")
-    maps = run.maps(depth, split)
+    maps = _stored_maps(run, depth, split)
     if source == "stored" or (source == "auto" and maps is not None):
         if maps is None:
             raise UserError(f"{run.path} holds no whole maps of depth {depth}. {_again(run, '--store maps')}")
@@ -91,6 +94,15 @@ def pooled_features(run: RunFile, depth: int, split: str, *, device: torch.devic
         return stored[:].reshape(len(stored), -1).astype(np.float32)
     maps = open_activations(run, depth, split, device=device)
     return np.concatenate([average(x, POOL_SIDE).flatten(1).cpu().numpy() for x in maps.batches()])
+
+
+def _stored_maps(run: RunFile, depth: int, split: str) -> Rows | None:
+    """Return x_j [n, C, H, W] as the file holds it: whole maps, or A x_j where A changes nothing."""
+    maps = run.maps(depth, split)
+    if maps is None and (pooled := run.pooled(depth, split)) is not None:
+        is_whole = pooled.shape[1:] == run.depth_shape(depth)
+        return pooled if is_whole and run.config is None else None
+    return maps
 
 
 def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:
@@ -122,5 +134,9 @@ def _nor_maps(source: str) -> str:
 
 
 def _again(run: RunFile, flag: str) -> str:
+    if (origin := run.extraction) is not None:
+        subject = origin.get("model") or f"--from {origin.get('source')}"
+        flag = flag if flag.startswith("--store") else "--store maps"  # a network built elsewhere is not in the file
+        return f"Make it again with them: layerwise-extract {subject} {flag} --out {run.path.name} --force"
     recipe = run.config.recipe if run.config else "RECIPE"
     return f"Make it again with them: layerwise-train {recipe} {flag} --out {run.path.name} --force"

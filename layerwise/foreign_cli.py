@@ -154,12 +154,13 @@ def extract(
             batch_size=batch_size,
         )  # fmt: skip
         made = from_network(request, data, target, download=download)
+    extraction, origin, subject = made
     if list_layers:
-        _print_layers(made[0])
+        _print_layers(extraction)
     elif dry_run:
-        _print_budget(made[0], target)
+        _print_budget(extraction, target)
     else:
-        _write(*made, target)
+        _write(extraction, origin, subject, target)
 
 
 def _print_layers(subject: Extraction | ArrayRun) -> None:

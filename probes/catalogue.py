@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from layerwise.runfile import RunFile
     from probes.protocol import Fit
     from probes.results import ProbeName
+
+log = logging.getLogger("layerwise.probes")
 
 LINEAR = ("linear", "linear-ovr")
 SOURCES = ("auto", "stored", "recompute")
@@ -47,8 +50,10 @@ def depths_of(run: RunFile, name: str) -> list[int]:
     """Return the depths at which a probe has something to say."""
     from probes.auxiliary import auxiliary_depths
 
-    if name not in TRAINED:
+    if name in LINEAR:
         return run.depths
+    if name not in TRAINED:
+        return _depths_with_maps(run, name)
     depths = auxiliary_depths(run)
     if name != "auxiliary" and len(depths) == 1:
         raise UserError(
@@ -56,6 +61,18 @@ def depths_of(run: RunFile, name: str) -> list[int]:
             "Use --probe auxiliary."
         )
     return depths
+
+
+def _depths_with_maps(run: RunFile, name: str) -> list[int]:
+    """Return the depths with maps of at least 2x2; a network built elsewhere may also have vectors, say."""
+    found = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= 2]
+    if not found:
+        raise UserError(
+            f"{run.path} has no depth with maps of at least 2x2, which {name} averages to. Use --probe linear."
+        )
+    if left_out := [str(depth) for depth in run.depths if depth not in found]:
+        log.warning("%s is not fitted at depth %s, whose maps are smaller than 2x2", name, ", ".join(left_out))
+    return found
 
 
 def fit_at(run: RunFile, depth: int, name: str, settings: Settings) -> list[tuple[ProbeName, list[Fit]]]:

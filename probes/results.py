@@ -39,7 +39,7 @@ COLUMNS = (
     "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
     "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
     "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
-    "experiment",
+    "experiment", "network",
 )  # fmt: skip
 
 
@@ -92,6 +92,9 @@ def rows(run: RunFile, name: ProbeName, fits: Sequence[Fit]) -> list[dict[str, A
 def _run_columns(run: RunFile) -> dict[str, Any]:
     columns = {"run_id": run.run_id, "dataset": run.dataset["name"], "n_classes": len(run.dataset["classes"])}
     columns["experiment"] = experiment(run)
+    origin = run.extraction
+    if origin is not None:
+        columns |= {"network": origin["label"], "seed": origin["seed"]}
     cfg = run.config
     if cfg is not None:
         net = cfg.network
@@ -109,8 +112,12 @@ def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
     A digest of its data and its configuration, but for how the network was trained (mode, match), its k and widths, its
-    seed, and what is stored; None for a network without a configuration.
+    seed, and what is stored. For a network built elsewhere, of its data and origin, but for its seed and which weights
+    those were; None where a file says neither.
     """
+    if (origin := run.extraction) is not None:
+        kept = {name: value for name, value in origin.items() if name not in ("seed", "weights")}
+        return sha256(canonical([kept, run.dataset["fingerprint"]]))[:12]
     if run.config is None:
         return None
     tree = json.loads(run.config.to_json())
