@@ -64,6 +64,13 @@ _RC: dict[Any, Any] = {
 }
 
 
+class PageFigure(Figure):
+    """A figure that a notebook shows as it is printed, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self)[".png"]
+
+
 @contextmanager
 def applied() -> Iterator[None]:
     """Draw in this style, whatever the reader's matplotlibrc says; the settings of before return after."""
@@ -75,7 +82,7 @@ def applied() -> Iterator[None]:
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
     """Return an empty figure of the given size, with a canvas of its own (no pyplot state)."""
-    figure = Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
+    figure = PageFigure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
     FigureCanvasAgg(figure)
     return figure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -216,7 +217,8 @@ def _arguments(words: list[str]) -> dict[str, Any]:
             raise UsageError(f"--model-arg {word!r} is not understood; write NAME=VALUE, such as num_classes=10.")
         try:
             found[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+            json.dumps(found[name])  # what the file says of it
+        except (ValueError, SyntaxError, TypeError):
             found[name] = text
     return found
 

@@ -36,9 +36,10 @@ def describe_run(run: RunFile) -> Iterator[str]:
         yield from _origin_lines(run.extraction)
     yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
     yield ""
-    yield f"{'depth':>5}  {'module':<10}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
+    width = max(10, *(len(run.depth_module(depth)) for depth in run.depths))
+    yield f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
     for depth in run.depths:
-        yield _depth_line(run, depth)
+        yield _depth_line(run, depth, width)
 
 
 def _origin_lines(origin: dict[str, Any]) -> Iterator[str]:
@@ -56,7 +57,7 @@ def _show(config: RunConfig, path: str) -> str:
     return str(list(found)) if isinstance(found, tuple) else str(found) or "-"
 
 
-def _depth_line(run: RunFile, depth: int) -> str:
+def _depth_line(run: RunFile, depth: int, width: int) -> str:
     parts = {
         kind: [rows for split in run.splits if (rows := getattr(run, kind)(depth, split)) is not None]
         for kind in ("pooled", "maps", "class_token")
@@ -67,7 +68,7 @@ def _depth_line(run: RunFile, depth: int) -> str:
     accuracy = run.scores(depth).get("test_accuracy")
     shape = " x ".join(map(str, run.depth_shape(depth)))
     return (
-        f"{depth:>5}  {run.depth_module(depth):<10}  {shape:<14}  {stored:<12}  {kind:<7}  "
+        f"{depth:>5}  {run.depth_module(depth):<{width}}  {shape:<14}  {stored:<12}  {kind:<7}  "
         f"{show_size(sum(rows.nbytes for rows in held)):>9}  {'-' if accuracy is None else f'{accuracy:.2%}'}"
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -42,26 +44,21 @@ def load_weights(model: nn.Module, path: Path) -> None:
 
 def _read_torch(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # a plain pickle, refused below
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"it asks for {asked[1]}" if asked else "torch's safe reader does not know what stands in it"
         raise UserError(
-            f"{path} is refused, and nothing in it was run: it is no plain state dict but a pickle that asks for code "
-            f"({_reason(error)}). Save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors."
+            f"{path} is refused, and nothing in it was run: it is no plain state dict but a pickle that may run code "
+            f"({reason}). Save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors."
         ) from None
     except (RuntimeError, EOFError, ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} cannot be read as weights ({type(error).__name__}): expected a state dict written by torch.save, "
             "or a name that ends in .safetensors. Take an intact copy."
         ) from None
-
-
-def _reason(error: Exception) -> str:
-    """Return the part of torch's long advice that names what was asked for."""
-    text = " ".join(str(error).split())
-    for mark in ("Unsupported global: GLOBAL ", "WeightsUnpickler error: "):
-        if mark in text:
-            return text.split(mark, 1)[1].split(" was not an allowed")[0][:80].rstrip(". ")
-    return type(error).__name__
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

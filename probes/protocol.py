@@ -31,6 +31,9 @@ class Predictions:
     predicted: np.ndarray
     true_log_probability: np.ndarray
 
+    def __repr__(self) -> str:
+        return f"Predictions({len(self.label)} samples, accuracy {self.accuracy:.4f})"
+
     @property
     def correct(self) -> int:
         """Number of images whose predicted class is the true one."""
