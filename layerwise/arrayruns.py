@@ -180,7 +180,7 @@ class ArrayRun:
         names = np.array([ALIASES.get(name, name) for name in given])
         if unknown := sorted(set(names) - set(SPLITS)):
             raise UserError(
-                f"{self.store.name}: splits has {unknown[0]!r}, but each must be train, validation or test."
+                f"{self.store.name}: splits has {str(unknown[0])!r}, but each must be train, validation or test."
             )
         return {name: np.flatnonzero(names == name) for name in SPLITS if (names == name).any()}
 
@@ -220,7 +220,7 @@ def _encode(store: ArrayStore, labels: Mapping[str, np.ndarray]) -> tuple[list[s
         classes = [str(name) for name in whole(store, "classes")]
         if everything.dtype.kind == "U":
             if missing := sorted(set(everything) - set(classes)):
-                raise UserError(f"{store.name}: a label is {missing[0]!r}, which is not among `classes`.")
+                raise UserError(f"{store.name}: a label is {str(missing[0])!r}, which is not among `classes`.")
             return classes, {p: np.array([classes.index(v) for v in y], dtype=np.int64) for p, y in labels.items()}
         if not 0 <= everything.min() <= everything.max() < len(classes):
             raise UserError(
@@ -230,5 +230,5 @@ def _encode(store: ArrayStore, labels: Mapping[str, np.ndarray]) -> tuple[list[s
         return classes, {prefix: y.astype(np.int64) for prefix, y in labels.items()}
     found = np.unique(everything)
     if len(found) < 2:
-        raise UserError(f"{store.name}: all labels are {found[0]!r}, but at least two classes are needed.")
+        raise UserError(f"{store.name}: all labels are {found[0]}, but at least two classes are needed.")
     return [str(name) for name in found], {p: np.searchsorted(found, y).astype(np.int64) for p, y in labels.items()}

@@ -74,9 +74,7 @@ class H5Store:
             self._file = h5py.File(path, "r")
         except OSError as error:
             raise UserError(f"{path} cannot be read as HDF5 ({error}). Take an intact copy.") from None
-        self._names = list(_datasets(self._file))
-        if not self._file.id.get_create_plist().get_link_creation_order():
-            self._names.sort(key=_natural)
+        self._names = list(_datasets(self._file["/"]))
 
     def names(self) -> list[str]:
         """Return the paths of all datasets."""
@@ -100,8 +98,9 @@ class H5Store:
 
 
 def _datasets(group: h5py.Group, prefix: str = "") -> Iterator[str]:
-    """Yield the paths of all datasets, in the order of each group: of creation, where it was tracked."""
-    for name in group:
+    """Yield the paths of all datasets below a group."""
+    is_ordered = group.id.get_create_plist().get_link_creation_order()
+    for name in group if is_ordered else sorted(group, key=_natural):
         if isinstance(group[name], h5py.Group):
             yield from _datasets(group[name], f"{prefix}{name}/")
         else:

@@ -71,11 +71,14 @@ def plan_extraction(
     return Budget(**{**vars(alone), "maps": maps, "images": images})
 
 
+LIMITS = {"--max-size allows": "a larger --max-size", "the disk has free": "an --out elsewhere"}
+
+
 def require_fit(budget: Budget, limit: int, what: str) -> None:
     """Raise UserError, with the flags that would make it fit, if the file would take more than `limit` bytes.
 
     Args:
-        what: whose limit that is, such as "--max-size allows".
+        what: whose limit that is, one of `LIMITS`.
     """
     if budget.total <= limit:
         return
@@ -85,12 +88,12 @@ def require_fit(budget: Budget, limit: int, what: str) -> None:
     n = sum(budget.counts.values())
     tested = budget.counts["test"]
     fitting = int(limit // max(1, budget.needed(budget.maps) / n)) - tested
-    if fitting >= 100:
+    if fitting >= 100 and budget.image_bytes:  # of data sets of images alone
         flags.append(f"--subset {_round_down(fitting)}")
     flags.append("fewer --layers")
     raise UserError(
         f"the run file would take {show_size(budget.total)} ({show_size(_largest(budget))} for its largest depth), but "
-        f"{what} {show_size(limit)}. What would make it fit: {', '.join(flags)}, or a larger limit."
+        f"{what} {show_size(limit)}. What would make it fit: {', '.join(flags)}, or {LIMITS[what]}."
     )
 
 

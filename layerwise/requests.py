@@ -125,7 +125,7 @@ def from_arrays(request: ArraysRequest, data: DataConfig) -> tuple[ArrayRun, Ori
     if request.trained_on is None:
         raise UsageError(f"arrays do not say whether their network has seen the validation fold. {_say_it()}")
     store = open_arrays(request.arrays) if isinstance(request.arrays, Path) else request.arrays
-    name = Path(store.name).stem
+    name = Path(store.name).stem if isinstance(request.arrays, Path) else "arrays"
     facts = {
         "kind": "arrays", "source": Path(store.name).name, "layers": request.layers, "tokens": request.tokens,
         "holdout": data.holdout,

@@ -147,7 +147,7 @@ def _timm_preset(model: nn.Module, name: str) -> Preset:
 
     own = resolve_model_data_config(model)
     crop = own["input_size"][1]
-    resize = round(crop / own["crop_pct"])
+    resize = int(crop / own["crop_pct"])  # timm rounds down
     built_for = getattr(getattr(model, "patch_embed", None), "img_size", None)
     if isinstance(built_for, tuple) and built_for[0] != crop:
         resize = crop = built_for[0]
