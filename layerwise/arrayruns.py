@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -18,6 +17,7 @@ from layerwise.errors import UsageError, UserError
 from layerwise.feeding import SPLITS, within
 from layerwise.foreign import Origin, Subject, Target, fingerprint_of, holdout_of, write_run
 from layerwise.forms import Convention, form_of
+from layerwise.layers import matches
 from layerwise.publication import refuse_existing
 from layerwise.runwriter import RunWriter
 from layerwise.streaming import Depth, DepthStream
@@ -124,7 +124,7 @@ class ArrayRun:
             return sorted(names, key=lambda name: name != INPUT)
         chosen: dict[str, None] = {}
         for word in (part.strip() for part in asked.split(",")):
-            matched = [name for name in names if fnmatch.fnmatchcase(name, word)]
+            matched = [name for name in names if matches(name, word)]
             if not matched:
                 nearest = get_close_matches(word, names, n=3, cutoff=0.4)
                 hint = f" Nearest: {', '.join(nearest)}." if nearest else f" It has {', '.join(names[:5])}."

@@ -58,7 +58,7 @@ def extract(
     ] = 0,
     layers: Annotated[
         str,
-        typer.Option("--layers", help="auto (the output of each stage), or names and patterns with commas: layer*.0."),
+        typer.Option("--layers", help="auto (the output of each stage), or names and patterns with commas: blocks.*"),
     ] = "auto",
     list_layers: Annotated[
         bool, typer.Option("--list-layers", help="Show name, kind and output of every layer, and stop there.")

@@ -134,8 +134,8 @@ def select(model: nn.Module, layers: Sequence[Layer], asked: str) -> list[Layer]
     """Return the layers that `asked` names, in the order of execution.
 
     Args:
-        asked: "auto" (the output of each stage, see `stages`), or names and patterns (`layer?`, `blocks.*.mlp`) with
-            commas. The name of a module that is called several times means all its calls.
+        asked: "auto" (the output of each stage, see `stages`), or names and patterns (`layer?`, `blocks.*`, `**.relu`)
+            with commas. The name of a module that is called several times means all its calls.
 
     Raises:
         UsageError: a name or pattern that matches nothing, with the nearest names, or only layers whose output cannot
@@ -153,7 +153,7 @@ def select(model: nn.Module, layers: Sequence[Layer], asked: str) -> list[Layer]
 
 
 def _matching(layers: Sequence[Layer], word: str) -> set[str]:
-    matched = [x for x in layers if any(fnmatch.fnmatchcase(name, word) for name in (x.name, x.module))]
+    matched = [layer for layer in layers if matches(layer.name, word) or matches(layer.module, word)]
     if not matched:
         names = list(dict.fromkeys(layer.name for layer in layers))
         nearest = get_close_matches(word, names, n=3, cutoff=0.4)
@@ -163,6 +163,19 @@ def _matching(layers: Sequence[Layer], word: str) -> set[str]:
     if not usable or (word == matched[0].module and matched[0].form is None):
         raise UsageError(f"layer {matched[0].name} cannot be read: it {matched[0].problem}. Name another.")
     return usable
+
+
+def matches(name: str, pattern: str) -> bool:
+    """Return whether a dotted name is meant by a pattern, of which * and ? stay within a part, and ** is any parts."""
+    return _matches(name.split("."), pattern.split("."))
+
+
+def _matches(parts: list[str], patterns: list[str]) -> bool:
+    if not patterns:
+        return not parts
+    if patterns[0] == "**":
+        return any(_matches(parts[i:], patterns[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], patterns[0]) and _matches(parts[1:], patterns[1:])
 
 
 def stages(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:

@@ -11,7 +11,7 @@ from torch import nn
 
 from layerwise.errors import UsageError, UserError
 from layerwise.forms import Convention
-from layerwise.layers import Layer, describe_layers, select, single_tensor, tapped, trace
+from layerwise.layers import Layer, describe_layers, matches, select, single_tensor, tapped, trace
 from layerwise.network import freeze
 from layerwise.zoo import build, convention_of
 
@@ -65,6 +65,24 @@ def test_names_and_patterns_select_in_the_order_of_execution() -> None:
         "fc": ["fc"],
     }.items():
         assert names(select(net, found, asked)) == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "pattern", "expected"),
+    [
+        ("blocks.1", "blocks.*", True),
+        ("blocks.1.mlp", "blocks.*", False),
+        ("blocks.1.mlp", "blocks.*.mlp", True),
+        ("blocks.1.mlp", "blocks.**", True),
+        ("blocks.1.mlp", "**.mlp", True),
+        ("mlp", "**.mlp", True),
+        ("layer10", "layer?", False),
+        ("layer1.0.relu:2", "**.relu:2", True),
+        ("blocks", "blocks.*", False),
+    ],
+)
+def test_a_star_stays_within_a_part_of_a_name(name: str, pattern: str, expected: bool) -> None:
+    assert matches(name, pattern) == expected
 
 
 def test_a_name_that_matches_nothing_is_answered_with_the_nearest() -> None:
