@@ -62,13 +62,15 @@ class LoaderFeed:
 
     A stratified share of "train" becomes the validation fold where there is none and `holdout` is above 0.
 
-    Raises UserError for loaders that lack "train" or "test", that shuffle or drop rows, or whose labels are no classes.
+    Raises UserError for loaders that lack "train" or "test" or whose labels are no classes; while batches are read, for
+    those that shuffle.
     """
 
     def __init__(self, loaders: Mapping[str, Any], holdout: float, device: torch.device):
         _check_names(loaders)
         self.loaders, self.device = {name: loaders[name] for name in SPLITS if name in loaders}, device
         read = {name: _read_labels(name, loader) for name, loader in self.loaders.items()}
+        self._read = read
         self._owned: dict[str, dict[str, np.ndarray]] = {name: {name: np.arange(len(y))} for name, y in read.items()}
         if "validation" not in loaders and holdout:
             kept, held = stratified_split(read["train"], holdout)
@@ -84,10 +86,20 @@ class LoaderFeed:
             if only not in (None, *self._owned[name]):
                 continue
             start = 0
-            for x, _ in loader:
+            for x, y in loader:
+                self._require_same(name, start, y)
                 routes = {split: within(rows, start, len(x)) for split, rows in self._owned[name].items()}
                 yield Batch(x.to(self.device), None, routes)
                 start += len(x)
+
+    def _require_same(self, name: str, start: int, y: Any) -> None:
+        """Raise UserError if a batch has other labels than in the first pass: its rows would be taken for others."""
+        found = torch.as_tensor(y).numpy().reshape(-1)
+        if not np.array_equal(found, self._read[name][start : start + len(found)]):
+            raise UserError(
+                f"the {name} loader gives its samples in another order at each pass, so no row could be found again. "
+                "Make it with shuffle=False and without a random sampler."
+            )
 
 
 def within(rows: np.ndarray, start: int, n: int) -> np.ndarray:
@@ -105,9 +117,6 @@ def _check_names(loaders: Mapping[str, Any]) -> None:
 
 
 def _read_labels(name: str, loader: Any) -> np.ndarray:
-    sampler = type(getattr(loader, "sampler", None)).__name__
-    if sampler == "RandomSampler":
-        raise UserError(f"the {name} loader shuffles, so no row could be found again. Make it with shuffle=False.")
     found: list[np.ndarray] = []
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):

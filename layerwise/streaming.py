@@ -7,8 +7,9 @@ before it is published, and written anew with those depths in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -136,10 +137,10 @@ def stored_shapes(form: Form, *, maps: bool) -> dict[str, tuple[int, ...]]:
     return kept
 
 
-def _attributes(depth: Depth) -> dict[str, str | np.ndarray]:
-    shapes: dict[str, Sequence[int]] = {"shape": depth.form.shape, "source_shape": depth.source_shape}
-    found: dict[str, str | np.ndarray] = {name: np.array(shape, dtype=np.int64) for name, shape in shapes.items()}
+def _attributes(depth: Depth) -> dict[str, Any]:
+    shapes = {"shape": depth.form.shape, "source_shape": depth.source_shape}
+    found: dict[str, Any] = {name: np.array(shape, dtype=np.int64) for name, shape in shapes.items()}
     found |= {"module": depth.module, "form": depth.form.kind}
     if depth.form.kind in (GRID, MEAN):
-        found["prefix_tokens"] = np.array([depth.form.prefix], dtype=np.int64)
+        found["prefix_tokens"] = np.int64(depth.form.prefix)
     return found

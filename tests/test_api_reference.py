@@ -29,4 +29,4 @@ def test_it_names_everything_that_is_exported() -> None:
 def test_every_entry_is_explained() -> None:
     entries = api_reference.reference().split("### ")[1:]
     assert len(entries) > 20
-    assert [entry.splitlines()[0] for entry in entries if len(entry) < 100] == []
+    assert [entry.splitlines()[0] for entry in entries if len(entry) < 80] == []

@@ -68,7 +68,6 @@ def test_a_fold_that_is_given_is_kept_and_none_is_made_at_holdout_0() -> None:
     [
         ({"train": loader(9, 4)}, "the loaders are named 'train', but 'train' and 'test' are needed"),
         ({"train": loader(9, 4), "val": loader(9, 4), "test": loader(9, 4)}, "named 'train', 'val', 'test', but"),
-        ({"train": loader(9, 4, shuffle=True), "test": loader(9, 4)}, "the train loader shuffles, so no row could be"),
         ({"train": [torch.zeros(2)], "test": loader(9, 4)}, r"a batch of the train loader is no pair \(x, label\)"),
         ({"train": [(torch.zeros(2, 1), torch.zeros(3))], "test": loader(9, 4)}, "has 2 inputs and 3 labels"),
         (
@@ -81,3 +80,10 @@ def test_a_fold_that_is_given_is_kept_and_none_is_made_at_holdout_0() -> None:
 def test_loaders_that_cannot_be_used_are_named(loaders: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         LoaderFeed(loaders, 0.1, CPU)
+
+
+def test_a_loader_that_shuffles_is_found_out() -> None:
+    torch.manual_seed(0)
+    feed = LoaderFeed({"train": loader(60, 7, shuffle=True), "test": loader(9, 4)}, 0.1, CPU)
+    with pytest.raises(UserError, match="the train loader gives its samples in another order at each pass"):
+        gathered(feed)
