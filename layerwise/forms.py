@@ -108,6 +108,8 @@ def form_of(shape: tuple[int, ...], convention: Convention) -> Form:
 
 def _form_of_tokens(count: int, width: int, convention: Convention) -> Form:
     prefix = convention.prefix
+    if prefix and _is_square(count) and not _is_square(count - prefix):
+        prefix = 0  # a layer before the class token joins
     if prefix is None:
         prefix = int(not _is_square(count) and _is_square(count - 1))
     has_class_token = convention.has_class_token and 0 < prefix <= count

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -19,6 +20,9 @@ from torch import Tensor, nn
 
 from layerwise.errors import UsageError, UserError
 from layerwise.forms import Convention, Form, form_of
+
+# What torchvision calls the nn.Sequential that is the body of a network.
+BODIES = ("features", "trunk_output", "layers")
 
 Visit = Callable[[str, int, Any], None]
 
@@ -182,9 +186,10 @@ def stages(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     """Return the output of each stage of a network.
 
     A ResNet's are its stem (`maxpool`) and layer1..4; a vision transformer's its encoder blocks; those of a timm
-    network what timm lists. Of a network whose body is one `features` (VGG, MobileNet, ConvNeXt, Swin) they are
-    the last part at each size of its maps. Any other network has its top-level children, but for a vector that
-    is the network's own output; a child that is never called itself, such as an nn.ModuleList, is opened.
+    network what timm lists. Of a network whose body is one of `BODIES` (VGG, MobileNet, ConvNeXt, Swin, RegNet) they
+    are the last part at each size of its maps, up to the body's end. Any other network has its top-level children, but
+    for a vector that is the network's own output; a child that is never called itself, such as an nn.ModuleList, is
+    opened.
     """
     from torchvision.models import ResNet, VisionTransformer
 
@@ -194,13 +199,16 @@ def stages(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
         names = ["maxpool", "layer1", "layer2", "layer3", "layer4"]
     elif isinstance(model, VisionTransformer):
         names = [f"encoder.layers.{name}" for name, _ in model.encoder.layers.named_children()]
-    if names:
-        return [by_name[name] for name in names if name in by_name]
-    features = getattr(model, "features", None)
-    if isinstance(features, nn.Sequential):
-        parts = [by_name[f"features.{name}"] for name, _ in features.named_children() if f"features.{name}" in by_name]
-        return [part for part, following in zip(parts, [*parts[1:], None], strict=True) if _ends(part, following)]
+    if found := [by_name[name] for name in names if name in by_name]:
+        return found
     called = {layer.module for layer in layers}
+    body = next((name for name in BODIES if isinstance(getattr(model, name, None), nn.Sequential)), None)
+    if body is not None:
+        opened = set(_called_children(model, "", called - {body}))
+        inside = [layer for layer in by_name.values() if layer.module in opened]
+        last = max(place for place, part in enumerate(inside) if part.module.startswith(f"{body}."))
+        parts: list[Layer | None] = [*inside[: last + 1], None]
+        return [part for part, following in pairwise(parts) if part is not None and _ends(part, following)]
     opened = set(_called_children(model, "", called))
     return [x for x in layers if x.module in opened and x.form is not None and not _is_classifier(x)]
 
@@ -211,6 +219,7 @@ def _timm_stages(model: nn.Module) -> list[str]:
 
 
 def _ends(part: Layer, following: Layer | None) -> bool:
+    """Return whether a part is the last one at the size of its maps."""
     assert part.form is not None
     return following is None or following.form is None or following.form.shape[1:] != part.form.shape[1:]
 

@@ -35,6 +35,7 @@ def test_channels_that_come_last_are_brought_to_the_front() -> None:
         (9, PATCH, 0, False),
         (10, PATCH, 1, True),
         (9, Convention(prefix=0), 0, False),
+        (9, Convention(prefix=1), 0, False),
         (11, Convention(prefix=2), 2, True),
         (13, Convention(prefix=4, has_class_token=False), 4, False),
     ],

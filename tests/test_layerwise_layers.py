@@ -130,6 +130,7 @@ def test_inputs_that_a_network_cannot_take_are_named_with_its_own_words() -> Non
     [
         ("resnet18", 32, ["maxpool", "layer1", "layer2", "layer3", "layer4"]),
         ("shufflenet_v2_x0_5", 32, ["conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"]),
+        ("regnet_y_400mf", 32, ["stem", *(f"trunk_output.block{i}" for i in (1, 2, 3, 4))]),
         ("mobilenet_v2", 32, ["features.1", "features.3", "features.6", "features.13", "features.18"]),
     ],
 )
@@ -158,6 +159,12 @@ def test_auto_takes_what_timm_lists() -> None:
     model = timm.create_model("resnet10t")
     chosen = names(select(model, layers_of(model, 3, 32, 32), "auto"))
     assert chosen[1:] == ["layer1", "layer2", "layer3", "layer4"] and len(chosen) == 5
+
+
+def test_stages_that_timm_lists_but_cannot_be_read_are_sought_among_the_children() -> None:
+    net = SmallNet()
+    net.feature_info = [{"module": "nowhere"}]  # type: ignore[assignment]
+    assert names(select(net, layers_of(net, 1, 8, 8), "auto"))[0] == "conv1"
 
 
 def test_auto_takes_the_children_of_any_other_network_but_for_its_classifier() -> None:
