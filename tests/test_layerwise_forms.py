@@ -99,5 +99,5 @@ def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
 
 
 def test_a_network_of_nothing_but_prefix_tokens_is_refused() -> None:
-    with pytest.raises(UserError, match="has 1 tokens, all of them before the patch tokens"):
-        form_of((1, 5), Convention(prefix=1))
+    with pytest.raises(UserError, match="has 2 tokens, all of them before the patch tokens"):
+        form_of((2, 5), Convention(prefix=2))
