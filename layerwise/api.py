@@ -17,9 +17,10 @@ from layerwise.config import DataConfig, set_fields
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
 from layerwise.feeding import LoaderFeed
-from layerwise.foreign import DEFAULT_MAX_SIZE, Extraction, Origin, Subject, Target, fingerprint_of, holdout_of
+from layerwise.foreign import Extraction
 from layerwise.hardware import pick_device
 from layerwise.network import freeze
+from layerwise.origins import DEFAULT_MAX_SIZE, Origin, Subject, Target, fingerprint_of, holdout_of
 from layerwise.preprocessing import Wishes
 from layerwise.recipes import recipe as recipe_named
 from layerwise.requests import ArraysRequest, from_arrays, on_images, subject_of

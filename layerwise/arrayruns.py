@@ -15,9 +15,10 @@ from layerwise.commandline import progress
 from layerwise.datasets import DIGITS_TEST_SHARE, stratified_split
 from layerwise.errors import UsageError, UserError
 from layerwise.feeding import SPLITS, within
-from layerwise.foreign import Origin, Subject, Target, fingerprint_of, holdout_of, write_run
+from layerwise.foreign import write_run
 from layerwise.forms import Convention, form_of
 from layerwise.layers import matches
+from layerwise.origins import Origin, Subject, Target, fingerprint_of, holdout_of
 from layerwise.publication import refuse_existing
 from layerwise.runwriter import RunWriter
 from layerwise.streaming import Depth, DepthStream

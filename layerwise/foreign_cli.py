@@ -18,7 +18,8 @@ from layerwise.recipes import recipe
 
 if TYPE_CHECKING:
     from layerwise.arrayruns import ArrayRun
-    from layerwise.foreign import Extraction, Origin, Subject, Target
+    from layerwise.foreign import Extraction
+    from layerwise.origins import Origin, Subject, Target
 
 
 def extract(
@@ -127,8 +128,8 @@ def extract(
         raise UsageError(f"--batch-size is {batch_size}, but must be a number of images of at least 1.")
     data = _data(dataset, subset, holdout, settings or [])
 
-    from layerwise.foreign import Target
     from layerwise.hardware import pick_device
+    from layerwise.origins import Target
     from layerwise.requests import ArraysRequest, NetworkRequest, from_arrays, from_network
     from layerwise.storage import parse_size
 

@@ -17,8 +17,9 @@ from layerwise.config import DataConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
 from layerwise.feeding import DatasetFeed
-from layerwise.foreign import TRAINED_ON, Extraction, Origin, Subject, Target, holdout_of
+from layerwise.foreign import Extraction
 from layerwise.manifest import file_sha256
+from layerwise.origins import TRAINED_ON, Origin, Subject, Target, holdout_of
 from layerwise.preprocessing import Preprocessing, Preset, Wishes, preprocessing_for
 from layerwise.weights import load_weights
 

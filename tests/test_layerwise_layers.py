@@ -6,14 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_networks import Awkward, SmallNet, Transformer
+from foreign_networks import Awkward, SmallNet
 from torch import nn
 
 from layerwise.errors import UsageError, UserError
 from layerwise.forms import Convention
 from layerwise.layers import Layer, describe_layers, matches, select, single_tensor, tapped, trace
 from layerwise.network import freeze
-from layerwise.zoo import build, convention_of
 
 
 def layers_of(model: nn.Module, *size: int, convention: Convention | None = None) -> list[Layer]:
@@ -64,7 +63,7 @@ def test_names_and_patterns_select_in_the_order_of_execution() -> None:
         "relu:*, conv?": ["conv1", "relu:1", "conv2", "relu:2"],
         "fc": ["fc"],
     }.items():
-        assert names(select(net, found, asked)) == chosen
+        assert names(select(found, asked)) == chosen
 
 
 @pytest.mark.parametrize(
@@ -89,7 +88,7 @@ def test_a_name_that_matches_nothing_is_answered_with_the_nearest() -> None:
     net = SmallNet()
     found = layers_of(net, 1, 8, 8)
     with pytest.raises(UsageError) as error:
-        select(net, found, "conv1,conv3")
+        select(found, "conv1,conv3")
     assert str(error.value) == (
         "no layer is named or matches 'conv3'. Nearest: conv2, conv1. --list-layers shows all 6."
     )
@@ -106,10 +105,10 @@ def test_layers_whose_output_is_no_depth_say_why() -> None:
     with pytest.raises(
         UsageError, match="layer pair cannot be read: it returns a tuple of 2, no single tensor. Name an"
     ):
-        select(net, found, "pair")
+        select(found, "pair")
     with pytest.raises(UsageError, match="layer merge cannot be read: it has a first axis"):
-        select(net, found, "m*")
-    assert names(select(net, found, "*")) == ["conv"]
+        select(found, "m*")
+    assert names(select(found, "*")) == ["conv"]
 
 
 def test_one_tensor_beside_nones_is_read() -> None:
@@ -125,67 +124,10 @@ def test_inputs_that_a_network_cannot_take_are_named_with_its_own_words() -> Non
         layers_of(SmallNet(), 3, 8, 8)
 
 
-@pytest.mark.parametrize(
-    ("spec", "size", "expected"),
-    [
-        ("resnet18", 32, ["maxpool", "layer1", "layer2", "layer3", "layer4"]),
-        ("shufflenet_v2_x0_5", 32, ["conv1", "maxpool", "stage2", "stage3", "stage4", "conv5"]),
-        ("regnet_y_400mf", 32, ["stem", *(f"trunk_output.block{i}" for i in (1, 2, 3, 4))]),
-        ("mobilenet_v2", 32, ["features.1", "features.3", "features.6", "features.13", "features.18"]),
-    ],
-)
-def test_auto_takes_the_output_of_each_stage(spec: str, size: int, expected: list[str]) -> None:
-    model = build(f"torchvision:{spec}", {}, 0).module
-    found = layers_of(model, 3, size, size, convention=convention_of(model, "patch"))
-    assert names(select(model, found, "auto")) == expected
-
-
-def test_auto_takes_the_blocks_of_transformers() -> None:
-    from torchvision.models import VisionTransformer
-
-    model = VisionTransformer(
-        image_size=8, patch_size=4, num_layers=3, num_heads=1, hidden_dim=8, mlp_dim=8, num_classes=2
-    )
-    found = layers_of(model, 3, 8, 8, convention=convention_of(model, "patch"))
-    chosen = select(model, found, "auto")
-    assert names(chosen) == [f"encoder.layers.encoder_layer_{i}" for i in range(3)]
-    assert {layer.form.kind for layer in chosen if layer.form} == {"patch tokens"}
-
-
-def test_auto_takes_what_timm_lists() -> None:
-    timm = pytest.importorskip("timm")
-    model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
-    assert names(select(model, layers_of(model, 3, 32, 32), "auto")) == ["blocks.0", "blocks.1"]
-    model = timm.create_model("resnet10t")
-    chosen = names(select(model, layers_of(model, 3, 32, 32), "auto"))
-    assert chosen[1:] == ["layer1", "layer2", "layer3", "layer4"] and len(chosen) == 5
-
-
-def test_stages_that_timm_lists_but_cannot_be_read_are_sought_among_the_children() -> None:
-    net = SmallNet()
-    net.feature_info = [{"module": "nowhere"}]  # type: ignore[assignment]
-    assert names(select(net, layers_of(net, 1, 8, 8), "auto"))[0] == "conv1"
-
-
-def test_auto_takes_the_children_of_any_other_network_but_for_its_classifier() -> None:
-    for net, expected in (
-        (SmallNet(), ["conv1", "norm", "relu:1", "conv2", "relu:2"]),
-        (Transformer(), ["embed", "blocks.0", "blocks.1"]),
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 5), nn.Linear(5, 2)), ["0", "1", "2"]),
-    ):
-        assert names(select(net, layers_of(net, 1, 8, 8), "auto")) == expected
-
-
-def test_a_network_without_any_stage_says_so() -> None:
-    net = nn.Sequential(nn.Flatten(0))
-    with pytest.raises(UserError, match="no stage of this network could be found. Name --layers"):
-        select(net, layers_of(net, 1, 2, 2), "auto")
-
-
 def test_the_list_shows_name_kind_output_and_how_it_is_read() -> None:
     net = Awkward()
     found = layers_of(net, 1, 5, 5)
-    lines = list(describe_layers(found, select(net, found, "conv")))
+    lines = list(describe_layers(found, select(found, "conv")))
     assert lines[0].split() == ["name", "kind", "output", "read", "as"]
     assert lines[1].split() == ["*", "conv", "Conv2d", "2", "x", "3", "x", "3", "maps"]
     assert lines[2].split()[:2] == ["pair", "Pair"] and lines[2].endswith("returns a tuple of 2, no single tensor")

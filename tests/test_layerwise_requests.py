@@ -12,7 +12,7 @@ from foreign_networks import SmallNet
 
 from layerwise.config import DataConfig
 from layerwise.errors import UsageError
-from layerwise.foreign import Target
+from layerwise.origins import Target
 from layerwise.requests import NetworkRequest, from_network
 
 DIGITS = DataConfig(dataset="digits", subset=100)
