@@ -168,7 +168,7 @@ def _describe(preprocessing: Preprocessing, dataset: Dataset) -> str:
         steps.append(f"repeated to {preprocessing.channels} channels")
     if preprocessing.resize and preprocessing.resize != min(height, width):
         steps.append(f"resized to {preprocessing.resize} ({preprocessing.interpolation})")
-    if preprocessing.crop:
+    if preprocessing.crop and not preprocessing.crop == height == width:
         steps.append(f"the middle {preprocessing.crop} x {preprocessing.crop}")
     constants = (" ".join(f"{value:.3g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     return "; ".join([*steps, "mean {}, std {}".format(*constants)])

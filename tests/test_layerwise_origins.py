@@ -12,16 +12,17 @@ from layerwise.origins import Origin, Subject, fingerprint_of, holdout_of
 
 
 def test_all_of_it_is_kept_as_json() -> None:
-    origin = Origin(
-        label="net", trained_on="train-fold", seed=2, facts={"model": "m", "arguments": {"b": 1, "a": (2, 3)}}
-    )
-    assert json.loads(origin.to_json()) == {
-        "label": "net", "trained_on": "train-fold", "seed": 2, "model": "m", "arguments": {"b": 1, "a": [2, 3]},
-    }  # fmt: skip
+    facts = {"model": "m", "arguments": {"b": 1, "a": (2, 3)}}
+    origin = Origin(label="net", trained_on="train-fold", seed=2, facts=facts)
+    expected = {"label": "net", "trained_on": "train-fold", "seed": 2, "model": "m", "arguments": {"b": 1, "a": [2, 3]}}
+    assert json.loads(origin.to_json()) == expected
     subject = Subject(name="d", classes=("x", "y"), mean=(0.5,), std=(0.2,), fingerprint={"train": "f"})
     assert json.loads(subject.to_json()) == {
-        "name": "d", "classes": ["x", "y"], "normalisation": {"mean": [0.5], "std": [0.2]}, "fingerprint": {"train": "f"},
-    }  # fmt: skip
+        "name": "d",
+        "classes": ["x", "y"],
+        "normalisation": {"mean": [0.5], "std": [0.2]},
+        "fingerprint": {"train": "f"},
+    }
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,7 @@ def test_all_of_it_is_kept_as_json() -> None:
     [
         (
             {"trained_on": "test"},
-            "unknown --trained-on 'test'. .*Choices: nothing, other-data, train-fold, train-split",
+            "unknown --trained-on 'test'. .*Choices: nothing, other-data, train-fold, train-sp",
         ),
         ({"label": ""}, "--label is '', but must be one line of text"),
         ({"seed": 2**32}, r"--seed is 4294967296, but must be an integer in \[0, 2\^32\)"),
