@@ -84,13 +84,28 @@ def open_activations(
     return Activations(images, network, depth, device)
 
 
-def pooled_features(run: RunFile, depth: int, split: str, *, device: torch.device | None = None) -> np.ndarray:
-    """Return A x_j flattened, float32 [n, 4 C]: stored pooled features where the file has them, else averaged maps."""
-    stored = run.pooled(depth, split)
+def pooled_features(
+    run: RunFile, depth: int, split: str, *, side: int = POOL_SIDE, device: torch.device | None = None
+) -> np.ndarray:
+    """Return A x_j flattened, float32 [n, C side side], or x_j itself, [n, C H W], for side 0.
+
+    Stored pooled features serve where the file has them, else maps are averaged.
+
+    Raises:
+        UserError: maps smaller than side x side, or a file that has neither maps nor what computes them.
+    """
+    stored = run.pooled(depth, split) if side == POOL_SIDE else None
     if stored is not None:
-        return stored[:].reshape(len(stored), -1).astype(np.float32)
+        return stored[:].reshape(len(stored), -1).astype(np.float32, copy=False)
+    height, width = run.depth_shape(depth)[1:]
+    if side > min(height, width):
+        raise UserError(
+            f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "
+            "out by --depths, or give a smaller --pool."
+        )
     maps = open_activations(run, depth, split, device=device)
-    return np.concatenate([average(x, POOL_SIDE).flatten(1).cpu().numpy() for x in maps.batches()])
+    pooled = ((average(x, side) if side else x).flatten(1).cpu().numpy() for x in maps.batches())
+    return np.concatenate(list(pooled))
 
 
 def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:

@@ -26,7 +26,9 @@ from layerwise.network import derive_seed, freeze, initialised
 from layerwise.problem import AuxiliaryProblem
 from layerwise.runfile import RunFile
 from layerwise.training import Batches, solve
+from probes.family import Family, ProbeName
 from probes.protocol import Fit, Predictions, choose, predictions, selection
+from probes.task import Task
 
 Key = TypeVar("Key", bound=Hashable)
 LEARNING_RATES = (0.1, 0.02)
@@ -84,6 +86,46 @@ class Labelled:
 
 def _whole(part: Activations) -> Tensor:
     return torch.cat(list(part.batches()))
+
+
+class CnnFamily(Family):
+    """The CNN-p probes of a run, for every p, width and seed; those of a depth are trained from the same batches."""
+
+    def __init__(
+        self,
+        run: RunFile,
+        task: Task,
+        *,
+        ps: Sequence[int],
+        widths: Sequence[int],
+        seeds: int,
+        epochs: int,
+        source: str,
+        device: torch.device,
+    ):
+        self.run, self.task, self.ps, self.widths, self.seeds = run, task, ps, widths, seeds
+        self.epochs = self.iterations = epochs
+        self.source, self.device = source, device
+        self.title = "CNN probe, whole maps x_j"
+
+    def depths(self) -> list[int]:
+        """Return all depths."""
+        return self.run.depths
+
+    def names(self, depth: int) -> list[ProbeName]:
+        """Return a name for each p, width and seed."""
+        return [
+            ProbeName(depth=depth, probe=f"cnn-{p}", probe_width=width, probe_seed=seed, pooling=0)
+            for p in self.ps
+            for width in self.widths
+            for seed in range(self.seeds)
+        ]
+
+    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        """Train the wanted probes of a depth by the protocol."""
+        designs = [Design(int(name.probe[4:]), name.probe_width, name.probe_seed) for name in wanted]
+        found = probe_cnn(self.run, depth, designs, epochs=self.epochs, source=self.source, device=self.device)
+        return [(name, found[design]) for name, design in zip(wanted, designs, strict=True)]
 
 
 def probe_cnn(

@@ -7,11 +7,13 @@ accuracy is memorisation; `teacher` can be learned, so that accuracy minus contr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerwise.activations import open_activations
+from layerwise.activations import READ_BATCH, open_activations
 from layerwise.errors import unknown
 from layerwise.hardware import exact_float32
 from layerwise.network import derive_seed, initialised
@@ -86,8 +88,17 @@ class Teacher(Task):
     def _outputs(self, split: str) -> Tensor:
         # On the CPU whatever the probe runs on, so that no near tie falls differently on another device.
         with exact_float32():
-            images = open_activations(self.run, 0, split)
-            return torch.cat([self._network(x) for x in images.batches()]).double()
+            return torch.cat([self._network(x) for x in self._inputs(split)]).double()
+
+    def _inputs(self, split: str) -> Iterator[Tensor]:
+        """Yield x_0 in batches, of the images where the file has them, since stored maps may be rounded."""
+        images, scale = self.run.images(split), self.run.dataset["normalisation"]
+        if images is None:
+            yield from open_activations(self.run, 0, split).batches()
+            return
+        mean, std = (torch.tensor(scale[name]).view(-1, 1, 1) for name in ("mean", "std"))
+        for start in range(0, len(images), READ_BATCH):
+            yield (torch.from_numpy(images[start : start + READ_BATCH]).float() / 255 - mean) / std
 
 
 def balancing_shifts(outputs: Tensor) -> Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from probes.task import CLASS, NO_CONTROL
 
@@ -32,7 +33,7 @@ class ProbeName:
     precision: str = "fp32"
 
 
-class Family(Protocol):
+class Family(ABC):
     """Probes that share work: those of one kind, fitted to one run and one task.
 
     Attributes:
@@ -41,20 +42,19 @@ class Family(Protocol):
     """
 
     title: str
-    iterations: int | None
+    iterations: int | None = None
 
+    @abstractmethod
     def depths(self) -> list[int]:
         """Return the depths at which these probes have something to say."""
-        ...
 
+    @abstractmethod
     def names(self, depth: int) -> list[ProbeName]:
         """Return the probes of a depth."""
-        ...
 
-    def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:
-        """Choose what is chosen once for all depths, given the probes still to fit at each."""
-        ...
-
+    @abstractmethod
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Fit the wanted probes of a depth by the protocol."""
-        ...
+
+    def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:  # noqa: B027 - most have nothing to do
+        """Choose what is chosen once for all depths, given the probes still to fit at each."""

@@ -37,7 +37,7 @@ class Task:
 
     def rows(self, split: str) -> np.ndarray:
         """Positions int64 [n], ascending, in the run's split of the images that have a label."""
-        return np.arange(len(self.run.labels(split)))
+        return np.arange(len(self.run.indices(split)))
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target}, control {self.control}, {len(self.classes)} classes)"
