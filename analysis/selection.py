@@ -19,7 +19,8 @@ from analysis.comparability import (
 )
 from analysis.tables import PANEL
 from layerwise.errors import UsageError, UserError, unknown
-from probes.catalogue import TRAINED, hidden_convolutions
+from probes.catalogue import LINEAR, TRAINED, hidden_convolutions
+from probes.task import CLASS, NO_CONTROL
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -44,7 +45,8 @@ def select(
             question itself is wrong.
     """
     _check_question(probes, split, refit)
-    chosen = rows[(rows["control"] == "none") & (rows["features"] == "native") & (rows["metric"] == "accuracy")]
+    chosen = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS)]
+    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == "native") & ~_reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows)
@@ -59,6 +61,11 @@ def select(
     same_depths(chosen)
     each_seed_once(chosen)
     return chosen
+
+
+def _reads_pixels(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows are of the raw pixels: a linear probe that reads whole maps."""
+    return rows["probe"].isin(LINEAR) & (rows["pooling"] == 0)
 
 
 def _check_question(probes: Sequence[str] | None, split: str, refit: bool) -> None:

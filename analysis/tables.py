@@ -10,6 +10,7 @@ import pandas as pd
 
 from layerwise.errors import UserError
 from probes.results import table_path
+from probes.task import CLASS
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -39,6 +40,7 @@ COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
 _TYPES = {
     **dict.fromkeys(_TEXT, "str"),
     "experiment": "str",
+    "target": "str",
     "network": "str",
     **dict.fromkeys(_INTEGER, "int64"),
     **dict.fromkeys(_INTEGER_OR_EMPTY, "Int64"),
@@ -110,4 +112,6 @@ def _parse(path: Path) -> pd.DataFrame:
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment)
+    # The target of a table of protocol version 1 was always the class.
+    target = table.get("target", CLASS)
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target)

@@ -6,6 +6,7 @@ The steps, and on equal settings every value, are those of torchvision's own pre
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,6 +48,11 @@ class Preprocessing:
             images = center_crop(images, [self.crop, self.crop])
         mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
         return (images.to(torch.float32) / 255 - mean) / std
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Preprocessing:
+        """Return the preprocessing that `facts` describes, as it stands in a run file."""
+        return cls(**{**facts, "mean": tuple(facts["mean"]), "std": tuple(facts["std"])})
 
     def facts(self) -> dict[str, Any]:
         """Return the settings as they stand in a run file."""

@@ -15,8 +15,6 @@ from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import Rows, RunFile
 from probes.api import fit
-from probes.cnn import Design, probe_cnn
-from probes.linear import probe_linear
 from probes.logistic import CertifiedLogisticRegression, LinearFit, fit_path
 from probes.protocol import Fit, Predictions
 
@@ -36,8 +34,6 @@ SECTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "Data": {"layerwise.datasets": (load_dataset, Dataset, Split)},
     "Fit probes": {
         "probes": (fit,),
-        "probes.linear": (probe_linear,),
-        "probes.cnn": (probe_cnn, Design),
         "probes.protocol": (Fit, Predictions),
         "probes.logistic": (CertifiedLogisticRegression, fit_path, LinearFit),
     },

@@ -15,7 +15,7 @@ from foreign_networks import SmallNet, Transformer, made_dataset
 from torch import nn
 
 from layerwise import foreign
-from layerwise.activations import open_activations, pooled_features
+from layerwise.activations import open_activations, pooled_features, pooled_width
 from layerwise.api import extract_network
 from layerwise.errors import UsageError, UserError
 from layerwise.feeding import DatasetFeed
@@ -222,3 +222,23 @@ def test_peak_memory_does_not_grow_with_the_data(source: str, tmp_path: Path) ->
     allowed = 0.1 * small
     assert 0.75 * size > 2 * allowed  # held in memory, the activations would show: the files differ by so much
     assert abs(large - small) < allowed
+
+
+def test_the_input_is_computed_again_from_the_images_where_its_maps_are_not_kept(tmp_path: Path) -> None:
+    net = seeded(SmallNet)
+    with extract(tmp_path, net, store="pooled", image_size=6, mean=(0.5,)) as run:
+        x = open_activations(run, 0, "test")
+        assert x.source == "recompute" and run.maps(0, "test") is None
+        data = made_dataset()
+        prepare = preprocessing_for(net, None, data, Wishes(image_size=6, mean=(0.5,)))
+        expected = prepare(torch.from_numpy(data.splits["test"].images))
+        torch.testing.assert_close(torch.cat(list(x.batches())), expected, rtol=0, atol=0)
+        np.testing.assert_array_equal(pooled_features(run, 0, "test", side=0), expected.flatten(1).numpy())
+        with pytest.raises(UserError, match=r"holds no blocks .* layerwise-extract SmallNet --store maps --out run.h5"):
+            open_activations(run, 1, "test")
+
+
+def test_the_number_of_features_is_that_of_the_form(tmp_path: Path) -> None:
+    with extract(tmp_path, seeded(SmallNet), layers="conv2,fc") as run:
+        for depth, side, expected in ((1, 2, 24), (2, 2, 10), (1, 1, 6), (1, 0, 96), (2, 0, 10)):
+            assert pooled_width(run, depth, side) == expected == pooled_features(run, depth, "test", side=side).shape[1]

@@ -72,7 +72,7 @@ def test_networks_built_elsewhere_stand_beside_a_greedy_run_in_one_figure(
         words = ["--probe", "linear,cnn-1", "--probe-width", "4", "--epochs", "1", "--device", "cpu"]
         assert call(probe, "probe-depth", [str(path), *words, *(["--depths", "0-1"] if name == "greedy" else [])]) == 0
     said = capsys.readouterr().err
-    assert "cnn-1 is not fitted at depth 5, whose maps are smaller than 2x2" in said
+    assert "no CNN probe is fitted at depth 5, whose maps are smaller than 2x2" in said
     words = [str(path) for path in runs.values()]
     assert call(figure, "separability-figure", [*words, "-o", str(tmp_path / "any.pdf"), "--size", "double"]) == 0
     out, said = capsys.readouterr()
@@ -110,10 +110,16 @@ def test_a_network_of_the_users_own_over_arrays_and_back(tmp_path: Path, capsys:
     assert final.set_index("module")["value"]["b"] > 0.9 > final.set_index("module")["value"]["a"]
     assert set(final["n_features"]) == {4}
     capsys.readouterr()
-    assert call(probe, "probe-depth", [str(out), "--probe", "cnn-1"]) == 1
-    assert (
-        "has no depth with maps of at least 2x2, which cnn-1 averages to. Use --probe linear" in capsys.readouterr().err
-    )
+    for words, message in (
+        (["--probe", "cnn-1"], "has no depth with maps of at least 2x2, as CNN probes need. Use --probe linear"),
+        (
+            ["--control", "teacher"],
+            "was made from arrays without their inputs, of which --control teacher makes",
+        ),
+    ):
+        assert call(probe, "probe-depth", [str(out), *words]) == 1
+        assert message in capsys.readouterr().err
+    assert call(probe, "probe-depth", [str(out), "--features", "matched", "--control", "permuted"]) == 0
 
 
 def test_list_layers_shows_and_writes_nothing(
