@@ -78,9 +78,11 @@ def _probes(curves: pd.DataFrame) -> list[str]:
         sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
         if sides:
             pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
+            pixels = curves.loc[curves["probe"] == name, "pixels"].dropna()
+            beside = f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)" if len(pixels) else ""
             sentences.append(
                 f"{name}: {words} logistic regression on {pooled} activations; hollow: the {pooled} input, "
-                f"which has few features."
+                f"which has few features{beside}."
             )
     if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
         sentences.append(
