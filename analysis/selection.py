@@ -46,7 +46,7 @@ def select(
     """
     _check_question(probes, split, refit)
     chosen = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS)]
-    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == "native") & ~_reads_pixels(chosen)]
+    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == "native") & ~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows)
@@ -63,7 +63,7 @@ def select(
     return chosen
 
 
-def _reads_pixels(rows: pd.DataFrame) -> pd.Series:
+def reads_pixels(rows: pd.DataFrame) -> pd.Series:
     """Return which rows are of the raw pixels: a linear probe that reads whole maps."""
     return rows["probe"].isin(LINEAR) & (rows["pooling"] == 0)
 

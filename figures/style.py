@@ -20,6 +20,8 @@ MM_PER_INCH = 25.4
 
 # Told apart by colour-blind readers, in an order in which neighbours also print apart in grey.
 _COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3, 2, 4, 9, 1))
+# What is the same for every line.
+REFERENCE = "0.35"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _OTHER_MARKERS = ("X", "*", "p", "<", "h", ">")
 _DASHES: tuple[Any, ...] = (
