@@ -23,7 +23,7 @@ _COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3,
 # What is the same for every line.
 REFERENCE = "0.35"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_OTHER_MARKERS = ("X", "*", "p", "<", "h", ">")
+_OTHER_MARKERS = ("p", "<", "d", ">", "h", "X")
 _DASHES: tuple[Any, ...] = (
     "solid",
     (0, (7, 1.5, 1.2, 1.5)),
