@@ -97,7 +97,8 @@ def extract_network(
     """Run a network once over data and keep every depth in a run file; return it, opened.
 
     Args:
-        model: any network; it is frozen, and moved to the device.
+        model: any network; it is frozen, moved to the device, and, if trained on nothing, its BatchNorm takes the
+            statistics of one label-free pass over the train fold.
         data: a data set of layerwise.datasets.load_dataset, whose uint8 images are preprocessed here; or PyTorch data
             loaders {"train": ..., "test": ...} (and "validation") of pairs (x, label), x as the network takes it.
         out: run file to write.

@@ -16,8 +16,6 @@ from torch import Tensor, nn
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
 
-INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:

@@ -136,12 +136,15 @@ class RunFile:
         self._bytes.close()
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{split} {len(self.labels(split))}" for split in self.splits)
+        if not self._file:
+            return f"RunFile({str(self.path)!r}, closed)"
+        sizes = ", ".join(f"{split} {self._file[f'samples/{split}/label'].shape[0]}" for split in self.splits)
         depths = f"depths {min(self.depths)}..{max(self.depths)}"
         return f"RunFile({str(self.path)!r}: {self.network_name}, {self.dataset['name']} ({sizes}), {depths})"
 
     def _repr_html_(self) -> str:
-        rows = [(j, self.depth_module(j), " x ".join(map(str, self.depth_shape(j)))) for j in self.depths]
+        depths = self.depths if self._file else []
+        rows = [(j, self.depth_module(j), " x ".join(map(str, self.depth_shape(j)))) for j in depths]
         lines = "".join(f"<tr><td>{j}</td><td>{escape(module)}</td><td>{shape}</td></tr>" for j, module, shape in rows)
         head = "<tr><th>depth</th><th>module</th><th>C x H x W</th></tr>"
         return f"<p>{escape(repr(self))}</p><table>{head}{lines}</table>"

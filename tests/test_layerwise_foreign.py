@@ -141,6 +141,8 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
         assert origin["preprocessing"]["mean"] == run.dataset["normalisation"]["mean"] == [0.5]
         assert "small, made (train 60, validation 30, test 30), depths 0..2" in repr(run)
         assert "<td>conv2</td><td>6 x 4 x 4</td>" in run._repr_html_()
+    assert repr(run) == f"RunFile({str(tmp_path / 'run.h5')!r}, closed)"
+    assert "closed" in run._repr_html_()
 
 
 def test_what_cannot_be_is_refused_before_anything_is_computed(tmp_path: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_run
 
+from layerwise.api import extract_arrays
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.family import ProbeName
@@ -231,3 +233,16 @@ def test_rows_of_another_number_of_epochs_are_another_recipes(own_run: Path) -> 
         assert rows_of(read_rows(run), ProbeName(depth=2, probe="linear")).empty
         assert chosen_penalty(run, ProbeName(depth=1, probe="linear", control="permuted"), "none") == 1e-4
         assert chosen_penalty(run, ProbeName(depth=2, probe="linear", control="permuted"), "none") is None
+
+
+def test_the_experiment_of_a_network_built_elsewhere_is_that_of_its_repetitions(tmp_path: Path) -> None:
+    def named(folder: Path, **changed: Any) -> str | None:
+        folder.mkdir()
+        arrays = {"layer": np.eye(60, 4), "labels": np.arange(60) % 3}
+        words = {"trained_on": "other-data", "label": "net"} | changed
+        with extract_arrays(arrays, out=folder / "run.h5", **words) as run:
+            return experiment(run)
+
+    first = named(tmp_path / "a")
+    assert first is not None and named(tmp_path / "b", seed=3) == first
+    assert first not in {named(tmp_path / "c", label="other"), named(tmp_path / "d", holdout=0.2)}
