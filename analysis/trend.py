@@ -33,7 +33,8 @@ def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str =
 
     Returns:
         A row for each panel (probe, probe_width, pooling), line (mode, k) and cell (width, aux_width): n_seeds,
-        n_depths, L (Page's statistic), p (one-sided, of no rise). L and p are missing with fewer than 2 seeds or 3 depths.
+        n_depths, L (Page's statistic), p (one-sided, of no rise), the last two missing with fewer than 2 seeds or 3
+        depths.
 
     Source: Page 1963, by scipy.stats.page_trend_test (exact where there are few seeds and depths).
     """
