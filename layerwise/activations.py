@@ -101,15 +101,21 @@ def pooled_features(
     stored = run.pooled(depth, split) if side == POOL_SIDE else None
     if stored is not None:
         return stored[:].reshape(len(stored), -1).astype(np.float32, copy=False)
+    return np.concatenate(list(pooled_batches(run, depth, split, side=side, device=device)))
+
+
+def pooled_batches(
+    run: RunFile, depth: int, split: str, *, side: int, device: torch.device | None = None
+) -> Iterator[np.ndarray]:
+    """Yield what `pooled_features` returns in batches, always averaged from whole maps; raise as it does."""
     height, width = run.depth_shape(depth)[1:]
     if side > min(height, width):
         raise UserError(
             f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "
             "out by --depths, or give a smaller --pool."
         )
-    maps = open_activations(run, depth, split, device=device)
-    pooled = ((average(x, side) if side else x).flatten(1).cpu().numpy() for x in maps.batches())
-    return np.concatenate(list(pooled))
+    for x in open_activations(run, depth, split, device=device).batches():
+        yield (average(x, side) if side else x).flatten(1).cpu().numpy()
 
 
 def _computed(run: RunFile, depth: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:

@@ -27,7 +27,8 @@ CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *TRAINED)
 class Settings:
     """What a user says of the probes beside their names.
 
-    pools, features: of the linear probes. widths M, number of seeds, epochs, source of maps: of the CNN probes.
+    pools, features, max_memory (bytes): of the linear probes. widths M, number of seeds, epochs, source of maps: of the
+    CNN probes.
     """
 
     pools: Sequence[int]
@@ -37,6 +38,7 @@ class Settings:
     epochs: int
     source: str
     device: torch.device
+    max_memory: int | None = None
 
 
 def hidden_convolutions(name: str) -> int | None:
@@ -59,8 +61,9 @@ def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings)
     for name in names:
         if name in LINEAR:
             found[name] = LinearFamily(
-                run, task, name, pools=settings.pools, features=settings.features, device=settings.device
-            )
+                run, task, name, pools=settings.pools, features=settings.features, max_memory=settings.max_memory,
+                device=settings.device,
+            )  # fmt: skip
         elif name in TRAINED:
             _require_plain(task, name)
             found[name] = TrainedFamily(run, name)

@@ -1,16 +1,17 @@
 """Owns the proof that a fit is near its optimum: an upper bound on objective - optimum, in float64.
 
-The objective of one problem, with weights W [K, d], a free intercept b [K] and centred features x_i [d], is
+The objective of one problem, with weights W [K, d], a free intercept b [K], features x_i [d] counted from any fixed
+point, and weights w_i >= 0 of the samples with sum 1 (1/n unless said otherwise), is
 
-    f(W, b) = mean_i loss_i(z_i) + lambda/2 |W|^2,    z_i = W x_i + b.
+    f(W, b) = sum_i w_i loss_i(z_i) + lambda/2 |W|^2,    z_i = W x_i + b.
 
-**Bound.** Let R [K, n] be any residuals whose mean over samples is zero, and loss* the convex conjugate. By
+**Bound.** Let R [K, n] be any residuals with sum_i w_i R_i = 0, and loss* the convex conjugate. By
 Fenchel's inequality, loss_i(z) >= R_i.z - loss_i*(R_i) for every z, hence for every (W, b)
 
-    f(W, b) >= <G, W> + b.mean(R) + lambda/2 |W|^2 - mean_i loss_i*(R_i)        G = mean_i R_i x_i'
-            >= -|G|^2 / (2 lambda) - mean_i loss_i*(R_i) = D(R),
+    f(W, b) >= <G, W> + b.sum_i w_i R_i + lambda/2 |W|^2 - sum_i w_i loss_i*(R_i)        G = sum_i w_i R_i x_i'
+            >= -|G|^2 / (2 lambda) - sum_i w_i loss_i*(R_i) = D(R),
 
-since mean(R) = 0 removes b and the middle is smallest at W = -G / lambda. So no (W, b) lies below D(R), and
+since the sum of w_i R_i removes b and the middle is smallest at W = -G / lambda. So no (W, b) lies below D(R), and
 f(W, b) - optimum <= f(W, b) - D(R). The three losses, their conjugates and an R near the fit are in losses.py:
 
     multinomial     R = Q - Y, Q rows are distributions with the labels' shares as means; -loss* is the entropy of Q
@@ -21,10 +22,10 @@ R is made from the fit's own slopes after the intercept is solved for fixed W, s
 gap is then |gradient|^2 / (2 lambda), which is also what strong convexity gives, and it vanishes at the optimum.
 
 **Rounding.** The features are taken as exact. With u = 2^-53 and g(m) = (m + 32) u, first-order bounds hold for
-any order of summation (Higham 2002, chapter 3; the 32 covers exp, log, the steps of the intercept and the few
+any order of summation (Higham 2002, chapter 3; the 32 covers exp, log, weights, the steps of the intercept and the few
 operations around them). Logits are off by g(d) (|x_i| max|W_k| + |b|), which moves the loss by |R_i|_1 times
-that. A mean over n samples of terms of one sign is off by g(n) of its value; G, summed by chunks of rows, by
-g(rows + chunks) mean |x_i| |R_i|. The means of R are off by g(n) of their terms as well: meeting the constraints
+that. A mean over n samples of terms of one sign is off by g(n) of its value; G, summed by blocks of rows, by
+g(rows + blocks) mean |x_i| |R_i|. The means of R are off by g(n) of their terms as well: meeting the constraints
 exactly mixes R by t <= 3 g(n) with a feasible point, which moves G by 2 t mean|x_i| and lowers the rest of D by t
 of its value at most. Means of products are at most products of root mean squares. `_rounding` adds all this up and
 is part of every bound; at n = 50,000, d = 1,024 it is about 1e-9.
@@ -32,6 +33,7 @@ is part of every bound; at n = 50,000, d = 1,024 it is about 1e-9.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +41,8 @@ from torch import Tensor
 
 from probes.design_matrix import DesignMatrix
 from probes.losses import Loss
+from probes.objective import Logits, Part, balance, intercept_slope
+from probes.workers import Sums
 
 _UNIT_ROUNDOFF = 2.0**-53
 
@@ -48,35 +52,49 @@ class Certificate:
     """P problems at fixed weights, evaluated in float64.
 
     Attributes:
-        intercept: [P, K], solved for the weights.
-        logits: [P, K, n], as the loss counts them.
-        gradient: [P, K, d], of the objective in the weights with the intercept eliminated.
+        logits: of the weights, with the intercept solved for them.
+        gradient: [P, K, d + 1], of the objective; that of the intercept is 0 but for rounding.
+        curvature: [P, K, K], the mean Hessian of the loss.
+        centre: [P, d + 1], as in `objective.Slope`.
         objective: [P], mean loss + lambda/2 |W|^2.
         bound: [P], at least objective - optimum.
         rounding: [P], the part of the bound that no better weights would lower.
     """
 
-    intercept: Tensor
-    logits: Tensor
+    logits: Logits
     gradient: Tensor
+    curvature: Tensor
+    centre: Tensor
     objective: Tensor
     bound: Tensor
     rounding: Tensor
 
 
-def certify(design: DesignMatrix, loss: Loss, weights: Tensor, intercept: Tensor, lam: Tensor) -> Certificate:
-    """Return objective, gradient and proved bound of weights [P, K, d] and intercept [P, K], all float64."""
-    logits = loss.anchored(design.logits(weights) + intercept[..., None])
-    shift = solve_intercept(loss, logits)
-    intercept = intercept + shift
-    residuals, dual_loss = loss.dual_point(logits)
-    pull = design.correlate(residuals)
-    values = loss.values(logits)
-    objective = values + lam / 2 * _square(weights)
-    gap = objective - dual_loss + _square(pull) / (2 * lam)
-    rounding = _rounding(design, weights, intercept, residuals, pull, values, lam)
-    gradient = pull + lam[:, None, None] * weights
-    return Certificate(intercept, logits, gradient, objective, gap.clamp(min=0) + rounding, rounding)
+def certify(design: DesignMatrix, loss: Loss, theta: Tensor, lam: Tensor) -> Certificate:
+    """Return objective, gradient and proved bound at theta [P, K, d + 1] float64, of which the intercept may move."""
+    logits, curvature = solve_intercept(Logits.of(design, loss, theta, torch.float64))
+    repair = loss.repair(balance(logits))
+    theta = logits.theta
+
+    def work(parts: Iterator[Part]) -> Sums:
+        values, dual_loss, spread = theta.new_zeros(3, len(lam))
+        backward, centre = design.backward(theta, torch.float64), design.backward(theta[:, :1], torch.float64)
+        for on_block, z, block in parts:
+            residuals, dual = on_block.dual_point(z, repair)
+            backward.add(residuals, block)
+            centre.add(on_block.trace(on_block.curvature(z)), block)
+            values += on_block.values(z)
+            dual_loss += dual
+            spread += on_block.targets.mean_square(residuals.abs_().sum(1))
+        return values, dual_loss, spread, backward.total(), centre.total()[:, 0]
+
+    values, dual_loss, spread, pull, centre = logits.sum(work)
+    weights = theta[..., :-1]
+    ridge = lam / 2 * _square(weights)
+    gap = values + ridge - dual_loss + _square(pull[..., :-1]) / (2 * lam)
+    rounding = _rounding(design, loss, theta, spread.sqrt(), pull[..., :-1], values + ridge, lam)
+    pull[..., :-1] += lam[:, None, None] * weights
+    return Certificate(logits, pull, curvature, centre, values + ridge, gap.clamp(min=0) + rounding, rounding)
 
 
 def _square(values: Tensor) -> Tensor:
@@ -84,25 +102,20 @@ def _square(values: Tensor) -> Tensor:
 
 
 def _rounding(
-    design: DesignMatrix,
-    weights: Tensor,
-    intercept: Tensor,
-    residuals: Tensor,
-    pull: Tensor,
-    values: Tensor,
-    lam: Tensor,
+    design: DesignMatrix, loss: Loss, theta: Tensor, slope: Tensor, pull: Tensor, objective: Tensor, lam: Tensor
 ) -> Tensor:
     """Return the part of the bound that covers float64 rounding, [P]; see the module's docstring."""
-    slope = residuals.abs().sum(1).square().mean(1).sqrt()
-    reach = design.row_norm * weights.norm(dim=2).amax(1) + intercept.abs().amax(1)
-    depth = design.rows_per_chunk + -(-design.n // design.rows_per_chunk)
+    row_norm = loss.targets.mean_of_samples(design.row_squares).sqrt()
+    reach = row_norm * theta[..., :-1].norm(dim=2).amax(1) + theta[..., -1].abs().amax(1)
+    blocks = design.rows(theta.shape[0] * theta.shape[1])
+    depth = blocks[0].stop + len(blocks)
     mixing = 3 * _gamma(design.n)
-    pull_error = design.row_norm * (_gamma(depth) * slope + 2 * mixing)
+    pull_error = row_norm * (_gamma(depth) * slope + 2 * mixing)
     pull_norm = _square(pull).sqrt()
-    terms = values + lam / 2 * _square(weights) + pull_norm.square() / (2 * lam)
+    terms = objective + pull_norm.square() / (2 * lam)
     return (
         _gamma(design.d) * reach * slope
-        + 3 * (mixing + _gamma(weights[0].numel())) * terms
+        + 3 * (mixing + _gamma(theta[0].numel())) * terms
         + (pull_norm * pull_error + pull_error.square() / 2) / lam
     )
 
@@ -111,38 +124,34 @@ def _gamma(operations: int) -> float:
     return (operations + 32) * _UNIT_ROUNDOFF
 
 
-def solve_intercept(loss: Loss, logits: Tensor, max_steps: int = 30) -> Tensor:
-    """Shift the logits [P, K, n] in place until their slopes have mean zero; return the shift [P, K], float64.
+def solve_intercept(logits: Logits, max_steps: int = 30) -> tuple[Logits, Tensor]:
+    """Return the logits with intercepts that make the mean slopes 0, and the mean curvature [P, K, K] there.
 
-    Newton's method on the mean slope, halving a step until the mean slope shrinks. It stops where that is nothing
-    (1e-6 in float32, 1e-13 in float64) beside the mean size of a slope; `Loss.dual_point` repairs what is left.
+    Newton's method on the mean slope, halving a step until the mean slope shrinks. It stops where that is 1e-13
+    of the mean size of a slope; `Loss.dual_point` repairs what is left.
     """
-    slopes = loss.slopes(logits)
-    slope = slopes.sum(2, dtype=torch.float64) / logits.shape[2]
-    small = slopes.abs_().sum(2, dtype=torch.float64).amax(1) / logits.shape[2]
-    small *= 1e-13 if logits.dtype == torch.float64 else 1e-6
+    slope, small, curvature = intercept_slope(logits)
+    small = small * 1e-13
     total, offset = torch.zeros_like(slope), torch.zeros_like(slope)
     better = torch.ones_like(small, dtype=torch.bool)
     for _ in range(max_steps):
         size = slope.abs().amax(1)
         if (size <= small).all():
             break
-        move = -offset / 2
-        if better.any():
-            inverse = invert_curvature(loss.mean_curvature(loss.curvature(logits)))
-            newton = torch.where((size > small)[:, None], -(inverse @ slope[..., None])[..., 0], 0)
-            newton = newton.clamp(-10, 10)  # a larger step, taken back, would cost the logits digits
-            move = torch.where(better[:, None], newton, move)
-        offset = torch.where(better[:, None], move, offset / 2)
+        newton = -(invert_curvature(curvature) @ slope[..., None])[..., 0]
+        newton = torch.where((size > small)[:, None], newton, 0).clamp(-10, 10)  # a larger step costs the logits digits
+        move = torch.where(better[:, None], newton, -offset / 2)
+        offset = torch.where(better[:, None], newton, offset / 2)
         if not move.any():  # as near as the precision allows
             break
-        logits += move[..., None].to(logits.dtype)
+        logits = logits.shifted(move)
         total += move
-        trial = loss.slopes(logits).sum(2, dtype=torch.float64) / logits.shape[2]
+        trial, _, trial_curvature = intercept_slope(logits)
         better = trial.abs().amax(1) < size
         offset = torch.where(offset.abs() > 1e-16 * (1 + total.abs()), offset, 0)
         slope = torch.where(better[:, None], trial, slope)
-    return total
+        curvature = torch.where(better[:, None, None], trial_curvature, curvature)
+    return logits, curvature
 
 
 def invert_curvature(curvature: Tensor) -> Tensor:

@@ -36,6 +36,10 @@ def probe(
         str,
         typer.Option(help="native, or matched: random projections of every depth to the least width, as a check."),
     ] = "native",
+    max_memory: Annotated[
+        str,
+        typer.Option(help="Features that would take more than this (twice) are streamed, with the same result."),
+    ] = "8GB",
     control: Annotated[
         str,
         typer.Option(help="Labels of a control task: permuted (memorisation) or teacher (selectivity)."),
@@ -93,10 +97,12 @@ def probe(
 
     from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
+    from layerwise.storage import parse_size
     from probes.results import table_path
 
     settings = Settings(
-        pools=sides, features=features, widths=probe_widths, seeds=seeds, epochs=epochs, source=source,
+        pools=sides, features=features, max_memory=parse_size(max_memory), widths=probe_widths, seeds=seeds,
+        epochs=epochs, source=source,
         device=pick_device(device),
     )  # fmt: skip
     with RunFile(file) as run:

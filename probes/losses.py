@@ -1,125 +1,176 @@
 """Owns the three convex losses of a linear probe: value, slope, curvature, and a dual-feasible point near a fit.
 
-Logits are [P, K, n]: P problems that share nothing but the features, K coupled outputs of each, n samples. The
+Logits are [P, K, m]: P problems that share nothing but the features, K coupled outputs of each, m samples. The
 softmax couples its classes, so a problem is one penalty (K = classes). One-versus-rest losses do not, so there a
-problem is one penalty and one class (K = 1), and each stops on its own. Sums over samples are float64.
+problem is one penalty and one class (K = 1), and each stops on its own. All sums are over samples times their weights,
+which add up to 1, in float64.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
 
+from probes.folds import Targets
+
 
 class Loss(Protocol):
-    """What a Newton step and a certificate need of a loss, on logits [P, K, n] as `anchored` returns them."""
+    """What a Newton step and a certificate need of a loss, on logits [P, K, m] as `anchored` returns them."""
 
-    forcing: float  # CG stops at this fraction of the gradient, or sooner where the last steps were nearly quadratic
-    easiest: float  # smaller penalties are approached from this one, by decades; 0 where that gains nothing
+    @property
+    def forcing(self) -> float:
+        """CG stops at this fraction of the gradient, or sooner where the last steps were nearly quadratic."""
 
-    def take(self, problems: Tensor) -> Loss:
+    @property
+    def easiest(self) -> float:
+        """Smaller penalties are approached from this one, by decades; 0 where that gains nothing."""
+
+    @property
+    def targets(self) -> Targets:
+        """What the problems are fitted to."""
+
+    def take(self, problems: Tensor) -> Self:
         """Return this loss for some of the problems only."""
+
+    def at(self, rows: slice) -> Self:
+        """Return this loss for some of the samples only; its means are their shares of the means over all."""
 
     def anchored(self, logits: Tensor) -> Tensor:
         """Return the logits counted from where this loss needs the most precision; it may change its argument."""
 
     def values(self, logits: Tensor) -> Tensor:
-        """Return the mean loss over the samples, [P] float64."""
+        """Return the mean loss, [P] float64."""
 
     def slopes(self, logits: Tensor) -> Tensor:
-        """Return the derivative of each sample's loss in its logits, [P, K, n]."""
+        """Return the derivative of the mean loss in each logit, [P, K, m]."""
 
     def curvature(self, logits: Tensor) -> Tensor:
-        """Return what `bend` needs to know of the logits, [P, K, n]."""
+        """Return what `bend` and `mean_curvature` need to know of the logits, [P, K, m]."""
 
     def bend(self, curvature: Tensor, change: Tensor) -> Tensor:
-        """Return each sample's Hessian times a change of its logits, [P, K, n]."""
+        """Return the Hessian of the mean loss times a change of the logits, [P, K, m]."""
 
     def mean_curvature(self, curvature: Tensor) -> Tensor:
         """Return the mean Hessian over the samples, [P, K, K] float64."""
 
-    def dual_point(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Return residuals R [P, K, n] with mean zero over samples, and the mean of -conjugate(R), [P] float64."""
+    def trace(self, curvature: Tensor) -> Tensor:
+        """Return the trace of each sample's Hessian, [P, 1, m]."""
+
+    def balance(self, logits: Tensor) -> Tensor:
+        """Return the means that `repair` needs, [P, S] float64."""
+
+    def repair(self, balance: Tensor) -> Tensor:
+        """Return what makes a fit's slopes dual-feasible, from means over all samples, for `dual_point`."""
+
+    def dual_point(self, logits: Tensor, repair: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weighted residuals R [P, K, m] whose sum over all samples is 0, and the mean of -conjugate(R), [P]."""
 
 
-def _mean(values: Tensor) -> Tensor:
-    return values.sum(-1, dtype=torch.float64) / values.shape[-1]
-
-
+@dataclass(frozen=True)
 class Softmax:
     """Multinomial cross-entropy: log sum exp(z) - z_y, in nats.
 
     Its conjugate at R = Q - Y is minus the entropy of Q, for Q a distribution over classes, infinite elsewhere.
+
+    Attributes:
+        share: [B, K] float64, the weight of each class in each label vector, positive.
     """
+
+    targets: Targets
+    share: Tensor
 
     forcing = 0.3
     easiest = 0.0
 
-    def __init__(self, labels: Tensor, n_classes: int) -> None:
-        self._labels = labels
-        self._share = torch.bincount(labels, minlength=n_classes).double() / len(labels)
+    def take(self, problems: Tensor) -> Self:
+        return replace(self, targets=self.targets.take(problems))
 
-    def take(self, problems: Tensor) -> Softmax:
-        return self
+    def at(self, rows: slice) -> Self:
+        return replace(self, targets=self.targets.at(rows))
 
     def anchored(self, logits: Tensor) -> Tensor:
         return logits
 
-    def _index(self, logits: Tensor) -> Tensor:
-        return self._labels.expand(len(logits), 1, -1)
-
     def values(self, logits: Tensor) -> Tensor:
-        return _mean(logits.logsumexp(1) - logits.gather(1, self._index(logits))[:, 0])
+        own = logits.gather(1, self.targets.of_problems()[:, None])
+        return self.targets.mean(logits.logsumexp(1, keepdim=True) - own)[:, 0]
 
     def _minus_labels(self, probabilities: Tensor) -> Tensor:
         ones = probabilities.new_ones(()).expand(len(probabilities), 1, probabilities.shape[2])
-        return probabilities.scatter_add_(1, self._index(probabilities), -ones)
+        return probabilities.scatter_add_(1, self.targets.of_problems()[:, None], -ones)
 
     def slopes(self, logits: Tensor) -> Tensor:
-        return self._minus_labels(logits.softmax(1))
+        return self.targets.weigh(self._minus_labels(logits.softmax(1)))
 
     def curvature(self, logits: Tensor) -> Tensor:
         return logits.softmax(1)
 
     def bend(self, curvature: Tensor, change: Tensor) -> Tensor:
         bent = curvature * change
-        return bent.sub_(curvature * bent.sum(1, keepdim=True))
+        bent -= curvature * bent.sum(1, keepdim=True)
+        return self.targets.weigh(bent)
 
     def mean_curvature(self, curvature: Tensor) -> Tensor:
-        products = (curvature @ curvature.mT).double() / curvature.shape[2]
-        return torch.diag_embed(_mean(curvature)) - products
+        weighted = self.targets.weigh(curvature.clone())
+        return torch.diag_embed(weighted.sum(2, dtype=torch.float64)) - (weighted @ curvature.mT).double()
 
-    def dual_point(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def trace(self, curvature: Tensor) -> Tensor:
+        return self.targets.weigh(1 - curvature.square().sum(1, keepdim=True))
+
+    def balance(self, logits: Tensor) -> Tensor:
+        return self.targets.mean(logits.softmax(1))
+
+    def repair(self, balance: Tensor) -> Tensor:
         """Mix softmax P with a constant row r: Q = (1 - t) P + t r has the labels' shares as its means.
 
         With m the means of P and s the shares, r must be m + (s - m) / t, which sums to one; it is nowhere
-        negative for every t >= max over classes of 1 - s / m, so t is that.
+        negative for every t >= max over classes of 1 - s / m, so t is that. Returns (1 - t, t r), [P, 1 + K].
         """
-        mixed = logits.softmax(1)
-        means = _mean(mixed)
-        t = (1 - self._share / means).amax(1, keepdim=True).clamp(min=0)
-        row = torch.where(t > 0, means + (self._share - means) / t, means).clamp(min=0)
-        mixed = mixed.mul_((1 - t)[..., None]).add_((t * row)[..., None])
-        entropy = sum(_mean(torch.special.entr(mixed[:, k])) for k in range(mixed.shape[1]))
-        return self._minus_labels(mixed), torch.as_tensor(entropy)
+        share = self.share[self.targets.row]
+        t = (1 - share / balance).amax(1, keepdim=True).clamp(min=0)
+        row = torch.where(t > 0, balance + (share - balance) / t, balance).clamp(min=0)
+        return torch.cat([1 - t, t * row], 1)
+
+    def dual_point(self, logits: Tensor, repair: Tensor) -> tuple[Tensor, Tensor]:
+        mixed = logits.softmax(1).mul_(repair[:, :1, None]).add_(repair[:, 1:, None])
+        entropy = self.targets.mean(torch.special.entr(mixed)).sum(1)
+        return self.targets.weigh(self._minus_labels(mixed)), entropy
 
 
+@dataclass(frozen=True)
 class _OneVersusRest:
-    """Losses of signed logits: the sign of a sample is +1 in the problem of its own class, -1 elsewhere."""
+    """Losses of signed logits: the sign of a sample is +1 in the problem of its own class, -1 elsewhere.
 
-    def __init__(self, signs: Tensor) -> None:
-        self._signs = signs  # [P, 1, n] int8
+    Attributes:
+        classes: [P], the class of each problem.
+    """
+
+    targets: Targets
+    classes: Tensor
 
     def take(self, problems: Tensor) -> Self:
-        return type(self)(self._signs[problems])
+        return replace(self, targets=self.targets.take(problems), classes=self.classes[problems])
+
+    def at(self, rows: slice) -> Self:
+        return replace(self, targets=self.targets.at(rows))
+
+    def _positive(self) -> Tensor:
+        return (self.targets.of_problems() == self.classes[:, None])[:, None]
+
+    def _signs(self, logits: Tensor) -> Tensor:
+        return self._positive().to(logits.dtype).mul_(2).sub_(1)
 
     def bend(self, curvature: Tensor, change: Tensor) -> Tensor:
-        return curvature * change
+        return self.targets.weigh(curvature * change)
 
     def mean_curvature(self, curvature: Tensor) -> Tensor:
-        return _mean(curvature)[..., None]
+        return self.targets.mean(curvature)[..., None]
+
+    def trace(self, curvature: Tensor) -> Tensor:
+        return self.targets.weigh(curvature.clone())
 
 
 class Logistic(_OneVersusRest):
@@ -135,25 +186,33 @@ class Logistic(_OneVersusRest):
         return logits
 
     def values(self, logits: Tensor) -> Tensor:
-        return _mean(torch.nn.functional.softplus(-self._signs * logits))[:, 0]
+        return self.targets.mean(torch.nn.functional.softplus(-self._signs(logits) * logits))[:, 0]
 
     def slopes(self, logits: Tensor) -> Tensor:
-        return torch.sigmoid(-self._signs * logits).mul_(-self._signs)
+        signs = self._signs(logits)
+        return self.targets.weigh(torch.sigmoid(-signs * logits).mul_(-signs))
 
     def curvature(self, logits: Tensor) -> Tensor:
         return torch.sigmoid(logits).mul_(torch.sigmoid(-logits))
 
-    def dual_point(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def balance(self, logits: Tensor) -> Tensor:
+        parts = torch.sigmoid(logits), torch.sigmoid(-logits), self._positive().to(logits.dtype)
+        return torch.cat([self.targets.mean(part) for part in parts], 1)
+
+    def repair(self, balance: Tensor) -> Tensor:
         """Mix as the softmax of two classes does: q = (1 - t) sigmoid(z) + t r, with r in [0, 1]."""
-        positive = self._signs > 0
-        share = _mean(positive)
-        means, rests = _mean(torch.sigmoid(logits)), _mean(torch.sigmoid(-logits))
+        means, rests, share = balance.unbind(1)
         t = torch.maximum((means - share) / means, (share - means) / rests).clamp(min=0)
         row = torch.where(t > 0, means + (share - means) / t, means).clamp(0, 1)
-        inside = torch.sigmoid(logits).mul_((1 - t)[..., None]).add_((t * row)[..., None])
-        outside = torch.sigmoid(-logits).mul_((1 - t)[..., None]).add_((t * (1 - row))[..., None])
-        entropy = _mean(torch.special.entr(inside)) + _mean(torch.special.entr(outside))
-        return torch.where(positive, -outside, inside), entropy[:, 0]
+        return torch.stack([1 - t, t * row, t * (1 - row)], 1)[..., None, None]
+
+    def dual_point(self, logits: Tensor, repair: Tensor) -> tuple[Tensor, Tensor]:
+        keep, inner, outer = repair.unbind(1)
+        inside = torch.sigmoid(logits).mul_(keep).add_(inner)
+        outside = torch.sigmoid(-logits).mul_(keep).add_(outer)
+        entropy = torch.special.entr(inside) + torch.special.entr(outside)
+        residuals = torch.where(self._positive(), -outside, inside)
+        return self.targets.weigh(residuals), self.targets.mean(entropy)[:, 0]
 
 
 class SquaredHinge(_OneVersusRest):
@@ -171,28 +230,32 @@ class SquaredHinge(_OneVersusRest):
     easiest = 1e-2
 
     def anchored(self, logits: Tensor) -> Tensor:
-        return logits.sub_(self._signs)
+        return logits.sub_(self._signs(logits))
 
     def _violations(self, logits: Tensor) -> Tensor:
-        return (-self._signs * logits).clamp_(min=0)
+        return (-self._signs(logits) * logits).clamp_(min=0)
 
     def values(self, logits: Tensor) -> Tensor:
-        return _mean(self._violations(logits).square_())[:, 0]
+        return self.targets.mean(self._violations(logits).square_())[:, 0]
 
     def slopes(self, logits: Tensor) -> Tensor:
-        return self._violations(logits).mul_(-2 * self._signs)
+        return self.targets.weigh(self._violations(logits).mul_(self._signs(logits).mul_(-2)))
 
     def curvature(self, logits: Tensor) -> Tensor:
         return (self._violations(logits) > 0).to(logits.dtype).mul_(2)
 
-    def dual_point(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Shrink the heavier side's multipliers a = 2 max(0, 1 - s z), so that both sides have the same sum."""
+    def balance(self, logits: Tensor) -> Tensor:
         multipliers = self._violations(logits).mul_(2)
-        positive = self._signs > 0
-        above, below = _mean(multipliers * positive), _mean(multipliers * ~positive)
-        lighter = torch.minimum(above, below)
-        up = torch.where(above > 0, lighter / above, lighter)[..., None]
-        down = torch.where(below > 0, lighter / below, lighter)[..., None]
-        multipliers = multipliers * torch.where(positive, up, down)
-        value = _mean(multipliers - multipliers.square() / 4)[:, 0]
-        return multipliers.mul_(-self._signs), value
+        positive = self._positive()
+        return torch.cat([self.targets.mean(multipliers * positive), self.targets.mean(multipliers * ~positive)], 1)
+
+    def repair(self, balance: Tensor) -> Tensor:
+        """Shrink the heavier side's multipliers a = 2 max(0, 1 - s z), so that both sides have the same sum."""
+        lighter = balance.amin(1, keepdim=True)
+        return torch.where(balance > 0, lighter / balance, lighter)[..., None, None]
+
+    def dual_point(self, logits: Tensor, repair: Tensor) -> tuple[Tensor, Tensor]:
+        multipliers = self._violations(logits).mul_(2)
+        multipliers *= torch.where(self._positive(), repair[:, 0], repair[:, 1])
+        value = self.targets.mean(multipliers - multipliers.square() / 4)[:, 0]
+        return self.targets.weigh(multipliers.mul_(-self._signs(logits))), value

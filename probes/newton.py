@@ -1,13 +1,11 @@
 """Owns the solver: truncated Newton steps on many problems at once, until each certificate meets its tolerance.
 
-Every step eliminates the intercept, solves the Newton equations by conjugate gradients (CG) preconditioned with
-(mean Hessian of the loss) x (Gram matrix of the features) + lambda, and searches along the direction on stored
-logits, which costs no product with the features. CG runs in float32 with float64 scalars: it only needs a
-direction. The gradient is float32 far from the optimum; near it, gradient and certificate are float64, so
-each step is one of iterative refinement and the float32 products do not limit what is reached. Only where a curvature
-spans more than float32 can hold (a tiny penalty on nearly separable classes) is a direction lost: small
-problems are float64 from the start, large ones from where they no longer improve.
-Problems that are done leave the work, within CG too.
+Every step solves the Newton equations by conjugate gradients and searches along the direction on logits, which costs
+no product with the features where they are kept. Directions are float32. The gradient is float32 far from the
+optimum; near it, gradient and certificate are float64, so each step is one of iterative refinement and the
+float32 products do not limit what is reached. Only where a curvature spans more than float32 can hold (a tiny
+penalty on nearly separable classes) is a direction lost: small problems are float64 from the start, large
+ones from where they no longer improve. Problems that are done leave the work.
 """
 
 from __future__ import annotations
@@ -18,15 +16,16 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from probes.certificate import certify, invert_curvature, solve_intercept
+from probes.certificate import certify, invert_curvature
+from probes.conjugate_gradients import Equations, dot, solve
 from probes.design_matrix import DesignMatrix
 from probes.losses import Loss
+from probes.objective import Logits, slope, slope_along
 
-_NEAR = 100  # float64 begins where the float32 estimate of the gap is within this factor of the tolerance
+_NEAR = 3  # float64 begins where the float32 estimate of the gap is within this factor of the tolerance
 _EASED = 0.03  # the penalty is lowered where the estimate is within this part of the objective
 _PATIENCE = 6  # steps without a halved gap after which float32 gives way to float64
 _SMALL = 1 << 20  # values in the features up to which float64 costs nothing that matters
-_MAX_CG_STEPS = 500  # of one Newton step
 
 
 @dataclass(frozen=True)
@@ -34,13 +33,12 @@ class Solution:
     """The certified fits of P problems.
 
     Attributes:
-        weights: [P, K, d] float64; intercept: [P, K] float64, for centred features.
+        theta: [P, K, d + 1] float64, weights and intercept, for centred features.
         objective, bound: [P] float64, as in `certificate.Certificate`.
         iterations: [P], Newton steps taken.
     """
 
-    weights: Tensor
-    intercept: Tensor
+    theta: Tensor
     objective: Tensor
     bound: Tensor
     iterations: Tensor
@@ -48,14 +46,16 @@ class Solution:
 
 @dataclass
 class _Active:
-    """The state of the problems still at work, every tensor with the problem first."""
+    """The state of the problems still at work, every part with the problem first."""
 
     index: Tensor  # where the problem stands in the solution
     target: Tensor  # the penalty asked for
     lam: Tensor  # the penalty at work, on its way to the target
-    weights: Tensor  # [P, K, d] float64
-    intercept: Tensor  # [P, K] float64
-    logits: Tensor  # [P, K, n], whose precision is that of the work
+    logits: Logits  # of the weights reached, whose precision is that of the work
+    gradient: Tensor  # [P, K, d + 1], of the objective
+    curvature: Tensor  # [P, K, K], mean Hessian of the loss
+    centre: Tensor  # [P, d + 1], where intercept and weights are nearly separate
+    goal: Tensor  # the tolerance
     exact: Tensor  # bool: gradients are float64 from now on
     gap: Tensor  # the last estimate of objective - optimum
     best: Tensor  # the last gap that was half of the one before
@@ -64,286 +64,158 @@ class _Active:
     nonlinearity: Tensor  # of the last step
 
     def take(self, problems: Tensor) -> _Active:
-        return _Active(**{f.name: getattr(self, f.name)[problems] for f in fields(self)})
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "logits"}
+        return _Active(logits=self.logits.take(problems), **{name: part[problems] for name, part in parts.items()})
 
 
-def minimise(
-    design: DesignMatrix,
-    loss: Loss,
-    lam: Tensor,
-    intercept: Tensor,
-    tolerance: Callable[[Tensor], Tensor],
-    max_iter: int,
-) -> Solution:
-    """Solve P problems from zero weights and return the best certified iterate of each.
+class Solver:
+    """P problems on one design matrix.
 
     Args:
         design: the features [n, d].
         loss: of the P problems.
         lam: [P] float64, positive.
-        intercept: [P, K] float64, where to start.
         tolerance: from objectives [P] to the bounds at which their problems are done.
-        max_iter: the most Newton steps; the iterate reached is certified whatever it is worth.
     """
-    active, solution = _start(design, loss, lam, intercept)
-    preconditioner = _Preconditioner(design)
-    for step in range(max_iter + 1):
-        if step == max_iter:
-            active.exact[:], active.lam = True, active.target
-        gradient, goal = _evaluate(design, loss, active, solution, tolerance, step)
-        left = torch.nonzero(solution.bound[active.index] > goal)[:, 0]
-        if not len(left) or step == max_iter:
-            break
-        if len(left) < len(active.index):
-            active, loss, gradient, goal = active.take(left), loss.take(left), gradient[left], goal[left]
-        _advance(design, loss, active, preconditioner, gradient, goal)
-    return solution
 
+    def __init__(self, design: DesignMatrix, loss: Loss, lam: Tensor, tolerance: Callable[[Tensor], Tensor]):
+        self._design, self._loss, self._lam, self._tolerance = design, loss, lam, tolerance
 
-def _start(design: DesignMatrix, loss: Loss, lam: Tensor, intercept: Tensor) -> tuple[_Active, Solution]:
-    n_problems, n_outputs = intercept.shape
-    weights = lam.new_zeros(n_problems, n_outputs, design.d)
-    ones = torch.ones_like(lam)
-    precision = torch.float64 if design.n * design.d <= _SMALL else torch.float32
-    active = _Active(
-        index=torch.arange(n_problems, device=lam.device),
-        target=lam,
-        lam=lam.clamp(min=loss.easiest),
-        weights=weights.clone(),
-        intercept=intercept.clone(),
-        logits=loss.anchored(intercept.to(precision)[..., None].repeat(1, 1, design.n)),
-        exact=torch.zeros_like(lam, dtype=torch.bool),
-        gap=ones * torch.inf,
-        best=ones * torch.inf,
-        waited=torch.zeros_like(lam),
-        forcing=ones * loss.forcing,
-        nonlinearity=ones,
-    )
-    unknown = ones * torch.inf
-    return active, Solution(weights, intercept.clone(), unknown, unknown.clone(), torch.zeros_like(active.index))
+    def minimise(self, theta: Tensor, max_iter: int) -> Solution:
+        """Solve from theta [P, K, d + 1] and return the best certified iterate of each problem.
 
+        Args:
+            max_iter: the most Newton steps; the iterate reached is certified whatever it is worth.
+        """
+        active = self._start(theta)
+        unknown = torch.full_like(self._lam, torch.inf)
+        solution = Solution(theta.clone(), unknown, unknown.clone(), torch.zeros_like(active.index))
+        spectrum = None
+        for step in range(max_iter + 1):
+            if step == max_iter:
+                active.exact[:], active.lam = True, active.target
+            self._evaluate(active, solution, step)
+            left = torch.nonzero(solution.bound[active.index] > active.goal)[:, 0]
+            if not len(left) or step == max_iter:
+                break
+            if len(left) < len(active.index):
+                active = active.take(left)
+            spectrum = spectrum or self._design.spectrum()
+            equations = Equations(active.logits, active.gradient, active.curvature, active.centre, active.lam)
+            change = solve(equations, spectrum, active.forcing, 0.1 * active.goal * 2 * active.lam)
+            _move(active, change.double())
+        return solution
 
-def _evaluate(
-    design: DesignMatrix,
-    loss: Loss,
-    active: _Active,
-    solution: Solution,
-    tolerance: Callable[[Tensor], Tensor],
-    step: int,
-) -> tuple[Tensor, Tensor]:
-    """Return the gradients [P, K, d] and the tolerances [P], keeping in the solution what is certified."""
-    gradient, goal = torch.empty_like(active.weights), torch.empty_like(active.lam)
-    rough = torch.nonzero(~active.exact)[:, 0]
-    if len(rough):
-        gradient[rough], gap, goal[rough] = _estimate(design, loss.take(rough), active, rough, tolerance)
-        stalled = (gap > 0.9 * active.gap[rough]) & (step > 3)
-        final = active.lam[rough] == active.target[rough]
-        active.exact[rough] = final & ((gap <= _NEAR * goal[rough]) | stalled)
-        active.gap[rough] = gap
-    sure = torch.nonzero(active.exact)[:, 0]
-    if len(sure):
-        found = certify(design, loss.take(sure), active.weights[sure], active.intercept[sure], active.lam[sure])
-        active.intercept[sure], active.logits[sure] = found.intercept, found.logits.to(active.logits.dtype)
-        gradient[sure], active.gap[sure] = found.gradient, found.bound
+    def _start(self, theta: Tensor) -> _Active:
+        lam = self._lam
+        ones = torch.ones_like(lam)
+        precision = torch.float64 if self._design.n * self._design.d <= _SMALL else torch.float32
+        return _Active(
+            index=torch.arange(len(lam), device=lam.device),
+            target=lam,
+            lam=lam.clamp(min=self._loss.easiest),
+            logits=Logits.of(self._design, self._loss, theta.clone(), precision),
+            gradient=torch.zeros_like(theta),
+            curvature=theta.new_zeros(*theta.shape[:2], theta.shape[1]),
+            centre=torch.zeros_like(theta[:, 0]),
+            goal=ones * torch.inf,
+            exact=torch.zeros_like(lam, dtype=torch.bool),
+            gap=ones * torch.inf,
+            best=ones * torch.inf,
+            waited=torch.zeros_like(lam),
+            forcing=ones * self._loss.forcing,
+            nonlinearity=ones,
+        )
+
+    def _evaluate(self, active: _Active, solution: Solution, step: int) -> None:
+        """Find gradients, gaps and tolerances, keeping in the solution what is certified."""
+        rough = torch.nonzero(~active.exact)[:, 0]
+        if len(rough):
+            before = active.gap[rough]
+            self._estimate(active, rough)
+            gap, goal = active.gap[rough], active.goal[rough]
+            final = active.lam[rough] == active.target[rough]
+            active.exact[rough] = final & ((gap <= _NEAR * goal) | ((gap > 0.9 * before) & (step > 3)))
+        sure = torch.nonzero(active.exact)[:, 0]
+        if len(sure):
+            self._certify(active, sure, solution)
+        solution.iterations[active.index] = step
+        improved = active.gap < active.best / 2
+        active.best = torch.where(improved, active.gap, active.best)
+        active.waited = torch.where(improved, 0, active.waited + 1)
+        if active.logits.dtype != torch.float64 and active.waited.max() >= _PATIENCE:
+            active.logits = active.logits.double()
+
+    def _estimate(self, active: _Active, rough: Tensor) -> None:
+        """Find gradients, gaps and tolerances of some problems from float32 products; these prove nothing."""
+        logits, lam = active.logits.take(rough), active.lam[rough]
+        found = slope(logits)
+        weights, pull = logits.theta[..., :-1], found.gradient[..., :-1]
+        objective = found.values + lam / 2 * dot(weights, weights)
+        beside = _intercept_gap(found.gradient[..., -1], found.curvature)
+
+        def gap(lam: Tensor) -> Tensor:
+            gradient = pull + lam[:, None, None] * weights
+            return dot(gradient, gradient) / (2 * lam) + beside
+
+        easy = gap(lam) <= _EASED * objective
+        lam = torch.where(easy, torch.maximum(lam / 10, active.target[rough]), lam)
+        active.lam[rough], active.gap[rough] = lam, gap(lam)
+        active.best[rough] = torch.where(easy, torch.inf, active.best[rough])
+        pull += lam[:, None, None] * weights
+        active.gradient[rough], active.curvature[rough] = found.gradient, found.curvature
+        active.centre[rough] = found.centre
+        active.goal[rough] = self._tolerance(objective)
+
+    def _certify(self, active: _Active, sure: Tensor, solution: Solution) -> None:
+        """Find gradients, gaps and tolerances of some problems in float64, and keep the best of each."""
+        found = certify(self._design, self._loss.take(active.index[sure]), active.logits.theta[sure], active.lam[sure])
+        active.logits.put(sure, found.logits)
+        active.gradient[sure], active.curvature[sure] = found.gradient, found.curvature
+        active.centre[sure] = found.centre
+        active.gap[sure] = found.bound
         # below its rounding a gap cannot be seen to shrink
-        goal[sure] = torch.maximum(tolerance(found.objective), 2 * found.rounding)
+        active.goal[sure] = torch.maximum(self._tolerance(found.objective), 2 * found.rounding)
         index = active.index[sure]
         better = found.bound < solution.bound[index]
-        kept, index = sure[better], index[better]
-        solution.weights[index], solution.intercept[index] = active.weights[kept], active.intercept[kept]
+        index = index[better]
+        solution.theta[index] = found.logits.theta[better]
         solution.objective[index], solution.bound[index] = found.objective[better], found.bound[better]
-    solution.iterations[active.index] = step
-    improved = active.gap < active.best / 2
-    active.best = torch.where(improved, active.gap, active.best)
-    active.waited = torch.where(improved, 0, active.waited + 1)
-    if active.waited.max() >= _PATIENCE:
-        active.logits = active.logits.double()
-    return gradient, goal
 
 
-def _estimate(
-    design: DesignMatrix, loss: Loss, active: _Active, rows: Tensor, tolerance: Callable[[Tensor], Tensor]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return gradients, gaps and tolerances of some problems from float32 products; these prove nothing."""
-    logits, weights, lam = active.logits[rows], active.weights[rows], active.lam[rows]
-    active.intercept[rows] += solve_intercept(loss, logits)
-    active.logits[rows] = logits
-    pull = design.correlate(loss.slopes(logits)).double()
-    gradient = pull + lam[:, None, None] * weights
-    objective = loss.values(logits) + lam / 2 * _dot(weights, weights)
-    easy = _dot(gradient, gradient) / (2 * lam) <= _EASED * objective
-    lam = torch.where(easy, torch.maximum(lam / 10, active.target[rows]), lam)
-    active.lam[rows] = lam
-    active.best[rows] = torch.where(easy, torch.inf, active.best[rows])
-    gradient = pull + lam[:, None, None] * weights
-    return gradient, _dot(gradient, gradient) / (2 * lam), tolerance(objective)
+def _intercept_gap(slope: Tensor, curvature: Tensor) -> Tensor:
+    """Return what the intercept alone would gain by the quadratic model, [P]."""
+    return (slope * (invert_curvature(curvature) @ slope[..., None])[..., 0]).sum(1).clamp(min=0) / 2
 
 
-def _advance(
-    design: DesignMatrix,
-    loss: Loss,
-    active: _Active,
-    preconditioner: _Preconditioner,
-    gradient: Tensor,
-    goal: Tensor,
-) -> None:
-    """Take one Newton step of every active problem."""
-    change, shift, logit_change = _direction(design, loss, active, preconditioner, gradient, goal)
-    length, bent = _line_search(loss, active, change, logit_change)
-    active.weights += length[:, None, None] * change
-    active.intercept += length[:, None] * shift
-    active.logits += logit_change.mul_(length[:, None, None].to(logit_change.dtype))
+def _move(active: _Active, change: Tensor) -> None:
+    """Search along the change [P, K, d + 1] of every active problem, and take the step."""
+    logits = active.logits
+    direction = Logits.of(logits.design, logits.loss, change, logits.dtype, anchored=False)
+    length, bent = _line_search(active, direction)
+    active.logits = logits.moved(direction, length)
     # How far the last two steps were from the quadratic model says how exactly the next is worth solving.
-    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(0.01, loss.forcing)
+    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(0.01, logits.loss.forcing)
     active.nonlinearity = bent
 
 
-def _dot(left: Tensor, right: Tensor) -> Tensor:
-    return (left.double() * right.double()).sum((1, 2))
-
-
-class _Preconditioner:
-    """The inverse of S x Gram + lambda, for S [P, K, K] the mean Hessian of the loss over samples.
-
-    With the curvature independent of the features this is the Hessian itself. Measured on 50,000 CIFAR images, 1,024
-    features, lambda = 2e-5: 136 products to the certificate, against 257 with only the diagonal of S.
-    """
-
-    def __init__(self, design: DesignMatrix) -> None:
-        self._vectors, self._values = design.spectrum()
-
-    def at(self, curvature: Tensor, lam: Tensor, precision: torch.dtype) -> _Whitening:
-        values, outputs = torch.linalg.eigh(curvature)
-        scales = values.clamp(min=0)[..., None] * self._values.double() + lam[:, None, None]
-        return _Whitening(self._vectors.to(precision), outputs.to(precision), scales.to(precision))
-
-
-@dataclass(frozen=True)
-class _Whitening:
-    vectors: Tensor  # [d, r]
-    outputs: Tensor  # [P, K, K]
-    scales: Tensor  # [P, K, r]
-
-    def take(self, problems: Tensor) -> _Whitening:
-        return _Whitening(self.vectors, self.outputs[problems], self.scales[problems])
-
-    def __call__(self, residual: Tensor) -> Tensor:
-        inside = self.outputs.mT @ (residual @ self.vectors)
-        return (self.outputs @ (inside / self.scales)) @ self.vectors.T
-
-
-@dataclass
-class _Krylov:
-    """The state of CG for the problems not yet solved well enough, every tensor with the problem first."""
-
-    index: Tensor
-    lam: Tensor
-    curvature: Tensor  # [P, K, n]
-    inverse: Tensor  # [P, K, K], of the mean curvature
-    residual: Tensor  # [P, K, d]
-    search: Tensor  # [P, K, d]
-    change: Tensor  # [P, K, d]
-    shift: Tensor  # [P, K]
-    logit_change: Tensor  # [P, K, n]
-    size: Tensor  # [P], residual' M^-1 residual
-    enough: Tensor  # [P], the size at which to stop
-    goal: Tensor  # [P], the squared norm of the residual at which to stop
-
-    def take(self, problems: Tensor) -> _Krylov:
-        return _Krylov(**{f.name: getattr(self, f.name)[problems] for f in fields(self)})
-
-
-def _direction(
-    design: DesignMatrix,
-    loss: Loss,
-    active: _Active,
-    preconditioner: _Preconditioner,
-    gradient: Tensor,
-    goal: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the changes of weights [P, K, d], intercept [P, K] and logits [P, K, n] that CG reaches."""
-    precision = active.logits.dtype
-    curvature = loss.curvature(active.logits)
-    mean_curvature = loss.mean_curvature(curvature)
-    whiten = preconditioner.at(mean_curvature, active.lam, precision)
-    residual = -gradient.to(precision)
-    search = whiten(residual)
-    size = _dot(residual, search)
-    state = _Krylov(
-        index=torch.arange(len(active.lam), device=active.lam.device),
-        lam=active.lam,
-        curvature=curvature,
-        inverse=invert_curvature(mean_curvature).to(precision),
-        residual=residual,
-        search=search,
-        change=torch.zeros_like(residual),
-        shift=torch.zeros_like(residual[..., 0]),
-        logit_change=torch.zeros_like(active.logits),
-        size=size,
-        enough=active.forcing.square() * size,
-        goal=0.1 * goal * 2 * active.lam,
-    )
-    changes = (
-        torch.empty_like(state.change),
-        torch.empty_like(state.shift),
-        torch.empty_like(state.logit_change),
-    )
-    for step in range(1, _MAX_CG_STEPS + 1):
-        improved = _cg_step(design, loss, whiten, state)
-        done = (state.size <= state.enough) | (_dot(state.residual, state.residual) <= state.goal) | ~improved
-        if step == _MAX_CG_STEPS:
-            done[:] = True
-        if done.any():
-            for whole, part in zip(changes, (state.change, state.shift, state.logit_change), strict=True):
-                whole[state.index[done]] = part[done]
-            left = torch.nonzero(~done)[:, 0]
-            if not len(left):
-                break
-            state, loss, whiten = state.take(left), loss.take(left), whiten.take(left)
-    return changes
-
-
-def _cg_step(design: DesignMatrix, loss: Loss, whiten: _Whitening, state: _Krylov) -> Tensor:
-    """Take one step of preconditioned conjugate gradients; return where it was possible, [P] bool."""
-    logits = design.logits(state.search)
-    bent = loss.bend(state.curvature, logits)
-    shift = -(state.inverse @ bent.mean(2)[..., None])[..., 0]
-    logits += shift[..., None]
-    bent = loss.bend(state.curvature, logits)
-    product = design.correlate(bent) + state.lam.to(logits.dtype)[:, None, None] * state.search
-    steepness = _dot(state.search, product)
-    possible = (steepness > 0) & torch.isfinite(steepness)
-    length = torch.where(possible, state.size / steepness, 0).to(logits.dtype)
-    state.change += length[:, None, None] * state.search
-    state.shift += length[:, None] * shift
-    state.logit_change += logits.mul_(length[:, None, None])
-    state.residual -= length[:, None, None] * product
-    whitened = whiten(state.residual)
-    size = _dot(state.residual, whitened)
-    state.search = whitened + (size / state.size).to(logits.dtype)[:, None, None] * state.search
-    state.size = size
-    return possible
-
-
-def _line_search(loss: Loss, active: _Active, change: Tensor, logit_change: Tensor) -> tuple[Tensor, Tensor]:
-    """Return step lengths [P] where the slope has shrunk to a fifth, and the slope left at length 1, [P].
+def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
+    """Return step lengths [P] where the slope has shrunk to a fifth, and the part of the slope left at length 1, [P].
 
     The slope along a direction increases (the objective is convex), so a sign change brackets the minimum; the
     bracket is narrowed by false position, kept off its ends. Without one the length doubles.
     """
-    linear = active.lam * _dot(active.weights, change)
-    square = active.lam * _dot(change, change)
+    weights, change = active.logits.theta[..., :-1], direction.theta[..., :-1]
+    linear, square = active.lam * dot(weights, change), active.lam * dot(change, change)
 
-    def slope(length: Tensor) -> Tensor:
-        moved = torch.addcmul(active.logits, logit_change, length.to(logit_change.dtype)[:, None, None])
-        along = loss.slopes(moved).mul_(logit_change).sum((1, 2), dtype=torch.float64)
-        return along / moved.shape[2] + linear + length * square
+    def along(length: Tensor) -> Tensor:
+        return slope_along(active.logits, direction, length) + linear + length * square
 
     length = torch.ones_like(linear)
-    start = slope(torch.zeros_like(length))
+    start = dot(active.gradient, direction.theta)
     low, low_slope = torch.zeros_like(length), start
     high, high_slope = length * torch.inf, length * torch.inf
-    here = slope(length)
+    here = along(length)
     bent = here.abs() / start.abs()
     for _ in range(12):
         done = here.abs() <= 0.2 * start.abs()
@@ -354,5 +226,5 @@ def _line_search(loss: Loss, active: _Active, change: Tensor, logit_change: Tens
         share = (low_slope / (low_slope - high_slope)).clamp(0.1, 0.9)
         inner = torch.where(torch.isinf(high), 2 * length, low + share * (high - low))
         length = torch.where(done, length, inner)
-        here = slope(length)
+        here = along(length)
     return torch.where(done | (low == 0), length, low), bent

@@ -17,10 +17,12 @@ from layerwise import commandline
 from layerwise.activations import pooled_features
 from layerwise.errors import UserError
 from layerwise.runfile import Rows, RunFile
-from probes import linear
+from probes import linear, linear_problem
 from probes.controls import controlled
 from probes.family import ProbeName
-from probes.linear import DRAWS, FIXED_PENALTY, PENALTIES, LinearFamily, random_projection
+from probes.linear import LinearFamily
+from probes.linear_problem import DRAWS, FIXED_PENALTY, PENALTIES, random_projection
+from probes.path import fit_path
 from probes.protocol import Fit
 from probes.results import save
 from probes.standardiser import Standardiser
@@ -89,7 +91,7 @@ class Poisoned(RunFile):
 def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
     run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit_path = linear.fit_path
+    fit_path = linear_problem.fit_path
 
     def noted(*words: Any, **more: Any) -> Any:
         run.reads.append("fit")
@@ -97,7 +99,7 @@ def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
 
     with RunFile(run_path) as run:
         honest = probe_linear(run, 1, "linear")
-    monkeypatch.setattr(linear, "fit_path", noted)
+    monkeypatch.setattr(linear_problem, "fit_path", noted)
     with Poisoned(run_path) as run:
         run.reads = []
         poisoned = probe_linear(run, 1, "linear")
@@ -113,8 +115,8 @@ def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
 def test_a_best_penalty_at_the_end_of_its_path_is_said(
     monkeypatch: pytest.MonkeyPatch, run_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(linear, "PENALTIES", (1e-1, 10**-0.5, 1.0))
-    monkeypatch.setattr(linear, "EXTENSIONS", 0)
+    monkeypatch.setattr(linear_problem, "PENALTIES", (1e-1, 10**-0.5, 1.0))
+    monkeypatch.setattr(linear_problem, "EXTENSIONS", 0)
     commandline.set_verbosity(quiet=True, verbose=False)
     with RunFile(run_path) as run:
         probe_linear(run, 1, "linear")
@@ -126,7 +128,7 @@ def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_pat
         first, _ = probe_linear(run, 1, "linear")
         data = features(run, 1)
     standardise = Standardiser(data["train"][0])
-    fits = linear.fit_path(standardise(data["train"][0]), data["train"][1], PENALTIES, n_classes=10)
+    fits = fit_path(standardise(data["train"][0]), data["train"][1], PENALTIES, n_classes=10)
     inside = standardise(data["validation"][0])
     accuracies = [(fit.decision_function(inside).argmax(1) == data["validation"][1]).mean() for fit in fits]
     assert first.scores["validation"].accuracy >= max(accuracies)
@@ -134,11 +136,11 @@ def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_pat
 
 
 def test_the_path_is_extended_while_its_end_is_best(monkeypatch: pytest.MonkeyPatch, run_path: Path) -> None:
-    monkeypatch.setattr(linear, "PENALTIES", (1e-1, 10**-0.5, 1.0))
+    monkeypatch.setattr(linear_problem, "PENALTIES", (1e-1, 10**-0.5, 1.0))
     with RunFile(run_path) as run:
         first, _ = probe_linear(run, 1, "linear")
     assert first.penalty is not None
-    assert 1e-1 * 10 ** (-linear.EXTENSIONS / 2) * 0.99 < first.penalty < 1e-1
+    assert 1e-1 * 10 ** (-linear_problem.EXTENSIONS / 2) * 0.99 < first.penalty < 1e-1
 
 
 def test_without_a_fold_the_penalty_is_the_stated_one_and_nothing_is_refitted(tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_a_rotation_of_the_features_changes_no_probe(run_path: Path) -> None:
         x, y = features(run, 1)["train"]
     z = Standardiser(x)(x)
     turned = z @ random_projection(z.shape[1], z.shape[1], 0, 1)
-    (a,), (b,) = (linear.fit_path(part, y, (1e-3,), n_classes=10) for part in (z, turned))
+    (a,), (b,) = (fit_path(part, y, (1e-3,), n_classes=10) for part in (z, turned))
     assert abs(a.objective - b.objective) <= a.certificate + b.certificate
     assert (a.decision_function(z).argmax(1) == b.decision_function(turned).argmax(1)).mean() > 0.995
 
@@ -201,13 +203,13 @@ class Broken(RunFile):
             return rows
         x = rows[:].astype(np.float32)
         x[3, 0, 0, 0], x[4, 1, 0, 0], x[5, 1, 0, 0] = np.nan, np.inf, -np.inf
-        return x
+        return x.reshape(len(x), -1)
 
 
 def test_features_that_are_not_finite_are_counted_and_their_depth_is_named(run_path: Path) -> None:
     with (
         Broken(run_path) as run,
-        pytest.raises(UserError, match=r"run.h5, depth 2, validation features: found 1 NaN and 2 infinite of 3432 val"),
+        pytest.raises(UserError, match=r"run.h5, depth 2, validation features: found 1 NaN and 2 infinite values"),
     ):
         probe_linear(run, 2, "linear")
 
@@ -223,3 +225,18 @@ def test_raw_pixels_are_left_out_where_the_file_has_none_or_they_are_too_many(
     assert sides(make_run(tmp_path / "bare.h5", max_size=300_000, **{"training.epochs": 1})) == [2]
     monkeypatch.setattr(linear, "MOST_PIXELS", 63)
     assert sides(run_path) == [2]
+
+
+def test_streamed_features_give_the_same_probe(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        found = []
+        for memory in (None, 1000):
+            family = LinearFamily(run, Task(run), "linear", pools=(2, 4), device=CPU, max_memory=memory)
+            found.append(family.fit(1, family.names(1)))
+    for (name, whole), (same, streamed) in zip(*found, strict=True):
+        assert name == same
+        for a, b in zip(whole, streamed, strict=True):
+            assert a.penalty == b.penalty
+            assert b.converged
+            for split, scored in a.scores.items():
+                assert (scored.predicted == b.scores[split].predicted).mean() > 0.99

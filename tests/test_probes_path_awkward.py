@@ -1,0 +1,135 @@
+"""A path of penalties where data are awkward, and what is said of data that cannot be fitted."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from linear_problems import blobs, objective_of
+from reference import linear_optimum
+
+from layerwise.errors import UserError
+from probes.linear_fit import log_proba
+from probes.path import LOSSES, fit_path
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_class_without_samples_is_never_predicted_and_disturbs_nothing(loss):
+    X, y = blobs(seed=11)
+    names = np.array([0, 2, 4])
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss)
+    (wider,) = fit_path(X, names[y], [1e-3], n_classes=6, loss=loss)
+    np.testing.assert_array_equal(wider.coef[names], fit.coef)
+    np.testing.assert_array_equal(wider.intercept[[1, 3, 5]], -np.inf)
+    np.testing.assert_array_equal(wider.decision_function(X).argmax(1), names[fit.decision_function(X).argmax(1)])
+    assert wider.objective == fit.objective
+    if loss != "squared_hinge":
+        assert (log_proba(wider, X)[:, [1, 3, 5]] == -np.inf).all()
+        np.testing.assert_allclose(log_proba(wider, X)[:, names], log_proba(fit, X), atol=1e-12)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_constant_and_duplicated_features(loss):
+    X, y = blobs(seed=12)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    awkward = np.column_stack([X, np.zeros(len(X)), X[:, 0], np.full(len(X), 5.0)])
+    (found,) = fit_path(awkward, y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    assert found.converged
+    np.testing.assert_allclose(found.coef[:, [5, 7]], 0, atol=1e-4)
+    np.testing.assert_allclose(found.coef[:, 6], found.coef[:, 0], atol=1e-4)
+    assert found.objective < fit.objective  # a feature twice is a feature penalised half as much
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_more_features_than_samples(loss):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(12, 20)), np.arange(12) % 3
+    for fit in fit_path(X, y, [1e-1, 1e-2], n_classes=3, loss=loss, tol=1e-9):
+        optimum = linear_optimum(torch.from_numpy(X), torch.from_numpy(y), fit.lam, loss, 3)[2]
+        assert fit.converged
+        assert fit.objective == pytest.approx(optimum, abs=2e-9)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_separable_data_and_a_tiny_penalty(loss):
+    X, y = blobs(n=60, d=40, seed=13)
+    (fit,) = fit_path(X, y, [1e-8], n_classes=3, loss=loss)
+    assert fit.converged
+    assert fit.certificate <= 1e-6
+    assert (fit.decision_function(X).argmax(1) == y).all()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_two_classes(loss):
+    X, y = blobs(n_classes=2, seed=14)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=2, loss=loss, tol=1e-9)
+    optimum = linear_optimum(torch.from_numpy(X), torch.from_numpy(y), 1e-3, loss, 2)[2]
+    assert fit.objective == pytest.approx(optimum, abs=1e-9)
+    np.testing.assert_allclose(fit.coef[0], -fit.coef[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_thousand_classes(loss):
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(1000, 16))
+    y = np.tile(np.arange(1000), 2)
+    X = (centres[y] + 0.3 * rng.normal(size=(2000, 16))).astype(np.float32)
+    (fit,) = fit_path(X, y, [1e-3], n_classes=1000, loss=loss)
+    assert fit.converged
+    assert fit.objective == pytest.approx(objective_of(fit, X, y), rel=1e-10)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_narrow_input_is_taken_as_exact(loss, dtype):
+    X, y = blobs(seed=15)
+    narrow = torch.from_numpy(X).to(dtype)
+    (fit,) = fit_path(narrow, torch.from_numpy(y), [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    (wide,) = fit_path(narrow.double(), y, [1e-3], n_classes=3, loss=loss, tol=1e-9)
+    assert fit.objective == pytest.approx(wide.objective, abs=2e-9)
+    np.testing.assert_allclose(fit.decision_function(narrow), fit.decision_function(narrow.double()))
+
+
+def test_read_only_reversed_and_integer_arrays_are_taken():
+    X, y = blobs(seed=16)
+    X = np.round(X * 4)
+    (plain,) = fit_path(X, y, [1e-2], n_classes=3)
+    reversed_ = X[::-1]
+    reversed_.flags.writeable = False
+    (other,) = fit_path(reversed_, y[::-1], [1e-2], n_classes=3)
+    (integer,) = fit_path(X.astype(np.int32), y, [1e-2], n_classes=3)
+    assert plain.objective == pytest.approx(other.objective, abs=plain.certificate + other.certificate)
+    assert plain.objective == integer.objective
+
+
+def test_values_that_are_not_finite_are_counted_and_placed():
+    X, y = blobs()
+    X[3, 1] = X[4, 0] = np.nan
+    X[7, 2] = -np.inf
+    with pytest.raises(UserError, match=r"^depth 3, train split: found 2 NaN and 1 infinite values in the features"):
+        fit_path(X, y, [1e-2], n_classes=3, where="depth 3, train split")
+    good, _ = blobs()
+    (fit,) = fit_path(good, y, [1e-2], n_classes=3)
+    with pytest.raises(UserError, match=r"^depth 3, test split: found 2 NaN and 1 infinite values"):
+        fit.decision_function(X, where="depth 3, test split")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lams": [1e-2, -1.0]}, "found penalties lambda -1, expected positive finite numbers"),
+        ({"lams": []}, "found penalties lambda none"),
+        ({"loss": "hinge"}, "unknown loss 'hinge'. Did you mean 'squared_hinge'"),
+        ({"n_classes": 2}, "found 40 labels outside the integers 0 to 1"),
+        ({"y": np.zeros(120, int)}, "found labels of 1 class, expected at least 2"),
+        ({"y": np.zeros(7, int)}, r"found labels of shape \(7,\), expected \[120\]"),
+        ({"y": np.full(120, 0.5)}, "found 120 labels outside the integers"),
+        ({"X": np.zeros(120)}, r"found features of shape \(120,\), expected \[samples, features\]"),
+        ({"X": np.zeros((0, 4))}, r"found features of shape \(0, 4\)"),
+    ],
+)
+def test_what_cannot_be_fitted_is_said(change, message):
+    X, y = blobs()
+    given = {"X": X, "y": y, "lams": [1e-2], "n_classes": 3} | change
+    with pytest.raises(UserError, match=message):
+        fit_path(**given)
