@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from figures import style
+from probes.catalogue import LINEAR, NEAREST
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
@@ -130,8 +131,8 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
 
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
-    """Return which points are a linear probe of depth 0: few features, no part of the line."""
-    return (points["depth"] == 0) & points["probe"].str.startswith("linear")
+    """Return which points are a probe of A x_0: few features, no part of the line."""
+    return (points["depth"] == 0) & points["probe"].isin((*LINEAR, *NEAREST))
 
 
 def _extent(points: pd.DataFrame) -> tuple[float, float]:

@@ -20,6 +20,12 @@ _REFIT = {
     "1": "refitted on train + validation",
     "0, 1": "refitted on train + validation, or fitted on all images where a run has no validation fold",
 }
+_POOLED = {
+    "linear": "multinomial logistic regression",
+    "linear-ovr": "one-versus-rest logistic regression",
+    "knn": "k nearest neighbours",
+    "ncm": "the nearest class mean",
+}
 _TRAINED = {
     "auxiliary": "the classifier trained with the block, k - 1 hidden convolutions",
     "ensemble": "all auxiliary classifiers up to the depth, weighted 2^j on logits",
@@ -40,7 +46,7 @@ def caption(curves: pd.DataFrame) -> str:
             *_probes(curves),
             f"Dotted line: chance ({100 * first['chance']:.3g}%), the accuracy of always predicting the most "
             f"frequent class of the training data.",
-            *_protocol(curves),
+            *protocol(curves),
         ]
     )
 
@@ -74,15 +80,14 @@ def _averaged(line: pd.DataFrame) -> str:
 def _probes(curves: pd.DataFrame) -> list[str]:
     """Say what the probes read and which of them is shown."""
     sentences = []
-    for name, words in (("linear", "multinomial"), ("linear-ovr", "one-versus-rest")):
+    for name, words in _POOLED.items():
         sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
         if sides:
             pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
             pixels = curves.loc[curves["probe"] == name, "pixels"].dropna()
             beside = f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)" if len(pixels) else ""
             sentences.append(
-                f"{name}: {words} logistic regression on {pooled} activations; hollow: the {pooled} input, "
-                f"which has few features{beside}."
+                f"{name}: {words} on {pooled} activations; hollow: the {pooled} input, which has few features{beside}."
             )
     if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
         sentences.append(
@@ -92,7 +97,16 @@ def _probes(curves: pd.DataFrame) -> list[str]:
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
 
 
-def _protocol(curves: pd.DataFrame) -> list[str]:
+def kind_of_network(points: pd.DataFrame) -> str:
+    """Return the words for the networks of points of one kind: how they were trained, k, M, how many."""
+    first = points.iloc[0]
+    what = line_label(first["mode"], None if pd.isna(first["k"]) else int(first["k"])).replace("$", "")
+    width = f", M = {first['widths']}" if first["widths"] else ""
+    networks = "one network" if first["n_runs"] == 1 else f"the mean of {first['n_runs']} networks"
+    return f"{networks} ({what}{width})"
+
+
+def protocol(curves: pd.DataFrame) -> list[str]:
     """Say how the probes were fitted; they are named where that is not the same for all."""
     named: dict[str, list[str]] = {}
     for probe, points in curves.groupby("probe", sort=False):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -12,8 +12,12 @@ from layerwise.commandline import run, set_verbosity
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.publication import published, refuse_existing
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _SUFFIXES = (".pdf", ".png", ".csv")
 _SIZES = ("single", "double")
+_BY = ("depth", "probe-width")
 
 
 def figure_command() -> NoReturn:
@@ -40,6 +44,10 @@ def separability_figure(
             show_default="refit, but for the validation split",
         ),
     ] = None,
+    by: Annotated[
+        str,
+        typer.Option(help="depth; or probe-width: accuracy and selectivity of CNN probes against their width."),
+    ] = "depth",
     size: Annotated[str, typer.Option(help="single (85 mm wide) or double (170 mm).")] = "single",
     force: Annotated[bool, typer.Option("--force", help="Replace existing outputs.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only warnings.")] = False,
@@ -56,23 +64,50 @@ def separability_figure(
     Example: separability-figure k1.h5 k2.h5 k3.h5 --probe linear,cnn-1 --size double -o figure.pdf
     """
     set_verbosity(quiet, verbose)
-    if size not in _SIZES:
-        raise unknown("size", size, _SIZES)
+    for what, found, choices in (("size", size, _SIZES), ("x axis", by, _BY)):
+        if found not in choices:
+            raise unknown(what, found, choices)
     outputs = _outputs(output, runs, force)
+    probes = None if probe is None else [name.strip() for name in probe.split(",")]
+    refitted = split != "validation" if refit is None else refit
+    make = _by_depth if by == "depth" else _by_probe_width
+    contents, words = make(runs, probes, split, refitted, size)
+    _publish({outputs[suffix]: content for suffix, content in contents.items()}, force)
+    for path in outputs.values():
+        print(path)
+    print(words)
+
+
+def _by_depth(
+    runs: list[Path], probes: list[str] | None, split: str, refit: bool, size: str
+) -> tuple[dict[str, bytes], str]:
+    """Return the figure's files by suffix, and its caption."""
     from analysis.separability import curves
     from analysis.tables import read
 
-    probes = None if probe is None else [name.strip() for name in probe.split(",")]
-    points = curves(read(runs), probes, split, split != "validation" if refit is None else refit)
+    points = curves(read(runs), probes, split, refit)
     from figures.caption import caption
     from figures.separability import draw
     from figures.style import rendered
 
-    contents = rendered(draw(points, size)) | {".csv": points.to_csv(index=False, lineterminator="\n").encode()}
-    _publish({outputs[suffix]: content for suffix, content in contents.items()}, force)
-    for path in outputs.values():
-        print(path)
-    print(caption(points))
+    return rendered(draw(points, size)) | {".csv": _csv(points)}, caption(points)
+
+
+def _by_probe_width(
+    runs: list[Path], probes: list[str] | None, split: str, refit: bool, size: str
+) -> tuple[dict[str, bytes], str]:
+    from analysis.tables import read
+    from analysis.widths import against_width
+
+    points = against_width(read(runs), probes, split, refit)
+    from figures.style import rendered
+    from figures.widths import caption, draw
+
+    return rendered(draw(points, size)) | {".csv": _csv(points)}, caption(points)
+
+
+def _csv(points: pd.DataFrame) -> bytes:
+    return points.to_csv(index=False, lineterminator="\n").encode()
 
 
 def _outputs(output: Path, runs: list[Path], force: bool) -> dict[str, Path]:

@@ -84,9 +84,14 @@ def columns(size: str, panels: int) -> int:
     return min((3, 4), key=lambda count: -panels % count)
 
 
-def figure_with_legend(size: str, panels: int, handles: Sequence[Artist]) -> tuple[Figure, Grid]:
-    """Return a figure of the named width, as high as its panels and legend need, with the legend drawn."""
-    grid = Grid(width=style.WIDTHS_MM[size], panels=panels, columns=columns(size, panels))
+def figure_with_legend(
+    size: str, panels: int, handles: Sequence[Artist], across: int | None = None
+) -> tuple[Figure, Grid]:
+    """Return a figure of the named width, as high as its panels and legend need, with the legend drawn.
+
+    across: panels in a row; None takes as many as suit their number.
+    """
+    grid = Grid(width=style.WIDTHS_MM[size], panels=panels, columns=across or columns(size, panels))
     ruler = style.new_figure(grid.width, grid.height)
     one_column = _extent_mm(ruler, handles, 1)
     if grid.free and one_column[0] <= grid.panel_width and one_column[1] <= grid.panel_height:

@@ -22,7 +22,7 @@ MM_PER_INCH = 25.4
 _COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3, 2, 4, 9, 1))
 # What is the same for every line.
 REFERENCE = "0.35"
-_MARKERS = ("o", "s", "^", "D", "v", "P")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 _OTHER_MARKERS = ("p", "<", "d", ">", "h", "X")
 _DASHES: tuple[Any, ...] = (
     "solid",
@@ -116,12 +116,12 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
         }
     place = (k - 1) % len(_COLOURS) if k is not None else len(_COLOURS) - 1
     if mode == "untrained":
-        return {"color": GREY, "marker": _MARKERS[place], "linestyle": UNTRAINED_DASHES}
+        return {"color": GREY, "marker": MARKERS[place], "linestyle": UNTRAINED_DASHES}
     colour = _COLOURS[place] if k is not None and mode != "end-to-end" else "black"
     if mode == "parallel":
         colour = seaborn.light_palette(colour, 5).as_hex()[2]
     dashes = {"parallel": PARALLEL_DASHES, "end-to-end": "solid"}.get(mode, _DASHES[place])
-    return {"color": colour, "marker": _MARKERS[place], "linestyle": dashes}
+    return {"color": colour, "marker": MARKERS[place], "linestyle": dashes}
 
 
 def line_label(mode: str, k: int | None, alone: bool = True) -> str:

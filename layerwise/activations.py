@@ -43,13 +43,31 @@ class Activations:
     def __len__(self) -> int:
         return len(self._rows)
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether a thread of its own may `read`, since no HDF5 handle is needed for it."""
+        return self._rows.is_flat
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that are read for one sample."""
+        return self._rows.nbytes // max(1, len(self._rows))
+
     def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
         """Return x_j [n, C, H, W] for a slice or an integer array of rows, in that order."""
-        values = torch.from_numpy(self._rows[rows]).to(self._device)
+        return self.compute(self.read(rows))
+
+    def read(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return rows as the file has them: maps in their own type, or uint8 images; `compute` makes x_j of them."""
+        return self._rows[rows]
+
+    def compute(self, values: np.ndarray) -> Tensor:
+        """Return x_j [n, C, H, W] on the device from what `read` returned."""
+        x = torch.from_numpy(values).to(self._device)
         if self._compute is None:
-            return values.to(torch.float32)
+            return x.to(torch.float32)
         with torch.no_grad(), exact_float32():
-            return self._compute(values)
+            return self._compute(x)
 
     def batches(self, size: int = READ_BATCH) -> Iterator[Tensor]:
         """Yield all rows in order, `size` at a time."""

@@ -89,10 +89,15 @@ def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) 
 
 def _convolution(channels: int, shape: Shape, batch_norm: bool, bias: bool = False) -> Part:
     """Return a convolution of `channels` to maps of `shape`, with its BatchNorm where it has one."""
-    width, height, map_width = shape
-    weights = KERNEL * channels * width
-    part = _weights(weights + width * bias, 2 * weights * height * map_width)
+    width = shape[0]
+    part = _weights(KERNEL * channels * width + width * bias, convolution_operations(channels, shape))
     return part + _batch_norm(width) if batch_norm else part
+
+
+def convolution_operations(channels: int, shape: Shape) -> int:
+    """Return the operations, for one image, of a 3x3 convolution of `channels` to maps of shape (C, H, W)."""
+    width, height, map_width = shape
+    return 2 * KERNEL * channels * width * height * map_width
 
 
 def _batch_norm(channels: int) -> Part:

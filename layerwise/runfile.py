@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from html import escape
 from io import FileIO
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,6 +57,11 @@ class Rows:
         """Bytes of the whole dataset."""
         return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether rows are read at their offset, without the HDF5 library, so that a thread of its own may read."""
+        return self._offset is not None
+
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return rows [n, ...] for a slice of step 1 or an integer array, in the order asked for."""
         if isinstance(rows, slice):
@@ -66,8 +72,10 @@ class Rows:
         rows = np.asarray(rows)
         result = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         self._check(np.unique(rows // self._block_rows))
-        for i, row in enumerate(rows):
-            result[i] = self._read(int(row), int(row) + 1)[0]
+        # Neighbouring rows that are asked for one after the other are read at once.
+        gaps = np.flatnonzero(np.diff(rows) != 1) + 1
+        for start, stop in pairwise([0, *gaps, len(rows)] if len(rows) else []):
+            self._read_into(result[start:stop], int(rows[start]))
         return result
 
     def verify(self) -> None:
@@ -88,9 +96,15 @@ class Rows:
             self._checked[block] = True
 
     def _read(self, start: int, stop: int) -> np.ndarray:
-        if self._offset is None:
-            return self._dataset[start:stop]
         result = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
+        self._read_into(result, start)
+        return result
+
+    def _read_into(self, result: np.ndarray, start: int) -> None:
+        """Fill a contiguous array with as many rows as it has, from `start` on."""
+        if self._offset is None:
+            result[...] = self._dataset[start : start + len(result)]
+            return
         row_bytes = self.dtype.itemsize * int(np.prod(self.shape[1:], dtype=np.int64))
         offset = self._offset + start * row_bytes
         view = result.reshape(-1).view(np.uint8).data
@@ -99,7 +113,6 @@ class Rows:
             if not count:
                 raise UserError(f"{self._file.name} ends before {self.path} does: it was cut short while being read.")
             view, offset = view[count:], offset + count
-        return result
 
 
 class RunFile:

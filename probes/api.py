@@ -9,7 +9,7 @@ import pandas as pd
 from layerwise.errors import unknown
 from layerwise.hardware import pick_device
 from layerwise.runfile import RunFile
-from probes.catalogue import Settings, families, hidden_convolutions
+from probes.catalogue import CNN_EPOCHS, CNN_SEEDS, Settings, families, hidden_convolutions
 from probes.controls import controlled
 from probes.sweep import rows_at, sweep
 from probes.task import Task
@@ -24,8 +24,8 @@ def fit(
     pools: Sequence[int] = (2,),
     features: str = "native",
     widths: Sequence[int] = (64, 128, 256),
-    seeds: int = 1,
-    epochs: int = 12,
+    seeds: int = CNN_SEEDS,
+    epochs: int = CNN_EPOCHS,
     source: str = "auto",
     device: str = "auto",
     force: bool = False,
@@ -34,10 +34,11 @@ def fit(
 
     Args:
         run: an open run file; its rows go to x.probes.csv beside x.h5.
-        probe: linear, linear-ovr, cnn-1, cnn-2, ..., auxiliary, ensemble.
+        probe: linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble.
         depths: depths to probe; None takes all at which the probe has something to say.
         control: none, permuted or teacher: labels of a control task.
-        pools, features: of linear probes: sides of the average A; native, or matched to the least width.
+        pools: of linear, knn and ncm: sides of the average A.
+        features: of linear probes: native, or matched to the least width.
         widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
         device: auto, cpu or cuda.
         force: fit again what the table already holds.
@@ -56,6 +57,7 @@ def fit(
     (family,) = families(run, task, [probe], settings)
     available = family.depths()
     chosen = available if depths is None else list(depths)
+    family.check([depth for depth in chosen if depth in run.depths])
     for depth in chosen:
         if depth not in available:
             raise unknown("depth", depth, available)

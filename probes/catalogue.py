@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from probes.task import Task
 
 LINEAR = ("linear", "linear-ovr")
+NEAREST = ("knn", "ncm")
+CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
 SOURCES = ("auto", "stored", "recompute")
 FEATURES = ("native", "matched")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
-CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *TRAINED)
+CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a user says of the probes beside their names.
 
-    pools, features, max_memory (bytes): of the linear probes. widths M, number of seeds, epochs, source of maps: of the
-    CNN probes.
+    pools: of the probes of A x_j. features, max_memory (bytes): of the linear probes. widths M, number of seeds,
+        epochs, source of maps: of the CNN probes.
     """
 
     pools: Sequence[int]
@@ -43,7 +45,7 @@ class Settings:
 
 def hidden_convolutions(name: str) -> int | None:
     """Return p of a probe named "cnn-p", None for the others; raise UsageError for a name that is none."""
-    if name in LINEAR or name in TRAINED:
+    if name in LINEAR or name in NEAREST or name in TRAINED:
         return None
     match = re.fullmatch(r"cnn-([1-9][0-9]*)", name)
     if match is None:
@@ -56,6 +58,7 @@ def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings)
     from probes.auxiliary import TrainedFamily
     from probes.cnn import CnnFamily
     from probes.linear import LinearFamily
+    from probes.nearest import KnnFamily, NcmFamily
 
     found: dict[str, Family] = {}
     for name in names:
@@ -64,6 +67,9 @@ def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings)
                 run, task, name, pools=settings.pools, features=settings.features, max_memory=settings.max_memory,
                 device=settings.device,
             )  # fmt: skip
+        elif name in NEAREST:
+            kind = KnnFamily if name == "knn" else NcmFamily
+            found[name] = kind(run, task, pools=settings.pools, device=settings.device)
         elif name in TRAINED:
             _require_plain(task, name)
             found[name] = TrainedFamily(run, name)

@@ -11,10 +11,20 @@ import typer
 
 from layerwise import commandline
 from layerwise.errors import UsageError, unknown
-from probes.catalogue import FEATURES, SOURCES, Settings, families, hidden_convolutions
+from probes.catalogue import (
+    CNN_EPOCHS,
+    CNN_SEEDS,
+    CNN_WIDTHS,
+    FEATURES,
+    SOURCES,
+    Settings,
+    families,
+    hidden_convolutions,
+)
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
+    from probes.family import Family
     from probes.task import Task
 
 
@@ -23,14 +33,15 @@ def probe(
     probes: Annotated[
         str,
         typer.Option(
-            "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., auxiliary, ensemble; several with commas."
+            "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; several with commas."
         ),
     ] = "linear",
     depths: Annotated[
         str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")
     ] = None,
     pools: Annotated[
-        str, typer.Option("--pool", help="Linear probes read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8.")
+        str,
+        typer.Option("--pool", help="linear, knn, ncm read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8."),
     ] = "2",
     features: Annotated[
         str,
@@ -54,9 +65,9 @@ def probe(
     ] = None,
     widths: Annotated[
         str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")
-    ] = "64,128,256",
-    seeds: Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")] = 1,
-    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")] = 12,
+    ] = CNN_WIDTHS,
+    seeds: Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")] = CNN_SEEDS,
+    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")] = CNN_EPOCHS,
     source: Annotated[
         str,
         typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
@@ -64,6 +75,9 @@ def probe(
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.")
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
@@ -107,6 +121,9 @@ def probe(
     )  # fmt: skip
     with RunFile(file) as run:
         task = _task(run, target, control)
+        if dry_run:
+            _forecast(run, task, names, settings, depths, force)
+            return
         if baseline is None:
             _probe(run, task, names, settings, depths, force)
         else:
@@ -130,10 +147,27 @@ def _probe(run: RunFile, task: Task, names: Sequence[str], settings: Settings, d
     from probes.sweep import rows_at, sweep
 
     for family in families(run, task, names, settings):
-        chosen = parse_depths(depths, family.depths())
+        chosen = _chosen(family, run, depths)
         sweep(run, task, family, chosen, force=force)
         for line in lines(rows_at(run, family, chosen), f"{run.path}: {family.title}{_asked(task)}"):
             print(line)
+
+
+def _forecast(
+    run: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None, force: bool
+) -> None:
+    from probes.cnn import CnnFamily
+    from probes.forecast import forecast_sweep, lines
+    from probes.sweep import missing
+
+    for family in families(run, task, names, settings):
+        left = missing(run, family, _chosen(family, run, depths), force=force)
+        count = sum(map(len, left.values()))
+        print(f"{run.path}: {family.title}{_asked(task)}: {count} to fit")
+        if count and isinstance(family, CnnFamily):
+            for line in lines(forecast_sweep(family, left), family):
+                print(line)
+    print("nothing was done: the same command without --dry-run does it")
 
 
 def _probe_beside(
@@ -153,9 +187,16 @@ def _probe_beside(
     _probe(run, task, names, settings, depths, force)
     _probe(other, other_task, names, settings, depths, force)
     for family in families(run, task, names, settings):
-        wanted = [name for depth in parse_depths(depths, family.depths()) for name in family.names(depth)]
+        wanted = [name for depth in _chosen(family, run, depths) for name in family.names(depth)]
         for line in beside_lines(beside(run, other, wanted), str(other.path)):
             print(line)
+
+
+def _chosen(family: Family, run: RunFile, depths: str | None) -> list[int]:
+    """Return the depths to probe: those asked for, which the family must be able to probe, or all that it can."""
+    if depths is not None:
+        family.check(parse_depths(depths, run.depths))
+    return parse_depths(depths, family.depths())
 
 
 def _asked(task: Task) -> str:

@@ -1,98 +1,49 @@
-"""Owns the CNN-p probe of a depth: the auxiliary classifier with k = p + 1, trained on the frozen x_j.
+"""Owns the CNN-p probes of a run as one family: their learning rates, chosen once for all depths, and their fits.
 
-All candidates (widths, probe seeds, learning rates) read the same batches, each with its own optimizer. The
-paper gives no recipe for these probes; docs/protocol.md states this one.
+1. `prepare` tries every rate with seed 0 at two depths of the run, and chooses one for each p and width.
+2. `fit` trains seed 0 on the train fold (refit 0) and every seed on train + validation (refit 1) at one depth, from one
+   read of its activations, and only then reads the test split.
 """
 
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from layerwise.activations import Activations, open_activations
-from layerwise.blocks import AuxiliaryClassifier
-from layerwise.commandline import progress
-from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
-from layerwise.hardware import exact_float32
-from layerwise.network import derive_seed, freeze, initialised
-from layerwise.problem import AuxiliaryProblem
+from layerwise.hardware import pick_precision
 from layerwise.runfile import RunFile
-from layerwise.training import Batches, solve
+from probes.catalogue import CNN_EPOCHS
+from probes.cnn_rates import FIXED_LEARNING_RATE, LEARNING_RATES, Setting, chosen_rate, read_candidates, save_candidates
+from probes.cnn_training import (
+    SIDE,
+    Candidate,
+    Design,
+    Trained,
+    predict,
+    require_probeable,
+    train_together,
+)
+from probes.controls import Permuted
 from probes.family import Family, ProbeName
-from probes.protocol import Fit, Predictions, choose, predictions, selection
+from probes.protocol import Fit, Predictions, selection
+from probes.reading import Labelled
+from probes.source import Source, choose_source, describe
 from probes.task import Task
 
 log = logging.getLogger("layerwise.probes")
 
-Key = TypeVar("Key", bound=Hashable)
-LEARNING_RATES = (0.1, 0.02)
-FIXED_LEARNING_RATE = 0.1
-EPOCHS = 12
-KEPT_BYTES = 2 * 10**9
-
-
-@dataclass(frozen=True)
-class Design:
-    """One probe to report: its width M and its seed, for p hidden convolutions."""
-
-    p: int
-    width: int
-    seed: int
-
-
-def training_config(learning_rate: float, epochs: int) -> TrainingConfig:
-    """Return the recipe of a CNN-p probe: SGD in three stages, no augmentation."""
-    return TrainingConfig(epochs=epochs, learning_rate=learning_rate, lr_every=-(-epochs // 3))
-
-
-class Labelled:
-    """Activations of one or more splits joined end to end, with their labels, read by shuffled rows.
-
-    They are kept in memory where all of them together take at most KEPT_BYTES; else each batch is read anew.
-    """
-
-    def __init__(self, run: RunFile, depth: int, splits: Sequence[str], source: str, device: torch.device):
-        self.parts = [open_activations(run, depth, split, source=source, device=device) for split in splits]
-        self.label = torch.from_numpy(np.concatenate([run.labels(split) for split in splits])).to(device)
-        self.starts = np.cumsum([0] + [len(part) for part in self.parts])
-        values = len(self.label) * int(np.prod(run.depth_shape(depth), dtype=np.int64))
-        self._kept = torch.cat([_whole(part) for part in self.parts]) if 4 * values <= KEPT_BYTES else None
-
-    def __len__(self) -> int:
-        return len(self.label)
-
-    def __getitem__(self, rows: np.ndarray) -> Tensor:
-        """Return x_j [n, C, H, W] for an integer array of rows, in that order."""
-        if self._kept is not None:
-            return self._kept[torch.from_numpy(rows).to(self._kept.device)]
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
-        pieces = [part[rows[owner == i] - self.starts[i]] for i, part in enumerate(self.parts)]
-        order = np.argsort(np.concatenate([np.flatnonzero(owner == i) for i in range(len(self.parts))]))
-        return torch.cat(pieces)[torch.from_numpy(order).to(self.label.device)]
-
-    def shuffled(self, size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) over all rows in the random order of `seed`."""
-        order = np.random.default_rng(seed).permutation(len(self))
-        for start in range(0, len(self), size):
-            rows = order[start : start + size]
-            yield self[rows], self.label[torch.from_numpy(rows).to(self.label.device)]
-
-
-def _whole(part: Activations) -> Tensor:
-    return torch.cat(list(part.batches()))
-
 
 class CnnFamily(Family):
-    """The CNN-p probes of a run, for every p, width and seed; those of a depth are trained from the same batches."""
+    """The CNN-p probes of a run and a task: every p, width and seed.
+
+    Args:
+        source: where maps come from, as in layerwise.activations.
+        precision: of products, "fp32" or "bf16"; "auto" is bf16 where the device has it in silicon.
+    """
 
     def __init__(
         self,
@@ -101,40 +52,170 @@ class CnnFamily(Family):
         *,
         ps: Sequence[int],
         widths: Sequence[int],
-        seeds: int,
-        epochs: int,
-        source: str,
+        seeds: int = 3,
+        epochs: int = CNN_EPOCHS,
+        source: str = "auto",
         device: torch.device,
+        precision: str = "auto",
     ):
-        self.run, self.task, self.ps, self.widths, self.seeds = run, task, ps, widths, seeds
+        self.run, self.task, self.source, self.device = run, task, source, device
+        self.ps, self.widths, self.seeds = tuple(ps), tuple(widths), seeds
         self.epochs = self.iterations = epochs
-        self.source, self.device = source, device
-        self.title = "CNN probe, whole maps x_j"
+        self.precision = pick_precision(precision, device)
+        self.title = "CNN probes"
         self._depths = _depths_with_maps(run)
+        self._rates: dict[tuple[int, int], float] = {}
+        self._sources: dict[int, Source] = {}
+        self._tried: dict[tuple[int, Candidate], Trained] = {}
+
+    @property
+    def selection(self) -> str:
+        """What chooses the learning rate: "validation", "seen" (no fold; a fixed one), "control" (the real labels')."""
+        how = selection(self.run)
+        return "control" if how == "validation" and isinstance(self.task, Permuted) else how
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number type of the maps given to the probes: that in which their products are computed."""
+        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def depths(self) -> list[int]:
-        """Return the depths with maps of at least 2x2."""
+        """Return the depths whose maps can be averaged; a network built elsewhere may also have vectors."""
         return self._depths
 
+    def check(self, depths: Sequence[int]) -> None:
+        for depth in depths:
+            require_probeable(self.run, depth)
+
     def names(self, depth: int) -> list[ProbeName]:
-        """Return a name for each p, width and seed."""
         return [
-            ProbeName(depth=depth, probe=f"cnn-{p}", probe_width=width, probe_seed=seed, pooling=0)
-            for p in self.ps
-            for width in self.widths
-            for seed in range(self.seeds)
-        ]
+            ProbeName(
+                depth=depth, probe=f"cnn-{p}", probe_width=width, probe_seed=seed, control=self.task.control,
+                pooling=0, target=self.task.target, precision=self.precision,
+            )
+            for p in self.ps for width in self.widths for seed in range(self.seeds)
+        ]  # fmt: skip
+
+    def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:
+        """Choose the rate of each p and width of which a probe is missing.
+
+        Raises:
+            UserError: maps too small for these probes; what the source needs is not in the file.
+        """
+        self.check(list(missing))
+        n = sum(len(self.task.rows(split)) for split in self.run.splits)
+        log.info("%s: %s", self.run.path, describe([self.source_of(depth) for depth in missing], n))
+        for depth, pairs in self.trials(missing).items():
+            self._try(depth, pairs)
+        table = read_candidates(self.run.path)
+        for pair in _pairs(missing):
+            rate = chosen_rate(table, self._setting(*pair), trial_depths(self.run))
+            assert rate is not None or self.selection == "seen"
+            self._rates[pair] = rate or FIXED_LEARNING_RATE
+
+    def trials(self, missing: Mapping[int, Sequence[ProbeName]]) -> dict[int, list[tuple[int, int]]]:
+        """Return the pairs (p, width), by depth, for which rates are still to be tried; none where none is chosen."""
+        if self.selection == "seen":
+            return {}
+        table = read_candidates(self.run.path)
+        untried = {
+            depth: [pair for pair in _pairs(missing) if chosen_rate(table, self._setting(*pair), [depth]) is None]
+            for depth in trial_depths(self.run)
+        }
+        return {depth: pairs for depth, pairs in untried.items() if pairs}
+
+    def source_of(self, depth: int) -> Source:
+        """Return where the maps of a depth come from, and what they cost."""
+        if depth not in self._sources:
+            self._sources[depth] = choose_source(self.run, depth, self.source, self.device)
+        return self._sources[depth]
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
-        """Train the wanted probes of a depth by the protocol."""
-        designs = [Design(int(name.probe[4:]), name.probe_width, name.probe_seed) for name in wanted]
-        found = probe_cnn(self.run, depth, designs, epochs=self.epochs, source=self.source, device=self.device)
-        return [(name, found[design]) for name, design in zip(wanted, designs, strict=True)]
+        """Train the wanted probes of a depth: on the train fold, and again on train + validation where there is one.
+
+        Only seed 0 is fitted on the train fold alone, where a refit follows: it is the seed that chose.
+        """
+        designs = [Design.named(name) for name in wanted]
+        data = self._data(self.task, depth, [split for split in self.run.splits if split != "test"])
+        has_fold = self.selection != "seen"
+        fitted = {0: self._first_fits(data, depth, [d for d in designs if d.seed == 0 or not has_fold])}
+        if has_fold:
+            fitted[1] = self._train(data, len(data), depth, [self._candidate(d) for d in designs])
+        probes = {(refit, c.design): t.module for refit, found in fitted.items() for c, t in found.items()}
+        seen = predict(probes, data.in_order(range(len(data))), data.label.cpu().numpy(), self.precision)
+        # The choice is made and the refits are done; only now is the test split read, in one pass for all of them.
+        test = self._data(self.task, depth, ["test"], keep=False)
+        tested = predict(probes, test.in_order(range(len(test))), test.label.cpu().numpy(), self.precision)
+        fits: dict[Design, list[Fit]] = {design: [] for design in designs}
+        for refit, found in fitted.items():
+            for candidate, trained in found.items():
+                key = refit, candidate.design
+                scores = {"test": tested[key]} | _by_split(seen[key], data, refit, has_fold)
+                fits[candidate.design].append(self._report(candidate, trained, depth, refit, scores))
+        return [(name, fits[Design.named(name)]) for name in wanted]
+
+    def _first_fits(self, data: Labelled, depth: int, designs: Sequence[Design]) -> dict[Candidate, Trained]:
+        """Return the fits on the train fold, taking those that were trained there to choose a rate as they are."""
+        candidates = [self._candidate(design) for design in designs]
+        known = {} if isinstance(self.task, Permuted) else self._tried
+        found = {c: known[depth, c] for c in candidates if (depth, c) in known}
+        missing = [c for c in candidates if c not in found]
+        return found | (self._train(data, data.split(0).stop, depth, missing) if missing else {})
+
+    def _try(self, depth: int, pairs: Sequence[tuple[int, int]]) -> None:
+        """Train seed 0 of each (p, width) at every rate on the train fold of a depth, and keep what it scores."""
+        data = self._data(self._chooser, depth, ["train"])
+        designs = [Design(p, width, 0) for p, width in pairs]
+        candidates = [Candidate(design, rate) for design in designs for rate in LEARNING_RATES]
+        trained = self._train(data, len(data), depth, candidates)
+        held = self._data(self._chooser, depth, ["validation"], keep=False)
+        modules = {candidate: t.module for candidate, t in trained.items()}
+        scores = predict(modules, held.in_order(range(len(held))), held.label.cpu().numpy(), self.precision)
+        tried = [(self._setting(c.design.p, c.design.width), c.learning_rate, scores[c]) for c in candidates]
+        save_candidates(self.run.path, depth, tried)
+        self._tried |= {(depth, candidate): t for candidate, t in trained.items()}
+
+    def _train(self, data: Labelled, n: int, depth: int, candidates: Sequence[Candidate]) -> dict[Candidate, Trained]:
+        return train_together(
+            data, n, candidates, depth=depth, shape=self.run.depth_shape(depth),
+            n_classes=len(self.task.classes), epochs=self.epochs, precision=self.precision,
+        )  # fmt: skip
+
+    def _data(self, task: Task, depth: int, splits: Sequence[str], keep: bool = True) -> Labelled:
+        source = self.source_of(depth).name
+        return Labelled(task, depth, splits, source=source, device=self.device, dtype=self.dtype, keep=keep)
+
+    def _candidate(self, design: Design) -> Candidate:
+        return Candidate(design, self._rates[design.p, design.width])
+
+    @property
+    def _chooser(self) -> Task:
+        """The task on which rates are chosen: nothing of permuted labels can be predicted, so not on them."""
+        return self.task.task if isinstance(self.task, Permuted) else self.task
+
+    def _setting(self, p: int, width: int) -> Setting:
+        task = self._chooser
+        return Setting(self.run.run_id, f"cnn-{p}", width, task.control, task.target, self.epochs, self.precision)
+
+    def _report(
+        self, candidate: Candidate, trained: Trained, depth: int, refit: int, scores: dict[str, Predictions]
+    ) -> Fit:
+        return Fit(
+            refit=refit, selection=self.selection, n_train=trained.n_train,
+            n_features=int(np.prod(self.run.depth_shape(depth))), seconds=trained.seconds,
+            learning_rate=candidate.learning_rate, iterations=self.epochs, scores=scores,
+        )  # fmt: skip
+
+
+def trial_depths(run: RunFile) -> list[int]:
+    """Return the depths at which rates are tried: the first and the last block whose maps a CNN probe can read."""
+    probeable = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= SIDE]
+    blocks = [depth for depth in probeable if depth > 0] or probeable
+    return sorted({blocks[0], blocks[-1]})
 
 
 def _depths_with_maps(run: RunFile) -> list[int]:
-    """Return the depths whose maps can be averaged to 2x2; a network built elsewhere may also have vectors."""
-    found = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= 2]
+    found = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= SIDE]
     if not found:
         raise UserError(f"{run.path} has no depth with maps of at least 2x2, as CNN probes need. Use --probe linear.")
     if left_out := [str(depth) for depth in run.depths if depth not in found]:
@@ -142,129 +223,13 @@ def _depths_with_maps(run: RunFile) -> list[int]:
     return found
 
 
-def probe_cnn(
-    run: RunFile,
-    depth: int,
-    designs: Sequence[Design],
-    *,
-    epochs: int = EPOCHS,
-    source: str = "auto",
-    device: torch.device,
-) -> dict[Design, list[Fit]]:
-    """Train the CNN-p probes of one depth by the protocol, all of them from the same batches.
-
-    Returns for each design the fit on the train fold and, where the run has a validation fold, the refit.
-    """
-    with exact_float32():
-        return _probe(run, depth, designs, epochs, source, device)
+def _pairs(missing: Mapping[int, Sequence[ProbeName]]) -> list[tuple[int, int]]:
+    """Return the (p, width) of the probes to be fitted."""
+    return sorted({(design.p, design.width) for names in missing.values() for design in map(Design.named, names)})
 
 
-def _probe(
-    run: RunFile, depth: int, designs: Sequence[Design], epochs: int, source: str, device: torch.device
-) -> dict[Design, list[Fit]]:
-    how = selection(run)
-    rates = LEARNING_RATES if how == "validation" else (FIXED_LEARNING_RATE,)
-    trainer = _Trainer(run, depth, epochs, source, device)
-    pairs = [(design, rate) for design in designs for rate in rates]
-    trained = trainer.train(("train",), pairs)
-    held = trainer.predict(trained, "validation") if how == "validation" else {}
-    chosen = {}
-    for design in designs:
-        own = [pair for pair in pairs if pair[0] == design]
-        chosen[design] = own[choose(own, lambda pair: held[pair])] if held else own[0]
-    fits = [_Fits(("train",), {pair: trained[pair] for pair in chosen.values()})]
-    if how == "validation":
-        both = ("train", "validation")
-        fits.append(_Fits(both, trainer.train(both, list(chosen.values()))))
-    # The choice is made and the refits are done; only now is the test split read, in one pass for all of them.
-    tested = trainer.predict({(i, pair): p for i, f in enumerate(fits) for pair, p in f.probes.items()}, "test")
-    scores = [trainer.predict(f.probes, *f.splits) for f in fits]
-    results: dict[Design, list[Fit]] = {design: [] for design in designs}
-    for design, pair in chosen.items():
-        for refit, f in enumerate(fits):
-            scored = {"train": scores[refit][pair], "test": tested[refit, pair]}
-            if held and not refit:
-                scored["validation"] = held[pair]
-            results[design].append(trainer.report(f.probes[pair], pair, refit, how, scored))
-    return results
-
-
-@dataclass(frozen=True)
-class _Fits:
-    """Probes trained on the same splits, by design and learning rate."""
-
-    splits: tuple[str, ...]
-    probes: dict[tuple[Design, float], _Trained]
-
-
-class _Trained:
-    def __init__(self, module: AuxiliaryClassifier, n_train: int, seconds: float):
-        self.module, self.n_train, self.seconds = module, n_train, seconds
-
-
-class _Trainer:
-    """Trains and scores probes on one depth of one run."""
-
-    def __init__(self, run: RunFile, depth: int, epochs: int, source: str, device: torch.device):
-        self.run, self.depth, self.epochs, self.source, self.device = run, depth, epochs, source, device
-        self.shape = run.depth_shape(depth)
-        self.n_classes = len(run.dataset["classes"])
-        if min(self.shape[1:]) < 2:
-            raise UserError(
-                f"depth {depth} has maps of {self.shape[1]}x{self.shape[2]}, too small for a CNN probe, which "
-                "averages to 2x2. Leave this depth out by --depths, or use --probe linear."
-            )
-
-    def train(self, splits: Sequence[str], pairs: list[tuple[Design, float]]) -> dict[tuple[Design, float], _Trained]:
-        """Train one probe for each (design, learning rate) on the given splits, all on the same batches."""
-        data = Labelled(self.run, self.depth, splits, self.source, self.device)
-        problems = [
-            AuxiliaryProblem(nn.Identity(), self._new(d), training_config(rate, self.epochs)) for d, rate in pairs
-        ]
-        order = derive_seed(0, "probe order", self.depth)
-        steps = -(-len(data) // problems[0].config.batch_size)
-
-        def epoch_batches(epoch: int) -> Batches:
-            return data.shuffled(problems[0].config.batch_size, order + epoch)
-
-        start = time.perf_counter()
-        with progress() as bar:
-            task = bar.add_task(f"depth {self.depth}, {len(pairs)} probes", total=self.epochs)
-            where = f"the CNN probe of depth {self.depth}"
-            for _ in solve(problems, epoch_batches, range(self.epochs), steps, where):
-                bar.advance(task)
-        seconds = (time.perf_counter() - start) / len(pairs)
-        for problem in problems:
-            freeze(problem.classifier)
-        return {
-            pair: _Trained(problem.classifier, len(data), seconds)  # type: ignore[arg-type]
-            for pair, problem in zip(pairs, problems, strict=True)
-        }
-
-    def _new(self, design: Design) -> AuxiliaryClassifier:
-        seed = derive_seed(design.seed, f"probe {design.p} {design.width}", self.depth)
-        channels, classes = self.shape[0], self.n_classes
-        return initialised(
-            seed,
-            lambda: AuxiliaryClassifier(channels, classes, k=design.p + 1, width=design.width, batch_norm=True),
-        ).to(self.device)
-
-    @torch.no_grad()
-    def predict(self, probes: Mapping[Key, _Trained], *splits: str) -> dict[Key, Predictions]:
-        """Return the predictions of every probe over the given splits joined end to end, in one pass for all."""
-        found: dict[Key, list[np.ndarray]] = {key: [] for key in probes}
-        for split in splits:
-            maps = open_activations(self.run, self.depth, split, source=self.source, device=self.device)
-            for x in maps.batches():
-                for key, probe in probes.items():
-                    found[key].append(F.log_softmax(probe.module(x), 1).double().cpu().numpy())
-        label = np.concatenate([self.run.labels(split) for split in splits])
-        return {key: predictions(np.concatenate(parts), label) for key, parts in found.items()}
-
-    def report(
-        self, trained: _Trained, pair: tuple[Design, float], refit: int, how: str, scores: dict[str, Predictions]
-    ) -> Fit:
-        return Fit(
-            refit=refit, selection=how, n_train=trained.n_train, n_features=int(np.prod(self.shape)),
-            seconds=trained.seconds, learning_rate=pair[1], iterations=self.epochs, scores=scores,
-        )  # fmt: skip
+def _by_split(seen: Predictions, data: Labelled, refit: int, has_fold: bool) -> dict[str, Predictions]:
+    """Return the scores on train and validation; at refit 1, and without a fold, all that was read is train."""
+    if refit or not has_fold:
+        return {"train": seen}
+    return {"train": seen.rows(data.split(0)), "validation": seen.rows(data.split(1))}

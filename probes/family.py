@@ -56,5 +56,8 @@ class Family(ABC):
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Fit the wanted probes of a depth by the protocol."""
 
+    def check(self, depths: Sequence[int]) -> None:  # noqa: B027 - most can probe every depth of a run
+        """Raise UserError, saying why, if one of these depths, which a user asks for, cannot be probed."""
+
     def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:  # noqa: B027 - most have nothing to do
         """Choose what is chosen once for all depths, given the probes still to fit at each."""

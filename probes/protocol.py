@@ -50,6 +50,11 @@ class Predictions:
         """Share of correct predictions, in [0, 1]."""
         return self.correct / len(self.label)
 
+    def rows(self, kept: range) -> Predictions:
+        """Return what is said of a range of the images."""
+        part = slice(kept.start, kept.stop)
+        return Predictions(*(values[part] for values in vars(self).values()))
+
     @property
     def log_loss_bits(self) -> float:
         """Mean negative log-probability of the true class, in bits a sample."""
@@ -75,7 +80,9 @@ class Fit:
     refit: 0 fitted on the train fold, 1 refitted on train + validation. selection: what chose the hyper-parameter:
         "validation", "seen" (no fold, a fixed value), "control" (that of the real labels), "fixed" (no choice).
     iterations: steps of a convex fit, epochs of a CNN probe. n_features: numbers an image that the probe reads.
-    penalty (lambda), learning_rate, certificate, converged, iterations: None where the probe has no such thing.
+    neighbors (k), distance: of the nearest neighbours that vote.
+    penalty (lambda), learning_rate, certificate, converged, iterations, neighbors, distance: None where the probe has
+        no such thing.
     scores: predictions for each split it is reported on; at refit 1 "train" means train + validation.
     """
 
@@ -89,6 +96,8 @@ class Fit:
     certificate: float | None = None
     converged: bool | None = None
     iterations: int | None = None
+    neighbors: int | None = None
+    distance: str | None = None
     scores: dict[str, Predictions] = field(default_factory=dict)
 
 

@@ -21,7 +21,7 @@ def lines(rows: pd.DataFrame, title: str) -> Iterator[str]:
         title: what stands in the head.
     """
     yield f"{title}; accuracy in %"
-    knob = "lambda" if rows["lambda"].notna().any() else "rate"
+    knob = _knob(rows)
     head = f"{'depth':>5} {'reads':<6} {'M':>4} {knob:>8} {'train':>6} {'valid':>6}  {'test':>6} {'95% interval':<16}"
     yield f"{head} {'select.' if (rows['metric'] == 'selectivity').any() else 'gain'}"
     several = rows["probe"].nunique() > 1
@@ -35,8 +35,7 @@ def _line(rows: pd.DataFrame) -> str:
     first, last = rows[rows["refit"] == rows["refit"].min()], rows[rows["refit"] == rows["refit"].max()]
     one = rows.iloc[0]
     reads = _reads_of(int(one["pooling"]))
-    chosen = one["lambda"] if pd.notna(one["lambda"]) else one["learning_rate"]
-    value = f"{chosen:.1e}" if pd.notna(chosen) else "-"
+    value = _chosen(one)
     cells = " ".join(_percent(first, split) for split in ("train", "validation"))
     test = _of(last, "test", "accuracy")
     low, high = wilson_interval(float(test["value"].mean()), int(test["n_samples"].iloc[0]))
@@ -44,6 +43,21 @@ def _line(rows: pd.DataFrame) -> str:
     interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
     line = f"{one['depth']:>5} {reads:<6} {width:>4} {value:>8} {cells}  {_percent(last, 'test')} {interval:<16}"
     return f"{line} {_gain(last)}{_warning(rows)}".rstrip()
+
+
+def _knob(rows: pd.DataFrame) -> str:
+    """Return the name of what was chosen for the probes of a table."""
+    if "neighbors" in rows and rows["neighbors"].notna().any():
+        return "k"
+    return "lambda" if rows["lambda"].notna().any() else "rate"
+
+
+def _chosen(one: pd.Series) -> str:
+    """Return what was chosen for a probe; "5 cos" are five neighbours by cosine."""
+    if pd.notna(one.get("neighbors")):
+        return f"{one['neighbors']} {one['distance'][:3]}"
+    chosen = one["lambda"] if pd.notna(one["lambda"]) else one["learning_rate"]
+    return f"{chosen:.1e}" if pd.notna(chosen) else "-"
 
 
 def _of(rows: pd.DataFrame, split: str, metric: str) -> pd.DataFrame:

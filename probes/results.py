@@ -44,11 +44,11 @@ COLUMNS = (
     "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
     "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
     "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
-    "experiment", "target", "test_reads", "network",
+    "experiment", "target", "test_reads", "network", "neighbors", "distance",
 )  # fmt: skip
 
 # Counts that some rows lack (k of a foreign network) stay integers in the text.
-_COUNTS = ("k", "width", "aux_width", "seed", "converged", "iterations", "test_reads")
+_COUNTS = ("k", "width", "aux_width", "seed", "converged", "iterations", "test_reads", "neighbors")
 _TYPES = {"run_id": "str", "target": "str"} | dict.fromkeys(_COUNTS, "Int64")
 
 
@@ -138,6 +138,8 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
         "converged": None if fit.converged is None else int(fit.converged),
         "certificate": fit.certificate,
         "iterations": fit.iterations,
+        "neighbors": fit.neighbors,
+        "distance": fit.distance,
         "seconds": round(fit.seconds, 4),
     }
 
@@ -162,6 +164,8 @@ def read_table(path: Path) -> pd.DataFrame:
         )
     if "target" not in table:
         table = table.assign(target=CLASS, test_reads=1)
+    if "neighbors" not in table:
+        table = table.assign(neighbors=pd.array([pd.NA] * len(table), dtype="Int64"), distance=None)
     return table
 
 

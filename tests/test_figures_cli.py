@@ -55,6 +55,21 @@ def test_three_files_their_paths_and_a_caption(runs: list[Path], tmp_path: Path,
     ]
 
 
+def test_against_probe_width_the_same_three_files(tmp_path: Path, capsys: Capture) -> None:
+    rows = run_rows([0.5, 0.6], (("cnn-1", 64), ("cnn-1", 128)), run_id="w")
+    run = write_run(tmp_path, "w", rows)
+    assert command(run, "-o", tmp_path / "figure.pdf", "--by", "probe-width") == 0
+    *paths, caption = capsys.readouterr().out.splitlines()
+    assert paths == [str(tmp_path / f"figure{suffix}") for suffix in SUFFIXES]
+    assert caption.startswith("Accuracy of CNN-p probes against their width M on digits, test split (360 images)")
+    written = pd.read_csv(tmp_path / "figure.csv")
+    assert written[["depth", "probe_width", "value"]].to_numpy().tolist() == [
+        [0, 64, 0.5], [0, 128, 0.5], [1, 64, 0.6], [1, 128, 0.6],
+    ]  # fmt: skip
+    code, message = refusal(capsys, run, "-o", tmp_path / "other.pdf", "--by", "width")
+    assert (code, message) == (2, "unknown x axis 'width'. Did you mean 'probe-width'? Choices: depth, probe-width.")
+
+
 def test_the_table_holds_the_points(runs: list[Path], tmp_path: Path) -> None:
     assert command(*runs, "-o", tmp_path / "figure.pdf", "--probe", "linear") == 0
     written = pd.read_csv(tmp_path / "figure.csv", dtype={"interval": str})

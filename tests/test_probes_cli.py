@@ -96,6 +96,35 @@ def test_depths_are_read_as_lists_and_ranges() -> None:
         parse_depths("4", [0, 1, 2, 3])
 
 
+def test_neighbours_and_class_means_at_every_depth_and_pooling(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_probe(own_run, "--probe", "knn,ncm", "--pool", "1,2") == 0
+    out = capsys.readouterr().out
+    assert " k  train" in out and (" euc " in out or " cos " in out)
+    table = read(own_run)
+    assert table.groupby("probe")["depth"].nunique().to_dict() == {"knn": 3, "ncm": 3}
+    assert table.groupby("probe")["pooling"].unique().map(list).to_dict() == {"knn": [1, 2], "ncm": [1, 2]}
+    knn = table[table.probe == "knn"]
+    assert knn["neighbors"].notna().all() and set(knn["distance"]) <= {"euclidean", "cosine"}
+    assert table.loc[table.probe == "ncm", "neighbors"].isna().all()
+    before = own_run.with_name("run.probes.csv").read_bytes()
+    assert run_probe(own_run, "--probe", "knn,ncm", "--pool", "1,2") == 0
+    assert own_run.with_name("run.probes.csv").read_bytes() == before
+
+
+def test_a_dry_run_says_what_is_left_and_does_nothing(own_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = sorted(own_run.parent.iterdir())
+    words = ["--probe", "cnn-1,knn", "--probe-width", "4,6", "--probe-seeds", "2", "--depths", "1"]
+    assert run_probe(own_run, *words, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{own_run}: CNN probes: 4 to fit"
+    assert [line.split()[0] for line in lines[2:5]] == ["1", "2", "all"]  # depth 2 for the learning rate alone
+    assert lines[-2] == f"{own_run}: knn probe: 1 to fit"
+    assert lines[-1] == "nothing was done: the same command without --dry-run does it"
+    assert sorted(own_run.parent.iterdir()) == files
+
+
 def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path.with_name("run.probes.csv"))
 

@@ -77,6 +77,8 @@ DESIGN = [
     "target",
     "test_reads",
     "network",
+    "neighbors",
+    "distance",
 ]
 
 

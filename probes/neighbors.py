@@ -1,0 +1,138 @@
+"""Owns the probes without training: k nearest neighbours (knn) and the nearest class mean (ncm) on A x_j.
+
+Both read what the linear probe reads, A x_j flattened, each feature centred and scaled to deviation 1 on the images
+fitted. Neighbours are exact: every pair of images is compared, in blocks on the device, whatever their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from layerwise.hardware import exact_float32
+from probes.protocol import Predictions, predictions
+
+NEIGHBORS = (1, 2, 5, 10, 20, 50, 100)
+DISTANCES = ("euclidean", "cosine")
+# Images that are compared with how many others at a time: 64 MB of float32.
+ROWS, COLUMNS = 1024, 16384
+
+
+@dataclass(frozen=True)
+class Vote:
+    """How the nearest neighbours decide: their number k, and by which distance they are nearest."""
+
+    neighbors: int
+    distance: str
+
+
+class NearestNeighbors:
+    """Images among which the neighbours of others are found.
+
+    Args:
+        x: standardised features float32 [n, d]. y: labels int64 [n].
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, n_classes: int, device: torch.device):
+        self.x, self.y = torch.from_numpy(x), torch.from_numpy(y).to(device)
+        self.n_classes, self.device = n_classes, device
+
+    def predict(
+        self, x: np.ndarray, y: np.ndarray, votes: Sequence[Vote], *, own: bool = False
+    ) -> dict[Vote, Predictions]:
+        """Return what each vote says of images with features x [n, d] and labels y [n].
+
+        The class with most neighbours is predicted; of classes that tie, the one with the nearest neighbour. Its
+        probability is by Laplace's rule of succession (votes + 1) / (k + number of classes).
+
+        Args:
+            own: whether x are the images themselves in their order; none is then its own neighbour.
+        """
+        label = torch.from_numpy(y).to(self.device)
+        found: dict[Vote, list[tuple[Tensor, ...]]] = {vote: [] for vote in votes}
+        for distance in dict.fromkeys(vote.distance for vote in votes):
+            alike = [vote for vote in votes if vote.distance == distance]
+            start = 0
+            for nearest in self._nearest(x, max(vote.neighbors for vote in alike), distance, own):
+                part = label[start : start + len(nearest)]
+                start += len(nearest)
+                for vote in alike:
+                    found[vote].append(_decide(self.y[nearest[:, : vote.neighbors]], part, self.n_classes))
+        return {
+            vote: Predictions(y, *(torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)))
+            for vote, parts in found.items()
+        }
+
+    def _nearest(self, x: np.ndarray, k: int, distance: str, own: bool) -> Iterator[Tensor]:
+        """Yield, for ROWS images at a time, the numbers of their k nearest images, int64 [ROWS, k], nearest first."""
+        for start in range(0, len(x), ROWS):
+            queries = self._placed(torch.from_numpy(x[start : start + ROWS]), distance)
+            nearness = torch.empty(len(queries), 0, device=self.device)
+            numbers = torch.empty(len(queries), 0, dtype=torch.int64, device=self.device)
+            for first in range(0, len(self.x), COLUMNS):
+                new = self._nearness(queries, first, distance)
+                if own and first < start + len(queries) and start < first + COLUMNS:
+                    new.diagonal(start - first).fill_(-torch.inf)
+                new, places = new.topk(min(k, new.shape[1]), dim=1)
+                both = torch.cat([nearness, new], 1), torch.cat([numbers, places + first], 1)
+                nearness, kept = both[0].topk(min(k, both[0].shape[1]), dim=1)
+                numbers = both[1].gather(1, kept)
+            yield numbers[:, : len(self.x) - own]
+
+    def _nearness(self, queries: Tensor, first: int, distance: str) -> Tensor:
+        """Return a number for each pair, greater where images are nearer, of COLUMNS images from `first` on."""
+        images = self._placed(self.x[first : first + COLUMNS], distance)
+        with exact_float32():
+            products = queries @ images.T
+        # |q - x|^2 = |q|^2 - 2 (q.x - |x|^2 / 2), and |q|^2 is the same for all x.
+        return products if distance == "cosine" else products - (images**2).sum(1) / 2
+
+    def _placed(self, x: Tensor, distance: str) -> Tensor:
+        x = x.to(self.device)
+        return F.normalize(x, dim=1) if distance == "cosine" else x
+
+
+def _decide(classes: Tensor, label: Tensor, n_classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the predicted class, and the log-probability of the true one and of that, from classes [n, k]."""
+    k = classes.shape[1]
+    votes = F.one_hot(classes, n_classes)  # [n, k, n_classes]
+    counts = votes.sum(1)
+    # Below 1 in all, the more the nearer the nearest neighbour of the class: it decides between equal counts alone.
+    rank = torch.arange(k, device=classes.device)[:, None].expand(k, n_classes)
+    nearest = torch.where(votes > 0, rank, k).amin(1)
+    predicted = (counts - nearest / (k + 1)).argmax(1)
+    log = ((counts.double() + 1) / (k + n_classes)).log()
+    return predicted, log.gather(1, label[:, None])[:, 0], log.gather(1, predicted[:, None])[:, 0]
+
+
+class NearestMean:
+    """Classes as spherical Gaussians of one variance and equal frequency: the nearest mean is the likeliest class.
+
+    Args:
+        x: standardised features float32 [n, d]. y: labels int64 [n].
+
+    Source: Hastie, Tibshirani and Friedman, The Elements of Statistical Learning, 2009, section 4.3. A class without
+    images has probability 0.
+    """
+
+    def __init__(self, x: np.ndarray, y: np.ndarray, n_classes: int):
+        counts = np.bincount(y, minlength=n_classes)
+        sums = np.zeros((n_classes, x.shape[1]))
+        np.add.at(sums, y, x.astype(np.float64))
+        self._known = counts > 0
+        self.means = sums / np.maximum(counts, 1)[:, None]
+        # The mean squared distance of an image to its class's mean: |x|^2 - |mean|^2 on average, over d features.
+        scatter = float((x.astype(np.float64) ** 2).sum() - (counts * (self.means**2).sum(1)).sum())
+        self.variance = max(scatter / x.size, 1e-12)
+
+    def predict(self, x: np.ndarray, y: np.ndarray) -> Predictions:
+        """Return what the means say of images with features x [n, d] and labels y [n]."""
+        # |x|^2 is the same for all classes.
+        squared = (self.means**2).sum(1) - 2 * x.astype(np.float64) @ self.means.T
+        score = np.where(self._known, -squared / (2 * self.variance), -np.inf)
+        return predictions(torch.from_numpy(score).log_softmax(1).numpy(), y)

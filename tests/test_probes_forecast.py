@@ -1,0 +1,87 @@
+"""The forecast of a sweep: the operations and bytes of what is left, and seconds at the throughput measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from layerwise.runfile import RunFile
+from layerwise.timing import Work
+from probes import cnn, reading
+from probes.cnn import CnnFamily
+from probes.cnn_rates import LEARNING_RATES
+from probes.cnn_training import Design
+from probes.forecast import forecast_sweep, lines
+from probes.source import Source
+from probes.sweep import missing, sweep
+from probes.task import Task
+
+CPU = torch.device("cpu")
+SECONDS = {"training": 0.5, "scoring": 0.25}
+
+
+def timer(work: Work, budget: float) -> float:
+    work.prepare(2)()  # what is timed must run
+    return SECONDS[work.phase]
+
+
+@pytest.fixture
+def family(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CnnFamily]:
+    """Yield a family of four probes whose maps cost a second and 100 bytes an image."""
+    about = {"name": "stored", "nbytes": 100, "operations": 10, "seconds": 1.0}
+    monkeypatch.setattr(cnn, "choose_source", lambda run, depth, source, device: Source(depth=depth, **about))
+    with RunFile(own_run) as run:
+        yield CnnFamily(run, Task(run), ps=[1], widths=[4, 6], seeds=2, epochs=3, device=CPU, precision="fp32")
+
+
+def costs(shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return operations of one image through both widths, in training and in scoring."""
+    designs = [Design(1, width, 0) for width in (4, 6)]
+    return sum(d.training_operations(shape, 10) for d in designs), sum(d.operations(shape, 10) for d in designs)
+
+
+def test_operations_bytes_and_seconds_of_a_whole_sweep(family: CnnFamily) -> None:
+    left = missing(family.run, family, [0, 1, 2])
+    depths = forecast_sweep(family, left, timer)
+    assert [one.depth for one in depths] == [0, 1, 2]
+    n_train, n_both, n_all, rates = 1295, 1438, 1797, len(LEARNING_RATES)
+    train, score = costs(family.run.depth_shape(1))
+    # Depth 1 tries every rate with seed 0, which serves as its fit on the train fold; then both seeds are refitted.
+    trained = 3 * train * (rates * n_train + 2 * n_both)
+    scored = score * (rates * 143 + 2 * n_all)
+    assert depths[1].trained == 2 * (rates + 2)
+    assert depths[1].operations == trained + scored + 10 * (n_all + n_both)
+    assert depths[1].nbytes == 100 * (n_all + n_both)
+    per_step, per_batch = 32 * train / SECONDS["training"], 256 * score / SECONDS["scoring"]
+    assert depths[1].seconds == pytest.approx(trained / per_step + scored / per_batch + n_all + n_both)
+    train, score = costs(family.run.depth_shape(0))
+    assert depths[0].trained == 2 * (1 + 2)
+    assert depths[0].operations == 3 * train * (n_train + 2 * n_both) + score * 3 * n_all + 10 * n_all
+
+
+def test_maps_that_are_not_held_are_read_once_an_epoch_and_training(
+    family: CnnFamily, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "KEPT_BYTES", 0)
+    (one,) = [d for d in forecast_sweep(family, missing(family.run, family, [0]), timer) if d.depth == 0]
+    assert one.nbytes == 100 * (1797 + 3 * 1295 + 3 * 1438)
+
+
+def test_what_is_done_is_not_forecast(family: CnnFamily) -> None:
+    sweep(family.run, family.task, family, [1])
+    left = missing(family.run, family, [0, 1])
+    assert [one.depth for one in forecast_sweep(family, left, timer)] == [0]
+
+
+def test_the_lines_fit_80_columns_and_end_in_the_whole(family: CnnFamily) -> None:
+    depths = forecast_sweep(family, missing(family.run, family, [0, 1, 2]), timer)
+    found = list(lines(depths, family))
+    assert all(len(line) <= 80 for line in found)
+    assert found[0].split() == ["depth", "maps", "trainings", "operations", "read", "time"]
+    assert found[1].split()[:3] == ["0", "stored", "6"]
+    assert found[4].split()[:3] == ["all", "22", f"{sum(one.operations for one in depths):.3e}"]
+    assert found[5] == "rates 0.003, 0.01: tried at depths 1, 2, one is chosen for all depths"
+    assert found[6] == "3 epochs of fp32 products on this cpu"

@@ -1,0 +1,114 @@
+"""knn and ncm by the protocol: the fold chooses, the refit sees it, the test split chooses nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import make_run
+
+from layerwise.runfile import RunFile
+from probes import nearest
+from probes.controls import Permuted
+from probes.nearest import FIXED_VOTE, KnnFamily, NcmFamily
+from probes.neighbors import DISTANCES, NEIGHBORS
+from probes.protocol import Fit
+from probes.task import Task
+
+CPU = torch.device("cpu")
+
+
+def fitted(kind: type[KnnFamily] | type[NcmFamily], task: Task, depth: int = 1) -> list[Fit]:
+    family = kind(task.run, task, device=CPU)
+    family.prepare({depth: family.names(depth)})
+    ((name, fits),) = family.fit(depth, family.names(depth))
+    assert (name.probe, name.pooling, name.probe_width) == (kind.probe, 2, 0)
+    return fits
+
+
+@pytest.mark.parametrize(("kind", "least"), [(KnnFamily, 0.93), (NcmFamily, 0.8)])
+def test_both_fits_are_reported_on_their_splits(
+    run_path: Path, kind: type[KnnFamily] | type[NcmFamily], least: float
+) -> None:
+    with RunFile(run_path) as run:
+        first, last = fitted(kind, Task(run))
+    assert {s: len(p.label) for s, p in first.scores.items()} == {"train": 1295, "validation": 143, "test": 359}
+    assert {s: len(p.label) for s, p in last.scores.items()} == {"train": 1438, "test": 359}
+    assert (first.n_train, last.n_train, first.n_features) == (1295, 1438, 24)
+    assert last.scores["test"].accuracy > least
+    assert np.isfinite(last.scores["test"].log_loss_bits)
+
+
+def test_the_fold_chooses_the_vote_and_the_refit_keeps_it(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        first, last = fitted(KnnFamily, Task(run))
+        family = KnnFamily(run, Task(run), device=CPU)
+        best = 0.0
+        for k in NEIGHBORS:
+            for distance in DISTANCES:
+                vote = nearest.Vote(k, distance)
+                train, held = family._read(1, 2, "train"), family._read(1, 2, "validation")
+                best = max(best, nearest.Fitted(train, vote, 10, CPU).predict(held).accuracy)
+    assert first.scores["validation"].accuracy == best
+    assert (first.neighbors, first.distance) == (last.neighbors, last.distance)
+    assert first.neighbors in NEIGHBORS and first.distance in DISTANCES
+    assert first.selection == last.selection == "validation"
+
+
+def test_the_class_mean_has_nothing_to_choose(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        first, last = fitted(NcmFamily, Task(run))
+    assert {first.selection, last.selection} == {"fixed"}
+    assert first.neighbors is None and first.distance is None
+
+
+def test_without_a_fold_the_vote_is_the_stated_one(tmp_path: Path) -> None:
+    with RunFile(make_run(tmp_path / "run.h5", **{"data.holdout": 0.0, "training.epochs": 1})) as run:
+        (only,) = fitted(KnnFamily, Task(run))
+    assert (only.neighbors, only.distance) == (FIXED_VOTE.neighbors, FIXED_VOTE.distance)
+    assert only.selection == "seen"
+    assert set(only.scores) == {"train", "test"}
+
+
+def test_permuted_labels_take_the_vote_of_the_real_ones_and_end_at_chance(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        real, _ = fitted(KnnFamily, Task(run))
+        first, last = fitted(KnnFamily, Permuted(Task(run)))
+    assert (first.neighbors, first.distance) == (real.neighbors, real.distance)
+    assert first.selection == "control"
+    assert last.scores["test"].accuracy < 0.17  # chance is 0.1, 359 images: 4 deviations
+
+
+def test_the_test_split_is_read_after_every_fit(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    read, build = nearest.NearestFamily._read, nearest.Fitted.__init__
+
+    def watch_read(self: nearest.NearestFamily, depth: int, side: int, split: str) -> nearest.Data:
+        events.append(split)
+        return read(self, depth, side, split)
+
+    def watch_build(self: nearest.Fitted, *words: object) -> None:
+        events.append("fit!")
+        build(self, *words)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(nearest.NearestFamily, "_read", watch_read)
+    monkeypatch.setattr(nearest.Fitted, "__init__", watch_build)
+    with RunFile(run_path) as run:
+        fitted(KnnFamily, Task(run))
+    assert events.count("fit!") == 2
+    assert events[-1] == "test" and events.count("test") == 1
+
+
+def test_images_without_a_label_are_left_out(run_path: Path) -> None:
+    class Third(Task):
+        def labels(self, split: str) -> np.ndarray:
+            return super().labels(split)[::3]
+
+        def rows(self, split: str) -> np.ndarray:
+            return super().rows(split)[::3]
+
+    with RunFile(run_path) as run:
+        first, _ = fitted(NcmFamily, Third(run))
+    assert {s: len(p.label) for s, p in first.scores.items()} == {"train": 432, "validation": 48, "test": 120}
