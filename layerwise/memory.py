@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from layerwise.batches import EVALUATION_BATCH
 from layerwise.blocks import shapes
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.extract import DUMP_BATCH
 from layerwise.operations import FLOAT_BYTES, Shape, count_problems
-from layerwise.training import EVALUATION_BATCH
 
 LABEL_BYTES = 16  # label and index, int64
 

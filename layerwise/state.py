@@ -49,6 +49,11 @@ class Checkpoint:
         self.history: list[Epoch] = []
         self._problems: list[dict[str, np.ndarray]] = []
 
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the state, removed when the run is published."""
+        return self.path and self.path.parent
+
     def load(self, network: LayerwiseNetwork) -> None:
         """Take up what an earlier process saved, if it did: weights into the network, position and history here.
 

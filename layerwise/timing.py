@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layerwise.batches import EVALUATION_BATCH, DeviceSplit
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split
 from layerwise.extract import DUMP_BATCH, dump_depths
@@ -25,7 +26,7 @@ from layerwise.operations import Shape, heads
 from layerwise.problem import AuxiliaryProblem, autocast
 from layerwise.runwriter import RunWriter
 from layerwise.storage import Plan
-from layerwise.training import EVALUATION_BATCH, DeviceSplit, evaluate
+from layerwise.training import evaluate
 
 BUDGET = 2.0  # seconds for all measurements together, where the smallest batches are quick
 SHARE = 0.2  # seconds that each may take at least

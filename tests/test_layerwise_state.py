@@ -82,7 +82,7 @@ def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
 def test_killed_within_an_epoch_it_ends_the_same(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
 ) -> None:
-    steps, step = [0], training.AuxiliaryProblem.step
+    steps, step = [0], training.AuxiliaryProblem.descend
 
     def counted(self: Any, x: Any, y: Any) -> Any:
         steps[0] += 1
@@ -92,7 +92,7 @@ def test_killed_within_an_epoch_it_ends_the_same(
 
     path = tmp_path / "run.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(training.AuxiliaryProblem, "step", counted)
+        patch.setattr(training.AuxiliaryProblem, "descend", counted)
         with pytest.raises(Killed):
             make_run(path, **fields(mode))
     assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
@@ -111,7 +111,7 @@ def test_killed_in_the_dump_it_does_not_train_again(
         with pytest.raises(Killed):
             make_run(path, **fields(mode))
     with monkeypatch.context() as patch:
-        patch.setattr(training.AuxiliaryProblem, "step", killed)
+        patch.setattr(training.AuxiliaryProblem, "descend", killed)
         assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
 
 

@@ -1,0 +1,87 @@
+"""Owns the batches of a training: images on the device that trains, their order, their augmentation.
+
+What is random is drawn on the CPU for a whole epoch and sent to the device at once, so every device sees the same
+choices, and no step waits for them. A `choice` is what makes one batch: int64 [1, n], the rows of its n images; with
+augmentation [4, n], their crop offsets (top, left) and flips (0 or 1) below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor
+
+from layerwise.augment import Draws, augment, draw
+from layerwise.config import TrainingConfig
+from layerwise.datasets import Split
+
+EVALUATION_BATCH = 512
+Batches = Iterable[tuple[Tensor, ...]]
+
+
+class DeviceSplit:
+    """A split's uint8 images and labels on the device that trains."""
+
+    def __init__(self, split: Split, device: torch.device):
+        self.images = torch.from_numpy(split.images).to(device)
+        self.label = torch.from_numpy(split.label).to(device)
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def batches(self, size: int) -> int:
+        """Return how many batches of at most `size` images the split makes."""
+        return -(-len(self.label) // size)
+
+    def in_order(
+        self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`."""
+        for images, y in zip(self.images.split(size), self.label.split(size), strict=True):
+            yield to_x(images), y
+
+    def choices(
+        self, config: TrainingConfig, seed: int, view: Tensor | None = None, *, augmented: bool = True
+    ) -> Iterator[tuple[Tensor]]:
+        """Yield the choices of an epoch's batches in random order, which follow from `seed`.
+
+        view: int64 [3, images], the draws of every image where they are fixed (`fixed_view`); None draws anew.
+        augmented: false leaves all images as they are, whatever the configuration says.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        order = torch.randperm(len(self), generator=generator)
+        rows = order[None]
+        if view is not None:
+            rows = torch.cat([rows, view[:, order]])
+        elif config.augments and augmented:
+            draws = [draws_of(len(part), config, generator) for part in order.split(config.batch_size)]
+            rows = torch.cat([rows, torch.cat(draws, 1)])
+        for choice in rows.to(self.label.device).split(config.batch_size, dim=1):
+            yield (choice,)
+
+    def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
+        """Return uint8 images [n, C, H, W], augmented as chosen, and labels [n]."""
+        images = self.images[choice[0]]
+        if len(choice) > 1:
+            images = augment(images, Draws(choice[1], choice[2], choice[3].bool()), config.crop_padding)
+        return images, self.label[choice[0]]
+
+    def shuffled(
+        self, to_x: Callable[[Tensor], Tensor], config: TrainingConfig, seed: int
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (x, y) over all images in random order, augmented; order and draws follow from `seed`."""
+        for (choice,) in self.choices(config, seed):
+            images, y = self.take(choice, config)
+            yield to_x(images), y
+
+
+def draws_of(n: int, config: TrainingConfig, generator: torch.Generator) -> Tensor:
+    """Return the crop offsets and flips of n images as int64 [3, n], on the CPU."""
+    draws = draw(n, config.crop_padding, config.flip, generator)
+    return torch.stack([draws.top, draws.left, draws.flip.long()])
+
+
+def fixed_view(n: int, config: TrainingConfig, seed: int) -> Tensor:
+    """Return the draws of one fixed view of n images, int64 [3, n], on the CPU."""
+    return draws_of(n, config, torch.Generator().manual_seed(seed))
