@@ -35,7 +35,12 @@ class Kept(Recomputed):
     """
 
     def __init__(
-        self, data: Mapping[str, DeviceSplit], prefix: FrozenPrefix, config: RunConfig, depth: int, folder: Path | None
+        self,
+        data: Mapping[str, DeviceSplit],
+        prefix: FrozenPrefix,
+        config: RunConfig,
+        depth: int,
+        folder: Path | None = None,
     ):
         super().__init__(data, prefix, config, depth)
         self.device = data["train"].label.device

@@ -1,6 +1,7 @@
 """Owns the estimate of peak memory, from shapes alone.
 
-It counts, on the device that trains: the images and labels of every split; all parameters and buffers; for the phase
+It counts, on the device that trains: the images and labels of every split; all parameters and buffers; the output of
+the frozen prefix where it is kept (which may come to lie in other memory or on the disk); for the phase
 that needs most, either one training step (gradients, momentum, what its layers keep for backward, and two gradients of
 its largest maps) or one batch without gradients. It does not count Python and its libraries, the convolutions'
 workspace, or what the allocator holds in reserve.
@@ -17,17 +18,22 @@ from layerwise.blocks import shapes
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.extract import DUMP_BATCH
 from layerwise.operations import FLOAT_BYTES, Shape, count_problems
+from layerwise.reuse import kept_bytes
 
 LABEL_BYTES = 16  # label and index, int64
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory in bytes: of the data set, of all weights, and for each phase what it needs beside them."""
+    """Peak memory in bytes: of the data set, of all weights, for each phase what comes on top, and what is kept.
+
+    kept: of the frozen prefix's output; 0 where it is recomputed.
+    """
 
     data: int
     weights: int
     phases: dict[str, int]
+    kept: int = 0
 
     @property
     def phase(self) -> str:
@@ -36,8 +42,8 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Bytes of data set, weights and the phase that needs most."""
-        return self.data + self.weights + self.phases[self.phase]
+        """Bytes of data set, weights, what is kept, and the phase that needs most."""
+        return self.data + self.weights + self.kept + self.phases[self.phase]
 
 
 class Maps:
@@ -91,7 +97,9 @@ def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Map
     at_once = sum(maps.volumes) + maps.copies * max(maps.volumes)
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
     data = sum(counts.values()) * (prod(image) + LABEL_BYTES)
-    return Memory(data, sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems), phases)
+    weights = sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems)
+    kept = kept_bytes(config, image, counts) if config.training.prefix == "cache" else 0
+    return Memory(data, weights, phases, kept)
 
 
 def _training(config: RunConfig, maps: Maps, batch: int) -> dict[str, int]:

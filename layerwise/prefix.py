@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from layerwise.batches import Batches, DeviceSplit, fixed_view
-from layerwise.blocks import Block, downsample
+from layerwise.blocks import Block
 from layerwise.config import RunConfig
 from layerwise.network import LayerwiseNetwork, derive_seed
 
@@ -40,16 +40,29 @@ class FrozenPrefix:
         x = self.network.normalise(images).to(self.dtype, memory_format=torch.channels_last)
         with torch.autocast(images.device.type, enabled=False):
             for is_downsampling, conv in self._layers:
-                x = F.relu_(conv(downsample(x) if is_downsampling else x))
+                x = F.relu_(conv(stacked(x) if is_downsampling else x))
         return x
 
 
 @torch.no_grad()
 def folded(block: Block) -> nn.Conv2d:
-    """Return a convolution that computes what a frozen block does between P and relu."""
-    if block.norm is None:
-        return copy.deepcopy(block.conv)
-    return fuse_conv_bn_eval(block.conv, block.norm)
+    """Return a convolution that computes what a frozen block does before relu, of x or, with P, of `stacked` x."""
+    conv = copy.deepcopy(block.conv) if block.norm is None else fuse_conv_bn_eval(block.conv, block.norm)
+    if block.downsampling:
+        weight = conv.weight.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2)
+        conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+    return conv
+
+
+def stacked(x: Tensor) -> Tensor:
+    """Apply P with its output channels in another order: [n, C, H, W] -> [n, 4 C, H / 2, W / 2], channels last.
+
+    Channel (2 a + b) C + c holds x[:, c, a::2, b::2]. So ordered, all channels of a pixel move together, which takes a
+    quarter of the time of P; the weights that read it are ordered likewise.
+    """
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
+    return pixels.permute(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)
 
 
 class Recomputed:

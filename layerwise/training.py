@@ -137,12 +137,12 @@ def train_stage(
     ]
     done = checkpoint.resume(number, problems)
 
+    start = time.perf_counter()
     kind = Kept if config.training.prefix == "cache" and stage.prefix else Recomputed
     prefix = FrozenPrefix(network, stage.prefix, config.precision)
     source = kind(data, prefix, config, stage.depths[0], checkpoint.folder)
     epochs = range(done, config.training.epochs)
     steps = data["train"].batches(config.training.batch_size)
-    start = time.perf_counter()
     loop = solve(
         problems, source.batches, epochs, steps, stage.name, chained=stage.chained, fetch=source.fetch, tick=report.step
     )

@@ -22,7 +22,8 @@ from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
 from layerwise.state import Checkpoint
 
-MODES = ("greedy", "parallel", "end-to-end", "untrained")
+KEPT = "greedy, the prefix kept"
+MODES = ("greedy", KEPT, "parallel", "end-to-end", "untrained")
 
 
 class Killed(BaseException):
@@ -36,7 +37,9 @@ def digest(path: Path) -> str:
 
 
 def fields(mode: str) -> dict[str, Any]:
-    extra = {"training.ema_decay": 0.9} if mode != "untrained" else {}
+    extra: dict[str, Any] = {"training.ema_decay": 0.9} if mode != "untrained" else {}
+    if mode == KEPT:
+        extra, mode = {"training.crop_padding": 1, "training.views": 2, "training.prefix": "cache"}, "greedy"
     return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
 
 
@@ -62,7 +65,9 @@ def kill_after_saves(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
 # In greedy mode 3 epochs and 2 blocks make 6 saves: in the first block, between blocks, in the second, at the end.
 @pytest.mark.parametrize(
     ("mode", "saves"),
-    [("greedy", n) for n in (1, 2, 3, 4, 6)] + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
+    [("greedy", n) for n in (1, 2, 3, 4, 6)]
+    + [(KEPT, n) for n in (3, 4, 5)]
+    + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
 )
 def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
     mode: str, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]

@@ -1,0 +1,88 @@
+"""Training: layerwise-train against the published loop, on the same images, blocks and epochs, in one run.
+
+Each side is a process of its own (tests/benchmarks/sides.py). Its whole time stands in pytest-benchmark's table; the
+table printed below it holds the training alone, with the evaluation of the held images after each epoch. The floor is
+the training's operations over the machine's measured rate of matrix products in bfloat16. Images are CIFAR-10's from
+LAYERWISE_DATA (as published, or train/CLASS and test/CLASS), else made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_benchmark.fixture import BenchmarkFixture
+
+ROOT = Path(__file__).resolve().parents[2]
+SIZES = {"depth": 4, "width": 64, "aux_width": 64, "k": 2, "downsample": [3], "epochs": 2}
+LAST = SIZES | {"epochs": 6}
+N_TRAIN, N_HELD = 2_048, 256
+Results = dict[str, dict[str, Any]]
+
+
+def side(what: str, sizes: dict[str, Any] = SIZES) -> dict[str, Any]:
+    """Run one side in a new process and return what it measured."""
+    asked = json.dumps({"sizes": sizes, "n_train": N_TRAIN, "n_held": N_HELD, "what": what})
+    command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.sides", asked]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest) -> Iterator[Results]:
+    """Gather what the sides measure, and print it as the table of docs/performance.md."""
+    found: Results = {}
+    yield found
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print("\n\n" + "\n".join(table(found)) + "\n")
+
+
+def table(found: Results) -> Iterator[str]:
+    """Yield the lines of the table."""
+    machine, last = side("machine"), side("machine", LAST)
+    rates = {name: rate / 1e9 for name, rate in machine["rates"].items()}
+    yield f"matrix products: {rates['fp32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in bfloat16"
+    yield "| work | ours, s | published loop, s | ratio | floor, s | ours / floor |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    rate = machine["rates"]["bf16"]
+    theirs = found["published"]
+    for precision in ("bf16", "fp32"):
+        ours = found[f"ours-{precision}"]
+        each = zip(ours["blocks"], theirs["blocks"], machine["operations"], strict=True)
+        for j, (own, other, spent) in enumerate(each, start=1):
+            yield row(f"block {j}, {precision}", own, other, spent / rate)
+        yield row(f"whole run, {precision}", ours["seconds"], theirs["seconds"], sum(machine["operations"]) / rate)
+        whole = ours["seconds"] + ours["scoring_and_dump"]
+        yield row(f"whole run, {precision}, scored and dumped", whole, theirs["seconds"], float("nan"))
+    other = found["published-last"]["seconds"]
+    anew, kept = found["ours-last-recomputed"]["seconds"], found["ours-last-kept"]["seconds"]
+    epochs = LAST["epochs"]
+    yield row(f"block 4, {epochs} epochs, recomputed", anew, other, last["operations"][-1] / rate)
+    yield row(f"block 4, {epochs} epochs, kept", kept, other, last["operations_last_kept"] / rate)
+
+
+def row(work: str, ours: float, theirs: float, floor: float) -> str:
+    """Return a line of the table."""
+    return f"| {work} | {ours:.1f} | {theirs:.1f} | {theirs / ours:.2f} | {floor:.1f} | {ours / floor:.2f} |"
+
+
+@pytest.mark.benchmark(group="train 4 blocks, M = 64, k = 2, on 2,048 images for 2 epochs")
+@pytest.mark.parametrize("what", ["published", "ours-bf16", "ours-fp32"])
+def test_whole_run(what: str, benchmark: BenchmarkFixture, results: Results) -> None:
+    results[what] = benchmark.pedantic(side, (what,), rounds=1)
+
+
+@pytest.mark.benchmark(group="train block 4 alone for 6 epochs, images not augmented")
+@pytest.mark.parametrize("what", ["published-last", "ours-last-recomputed", "ours-last-kept"])
+def test_last_block(what: str, benchmark: BenchmarkFixture, results: Results) -> None:
+    results[what] = benchmark.pedantic(side, (what, LAST), rounds=1)
