@@ -76,7 +76,7 @@ def median_step(problem: AuxiliaryProblem, source: Recomputed, layout: torch.mem
         x, y = source.fetch(*batch)
         problem.step(x.contiguous(memory_format=layout), y)
         clock.append(time.perf_counter())
-    return statistics.median(b - a for a, b in zip(clock[1:], clock[2:], strict=False))
+    return statistics.median(b - a for a, b in pairwise(clock[1:]))
 
 
 def main() -> None:
