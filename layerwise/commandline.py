@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from layerwise.allocator import keep_freed_memory
 from layerwise.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def run(command: Callable[..., Any], prog: str) -> NoReturn:
     # Must be set before torch loads OpenMP. Threads that wait by spinning fall far behind as soon as another
     # program wants a core: small networks then took 2 to 5 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(call(command, prog, sys.argv[1:]))
 

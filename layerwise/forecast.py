@@ -13,7 +13,6 @@ import torch
 
 from layerwise.config import RunConfig
 from layerwise.datasets import load_configured
-from layerwise.hardware import keep_freed_memory
 from layerwise.memory import Memory, forecast_memory
 from layerwise.operations import Operations, Problem, Shape, count_operations, count_problems
 from layerwise.reuse import kept_bytes
@@ -61,7 +60,6 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
     """
     dataset = load_configured(config.data, place.data_dir, download=place.download)
-    keep_freed_memory()
     config = resolve(config, dataset, place.device)
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
     image, classes = dataset.image_shape, dataset.classes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
@@ -11,9 +10,6 @@ import torch
 from layerwise.errors import UsageError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
-
-# mallopt's M_MMAP_MAX (no block is mapped apart), M_TRIM_THRESHOLD (never), M_TOP_PAD (grow by 64 MiB).
-MALLOC_OPTIONS = {-4: 0, -1: -1, -2: 64 * 2**20}
 
 
 def pick_device(name: str) -> torch.device:
@@ -63,18 +59,6 @@ def products(precision: str) -> Iterator[None]:
             yield
     finally:
         torch.backends.cudnn.benchmark = before
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what is freed instead of giving it back to the system; without effect outside glibc.
-
-    Each map of a training step is some tens of MB. Given back and fetched again, every one of their pages is a fault
-    and is cleared: a fifth to a third of a step on the CPU. The process then keeps the most that it ever held.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "gnu_get_libc_version"):
-        for option, value in MALLOC_OPTIONS.items():
-            libc.mallopt(option, value)
 
 
 def _cpu_flags() -> set[str]:

@@ -18,7 +18,7 @@ from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
 from layerwise.extract import dump_depths, dump_module
-from layerwise.hardware import exact_float32, keep_freed_memory, pick_precision, products
+from layerwise.hardware import exact_float32, pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
 from layerwise.operations import count_problems, heads, match_operations, weight_bytes
@@ -55,7 +55,6 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
     exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
     refuse_existing(place.out, place.force)
-    keep_freed_memory()
     dataset = load_configured(config.data, place.data_dir, download=place.download)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed

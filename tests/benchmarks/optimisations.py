@@ -21,10 +21,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from layerwise.allocator import keep_freed_memory
 from layerwise.batches import DeviceSplit
 from layerwise.cache import Kept
 from layerwise.config import set_fields
-from layerwise.hardware import keep_freed_memory
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.prefix import FrozenPrefix, Recomputed
 from layerwise.problem import AuxiliaryProblem, autocast

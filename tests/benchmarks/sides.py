@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from layerwise.allocator import keep_freed_memory
 from layerwise.batches import DeviceSplit
 from layerwise.config import RunConfig, set_fields
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.hardware import has_bfloat16, keep_freed_memory, products
+from layerwise.hardware import has_bfloat16, products
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.operations import count_problems
 from layerwise.recipes import recipe
@@ -85,6 +86,7 @@ def published_side(work: Work) -> dict[str, Any]:
 
 def our_side(work: Work, precision: str) -> dict[str, Any]:
     """Train all blocks by layerwise-train's own function, which also scores and dumps."""
+    keep_freed_memory()
     data = work.dataset()
     with loaded(data), tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run.h5"
