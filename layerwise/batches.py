@@ -42,12 +42,19 @@ class DeviceSplit:
             yield to_x(images), y
 
     def choices(
-        self, config: TrainingConfig, seed: int, view: Tensor | None = None, *, augmented: bool = True
+        self,
+        config: TrainingConfig,
+        seed: int,
+        view: Tensor | None = None,
+        *,
+        augmented: bool = True,
+        device: torch.device | None = None,
     ) -> Iterator[tuple[Tensor]]:
         """Yield the choices of an epoch's batches in random order, which follow from `seed`.
 
         view: int64 [3, images], the draws of every image where they are fixed (`fixed_view`); None draws anew.
         augmented: false leaves all images as they are, whatever the configuration says.
+        device: where the choices are wanted; None for that of the images.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -57,7 +64,7 @@ class DeviceSplit:
         elif config.augments and augmented:
             draws = [draws_of(len(part), config, generator) for part in order.split(config.batch_size)]
             rows = torch.cat([rows, torch.cat(draws, 1)])
-        for choice in rows.to(self.label.device).split(config.batch_size, dim=1):
+        for choice in rows.to(device or self.label.device).split(config.batch_size, dim=1):
             yield (choice,)
 
     def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:

@@ -67,10 +67,11 @@ class Kept(Recomputed):
 
     def batches(self, epoch: int) -> Batches:
         """Yield what makes the batches of an epoch: the places (of x, of y) on the device, else x and y themselves."""
-        first = epoch % self.views * len(self.data["train"])
-        for (choice,) in self.data["train"].choices(self.config.training, self.order_seed(epoch), augmented=False):
+        data, cfg, where = self.data["train"], self.config.training, self._kept["train"].device
+        first = epoch % self.views * len(data)
+        for (choice,) in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where):
             places = torch.cat([choice + first, choice])
-            yield (places,) if self.place == "device" else self._read("train", places)
+            yield (places,) if where == self.device else self._read("train", places)
 
     def fetch(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x, y) of what `batches` yielded."""
@@ -80,15 +81,15 @@ class Kept(Recomputed):
 
     def held(self) -> Batches:
         """Yield (x, y) of the validation fold."""
-        for rows in torch.arange(len(self.data["validation"]), device=self.device).split(EVALUATION_BATCH):
+        kept = self._kept["validation"]
+        for rows in torch.arange(len(kept), device=kept.device).split(EVALUATION_BATCH):
             yield self._read("validation", torch.stack([rows, rows]))
 
     def _read(self, name: str, places: Tensor) -> tuple[Tensor, Tensor]:
-        kept = self._kept[name]
-        x = kept.index_select(0, places[0].to(kept.device))
-        if x.device != self.device:
-            x = x.pin_memory().to(self.device, non_blocking=True)
-        return x.permute(0, 3, 1, 2), self.data[name].label[places[1]]
+        x, rows = self._kept[name].index_select(0, places[0]), places[1]
+        if x.device != self.device:  # from pinned memory, so that the host does not wait for the device
+            x, rows = (t.pin_memory().to(self.device, non_blocking=True) for t in (x, rows))
+        return x.permute(0, 3, 1, 2), self.data[name].label[rows]
 
 
 def _allocate(

@@ -186,6 +186,10 @@ class AuxiliaryProblem:
             else:
                 averaged[name] = tensor
         self.optimizer.load_state_dict(whole)
+        for parameter, entries in self.optimizer.state.items():
+            for name, value in entries.items():
+                if value.shape == parameter.shape:  # laid out as the parameter, which fused optimizers ask for
+                    entries[name] = torch.empty_like(parameter).copy_(value)
         if self.averaged is not None:
             self.averaged.load_state_dict(averaged)
             self._is_averaging = True
