@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,15 +48,15 @@ def test_the_published_network_is_the_recipes(name: str) -> None:
     assert sum(p.numel() for p in ours.auxiliaries.parameters()) == sum(p.numel() for p in theirs.heads.parameters())
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
 def test_a_published_step_spends_the_operations_of_ours() -> None:
     net = recipe("cifar10-k3").network
     sizes = published.Sizes(net.depth, 8, 8, net.k, net.downsample, 1, batch=4)
     images = np.zeros((4, 3, 32, 32), dtype=np.uint8)
     network, label = published.Greedy(sizes), np.zeros(4, dtype=np.int64)
     loader, _ = published.loaders(images, label, (images, label), sizes)
-    batches = [(x, y) for x, y in torch.utils.data.DataLoader(loader.dataset, batch_size=4)]
-    config = recipe("cifar10-k3").network
-    problems = count_problems(type(config)(**{**vars(config), "width": 8, "aux_width": 8}), (3, 32, 32), 10)
+    batches = list(torch.utils.data.DataLoader(loader.dataset, batch_size=4))
+    problems = count_problems(replace(net, width=8, aux_width=8), (3, 32, 32), 10)
     for j in range(1, net.depth + 1):
         optimizer = published.begin_block(network, j, 0.1)
         with FlopCounterMode(display=False) as counter:

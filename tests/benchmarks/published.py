@@ -56,10 +56,10 @@ class Images(Dataset):
 class Convolution(nn.Module):
     """P where asked for, a 3x3 convolution, BatchNorm where k > 1, relu."""
 
-    def __init__(self, channels: int, width: int, halves: bool, batch_norm: bool):
+    def __init__(self, channels: int, width: int, halves: bool, batch_norm: bool, bias: bool = False):
         super().__init__()
         self.halves = nn.PixelUnshuffle(2) if halves else nn.Identity()
-        self.conv = nn.Conv2d(channels * (4 if halves else 1), width, 3, padding=1, bias=not batch_norm)
+        self.conv = nn.Conv2d(channels * (4 if halves else 1), width, 3, padding=1, bias=bias)
         self.norm = nn.BatchNorm2d(width) if batch_norm else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -77,7 +77,8 @@ class Greedy(nn.Module):
             halves = j in sizes.downsample
             if halves and j > 1:
                 width, aux = 2 * width, 2 * aux
-            self.blocks.append(Convolution(channels, width, halves, batch_norm))
+            bias = j == 1 and not batch_norm
+            self.blocks.append(Convolution(channels, width, halves, batch_norm, bias))
             channels = hidden = width
             layers: list[nn.Module] = []
             for _ in range(sizes.k - 1):
