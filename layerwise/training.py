@@ -103,7 +103,7 @@ def evaluate(modules: Sequence[tuple[nn.Module, nn.Module]], batches: Batches, *
 def train(
     network: LayerwiseNetwork, dataset: Dataset, config: RunConfig, checkpoint: Checkpoint, report: Report
 ) -> None:
-    """Train all stages in sequence from where the checkpoint stands, saving it after each epoch.
+    """Train all stages in sequence from where the checkpoint stands, which may save itself after each epoch.
 
     When it returns, every trained block and auxiliary is frozen and in eval mode; the epochs stand in
     checkpoint.history.

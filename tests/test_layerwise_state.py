@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
-from layerwise import commandline, training
+from layerwise import commandline, state, training
 from layerwise import run as run_module
 from layerwise.errors import UserError
 from layerwise.run import Place, train_run
@@ -24,6 +25,14 @@ from layerwise.state import Checkpoint
 
 KEPT = "greedy, the prefix kept"
 MODES = ("greedy", KEPT, "parallel", "end-to-end", "untrained")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def every_epoch() -> Iterator[None]:
+    """Save after every epoch, however short, so that a test can stop at any of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "SAVE_EVERY", 0)
+        yield
 
 
 class Killed(BaseException):
@@ -81,6 +90,22 @@ def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
     assert (tmp_path / "run.h5.state" / "state.h5").exists()
     assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
     assert os.listdir(tmp_path) == ["run.h5"]
+
+
+def test_short_epochs_are_saved_now_and_then_and_the_last_of_a_stage_always(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "SAVE_EVERY", 10**6)
+    written, publish = [], state.published
+
+    def noted(path: Path, *, force: bool) -> Any:
+        written.append(path.name)
+        return publish(path, force=force)
+
+    monkeypatch.setattr(state, "published", noted)
+    make_run(tmp_path / "run.h5", **fields("greedy"))
+    # The first epoch of all, and the last of each of two blocks.
+    assert written == ["state.h5"] * 3
 
 
 @pytest.mark.parametrize("mode", ["greedy", "end-to-end"])

@@ -23,7 +23,7 @@ from torch import nn
 from layerwise.allocator import keep_freed_memory
 from layerwise.batches import DeviceSplit
 from layerwise.config import RunConfig, set_fields
-from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.datasets import Dataset, Split, channel_statistics, load_dataset
 from layerwise.hardware import has_bfloat16, products
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.operations import count_problems
@@ -47,21 +47,18 @@ class Work:
     sizes: published.Sizes
     n_train: int
     n_held: int
+    images: Path
 
     def dataset(self) -> Dataset:
-        """Return the images: CIFAR-10's where LAYERWISE_DATA has them, else made."""
-        folder = Path(os.environ.get("LAYERWISE_DATA", "."))
-        if (folder / "cifar-10-batches-py").is_dir():
-            whole = load_dataset("cifar10", holdout=0.0, subset=self.n_train, data_dir=folder)
-        elif (folder / "train" / "airplane").is_dir():
-            whole = load_dataset("imagefolder", holdout=0.0, subset=self.n_train, data_dir=folder)
-        else:
-            whole = made_images(self.n_train, 10 * self.n_held)
-        test = whole.splits["test"]
-        rows = np.arange(0, len(test.label), len(test.label) // self.n_held)[: self.n_held]
-        held = Split(test.images[rows], test.label[rows], test.index[rows])
-        splits = {"train": whole.splits["train"], "validation": held, "test": held}
-        return Dataset(whole.name, whole.classes, splits, whole.mean, whole.std)
+        """Return the images that `gather` kept, of which the held ones are both validation fold and test split."""
+        with np.load(self.images) as kept:
+            splits = {
+                name: Split(kept[f"{name}_images"], kept[f"{name}_label"], np.arange(len(kept[f"{name}_label"])))
+                for name in ("train", "held")
+            }
+        mean, std = channel_statistics(splits["train"].images)
+        three = {"train": splits["train"], "validation": splits["held"], "test": splits["held"]}
+        return Dataset("CIFAR-10 or made", tuple("0123456789"), three, mean, std)
 
     def config(self, precision: str, **fields: Any) -> RunConfig:
         """Return the same work as a configuration."""
@@ -74,6 +71,24 @@ class Work:
                 "training.batch_size": s.batch, "training.lr_every": 15, "precision": precision,
             } | fields,
         )  # fmt: skip
+
+
+def gather(work: Work) -> dict[str, Any]:
+    """Keep the images for all sides: CIFAR-10's where LAYERWISE_DATA has them, else made."""
+    folder = Path(os.environ.get("LAYERWISE_DATA", "."))
+    if (folder / "cifar-10-batches-py").is_dir():
+        whole = load_dataset("cifar10", holdout=0.0, subset=work.n_train, data_dir=folder)
+    elif (folder / "train" / "airplane").is_dir():
+        whole = load_dataset("imagefolder", holdout=0.0, subset=work.n_train, data_dir=folder)
+    else:
+        whole = made_images(work.n_train, 10 * work.n_held)
+    train, test = whole.splits["train"], whole.splits["test"]
+    rows = np.arange(0, len(test.label), len(test.label) // work.n_held)[: work.n_held]
+    np.savez(
+        work.images, train_images=train.images, train_label=train.label, held_images=test.images[rows],
+        held_label=test.label[rows],
+    )  # fmt: skip
+    return {"images": whole.name}
 
 
 def published_side(work: Work) -> dict[str, Any]:
@@ -162,8 +177,9 @@ def main(text: str) -> dict[str, Any]:
     """Measure what a JSON text asks for."""
     asked = json.loads(text)
     sizes = published.Sizes(**asked["sizes"] | {"downsample": tuple(asked["sizes"]["downsample"])})
-    work = Work(sizes, asked["n_train"], asked["n_held"])
+    work = Work(sizes, asked["n_train"], asked["n_held"], Path(asked["images"]))
     sides = {
+        "gather": gather,
         "published": published_side,
         "ours-bf16": lambda w: our_side(w, "bf16"),
         "ours-fp32": lambda w: our_side(w, "fp32"),

@@ -26,9 +26,9 @@ N_TRAIN, N_HELD = 2_048, 256
 Results = dict[str, dict[str, Any]]
 
 
-def side(what: str, sizes: dict[str, Any] = SIZES) -> dict[str, Any]:
+def side(images: Path, what: str, sizes: dict[str, Any] = SIZES) -> dict[str, Any]:
     """Run one side in a new process and return what it measured."""
-    asked = json.dumps({"sizes": sizes, "n_train": N_TRAIN, "n_held": N_HELD, "what": what})
+    asked = json.dumps({"sizes": sizes, "n_train": N_TRAIN, "n_held": N_HELD, "what": what, "images": str(images)})
     command = [sys.executable, "-W", "ignore", "-m", "tests.benchmarks.sides", asked]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -38,18 +38,26 @@ def side(what: str, sizes: dict[str, Any] = SIZES) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def results(request: pytest.FixtureRequest) -> Iterator[Results]:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of the images that all sides read."""
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    side(path, "gather")
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, images: Path) -> Iterator[Results]:
     """Gather what the sides measure, and print it as the table of docs/performance.md."""
     found: Results = {}
     yield found
     capture = request.config.pluginmanager.getplugin("capturemanager")
     with capture.global_and_fixture_disabled():
-        print("\n\n" + "\n".join(table(found)) + "\n")
+        print("\n\n" + "\n".join(table(images, found)) + "\n")
 
 
-def table(found: Results) -> Iterator[str]:
+def table(images: Path, found: Results) -> Iterator[str]:
     """Yield the lines of the table."""
-    machine, last = side("machine"), side("machine", LAST)
+    machine, last = side(images, "machine"), side(images, "machine", LAST)
     rates = {name: rate / 1e9 for name, rate in machine["rates"].items()}
     yield f"matrix products: {rates['fp32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in bfloat16"
     yield "| work | ours, s | published loop, s | ratio | floor, s | ours / floor |"
@@ -78,11 +86,11 @@ def row(work: str, ours: float, theirs: float, floor: float) -> str:
 
 @pytest.mark.benchmark(group="train 4 blocks, M = 64, k = 2, on 2,048 images for 2 epochs")
 @pytest.mark.parametrize("what", ["published", "ours-bf16", "ours-fp32"])
-def test_whole_run(what: str, benchmark: BenchmarkFixture, results: Results) -> None:
-    results[what] = benchmark.pedantic(side, (what,), rounds=1)
+def test_whole_run(what: str, benchmark: BenchmarkFixture, images: Path, results: Results) -> None:
+    results[what] = benchmark.pedantic(side, (images, what), rounds=1)
 
 
 @pytest.mark.benchmark(group="train block 4 alone for 6 epochs, images not augmented")
 @pytest.mark.parametrize("what", ["published-last", "ours-last-recomputed", "ours-last-kept"])
-def test_last_block(what: str, benchmark: BenchmarkFixture, results: Results) -> None:
-    results[what] = benchmark.pedantic(side, (what, LAST), rounds=1)
+def test_last_block(what: str, benchmark: BenchmarkFixture, images: Path, results: Results) -> None:
+    results[what] = benchmark.pedantic(side, (images, what, LAST), rounds=1)
