@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import small_config
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerwise.batches import DeviceSplit
 from layerwise.capture import WARM_UP, CapturedStep, Recorder
@@ -121,6 +122,35 @@ def source(config: Any, device: torch.device) -> tuple[AuxiliaryProblem, Recompu
     problem = AuxiliaryProblem(net.blocks[0], net.auxiliaries[0], config.training, config.precision)
     splits = {"train": DeviceSplit(data.splits["train"], device)}
     return problem, Recomputed(splits, FrozenPrefix(net, 0, config.precision), config, 1)
+
+
+class NothingRead(TorchDispatchMode):
+    """Refuses what would bring a value, or a shape that depends on values, to the host."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert function.overloadpacket.__name__ not in {"_local_scalar_dense", "nonzero", "equal", "masked_select"}
+        return function(*args, **kwargs or {})
+
+
+def test_what_would_wait_is_refused() -> None:
+    with pytest.raises(AssertionError), NothingRead():
+        float(torch.ones(()))
+
+
+@pytest.mark.parametrize("fields", [{}, {"training.ema_decay": 0.9}, {"training.schedule": "cosine"}])
+def test_a_step_reads_nothing_back_to_the_host(fields: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The GPU's own check, as far as a CPU can make it."""
+    original, steps = CapturedStep.__call__, []
+
+    def watched(self: CapturedStep, *tensors: Tensor) -> None:
+        with NothingRead():
+            original(self, *tensors)
+        steps.append(len(tensors))
+
+    monkeypatch.setattr(CapturedStep, "__call__", watched)
+    problem, batches = source(small_config(**fields), CPU)
+    list(solve([problem], batches.batches, range(1), 21, "a test", fetch=batches.fetch))
+    assert steps == [1] * 21
 
 
 @needs_gpu
