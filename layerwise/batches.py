@@ -21,10 +21,17 @@ Batches = Iterable[tuple[Tensor, ...]]
 
 
 class DeviceSplit:
-    """A split's uint8 images and labels on the device that trains."""
+    """A split's uint8 images and labels on the device that trains.
 
-    def __init__(self, split: Split, device: torch.device):
-        self.images = torch.from_numpy(split.images).to(device)
+    Images that would take more than half of what the device has free stay in the machine's memory (is_resident is
+    False), and each batch of them is sent when it is wanted.
+    """
+
+    def __init__(self, split: Split, device: torch.device, is_resident: bool | None = None):
+        self.device = device
+        self.is_resident = fits_device(split.images.nbytes, device) if is_resident is None else is_resident
+        images = torch.from_numpy(split.images)
+        self.images = images.to(device) if self.is_resident else images
         self.label = torch.from_numpy(split.label).to(device)
 
     def __len__(self) -> int:
@@ -39,7 +46,11 @@ class DeviceSplit:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`."""
         for images, y in zip(self.images.split(size), self.label.split(size), strict=True):
-            yield to_x(images), y
+            yield to_x(images if self.is_resident else self.send(images)), y
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """Return a tensor of the machine's memory on the device, for which the host does not wait."""
+        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
 
     def choices(
         self,
@@ -54,7 +65,7 @@ class DeviceSplit:
 
         view: int64 [3, images], the draws of every image where they are fixed (`fixed_view`); None draws anew.
         augmented: false leaves all images as they are, whatever the configuration says.
-        device: where the choices are wanted; None for that of the images.
+        device: where the choices are wanted; None for the device that trains.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -64,12 +75,21 @@ class DeviceSplit:
         elif config.augments and augmented:
             draws = [draws_of(len(part), config, generator) for part in order.split(config.batch_size)]
             rows = torch.cat([rows, torch.cat(draws, 1)])
-        for choice in rows.to(device or self.label.device).split(config.batch_size, dim=1):
+        for choice in rows.to(device or self.device).split(config.batch_size, dim=1):
             yield (choice,)
 
-    def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [n, C, H, W], augmented as chosen, and labels [n]."""
-        images = self.images[choice[0]]
+    def sent(self, choices: Iterator[tuple[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield with each choice, made in the machine's memory, the images that it names; both on the device."""
+        for (choice,) in choices:
+            yield self.send(choice), self.send(self.images[choice[0]])
+
+    def take(self, choice: Tensor, config: TrainingConfig, images: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return uint8 images [n, C, H, W], augmented as chosen, and labels [n].
+
+        images: those that the choice names, where they have been sent; they must be, if they are not resident.
+        """
+        if images is None:
+            images = self.images[choice[0]]
         if len(choice) > 1:
             images = augment(images, Draws(choice[1], choice[2], choice[3].bool()), config.crop_padding)
         return images, self.label[choice[0]]
@@ -81,6 +101,11 @@ class DeviceSplit:
         for (choice,) in self.choices(config, seed):
             images, y = self.take(choice, config)
             yield to_x(images), y
+
+
+def fits_device(nbytes: int, device: torch.device) -> bool:
+    """Return whether so many bytes take at most half of what is free on the device; the CPU's own always do."""
+    return device.type == "cpu" or nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
 
 def draws_of(n: int, config: TrainingConfig, generator: torch.Generator) -> Tensor:

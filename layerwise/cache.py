@@ -43,7 +43,7 @@ class Kept(Recomputed):
         folder: Path | None = None,
     ):
         super().__init__(data, prefix, config, depth)
-        self.device = data["train"].label.device
+        self.device = data["train"].device
         c, h, w = prefix.shape
         self.n = {"train": self.views * len(data["train"])} | {m: len(data[m]) for m in data if m != "train"}
         shapes = {name: (n, h, w, c) for name, n in self.n.items()}
@@ -62,7 +62,8 @@ class Kept(Recomputed):
                 rows = torch.arange(len(data))[None]
                 choices = (rows if draws is None else torch.cat([rows, draws])).split(EVALUATION_BATCH, dim=1)
                 for part, choice in zip(whole.split(EVALUATION_BATCH), choices, strict=True):
-                    images, _ = data.take(choice.to(self.device), self.config.training)
+                    own = None if data.is_resident else data.send(data.images[choice[0]])
+                    images, _ = data.take(choice.to(self.device), self.config.training, own)
                     part.copy_(self.prefix(images).permute(0, 2, 3, 1))
 
     def batches(self, epoch: int) -> Batches:
@@ -87,8 +88,8 @@ class Kept(Recomputed):
 
     def _read(self, name: str, places: Tensor) -> tuple[Tensor, Tensor]:
         x, rows = self._kept[name].index_select(0, places[0]), places[1]
-        if x.device != self.device:  # from pinned memory, so that the host does not wait for the device
-            x, rows = (t.pin_memory().to(self.device, non_blocking=True) for t in (x, rows))
+        if x.device != self.device:
+            x, rows = self.data[name].send(x), self.data[name].send(rows)
         return x.permute(0, 3, 1, 2), self.data[name].label[rows]
 
 

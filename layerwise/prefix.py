@@ -95,12 +95,16 @@ class Recomputed:
         return fixed_view(len(self.data["train"]), cfg.training, derive_seed(cfg.seed, f"view {v}", self.depth))
 
     def batches(self, epoch: int) -> Batches:
-        """Yield the choices of the batches of an epoch."""
-        return self.data["train"].choices(self.config.training, self.order_seed(epoch), self.view(epoch % self.views))
+        """Yield the choices of the batches of an epoch, with their images where these are not on the device."""
+        data, cfg = self.data["train"], self.config.training
+        seed, view = self.order_seed(epoch), self.view(epoch % self.views)
+        if data.is_resident:
+            return data.choices(cfg, seed, view)
+        return data.sent(data.choices(cfg, seed, view, device=torch.device("cpu")))
 
     def fetch(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
         """Return (x, y) of a choice."""
-        images, y = self.data["train"].take(batch[0], self.config.training)
+        images, y = self.data["train"].take(batch[0], self.config.training, *batch[1:])
         return self.prefix(images), y
 
     def held(self) -> Batches:
