@@ -1,8 +1,8 @@
 """Owns the batches of a training: images on the device that trains, their order, their augmentation.
 
 What is random is drawn on the CPU for a whole epoch and sent to the device at once, so every device sees the same
-choices, and no step waits for them. A `choice` is what makes one batch: int64 [1, n], the rows of its n images; with
-augmentation [4, n], their crop offsets (top, left) and flips (0 or 1) below.
+choices, and no step waits for them. A `choice` makes n images: int64 [1, n], their rows; with augmentation [4, n],
+with their crop offsets (top, left) and flips (0 or 1) below.
 """
 
 from __future__ import annotations
@@ -58,14 +58,16 @@ class DeviceSplit:
         seed: int,
         view: Tensor | None = None,
         *,
+        at_once: int = 1,
         augmented: bool = True,
         device: torch.device | None = None,
-    ) -> Iterator[tuple[Tensor]]:
-        """Yield the choices of an epoch's batches in random order, which follow from `seed`.
+    ) -> Iterator[Tensor]:
+        """Yield the choices of an epoch in random order, which follow from `seed`.
 
         view: int64 [3, images], the draws of every image where they are fixed (`fixed_view`); None draws anew.
+        at_once: batches in a choice.
         augmented: false leaves all images as they are, whatever the configuration says.
-        device: where the choices are wanted; None for the device that trains.
+        device: where the choices are wanted; None for where the images are.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -75,32 +77,19 @@ class DeviceSplit:
         elif config.augments and augmented:
             draws = [draws_of(len(part), config, generator) for part in order.split(config.batch_size)]
             rows = torch.cat([rows, torch.cat(draws, 1)])
-        for choice in rows.to(device or self.device).split(config.batch_size, dim=1):
-            yield (choice,)
+        yield from rows.to(device or self.images.device).split(at_once * config.batch_size, dim=1)
 
-    def sent(self, choices: Iterator[tuple[Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield with each choice, made in the machine's memory, the images that it names; both on the device."""
-        for (choice,) in choices:
-            yield self.send(choice), self.send(self.images[choice[0]])
+    def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
+        """Return uint8 images [n, C, H, W] on the device, augmented as chosen, and labels [n].
 
-    def take(self, choice: Tensor, config: TrainingConfig, images: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [n, C, H, W], augmented as chosen, and labels [n].
-
-        images: those that the choice names, where they have been sent; they must be, if they are not resident.
+        choice: where the images are.
         """
-        if images is None:
-            images = self.images[choice[0]]
+        images = self.images[choice[0]]
+        if not self.is_resident:
+            images, choice = self.send(images), self.send(choice)
         if len(choice) > 1:
             images = augment(images, Draws(choice[1], choice[2], choice[3].bool()), config.crop_padding)
         return images, self.label[choice[0]]
-
-    def shuffled(
-        self, to_x: Callable[[Tensor], Tensor], config: TrainingConfig, seed: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) over all images in random order, augmented; order and draws follow from `seed`."""
-        for (choice,) in self.choices(config, seed):
-            images, y = self.take(choice, config)
-            yield to_x(images), y
 
 
 def fits_device(nbytes: int, device: torch.device) -> bool:

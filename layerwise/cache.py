@@ -62,15 +62,14 @@ class Kept(Recomputed):
                 rows = torch.arange(len(data))[None]
                 choices = (rows if draws is None else torch.cat([rows, draws])).split(EVALUATION_BATCH, dim=1)
                 for part, choice in zip(whole.split(EVALUATION_BATCH), choices, strict=True):
-                    own = None if data.is_resident else data.send(data.images[choice[0]])
-                    images, _ = data.take(choice.to(self.device), self.config.training, own)
+                    images, _ = data.take(choice.to(data.images.device), self.config.training)
                     part.copy_(self.prefix(images).permute(0, 2, 3, 1))
 
     def batches(self, epoch: int) -> Batches:
         """Yield what makes the batches of an epoch: the places (of x, of y) on the device, else x and y themselves."""
         data, cfg, where = self.data["train"], self.config.training, self._kept["train"].device
         first = epoch % self.views * len(data)
-        for (choice,) in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where):
+        for choice in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where):
             places = torch.cat([choice + first, choice])
             yield (places,) if where == self.device else self._read("train", places)
 

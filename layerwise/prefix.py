@@ -20,6 +20,8 @@ from layerwise.blocks import Block
 from layerwise.config import RunConfig
 from layerwise.network import LayerwiseNetwork, derive_seed
 
+AT_ONCE = 16  # batches: making images takes some twenty small kernels, which cost as much for one as for many
+
 
 class FrozenPrefix:
     """Maps uint8 images [n, C, H, W] to x_depth by frozen blocks, without a graph.
@@ -34,11 +36,19 @@ class FrozenPrefix:
         blocks = [block for block in network.blocks[:depth] if isinstance(block, Block)]
         self._layers = [(block.downsampling, folded(block).to(self.dtype)) for block in blocks]
 
-    @torch.no_grad()
     def __call__(self, images: Tensor) -> Tensor:
         """Return x_depth [n, C, H, W], channels last in memory."""
-        x = self.network.normalise(images).to(self.dtype, memory_format=torch.channels_last)
-        with torch.autocast(images.device.type, enabled=False):
+        return self.advance(self.begin(images))
+
+    @torch.no_grad()
+    def begin(self, images: Tensor) -> Tensor:
+        """Return x_0 as the first block reads it."""
+        return self.network.normalise(images).to(self.dtype, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def advance(self, x: Tensor) -> Tensor:
+        """Return x_depth from x_0."""
+        with torch.autocast(x.device.type, enabled=False):
             for is_downsampling, conv in self._layers:
                 x = F.relu_(conv(stacked(x) if is_downsampling else x))
         return x
@@ -95,17 +105,16 @@ class Recomputed:
         return fixed_view(len(self.data["train"]), cfg.training, derive_seed(cfg.seed, f"view {v}", self.depth))
 
     def batches(self, epoch: int) -> Batches:
-        """Yield the choices of the batches of an epoch, with their images where these are not on the device."""
-        data, cfg = self.data["train"], self.config.training
-        seed, view = self.order_seed(epoch), self.view(epoch % self.views)
-        if data.is_resident:
-            return data.choices(cfg, seed, view)
-        return data.sent(data.choices(cfg, seed, view, device=torch.device("cpu")))
+        """Yield (x_0, y) of the batches of an epoch; the images of AT_ONCE batches are made together."""
+        data, cfg, view = self.data["train"], self.config.training, self.view(epoch % self.views)
+        for choice in data.choices(cfg, self.order_seed(epoch), view, at_once=AT_ONCE):
+            images, y = data.take(choice, cfg)
+            x = self.prefix.begin(images)
+            yield from zip(x.split(cfg.batch_size), y.split(cfg.batch_size), strict=True)
 
     def fetch(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (x, y) of a choice."""
-        images, y = self.data["train"].take(batch[0], self.config.training, *batch[1:])
-        return self.prefix(images), y
+        """Return (x, y) of what `batches` yielded."""
+        return self.prefix.advance(batch[0]), batch[1]
 
     def held(self) -> Batches:
         """Yield (x, y) of the validation fold."""

@@ -65,8 +65,7 @@ class AuxiliaryProblem:
         self.learning_rate = config.learning_rate
         self.optimizer = _optimizer(config, list(self.module.parameters()), self.device)
         self._sums = torch.zeros(3, device=self.device)  # loss, correct, images
-        self._taken = torch.zeros((), device=self.device)  # steps of the epoch
-        self._first_bad = torch.full((), -1.0, device=self.device)
+        self._finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps before the first bad loss
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         """Prepare for the given epoch of `steps` steps, and forget the sums of the last."""
@@ -76,8 +75,7 @@ class AuxiliaryProblem:
         self.module.train()
         self._epoch, self._steps, self._step = epoch, steps, 0
         self._sums.zero_()
-        self._taken.zero_()
-        self._first_bad.fill_(-1)
+        self._finite.zero_()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Take one step of gradient descent on the mean cross-entropy of a batch; return the detached block output."""
@@ -130,19 +128,17 @@ class AuxiliaryProblem:
         correct = (logits.argmax(1) == y).sum()
         self._sums[:2].add_(torch.stack([loss * len(y), correct.to(loss.dtype)]))
         self._sums[2].add_(len(y))
-        is_first = (self._first_bad < 0) & ~torch.isfinite(loss)
-        self._first_bad.copy_(torch.where(is_first, self._taken, self._first_bad))
-        self._taken += 1
+        self._finite.add_(torch.isfinite(self._sums[0]))  # a sum that is no number stays one
 
     def score(self, where: str) -> Score:
         """Return the mean score of the epoch so far; raise UserError if a loss was not finite, saying where.
 
         This waits for the device, so the loop calls it every few dozen steps and at the end.
         """
-        bad = int(self._first_bad)
-        if bad >= 0:
+        finite = int(self._finite)
+        if finite < self._step:
             raise UserError(
-                f"the loss is not finite at {where}, epoch {self._epoch}, step {bad}: training diverged at learning "
+                f"the loss is not finite at {where}, epoch {self._epoch}, step {finite}: training diverged at learning "
                 f"rate {self.learning_rate:g}. Try --set training.learning_rate={self.config.learning_rate / 5:g}"
             )
         loss, correct, n = self._sums.tolist()

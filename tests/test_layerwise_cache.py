@@ -88,13 +88,13 @@ def test_training_from_what_is_kept_ends_where_recomputing_ends(fields: dict[str
 
 def test_no_frozen_block_computes_after_what_is_kept_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
     passes: list[int] = []
-    call = FrozenPrefix.__call__
+    advance = FrozenPrefix.advance
 
-    def counted(self: FrozenPrefix, images: torch.Tensor) -> torch.Tensor:
+    def counted(self: FrozenPrefix, x: torch.Tensor) -> torch.Tensor:
         passes.append(self.depth)
-        return call(self, images)
+        return advance(self, x)
 
-    monkeypatch.setattr(FrozenPrefix, "__call__", counted)
+    monkeypatch.setattr(FrozenPrefix, "advance", counted)
     some = config(**STILL | {"training.epochs": 4})
     train_network(network(some), WHOLE, some)
     # 1,295 images are three batches of at most 512, and 143 of the fold one.

@@ -103,7 +103,7 @@ def test_all_that_a_step_changes_keeps_its_place(fields: dict[str, Any]) -> None
     def places() -> list[int]:
         state = [t for entries in problem.optimizer.state.values() for t in entries.values() if isinstance(t, Tensor)]
         averaged = list(problem.averaged.state_dict().values()) if problem.averaged else []
-        parts = [*problem.module.state_dict().values(), *state, *averaged, problem._sums, problem._first_bad]
+        parts = [*problem.module.state_dict().values(), *state, *averaged, problem._sums, problem._finite]
         return [t.data_ptr() for t in parts]
 
     found = []
@@ -150,7 +150,7 @@ def test_a_step_reads_nothing_back_to_the_host(fields: dict[str, Any], monkeypat
     monkeypatch.setattr(CapturedStep, "__call__", watched)
     problem, batches = source(small_config(**fields), CPU)
     list(solve([problem], batches.batches, range(1), 21, "a test", fetch=batches.fetch))
-    assert steps == [1] * 21
+    assert steps == [2] * 21
 
 
 @needs_gpu

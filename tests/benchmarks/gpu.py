@@ -442,13 +442,13 @@ def kernels(table: Table) -> dict[str, Any]:
     problem, source = stage(table, net, 2, Recomputed, table.config)
     problem.start_epoch(0, 100)
     batches = list(source.batches(0))[:5]
-    for (choice,) in batches[:3]:
-        problem.step(*source.fetch(choice))
+    for batch in batches[:3]:
+        problem.step(*source.fetch(*batch))
     on_gpu = table.device.type == "cuda"
     kind = torch.profiler.ProfilerActivity
     with torch.profiler.profile(activities=[kind.CPU, kind.CUDA] if on_gpu else [kind.CPU]) as profile:
-        for (choice,) in batches[3:]:
-            problem.step(*source.fetch(choice))
+        for batch in batches[3:]:
+            problem.step(*source.fetch(*batch))
         table.wait()
     events = [e for e in profile.key_averages() if not on_gpu or e.device_type == torch.autograd.DeviceType.CUDA]
     time_of = (lambda e: e.self_device_time_total) if on_gpu else (lambda e: e.self_cpu_time_total)
@@ -469,8 +469,8 @@ def compiled(table: Table) -> dict[str, Any]:
     start = time.perf_counter()
     problem.block, problem.classifier = torch.compile(problem.block), torch.compile(problem.classifier)
     problem.start_epoch(0, 100)
-    for (choice,) in list(source.batches(0))[:2]:
-        problem.step(*source.fetch(choice))
+    for batch in list(source.batches(0))[:2]:
+        problem.step(*source.fetch(*batch))
     table.wait()
     compiling = time.perf_counter() - start
     seconds, _ = timed_steps(table, problem, source)

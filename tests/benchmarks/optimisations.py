@@ -39,10 +39,10 @@ class Unfolded(FrozenPrefix):
     """The blocks as they are, under autocast."""
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return x_depth."""
+    def advance(self, x: Tensor) -> Tensor:
+        """Return x_depth from x_0."""
         with autocast("bf16" if self.dtype == torch.bfloat16 else "fp32", CPU):
-            return self.network.advance(self.network.normalise(images), 0, self.depth)
+            return self.network.advance(x.to(torch.float32), 0, self.depth)
 
 
 def measure(variant: str, width: int, batches: int) -> list[float]:
