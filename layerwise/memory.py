@@ -18,6 +18,7 @@ from layerwise.blocks import shapes
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.extract import DUMP_BATCH
 from layerwise.operations import FLOAT_BYTES, Shape, count_problems
+from layerwise.prefix import AT_ONCE
 from layerwise.reuse import kept_bytes
 
 LABEL_BYTES = 16  # label and index, int64
@@ -92,7 +93,7 @@ def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Map
     """Return the estimate for a run on images of shape (C, H, W), `counts` of them in each split."""
     maps = Maps(config.network, image, n_classes)
     depth, most = config.network.depth, max(counts.values())
-    phases = _training(config, maps, min(config.training.batch_size, counts["train"]))
+    phases = _training(config, maps, counts["train"])
     phases["evaluation"] = FLOAT_BYTES * min(EVALUATION_BATCH, most) * maps.forward(depth)
     at_once = sum(maps.volumes) + maps.copies * max(maps.volumes)
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
@@ -102,17 +103,20 @@ def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Map
     return Memory(data, weights, phases, kept)
 
 
-def _training(config: RunConfig, maps: Maps, batch: int) -> dict[str, int]:
+def _training(config: RunConfig, maps: Maps, n_train: int) -> dict[str, int]:
     """Return the bytes of a training step for each auxiliary problem that the mode solves."""
     if config.mode == "untrained":
         return {}
     every = range(1, config.network.depth + 1)
     cfg = config.training
+    batch = min(cfg.batch_size, n_train)
     # A gradient, its running mean, adamw's running square, the averaged weights.
     states = 1 + bool(cfg.momentum or cfg.optimizer == "adamw") + (cfg.optimizer == "adamw") + bool(cfg.ema_decay)
     map_bytes = FLOAT_BYTES // 2 if config.precision == "bf16" else FLOAT_BYTES
     spans = [(1, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
     found = {}
+    # x_0 of the batches that are made at once, in float32 twice while it is made.
+    made = 2 * FLOAT_BYTES * max(batch * maps.volumes[0], min(AT_ONCE, n_train * maps.volumes[0]))
     for first, last in spans:
         # Side by side, all problems have their optimizers at once, but their activations one after another.
         blocks = every if config.mode == "parallel" else range(first, last + 1)
@@ -121,5 +125,5 @@ def _training(config: RunConfig, maps: Maps, batch: int) -> dict[str, int]:
         learned += sum(maps.problems[j - 1].auxiliary.parameters for j in auxiliaries)
         step = maps.kept(first, last) + 2 * maps.largest(first, last)
         kept = map_bytes * batch * max(step, maps.forward(last))
-        found[f"training block {last}"] = FLOAT_BYTES * states * learned + kept
+        found[f"training block {last}"] = FLOAT_BYTES * states * learned + kept + made
     return found

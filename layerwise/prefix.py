@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 
 import torch
@@ -20,7 +21,9 @@ from layerwise.blocks import Block
 from layerwise.config import RunConfig
 from layerwise.network import LayerwiseNetwork, derive_seed
 
-AT_ONCE = 16  # batches: making images takes some twenty small kernels, which cost as much for one as for many
+# Values of the images that are made at once, so many batches together as they are: it takes some twenty small kernels,
+# which cost a GPU as much for one batch as for many.
+AT_ONCE = 2**23
 
 
 class FrozenPrefix:
@@ -105,9 +108,10 @@ class Recomputed:
         return fixed_view(len(self.data["train"]), cfg.training, derive_seed(cfg.seed, f"view {v}", self.depth))
 
     def batches(self, epoch: int) -> Batches:
-        """Yield (x_0, y) of the batches of an epoch; the images of AT_ONCE batches are made together."""
+        """Yield (x_0, y) of the batches of an epoch; the images of several are made at once."""
         data, cfg, view = self.data["train"], self.config.training, self.view(epoch % self.views)
-        for choice in data.choices(cfg, self.order_seed(epoch), view, at_once=AT_ONCE):
+        at_once = max(1, AT_ONCE // (cfg.batch_size * prod(self.prefix.network.shapes[0])))
+        for choice in data.choices(cfg, self.order_seed(epoch), view, at_once=at_once):
             images, y = data.take(choice, cfg)
             x = self.prefix.begin(images)
             yield from zip(x.split(cfg.batch_size), y.split(cfg.batch_size), strict=True)

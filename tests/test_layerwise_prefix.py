@@ -9,11 +9,12 @@ import torch
 from conftest import small_config
 from torch import Tensor, nn
 
+from layerwise import prefix
 from layerwise.augment import Draws, augment
 from layerwise.batches import DeviceSplit
 from layerwise.datasets import load_dataset
 from layerwise.network import LayerwiseNetwork, derive_seed, freeze
-from layerwise.prefix import AT_ONCE, FrozenPrefix, Recomputed, folded
+from layerwise.prefix import FrozenPrefix, Recomputed, folded
 
 DATA = load_dataset("digits", holdout=0.1)
 CPU = torch.device("cpu")
@@ -50,19 +51,18 @@ def test_folded_blocks_compute_what_the_blocks_compute(fields: dict[str, Any], d
 
 def test_in_bfloat16_it_is_near_and_needs_no_autocast() -> None:
     net = frozen_network()
-    prefix = FrozenPrefix(net, 3, "bf16")
-    found, exact = prefix(images(20)), FrozenPrefix(net, 3, "fp32")(images(20))
-    assert found.dtype == prefix.dtype == torch.bfloat16
+    rounded = FrozenPrefix(net, 3, "bf16")
+    found, exact = rounded(images(20)), FrozenPrefix(net, 3, "fp32")(images(20))
+    assert found.dtype == rounded.dtype == torch.bfloat16
     assert float((found.float() - exact).norm() / exact.norm()) < 0.02
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(prefix(images(20)), found)
+        assert torch.equal(rounded(images(20)), found)
 
 
 def test_the_block_that_is_folded_keeps_every_bit() -> None:
     net = frozen_network()
     before = {name: t.clone() for name, t in net.state_dict().items()}
-    prefix = FrozenPrefix(net, 3, "fp32")
-    x = prefix(images(20))
+    x = FrozenPrefix(net, 3, "fp32")(images(20))
     assert not x.requires_grad
     assert all(torch.equal(t, before[name]) for name, t in net.state_dict().items())
     assert folded(net.blocks[0]).weight.data_ptr() != net.blocks[0].conv.weight.data_ptr()
@@ -92,7 +92,8 @@ def test_fixed_views_come_again_and_nothing_else_does(views: int) -> None:
         assert not all(torch.equal(a, b) for (a, _), (b, _) in zip(source.batches(0), source.batches(3), strict=True))
 
 
-def test_without_views_the_batches_are_those_of_the_plain_loop() -> None:
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_without_views_the_batches_are_those_of_the_plain_loop(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Order and draws come from one stream, batch by batch, however many batches are made at once."""
     config = small_config(**{"training.crop_padding": 1, "training.flip": True})
     split = DeviceSplit(DATA.splits["train"], CPU)
@@ -101,7 +102,7 @@ def test_without_views_the_batches_are_those_of_the_plain_loop() -> None:
     generator = torch.Generator().manual_seed(derive_seed(0, "order 5", 2))
     order = torch.randperm(len(split), generator=generator)
     size = config.training.batch_size
-    assert len(split) > AT_ONCE * size
+    monkeypatch.setattr(prefix, "AT_ONCE", at_once * size * 64 + 1)
     for (x, y), rows in zip(source.batches(5), order.split(size), strict=True):
         offsets = torch.randint(0, 3, (2, len(rows)), generator=generator)
         flips = torch.rand(len(rows), generator=generator) < 0.5
