@@ -75,8 +75,7 @@ class DeviceSplit:
         if view is not None:
             rows = torch.cat([rows, view[:, order]])
         elif config.augments and augmented:
-            draws = [draws_of(len(part), config, generator) for part in order.split(config.batch_size)]
-            rows = torch.cat([rows, torch.cat(draws, 1)])
+            rows = torch.cat([rows, draws_of(len(order), config, generator)])
         yield from rows.to(device or self.images.device).split(at_once * config.batch_size, dim=1)
 
     def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:

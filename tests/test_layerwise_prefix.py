@@ -94,18 +94,19 @@ def test_fixed_views_come_again_and_nothing_else_does(views: int) -> None:
 
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_without_views_the_batches_are_those_of_the_plain_loop(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Order and draws come from one stream, batch by batch, however many batches are made at once."""
+    """Order and draws come from one stream, however many batches are made at once."""
     config = small_config(**{"training.crop_padding": 1, "training.flip": True})
     split = DeviceSplit(DATA.splits["train"], CPU)
     net = frozen_network()
     source = Recomputed({"train": split}, FrozenPrefix(net, 0, "fp32"), config, 2)
     generator = torch.Generator().manual_seed(derive_seed(0, "order 5", 2))
-    order = torch.randperm(len(split), generator=generator)
+    n = len(split)
+    order = torch.randperm(n, generator=generator)
+    offsets, flips = torch.randint(0, 3, (2, n), generator=generator), torch.rand(n, generator=generator) < 0.5
     size = config.training.batch_size
     monkeypatch.setattr(prefix, "AT_ONCE", at_once * size * 64 + 1)
-    for (x, y), rows in zip(source.batches(5), order.split(size), strict=True):
-        offsets = torch.randint(0, 3, (2, len(rows)), generator=generator)
-        flips = torch.rand(len(rows), generator=generator) < 0.5
-        images = augment(split.images[rows], Draws(*offsets, flips), 1)
+    parts = zip(order.split(size), offsets[0].split(size), offsets[1].split(size), flips.split(size), strict=True)
+    for (x, y), (rows, *draws) in zip(source.batches(5), parts, strict=True):
+        images = augment(split.images[rows], Draws(*draws), 1)
         assert torch.equal(x, net.normalise(images))
         assert torch.equal(y, split.label[rows])
