@@ -28,11 +28,11 @@ class DeviceSplit:
     """
 
     def __init__(self, split: Split, device: torch.device, is_resident: bool | None = None):
-        self.device = device
         self.is_resident = fits_device(split.images.nbytes, device) if is_resident is None else is_resident
         images = torch.from_numpy(split.images)
         self.images = images.to(device) if self.is_resident else images
         self.label = torch.from_numpy(split.label).to(device)
+        self.device = self.label.device  # with its number, where `device` has none
 
     def __len__(self) -> int:
         return len(self.label)

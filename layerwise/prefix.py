@@ -53,8 +53,16 @@ class FrozenPrefix:
         """Return x_depth from x_0."""
         with torch.autocast(x.device.type, enabled=False):
             for is_downsampling, conv in self._layers:
-                x = F.relu_(conv(stacked(x) if is_downsampling else x))
+                x = rectified(conv, stacked(x) if is_downsampling else x)
         return x
+
+
+def rectified(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return relu(conv(x)): on a GPU by the one kernel that cuDNN has for it where channels come in eights."""
+    if x.is_cuda and conv.bias is not None and conv.in_channels % 8 == 0:
+        one = (1, 1)
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, one, one, one, 1)
+    return F.relu_(conv(x))
 
 
 @torch.no_grad()

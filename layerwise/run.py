@@ -18,7 +18,7 @@ from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
 from layerwise.extract import dump_depths, dump_module
-from layerwise.hardware import exact_float32, pick_precision, products
+from layerwise.hardware import pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
 from layerwise.operations import count_problems, heads, match_operations, weight_bytes
@@ -138,10 +138,14 @@ def _publish(
     fingerprint: dict[str, str],
     seconds: dict[str, float],
 ) -> list[DepthScores]:
+    if place.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
+        network.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
-    with exact_float32():
+    with products("fp32"):
         scores = score_auxiliaries(network, dataset, heads(config))
-    with create_run(place.out, force=place.force) as writer:
+    seconds["score"] = time.perf_counter() - start
+    start = time.perf_counter()
+    with products("fp32"), create_run(place.out, force=place.force) as writer:
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)
         _write_history(writer, checkpoint.history)

@@ -154,6 +154,7 @@ def test_a_step_reads_nothing_back_to_the_host(fields: dict[str, Any], monkeypat
 
 
 @needs_gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
 @pytest.mark.parametrize(
     "fields", [{}, {"training.optimizer": "adamw", "training.schedule": "cosine"}, {"training.ema_decay": 0.9}]
 )

@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import torch
 from torch import nn
@@ -225,7 +226,10 @@ def ours(table: Table) -> dict[str, Any]:
             "depth": j, "ms": 1e3 * seconds, "eager_ms": 1e3 * eager, "capture_s": compiling, "floor_ms": 1e3 * floor
         }  # fmt: skip
         if j > 1:
-            row |= kept_prefix(table, net, j, fixed)
+            try:
+                row |= kept_prefix(table, net, j, fixed)
+            except RuntimeError as error:
+                row["kept_failed"] = str(error)[:200]
         freeze(nn.ModuleList([net.blocks[j - 1], net.auxiliaries[j - 1]]))
         print(row, flush=True)
         rows.append(row)
@@ -269,8 +273,9 @@ def whole_run(table: Table) -> dict[str, Any]:
     ours_s = [row["ms"] / 1e3 * table.steps_an_epoch * epochs for row in rows]
     theirs = table.found.get("published", {}).get("rows", [])
     theirs_s = [row["ms"] / 1e3 * table.steps_an_epoch * epochs for row in theirs]
-    room = table.left - (1 if table.toy else 110)
-    done = min(epochs, max(1, int(epochs * room / (1.15 * sum(ours_s) + 5)))) if ours_s else 1
+    room = table.left - (1 if table.toy else 60)
+    expected = 1.15 * sum(ours_s) + 5 if len(rows) == table.config.network.depth else 200  # as no row failed
+    done = min(epochs, max(3, int(epochs * room / expected)))
     config = replace(table.config, training=replace(table.config.training, epochs=done))
     with loaded(table.dataset), tempfile.TemporaryDirectory() as folder:
         reset_peak(table)
@@ -278,15 +283,19 @@ def whole_run(table: Table) -> dict[str, Any]:
         out = Path(folder) / "run.h5"
         scores = train_run(config, Place(out=out, device=table.device, max_size=10**12))
         wall = time.perf_counter() - start
-        with RunFile(out) as run:
+        with RunFile(out) as run, h5py.File(out) as file:
             seconds = json.loads(run.provenance["seconds"])
+            spent = file["provenance/epoch_seconds"][:].reshape(-1, done)  # by block and epoch
+    later = float(np.median(spent[:, 1:], axis=1).sum()) if done > 1 else float(spent.sum())
     return {
         "epochs": done, "recipe_epochs": epochs, "is_whole": done == epochs, "wall_s": wall, "seconds": seconds,
-        "recipe_seconds": seconds["train"] * epochs / done, "extrapolated_from_steps_s": sum(ours_s),
+        "first_epochs_s": spent[:, 0].tolist(), "later_epochs_s": later,
+        "recipe_seconds": seconds["train"] + (epochs - done) * later, "extrapolated_from_steps_s": sum(ours_s),
         "published_extrapolated_s": sum(theirs_s), "peak_bytes": peak(table),
         "test_accuracy": {score.depth: score.accuracy["test"] for score in scores},
         "floor_s": sum(
-            table.n * epochs * step_operations(table.problems, j, 1) / table.rate for j in range(1, len(rows) + 1)
+            table.n * epochs * step_operations(table.problems, j, 1) / table.rate
+            for j in range(1, table.config.network.depth + 1)
         ),
     }  # fmt: skip
 

@@ -114,7 +114,7 @@ def our_side(work: Work, precision: str) -> dict[str, Any]:
             spent = file["provenance/epoch_seconds"][:]
     blocks = [float(spent[history["block"] == j].sum()) for j in range(1, work.sizes.depth + 1)]
     return {
-        "blocks": blocks, "seconds": seconds["train"], "scoring_and_dump": seconds["dump"],
+        "blocks": blocks, "seconds": seconds["train"], "scoring_and_dump": seconds["score"] + seconds["dump"],
         "accuracy": scores[-1].accuracy["validation"],
     }  # fmt: skip
 
