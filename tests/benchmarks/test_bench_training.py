@@ -62,21 +62,21 @@ def table(images: Path, found: Results) -> Iterator[str]:
     yield f"matrix products: {rates['fp32']:.0f} GFLOP/s in float32, {rates['bf16']:.0f} in bfloat16"
     yield "| work | ours, s | published loop, s | ratio | floor, s | ours / floor |"
     yield "| --- | --- | --- | --- | --- | --- |"
-    rate = machine["rates"]["bf16"]
-    theirs = found["published"]
-    for precision in ("bf16", "fp32"):
-        ours = found[f"ours-{precision}"]
+    rate, nowhere = machine["rates"]["bf16"], {"blocks": [float("nan")] * 4, "seconds": float("nan")}
+    theirs = found.get("published", nowhere)
+    for name in (name for name in ("bf16", "fp32") if f"ours-{name}" in found):
+        ours = found[f"ours-{name}"]
         each = zip(ours["blocks"], theirs["blocks"], machine["operations"], strict=True)
         for j, (own, other, spent) in enumerate(each, start=1):
-            yield row(f"block {j}, {precision}", own, other, spent / rate)
-        yield row(f"whole run, {precision}", ours["seconds"], theirs["seconds"], sum(machine["operations"]) / rate)
+            yield row(f"block {j}, {name}", own, other, spent / rate)
+        yield row(f"whole run, {name}", ours["seconds"], theirs["seconds"], sum(machine["operations"]) / rate)
         whole = ours["seconds"] + ours["scoring_and_dump"]
-        yield row(f"whole run, {precision}, scored and dumped", whole, theirs["seconds"], float("nan"))
-    other = found["published-last"]["seconds"]
-    anew, kept = found["ours-last-recomputed"]["seconds"], found["ours-last-kept"]["seconds"]
-    epochs = LAST["epochs"]
-    yield row(f"block 4, {epochs} epochs, recomputed", anew, other, last["operations"][-1] / rate)
-    yield row(f"block 4, {epochs} epochs, kept", kept, other, last["operations_last_kept"] / rate)
+        yield row(f"whole run, {name}, scored and dumped", whole, theirs["seconds"], float("nan"))
+    other = found.get("published-last", nowhere)["seconds"]
+    for way, spent in (("recomputed", last["operations"][-1]), ("kept", last["operations_last_kept"])):
+        if f"ours-last-{way}" in found:
+            own = found[f"ours-last-{way}"]["seconds"]
+            yield row(f"block 4, {LAST['epochs']} epochs, {way}", own, other, spent / rate)
 
 
 def row(work: str, ours: float, theirs: float, floor: float) -> str:
