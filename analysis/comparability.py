@@ -7,6 +7,7 @@ import logging
 import pandas as pd
 
 from analysis.tables import LINE, NETWORK, PANEL
+from layerwise.config import MODES
 from layerwise.errors import UserError
 
 log = logging.getLogger("layerwise.analysis")
@@ -40,7 +41,7 @@ def same_experiment(rows: pd.DataFrame) -> None:
         different = line.drop_duplicates("experiment")
         if len(different) > 1:
             raise UserError(_different_experiments(different.iloc[0], different.iloc[1]))
-    across = runs.drop_duplicates("experiment")
+    across = runs[runs["mode"].isin(MODES)].drop_duplicates("experiment")
     if len(across) > 1:
         log.warning(
             "%s and %s differ in more than mode, k, widths and seed (`layerwise-inspect` shows in what), so a "
@@ -50,18 +51,34 @@ def same_experiment(rows: pd.DataFrame) -> None:
         )
 
 
+def same_training_images(rows: pd.DataFrame) -> None:
+    """Warn where probes of a network built elsewhere were fitted on another number of images than those of others."""
+    if rows["mode"].isin(MODES).all():
+        return
+    for _, fits in rows.groupby(["probe", "refit"], sort=False):
+        if found := _difference(fits, "n_train", "fitted on", "images"):
+            log.warning("%s, so a difference between their lines need not be due to the networks.", found)
+
+
 def same_depths(rows: pd.DataFrame) -> None:
-    """Warn of lines that lack depths of a probe which another line has: they end early, or have a gap."""
+    """Warn of lines that lack depths of a probe which another line has: they end early, or have a gap.
+
+    A network built elsewhere has depths of its own number, so that for it only gaps count.
+    """
     for probe, fits in rows.groupby("probe", sort=False):
-        every = set(fits["depth"])
-        for _, line in fits.groupby(LINE, dropna=False, sort=False):
-            if lacking := sorted(every - set(line["depth"])):
+        every = set(fits.loc[fits["mode"].isin(MODES), "depth"])
+        for (mode, _), line in fits.groupby(LINE, dropna=False, sort=False):
+            own = set(line["depth"])
+            expected = every if mode in MODES else set(range(min(own), max(own) + 1))
+            if lacking := sorted(expected - own):
                 where = ", ".join(map(str, lacking))
-                log.warning("%s has no probe %s at depth %s, which another has.", line["run"].iloc[0], probe, where)
+                which = "which another has" if mode in MODES else "between others"
+                log.warning("%s has no probe %s at depth %s, %s.", line["run"].iloc[0], probe, where, which)
 
 
 def _different_experiments(one: pd.Series, other: pd.Series) -> str:
-    would = f"{one['run']} and {other['run']} have the same mode and k and would be averaged, but"
+    alike = "the same mode and k" if one["mode"] in MODES else f"the same label, {one['mode']},"
+    would = f"{one['run']} and {other['run']} have {alike} and would be averaged, but"
     for run in (one, other):
         if not run["experiment"]:
             return (
@@ -106,6 +123,11 @@ def each_seed_once(rows: pd.DataFrame) -> None:
     twice = networks[networks.duplicated([*LINE, *NETWORK], keep=False)]
     if not twice.empty:
         first, second = twice.groupby([*LINE, *NETWORK], dropna=False)["run"].agg(list).iloc[0][:2]
+        if (label := twice["mode"].iloc[0]) not in MODES:
+            raise UserError(
+                f"{first} and {second} are both called {label!r}, of one seed. Extract one of them under another "
+                "--label, or, if it repeats the other, with its own --seed."
+            )
         raise UserError(
             f"{first} and {second} have the same mode, k, widths and seed; an average takes each seed once. "
             f"Leave one of them out."

@@ -15,10 +15,12 @@ from analysis.comparability import (
     same_experiment,
     same_fit_in_lines,
     same_images,
+    same_training_images,
 )
 from analysis.tables import PANEL
 from layerwise.errors import UsageError, UserError, unknown
-from probes.catalogue import TRAINED, hidden_convolutions
+from probes.catalogue import LINEAR, TRAINED, hidden_convolutions
+from probes.task import CLASS, NO_CONTROL
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -43,7 +45,8 @@ def select(
             question itself is wrong.
     """
     _check_question(probes, split, refit)
-    chosen = rows[(rows["control"] == "none") & (rows["features"] == "native") & (rows["metric"] == "accuracy")]
+    chosen = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS)]
+    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == "native") & ~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows)
@@ -54,9 +57,15 @@ def select(
     chosen = _common_widths(chosen, runs)
     same_images(chosen, split)
     same_fit_in_lines(chosen)
+    same_training_images(chosen)
     same_depths(chosen)
     each_seed_once(chosen)
     return chosen
+
+
+def reads_pixels(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows are of the raw pixels: a linear probe that reads whole maps."""
+    return rows["probe"].isin(LINEAR) & (rows["pooling"] == 0)
 
 
 def _check_question(probes: Sequence[str] | None, split: str, refit: bool) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.pixels import with_pixels
 from analysis.selection import select
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
@@ -40,19 +41,21 @@ def curves(
         A row for each point, ordered as drawn. Panel: probe, probe_width, pooling. Line: mode, k. Then depth,
         accuracy, ci_low, ci_high (in [0, 1]); interval: over what, empty where none can be given;
         n_runs, n_seeds, widths (M of the runs averaged), chance (one level for all runs), dataset, split,
-        n_samples (images of the split), refit, selection, protocol_version (of the rows used).
+        n_samples (images of the split), refit, selection, protocol_version (of the rows used); pixels, pixels_low,
+        pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
 
     Raises:
         UserError: if the runs lack what was asked for or cannot be compared.
     """
+    every = rows
     rows = select(rows, probes, split, refit)
-    networks = _average_probe_seeds(rows)
+    networks = average_probe_seeds(rows)
     # One level for the figure: where classes tie in a training fold, runs may differ in it by an image.
     networks["chance"] = float(np.mean(networks["chance"].unique()))
     points = []
     for _, line in networks.groupby([*PANEL, *LINE], dropna=False):
         points += [_point(group) for _, group in _common_depths(line).groupby("depth")]
-    table = pd.DataFrame(points)
+    table = with_pixels(pd.DataFrame(points), every)
     return table.sort_values([*PANEL, *LINE, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
 
 
@@ -74,7 +77,7 @@ def pooled_t(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
     return max(0.0, float(np.mean(means)) - half), min(1.0, float(np.mean(means)) + half)
 
 
-def _average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
+def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each network, probe and depth: the mean over the seeds of the probe."""
     key = ["run", "dataset", "split", *PANEL, *LINE, *NETWORK, "depth"]
     return rows.groupby(key, dropna=False, as_index=False).agg(
@@ -158,5 +161,5 @@ def _drawing_order(column: pd.Series) -> pd.Series:
         return column.map(lambda probe: (not probe.startswith("linear"), probe))
     if column.name == "mode":
         order = ("greedy", "parallel", "end-to-end", "extracted", "untrained")
-        return column.map(lambda mode: (order.index(mode) if mode in order else len(order), mode))
+        return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), mode))
     return column

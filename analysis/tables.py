@@ -10,16 +10,17 @@ import pandas as pd
 
 from layerwise.errors import UserError
 from probes.results import table_path
+from probes.task import CLASS
 
 log = logging.getLogger("layerwise.analysis")
 
-# What makes a panel of a figure, and a line in it.
+# What makes a panel of a figure, and a line in it. The mode of a network that was built elsewhere is its label.
 PANEL = ["probe", "probe_width", "pooling"]
 LINE = ["mode", "k"]
 # What tells one network of a line from another: the widths are fixed factors, the seed is the repetition.
 NETWORK = ["width", "aux_width", "seed"]
 
-# Text is read as text (a run_id may be all digits); an extracted network leaves k, width and seed empty,
+# Text is read as text (a run_id may be all digits); an extracted network leaves k and widths empty,
 # so these are pandas' integers with a missing value. Columns not named here are read as pandas likes.
 _TEXT = ("run_id", "probe", "control", "features", "split", "metric", "mode", "dataset", "selection")
 _INTEGER = (
@@ -39,6 +40,8 @@ COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
 _TYPES = {
     **dict.fromkeys(_TEXT, "str"),
     "experiment": "str",
+    "target": "str",
+    "network": "str",
     **dict.fromkeys(_INTEGER, "int64"),
     **dict.fromkeys(_INTEGER_OR_EMPTY, "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
@@ -107,5 +110,8 @@ def _parse(path: Path) -> pd.DataFrame:
         )
     # Tables of an older version do not say the experiment, nor do those of networks without a configuration.
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
-    # A network that was not built here has no mode of training in its run file.
-    return table.assign(mode=table["mode"].fillna("extracted"), experiment=experiment)
+    # A network that was not built here has no mode of training in its run file; its label takes that place.
+    mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
+    # The target of a table of protocol version 1 was always the class.
+    target = table.get("target", CLASS)
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target)

@@ -135,7 +135,7 @@ def is_pooled_input(points: pd.DataFrame) -> pd.Series:
 
 
 def _extent(points: pd.DataFrame) -> tuple[float, float]:
-    values = 100 * points[["accuracy", "ci_low", "ci_high"]].to_numpy(dtype=float)
+    values = 100 * points[["accuracy", "ci_low", "ci_high", "pixels_low", "pixels_high"]].to_numpy(dtype=float)
     return float(np.nanmin(values)), float(np.nanmax(values))
 
 

@@ -50,7 +50,7 @@ def _lines(curves: pd.DataFrame) -> list[str]:
     named: dict[str, list[str]] = {}
     for (mode, k), line in curves.groupby(LINE, sort=False, dropna=False):
         alone = curves["mode"].nunique() == 1
-        name = line_label(mode, None if pd.isna(k) else int(k), alone).replace("$", "")
+        name = line_label(mode, None if pd.isna(k) else int(k), alone).replace("$k$", "k").replace(r"\$", "$")
         named.setdefault(_averaged(line), []).append(name)
     sentences = []
     for averaged, names in named.items():
@@ -78,9 +78,11 @@ def _probes(curves: pd.DataFrame) -> list[str]:
         sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
         if sides:
             pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
+            pixels = curves.loc[curves["probe"] == name, "pixels"].dropna()
+            beside = f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)" if len(pixels) else ""
             sentences.append(
                 f"{name}: {words} logistic regression on {pooled} activations; hollow: the {pooled} input, "
-                f"which has few features."
+                f"which has few features{beside}."
             )
     if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
         sentences.append(

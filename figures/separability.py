@@ -15,6 +15,7 @@ from analysis.tables import LINE, PANEL
 from figures import style
 from figures.axis import AccuracyAxis, accuracy_axis, is_pooled_input
 from figures.layout import figure_with_legend
+from layerwise.config import MODES
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
 _STEP, _SPREAD = 0.09, 0.45
@@ -51,7 +52,12 @@ def _signs(curves: pd.DataFrame) -> dict[tuple[str, int | None], dict[str, Any]]
     """Return the properties of each line of the figure, in the legend's order."""
     lines = dict.fromkeys(key for key, _ in _lines(curves))
     alone = len({mode for mode, _ in lines}) == 1
-    return {line: {**style.line_style(*line), "label": style.line_label(*line, alone)} for line in lines}
+    built_elsewhere = [line for line in lines if line[0] not in MODES]
+    places = {line: built_elsewhere.index(line) if line in built_elsewhere else 0 for line in lines}
+    return {
+        line: {**style.line_style(*line, place), "label": style.line_label(*line, alone)}
+        for line, place in places.items()
+    }
 
 
 def _lines(panel: pd.DataFrame) -> Iterator[tuple[tuple[str, int | None], pd.DataFrame]]:
@@ -66,6 +72,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, signs: dict[Any, dict[str, Any]
     shifts = {line: (place - (len(signs) - 1) / 2) * step for place, line in enumerate(signs)}
     for key, line in _lines(panel):
         _draw_line(axes, line, signs[key], shifts[key], axis)
+    _draw_pixels(axes, panel.iloc[0], min(shifts.values()) - _STEP)
     if axis.input_below:
         _name_input(axes, panel[is_pooled_input(panel)], max(shifts.values()), axis)
 
@@ -87,6 +94,15 @@ def _draw_line(axes: Axes, line: pd.DataFrame, sign: dict[str, Any], shift: floa
         low, high = 100 * points["ci_low"], 100 * points["ci_high"]
         axes.vlines(x[known], low[known], high[known], color=sign["color"], linewidth=0.7, zorder=2)
         axes.plot(x, y, **{**sign, **properties}, zorder=3)
+
+
+def _draw_pixels(axes: Axes, point: pd.Series, shift: float) -> None:
+    """Draw the raw pixels beside the pooled input: of no line, since they are the same for every network."""
+    if pd.notna(point["pixels"]):
+        low, value, high = (100 * point[name] for name in ("pixels_low", "pixels", "pixels_high"))
+        axes.vlines(shift, low, high, color=style.REFERENCE, linewidth=0.7, zorder=2)
+        sign: dict[str, Any] = {"marker": "D", "markersize": 3.2, "markerfacecolor": "white", "linestyle": "none"}
+        axes.plot(shift, value, color=style.REFERENCE, label="_pixels", zorder=3, **sign)
 
 
 def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAxis) -> None:

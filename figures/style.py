@@ -12,13 +12,18 @@ import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from layerwise.config import MODES
+
 # Widths of one column and of a page's text in a two-column paper.
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
 MM_PER_INCH = 25.4
 
 # Told apart by colour-blind readers, in an order in which neighbours also print apart in grey.
 _COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3, 2, 4, 9, 1))
+# What is the same for every line.
+REFERENCE = "0.35"
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_OTHER_MARKERS = ("p", "<", "d", ">", "h", "X")
 _DASHES: tuple[Any, ...] = (
     "solid",
     (0, (7, 1.5, 1.2, 1.5)),
@@ -61,6 +66,13 @@ _RC: dict[Any, Any] = {
 }
 
 
+class PageFigure(Figure):
+    """A figure that a notebook shows as it is printed, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return rendered(self)[".png"]
+
+
 @contextmanager
 def applied() -> Iterator[None]:
     """Draw in this style, whatever the reader's matplotlibrc says; the settings of before return after."""
@@ -72,7 +84,7 @@ def applied() -> Iterator[None]:
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
     """Return an empty figure of the given size, with a canvas of its own (no pyplot state)."""
-    figure = Figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
+    figure = PageFigure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
     FigureCanvasAgg(figure)
     return figure
 
@@ -86,14 +98,22 @@ def rendered(figure: Figure) -> dict[str, bytes]:
     return {".pdf": pdf.getvalue(), ".png": png.getvalue()}
 
 
-def line_style(mode: str, k: int | None) -> dict[str, Any]:
+def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
     """Return matplotlib's properties of the line of a kind of network.
 
     Args:
         mode: how the network was trained; untrained networks are grey and dashed, end-to-end ones black, those trained
             in parallel in a paler tint of their k's colour.
         k: layers of its auxiliary problem, from 1, which give marker and dashes; None where it has none.
+        place: of a network that was built elsewhere among such, from 0; gives it colour, marker and dashes, its own
+            for the first few.
     """
+    if mode not in MODES:
+        return {
+            "color": _COLOURS[-1 - place % len(_COLOURS)],
+            "marker": _OTHER_MARKERS[place % len(_OTHER_MARKERS)],
+            "linestyle": _DASHES[-1 - place % len(_DASHES)],
+        }
     place = (k - 1) % len(_COLOURS) if k is not None else len(_COLOURS) - 1
     if mode == "untrained":
         return {"color": GREY, "marker": _MARKERS[place], "linestyle": UNTRAINED_DASHES}
@@ -106,5 +126,7 @@ def line_style(mode: str, k: int | None) -> dict[str, Any]:
 
 def line_label(mode: str, k: int | None, alone: bool = True) -> str:
     """Return the legend's words for a kind of network; greedy training, the subject, is not named where it is alone."""
+    if mode not in MODES:
+        return mode.replace("$", r"\$")
     depth = [] if k is None else [f"$k$ = {k}"]
     return ", ".join(depth + ([] if mode == "greedy" and depth and alone else [mode]))

@@ -6,7 +6,7 @@ rounded to float16 where they fit; recomputed ones are float32 from the images a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from layerwise.errors import UserError, unknown
 from layerwise.extract import POOL_SIDE
 from layerwise.hardware import exact_float32
 from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.preprocessing import Preprocessing
 from layerwise.runfile import Rows, RunFile
 
 SOURCES = ("auto", "stored", "recompute")
@@ -29,12 +30,15 @@ class Activations:
     source: "stored" or "recompute", which of the two was chosen.
     """
 
-    def __init__(self, rows: Rows, network: LayerwiseNetwork | None, depth: int, device: torch.device):
+    def __init__(self, rows: Rows, compute: Callable[[Tensor], Tensor] | None, depth: int, device: torch.device):
         self._rows = rows
-        self._network = network
+        self._compute = compute
         self._depth = depth
         self._device = device
-        self.source = "stored" if network is None else "recompute"
+        self.source = "stored" if compute is None else "recompute"
+
+    def __repr__(self) -> str:
+        return f"Activations(depth {self._depth}, {len(self)} images, {self.source}, on {self._device})"
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -42,10 +46,10 @@ class Activations:
     def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
         """Return x_j [n, C, H, W] for a slice or an integer array of rows, in that order."""
         values = torch.from_numpy(self._rows[rows]).to(self._device)
-        if self._network is None:
+        if self._compute is None:
             return values.to(torch.float32)
         with torch.no_grad(), exact_float32():
-            return self._network.advance(self._network.normalise(values), 0, self._depth)
+            return self._compute(values)
 
     def batches(self, size: int = READ_BATCH) -> Iterator[Tensor]:
         """Yield all rows in order, `size` at a time."""
@@ -69,28 +73,69 @@ def open_activations(
     if source not in SOURCES:
         raise unknown("source", source, SOURCES)
     device = device or torch.device("cpu")
-    maps = run.maps(depth, split)
+    maps = _stored_maps(run, depth, split)
     if source == "stored" or (source == "auto" and maps is not None):
         if maps is None:
             raise UserError(f"{run.path} holds no whole maps of depth {depth}. {_again(run, '--store maps')}")
         return Activations(maps, None, depth, device)
-    images, network = run.images(split), load_network(run, device)
+    images, compute = run.images(split), _computed(run, depth, device)
     if images is None:
         raise UserError(
             f"{run.path} holds no images{_nor_maps(source)}. {_again(run, '--max-size SIZE (a larger one)')}"
         )
-    if network is None:
+    if compute is None:
         raise UserError(f"{run.path} holds no blocks{_nor_maps(source)}. {_again(run, '--store maps')}")
-    return Activations(images, network, depth, device)
+    return Activations(images, compute, depth, device)
 
 
-def pooled_features(run: RunFile, depth: int, split: str, *, device: torch.device | None = None) -> np.ndarray:
-    """Return A x_j flattened, float32 [n, 4 C]: stored pooled features where the file has them, else averaged maps."""
-    stored = run.pooled(depth, split)
+def pooled_features(
+    run: RunFile, depth: int, split: str, *, side: int = POOL_SIDE, device: torch.device | None = None
+) -> np.ndarray:
+    """Return A x_j flattened, float32 [n, C side side], or x_j itself, [n, C H W], for side 0.
+
+    Stored pooled features serve where the file has them, else maps are averaged.
+
+    Raises:
+        UserError: maps smaller than side x side, or a file that has neither maps nor what computes them.
+    """
+    stored = run.pooled(depth, split) if side == POOL_SIDE else None
     if stored is not None:
-        return stored[:].reshape(len(stored), -1).astype(np.float32)
+        return stored[:].reshape(len(stored), -1).astype(np.float32, copy=False)
+    height, width = run.depth_shape(depth)[1:]
+    if side > min(height, width):
+        raise UserError(
+            f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "
+            "out by --depths, or give a smaller --pool."
+        )
     maps = open_activations(run, depth, split, device=device)
-    return np.concatenate([average(x, POOL_SIDE).flatten(1).cpu().numpy() for x in maps.batches()])
+    pooled = ((average(x, side) if side else x).flatten(1).cpu().numpy() for x in maps.batches())
+    return np.concatenate(list(pooled))
+
+
+def _computed(run: RunFile, depth: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """Return what makes x_j of images: the blocks of the file; of a network built elsewhere its preprocessing alone."""
+    if (network := load_network(run, device)) is not None:
+        return lambda images: network.advance(network.normalise(images), 0, depth)
+    facts = (run.extraction or {}).get("preprocessing")
+    return Preprocessing.from_facts(facts) if depth == 0 and facts else None
+
+
+def _stored_maps(run: RunFile, depth: int, split: str) -> Rows | None:
+    """Return x_j [n, C, H, W] as the file holds it: whole maps, or A x_j where A changes nothing."""
+    maps = run.maps(depth, split)
+    if maps is None and (pooled := run.pooled(depth, split)) is not None:
+        is_whole = pooled.shape[1:] == run.depth_shape(depth)
+        return pooled if is_whole and run.config is None else None
+    return maps
+
+
+def pooled_width(run: RunFile, depth: int, side: int) -> int:
+    """Return the number of features that `pooled_features` gives an image."""
+    stored = run.pooled(depth, run.splits[0]) if side == POOL_SIDE else None
+    if stored is not None:
+        return int(np.prod(stored.shape[1:]))
+    channels, height, width = run.depth_shape(depth)
+    return channels * (side**2 or height * width)
 
 
 def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:
@@ -122,5 +167,9 @@ def _nor_maps(source: str) -> str:
 
 
 def _again(run: RunFile, flag: str) -> str:
+    if (origin := run.extraction) is not None:
+        subject = origin.get("model") or f"--from {origin.get('source')}"
+        flag = flag if flag.startswith("--store") else "--store maps"  # a network built elsewhere is not in the file
+        return f"Make it again with them: layerwise-extract {subject} {flag} --out {run.path.name} --force"
     recipe = run.config.recipe if run.config else "RECIPE"
     return f"Make it again with them: layerwise-train {recipe} {flag} --out {run.path.name} --force"

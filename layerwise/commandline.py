@@ -99,8 +99,8 @@ def _answer(error: BaseException, prog: str) -> int:
             return 1
         case MemoryError() | RuntimeError() if _is_out_of_memory(error):
             _say(
-                f"{prog}: out of memory. Make less at once: a smaller width or training.batch_size; --dry-run of "
-                "layerwise-train tells what a run needs."
+                f"{prog}: out of memory. Make less at once: a smaller width or training.batch_size (of "
+                "layerwise-extract a smaller --batch-size); --dry-run of layerwise-train tells what a run needs."
             )
             return 1
         case OSError(errno=int()):

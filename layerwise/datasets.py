@@ -41,6 +41,10 @@ class Split:
     label: np.ndarray
     index: np.ndarray
 
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        return f"Split({len(self.label)} images of {size}, {len(np.unique(self.label))} classes)"
+
     def fingerprint(self) -> str:
         """Return the SHA-256 of shape, images, labels and indices, in hex."""
         digest = hashlib.sha256(repr(self.images.shape).encode())
@@ -62,6 +66,11 @@ class Dataset:
     splits: dict[str, Split]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(split.label)}" for name, split in self.splits.items())
+        shape = " x ".join(map(str, self.image_shape))
+        return f"Dataset({self.name}: {len(self.classes)} classes, images of {shape}; {sizes})"
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from layerwise.config import RunConfig, field_paths
 from layerwise.runfile import RunFile
@@ -31,11 +32,22 @@ def describe_run(run: RunFile) -> Iterator[str]:
         yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"
         settings = ", ".join(f"{path} {_show(cfg, path)}" for path in field_paths(cfg))
         yield from textwrap.wrap(settings, 80, initial_indent="settings        ", subsequent_indent=16 * " ")
+    if run.extraction:
+        yield from _origin_lines(run.extraction)
     yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
     yield ""
-    yield f"{'depth':>5}  {'module':<10}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
+    width = max(10, *(len(run.depth_module(depth)) for depth in run.depths))
+    yield f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
     for depth in run.depths:
-        yield _depth_line(run, depth)
+        yield _depth_line(run, depth, width)
+
+
+def _origin_lines(origin: dict[str, Any]) -> Iterator[str]:
+    """Yield what a file says of a network built elsewhere, or of arrays."""
+    yield f"network         {origin['label']}, trained on: {origin['trained_on']}, seed {origin['seed']}"
+    facts = {name: value for name, value in sorted(origin.items()) if name not in ("label", "trained_on", "seed")}
+    settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in facts.items())
+    yield from textwrap.wrap(settings, 80, initial_indent="origin          ", subsequent_indent=16 * " ")
 
 
 def _show(config: RunConfig, path: str) -> str:
@@ -45,10 +57,10 @@ def _show(config: RunConfig, path: str) -> str:
     return str(list(found)) if isinstance(found, tuple) else str(found) or "-"
 
 
-def _depth_line(run: RunFile, depth: int) -> str:
+def _depth_line(run: RunFile, depth: int, width: int) -> str:
     parts = {
         kind: [rows for split in run.splits if (rows := getattr(run, kind)(depth, split)) is not None]
-        for kind in ("pooled", "maps")
+        for kind in ("pooled", "maps", "class_token")
     }
     held = [rows for found in parts.values() for rows in found]
     stored = "+".join(kind for kind, found in parts.items() if found) or "nothing"
@@ -56,7 +68,7 @@ def _depth_line(run: RunFile, depth: int) -> str:
     accuracy = run.scores(depth).get("test_accuracy")
     shape = " x ".join(map(str, run.depth_shape(depth)))
     return (
-        f"{depth:>5}  {run.depth_module(depth):<10}  {shape:<14}  {stored:<12}  {kind:<7}  "
+        f"{depth:>5}  {run.depth_module(depth):<{width}}  {shape:<14}  {stored:<12}  {kind:<7}  "
         f"{show_size(sum(rows.nbytes for rows in held)):>9}  {'-' if accuracy is None else f'{accuracy:.2%}'}"
     )
 

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from html import escape
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
@@ -43,6 +44,9 @@ class Rows:
         self._block_rows: int = entry["rows_in_block"]
         self._digests: list[str] = entry["sha256"]
         self._checked = np.zeros(len(self._digests), dtype=bool)
+
+    def __repr__(self) -> str:
+        return f"Rows({self.path}, {' x '.join(map(str, self.shape))}, {self.dtype})"
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -132,7 +136,18 @@ class RunFile:
         self._bytes.close()
 
     def __repr__(self) -> str:
-        return f"RunFile({str(self.path)!r}, {self.dataset['name']}, depths 0..{max(self.depths)})"
+        if not self._file:
+            return f"RunFile({str(self.path)!r}, closed)"
+        sizes = ", ".join(f"{split} {self._file[f'samples/{split}/label'].shape[0]}" for split in self.splits)
+        depths = f"depths {min(self.depths)}..{max(self.depths)}"
+        return f"RunFile({str(self.path)!r}: {self.network_name}, {self.dataset['name']} ({sizes}), {depths})"
+
+    def _repr_html_(self) -> str:
+        depths = self.depths if self._file else []
+        rows = [(j, self.depth_module(j), " x ".join(map(str, self.depth_shape(j)))) for j in depths]
+        lines = "".join(f"<tr><td>{j}</td><td>{escape(module)}</td><td>{shape}</td></tr>" for j, module, shape in rows)
+        head = "<tr><th>depth</th><th>module</th><th>C x H x W</th></tr>"
+        return f"<p>{escape(repr(self))}</p><table>{head}{lines}</table>"
 
     @property
     def run_id(self) -> str:
@@ -149,6 +164,19 @@ class RunFile:
         """The configuration the run was trained with; None for a file without one."""
         text = self._file.attrs.get("config")
         return None if text is None else RunConfig.from_json(text)
+
+    @property
+    def extraction(self) -> dict[str, Any] | None:
+        """What the file says of a network built elsewhere, or of arrays; None for a run trained here."""
+        text = self._file.attrs.get("extraction")
+        return None if text is None else json.loads(text)
+
+    @property
+    def network_name(self) -> str:
+        """What figures call the network: mode and k of one trained here, else the label it was given."""
+        if (config := self.config) is not None:
+            return f"{config.mode}, k = {config.network.k}"
+        return (self.extraction or {}).get("label", "extracted")
 
     @property
     def dataset(self) -> dict[str, Any]:
@@ -198,6 +226,14 @@ class RunFile:
     def maps(self, depth: int, split: str) -> Rows | None:
         """x_j [n, C, H, W] whole, or None."""
         return self._rows_or_none(f"/depths/{depth:02d}/{split}/maps")
+
+    def class_token(self, depth: int, split: str) -> Rows | None:
+        """Class token [n, C] of a transformer's layer, or None."""
+        return self._rows_or_none(f"/depths/{depth:02d}/{split}/class_token")
+
+    def depth_form(self, depth: int) -> str:
+        """How x_j was read from the module's output: "maps", "patch tokens", "vector" and the like."""
+        return self._depth(depth).attrs.get("form", "maps")
 
     def weights(self, kind: str, j: int) -> dict[str, np.ndarray] | None:
         """Parameters and buffers of block j ("blocks") or its auxiliary ("auxiliaries") by name, or None."""

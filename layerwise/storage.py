@@ -97,12 +97,17 @@ def plan(
 
 def require_disk(path: Path, needed: int) -> None:
     """Raise UserError if the disk that will hold `path` has less free than `needed` bytes."""
-    free = shutil.disk_usage(path.parent).free
+    free = free_bytes(path)
     if free < needed:
         raise UserError(
             f"{path} needs {show_size(needed)}, but its disk has {show_size(free)} free. "
             "Give an output elsewhere, or a smaller --max-size."
         )
+
+
+def free_bytes(path: Path) -> int:
+    """Return the bytes free on the disk that will hold `path`."""
+    return shutil.disk_usage(path.parent).free
 
 
 def _volume(shape: tuple[int, int, int]) -> int:

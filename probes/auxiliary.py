@@ -5,11 +5,14 @@ Nothing is fitted or chosen here. The logits come from the run file, which keeps
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from layerwise.ensemble import ensemble
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
+from probes.family import Family, ProbeName
 from probes.protocol import Fit, predictions
 
 # The probe's name, and how auxiliaries are weighted; None for the auxiliary of the depth alone.
@@ -19,6 +22,32 @@ WEIGHTINGS = {
     "ensemble-softmax": "softmax",
     "ensemble-uniform": "uniform",
 }
+
+
+class TrainedFamily(Family):
+    """What the training itself left: an auxiliary classifier a depth, or the ensembles of all up to it."""
+
+    def __init__(self, run: RunFile, probe: str):
+        self.run, self.probe = run, probe
+        self.title = f"{probe} as the run trained it"
+
+    def depths(self) -> list[int]:
+        """Return the depths with an auxiliary; raise UserError where a run has none, or no two to join."""
+        depths = auxiliary_depths(self.run)
+        if self.probe != "auxiliary" and len(depths) == 1:
+            raise UserError(
+                f"{self.run.path} has one trained auxiliary classifier, at depth {depths[0]}, and so no ensemble. "
+                "Use --probe auxiliary."
+            )
+        return depths
+
+    def names(self, depth: int) -> list[ProbeName]:
+        """Return the one name of a depth."""
+        return [ProbeName(depth=depth, probe=self.probe, pooling=0)]
+
+    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        """Score what was trained."""
+        return [(name, [score_auxiliary(self.run, depth, self.probe)]) for name in wanted]
 
 
 def auxiliary_depths(run: RunFile) -> list[int]:

@@ -1,4 +1,4 @@
-"""Owns which probes there are by name, and how each is fitted or scored at a depth."""
+"""Owns which probes there are by name, and which families fit the probes that a user names."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from layerwise.errors import UserError, unknown
+from layerwise.errors import UsageError, unknown
 
 if TYPE_CHECKING:
     import torch
 
     from layerwise.runfile import RunFile
-    from probes.protocol import Fit
-    from probes.results import ProbeName
+    from probes.family import Family
+    from probes.task import Task
 
 LINEAR = ("linear", "linear-ovr")
 SOURCES = ("auto", "stored", "recompute")
+FEATURES = ("native", "matched")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
 CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *TRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a user says of the CNN probes: widths M, number of seeds, epochs, source of maps; and the device of all."""
+    """What a user says of the probes beside their names.
 
+    pools, features: of the linear probes. widths M, number of seeds, epochs, source of maps: of the CNN probes.
+    """
+
+    pools: Sequence[int]
+    features: str
     widths: Sequence[int]
     seeds: int
     epochs: int
@@ -43,38 +49,33 @@ def hidden_convolutions(name: str) -> int | None:
     return int(match[1])
 
 
-def depths_of(run: RunFile, name: str) -> list[int]:
-    """Return the depths at which a probe has something to say."""
-    from probes.auxiliary import auxiliary_depths
+def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings) -> list[Family]:
+    """Return the families that fit the named probes of a run, in the order of the names; all CNN probes are one."""
+    from probes.auxiliary import TrainedFamily
+    from probes.cnn import CnnFamily
+    from probes.linear import LinearFamily
 
-    if name not in TRAINED:
-        return run.depths
-    depths = auxiliary_depths(run)
-    if name != "auxiliary" and len(depths) == 1:
-        raise UserError(
-            f"{run.path} has one trained auxiliary classifier, at depth {depths[0]}, and so no ensemble. "
-            "Use --probe auxiliary."
+    found: dict[str, Family] = {}
+    for name in names:
+        if name in LINEAR:
+            found[name] = LinearFamily(
+                run, task, name, pools=settings.pools, features=settings.features, device=settings.device
+            )
+        elif name in TRAINED:
+            _require_plain(task, name)
+            found[name] = TrainedFamily(run, name)
+        elif "cnn" not in found:
+            ps = list(dict.fromkeys(p for other in names if (p := hidden_convolutions(other))))
+            found["cnn"] = CnnFamily(
+                run, task, ps=ps, widths=settings.widths, seeds=settings.seeds, epochs=settings.epochs,
+                source=settings.source, device=settings.device,
+            )  # fmt: skip
+    return list(found.values())
+
+
+def _require_plain(task: Task, name: str) -> None:
+    if task.control != "none" or task.target != "class":
+        raise UsageError(
+            f"--probe {name} is what the run trained on its own classes, so it has no control and no other target. "
+            "Use --probe linear or cnn-1 for those."
         )
-    return depths
-
-
-def fit_at(run: RunFile, depth: int, name: str, settings: Settings) -> list[tuple[ProbeName, list[Fit]]]:
-    """Fit the named probe at a depth by the protocol; one entry for each width and seed."""
-    from probes.auxiliary import score_auxiliary
-    from probes.cnn import Design, probe_cnn
-    from probes.linear import probe_linear
-    from probes.results import ProbeName
-
-    if name in LINEAR:
-        fits = probe_linear(run, depth, name, device=settings.device)
-        return [(ProbeName(depth=depth, probe=name), fits)]
-    if name in TRAINED:
-        return [(ProbeName(depth=depth, probe=name, pooling=0), [score_auxiliary(run, depth, name)])]
-    p = hidden_convolutions(name)
-    assert p is not None
-    designs = [Design(p, width, seed) for width in settings.widths for seed in range(settings.seeds)]
-    found = probe_cnn(run, depth, designs, epochs=settings.epochs, source=settings.source, device=settings.device)
-    return [
-        (ProbeName(depth=depth, probe=name, probe_width=d.width, probe_seed=d.seed, pooling=0), fits)
-        for d, fits in found.items()
-    ]

@@ -1,4 +1,4 @@
-"""Owns the command probe-depth: its words and its table, nothing of the probing."""
+"""Owns the command probe-depth: its words, nothing of the probing."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import typer
 
 from layerwise import commandline
 from layerwise.errors import UsageError, unknown
-from probes.catalogue import LINEAR, SOURCES, TRAINED, Settings, depths_of, fit_at, hidden_convolutions
+from probes.catalogue import FEATURES, SOURCES, Settings, families, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
-    from probes.protocol import Fit
-    from probes.results import ProbeName
+    from probes.task import Task
 
 
 def probe(
@@ -27,19 +26,41 @@ def probe(
             "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., auxiliary, ensemble; several with commas."
         ),
     ] = "linear",
+    depths: Annotated[
+        str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")
+    ] = None,
+    pools: Annotated[
+        str, typer.Option("--pool", help="Linear probes read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8.")
+    ] = "2",
+    features: Annotated[
+        str,
+        typer.Option(help="native, or matched: random projections of every depth to the least width, as a check."),
+    ] = "native",
+    control: Annotated[
+        str,
+        typer.Option(help="Labels of a control task: permuted (memorisation) or teacher (selectivity)."),
+    ] = "none",
+    target: Annotated[
+        Path | None,
+        typer.Option(metavar="LABELS.CSV", help="Probe for another property: a table of split, index, label."),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(metavar="UNTRAINED.H5", help="Another run on the same images, to be probed and put beside."),
+    ] = None,
     widths: Annotated[
         str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")
     ] = "64,128,256",
     seeds: Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")] = 1,
     epochs: Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")] = 12,
-    depths: Annotated[
-        str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")
-    ] = None,
     source: Annotated[
         str,
         typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
     ] = "auto",
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    force: Annotated[
+        bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
     ] = False,
@@ -48,39 +69,101 @@ def probe(
     """Fit probes to every depth of a run, and keep each number as a row of RUN.probes.csv.
 
     Penalties and learning rates are chosen on the validation fold; the chosen probe is refitted on train +
-    validation, and only then is the test split read.
+    validation, and only then is the test split read. Probes that the table holds are not fitted again.
 
         probe-depth run.h5 --probe linear
 
         probe-depth run.h5 --probe cnn-1,cnn-2 --probe-width 64,128
 
+        probe-depth run.h5 --probe linear --control teacher
+
     Next: separability-figure run.h5 -o figure.pdf
     """
     commandline.set_verbosity(quiet, verbose)
-    names = [name.strip() for name in probes.split(",")]
+    names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     for name in names:
         hidden_convolutions(name)  # an unknown name is answered before anything is loaded
+    sides = _sides(pools)
     probe_widths = [_positive(word, "--probe-width") for word in widths.split(",")]
     _positive(str(seeds), "--probe-seeds")
     _positive(str(epochs), "--epochs")
-    if source not in SOURCES:
-        raise unknown("source", source, SOURCES)
+    for what, found, choices in (("source", source, SOURCES), ("kind of features", features, FEATURES)):
+        if found not in choices:
+            raise unknown(what, found, choices)
 
     from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
-    from probes.results import check_files, save, table_path
+    from probes.results import table_path
 
-    settings = Settings(widths=probe_widths, seeds=seeds, epochs=epochs, source=source, device=pick_device(device))
+    settings = Settings(
+        pools=sides, features=features, widths=probe_widths, seeds=seeds, epochs=epochs, source=source,
+        device=pick_device(device),
+    )  # fmt: skip
     with RunFile(file) as run:
-        check_files(file)
-        for name in names:
-            found = []
-            for depth in parse_depths(depths, depths_of(run, name)):
-                fitted = fit_at(run, depth, name, settings)
-                save(run, fitted)
-                found += fitted
-            _print_table(run, name, found)
+        task = _task(run, target, control)
+        if baseline is None:
+            _probe(run, task, names, settings, depths, force)
+        else:
+            with RunFile(baseline) as other:
+                _probe_beside(run, other, task, names, settings, depths, force, _task(other, target, control))
         print(f"rows in {table_path(file)}")
+
+
+def _task(run: RunFile, target: Path | None, control: str) -> Task:
+    from probes.controls import controlled
+    from probes.target import Target
+    from probes.task import Task
+
+    if target is not None and control == "teacher":
+        raise UsageError("--control teacher makes labels of its own, so it takes no --target; use --control permuted.")
+    return controlled(Task(run) if target is None else Target(run, target), control)
+
+
+def _probe(run: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None, force: bool) -> None:
+    from probes.report import lines
+    from probes.sweep import rows_at, sweep
+
+    for family in families(run, task, names, settings):
+        chosen = parse_depths(depths, family.depths())
+        sweep(run, task, family, chosen, force=force)
+        for line in lines(rows_at(run, family, chosen), f"{run.path}: {family.title}{_asked(task)}"):
+            print(line)
+
+
+def _probe_beside(
+    run: RunFile,
+    other: RunFile,
+    task: Task,
+    names: Sequence[str],
+    settings: Settings,
+    depths: str | None,
+    force: bool,
+    other_task: Task,
+) -> None:
+    from probes.baseline import beside, require_same_images
+    from probes.report import beside_lines
+
+    require_same_images(run, other)
+    _probe(run, task, names, settings, depths, force)
+    _probe(other, other_task, names, settings, depths, force)
+    for family in families(run, task, names, settings):
+        wanted = [name for depth in parse_depths(depths, family.depths()) for name in family.names(depth)]
+        for line in beside_lines(beside(run, other, wanted), str(other.path)):
+            print(line)
+
+
+def _asked(task: Task) -> str:
+    words = [] if task.target == "class" else [f"target {task.target}"]
+    words += [] if task.control == "none" else [f"control {task.control}"]
+    return "".join(f", {word}" for word in words)
+
+
+def _sides(text: str) -> list[int]:
+    sides = [_positive(word, "--pool") for word in text.split(",")]
+    wrong = [side for side in sides if side not in (1, 2, 4, 8)]
+    if wrong:
+        raise unknown("--pool", wrong[0], (1, 2, 4, 8))
+    return list(dict.fromkeys(sides))
 
 
 def _positive(text: str, flag: str) -> int:
@@ -109,38 +192,6 @@ def parse_depths(text: str | None, available: Sequence[int]) -> list[int]:
             raise UsageError(f"--depths has {word!r}, a range that ends before it begins; write {last}-{first}.")
         chosen |= {depth for depth in available if first <= depth <= last}
     return sorted(chosen)
-
-
-def _print_table(run: RunFile, name: str, found: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
-    reads = {"linear": "A x_j (2x2-pooled)", "linear-ovr": "A x_j (2x2-pooled)"}.get(name, "whole maps x_j")
-    what = "as the run trained it" if name in TRAINED else f"probe, {reads}"
-    print(f"{run.path}: {name} {what}; accuracy in %")
-    knob = "lambda" if name in LINEAR else "rate"
-    columns = f"{'train':>6} {'valid':>6} {'test':>6}  refitted: {'test':>6}  95% interval"
-    print(f"{'depth':>5} {'M':>4} {knob:>8}  {columns}")
-    for probe_name, fits in found:
-        first, last = fits[0], fits[-1]
-        chosen = first.penalty or first.learning_rate
-        value = f"{chosen:.1e}" if chosen else "-"
-        cells = " ".join(_percent(first, split) for split in ("train", "validation", "test"))
-        refitted = _percent(last, "test") if last.refit else f"{'-':>6}"
-        line = f"{probe_name.depth:>5} {probe_name.probe_width or '-':>4} {value:>8}  {cells}"
-        print(f"{line}  {'':9} {refitted}  {_interval(last)}{_warning(fits)}")
-
-
-def _percent(fit: Fit, split: str) -> str:
-    return f"{100 * fit.scores[split].accuracy:6.2f}" if split in fit.scores else f"{'-':>6}"
-
-
-def _interval(fit: Fit) -> str:
-    from probes.statistics import wilson_interval
-
-    low, high = wilson_interval(fit.scores["test"].accuracy, len(fit.scores["test"].label))
-    return f"[{100 * low:.2f}, {100 * high:.2f}]"
-
-
-def _warning(fits: Sequence[Fit]) -> str:
-    return " NOT CONVERGED" if any(fit.converged is False for fit in fits) else ""
 
 
 def probe_command() -> NoReturn:

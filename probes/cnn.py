@@ -6,6 +6,7 @@ paper gives no recipe for these probes; docs/protocol.md states this one.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,11 @@ from layerwise.network import derive_seed, freeze, initialised
 from layerwise.problem import AuxiliaryProblem
 from layerwise.runfile import RunFile
 from layerwise.training import Batches, solve
+from probes.family import Family, ProbeName
 from probes.protocol import Fit, Predictions, choose, predictions, selection
+from probes.task import Task
+
+log = logging.getLogger("layerwise.probes")
 
 Key = TypeVar("Key", bound=Hashable)
 LEARNING_RATES = (0.1, 0.02)
@@ -84,6 +89,57 @@ class Labelled:
 
 def _whole(part: Activations) -> Tensor:
     return torch.cat(list(part.batches()))
+
+
+class CnnFamily(Family):
+    """The CNN-p probes of a run, for every p, width and seed; those of a depth are trained from the same batches."""
+
+    def __init__(
+        self,
+        run: RunFile,
+        task: Task,
+        *,
+        ps: Sequence[int],
+        widths: Sequence[int],
+        seeds: int,
+        epochs: int,
+        source: str,
+        device: torch.device,
+    ):
+        self.run, self.task, self.ps, self.widths, self.seeds = run, task, ps, widths, seeds
+        self.epochs = self.iterations = epochs
+        self.source, self.device = source, device
+        self.title = "CNN probe, whole maps x_j"
+        self._depths = _depths_with_maps(run)
+
+    def depths(self) -> list[int]:
+        """Return the depths with maps of at least 2x2."""
+        return self._depths
+
+    def names(self, depth: int) -> list[ProbeName]:
+        """Return a name for each p, width and seed."""
+        return [
+            ProbeName(depth=depth, probe=f"cnn-{p}", probe_width=width, probe_seed=seed, pooling=0)
+            for p in self.ps
+            for width in self.widths
+            for seed in range(self.seeds)
+        ]
+
+    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        """Train the wanted probes of a depth by the protocol."""
+        designs = [Design(int(name.probe[4:]), name.probe_width, name.probe_seed) for name in wanted]
+        found = probe_cnn(self.run, depth, designs, epochs=self.epochs, source=self.source, device=self.device)
+        return [(name, found[design]) for name, design in zip(wanted, designs, strict=True)]
+
+
+def _depths_with_maps(run: RunFile) -> list[int]:
+    """Return the depths whose maps can be averaged to 2x2; a network built elsewhere may also have vectors."""
+    found = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= 2]
+    if not found:
+        raise UserError(f"{run.path} has no depth with maps of at least 2x2, as CNN probes need. Use --probe linear.")
+    if left_out := [str(depth) for depth in run.depths if depth not in found]:
+        log.warning("no CNN probe is fitted at depth %s, whose maps are smaller than 2x2", ", ".join(left_out))
+    return found
 
 
 def probe_cnn(

@@ -55,6 +55,14 @@ class LinearFit:
     iterations: int
     converged: bool
 
+    def __repr__(self) -> str:
+        classes, features = self.coef.shape
+        return (
+            f"LinearFit({self.loss}, {features} features, {classes} classes, lambda {self.lam:.2g}: objective "
+            f"{self.objective:.6g}, at most {self.certificate:.1e} above the optimum, "
+            f"{'converged' if self.converged else 'NOT CONVERGED'} in {self.iterations} steps)"
+        )
+
     def decision_function(self, X: ArrayLike | Tensor, where: str = "") -> NDArray[np.float64]:
         """Return the scores [n, n_classes] of features [n, n_features]; the largest names the class.
 

@@ -1,6 +1,6 @@
-"""Owns the two files of results beside a run: run.probes.csv, a row for each number, and run.predictions.h5.
+"""Owns run.probes.csv, a row for each number that a probe of a run gives.
 
-Both are replaced whole and atomically, under a lock, so that two probes of one run may be fitted at the same
+The table is replaced whole and atomically, under a lock, so that two probes of one run may be fitted at the same
 time. Running a probe again replaces its rows and leaves all others. docs/format.md specifies the columns.
 """
 
@@ -10,11 +10,9 @@ import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 
@@ -23,44 +21,35 @@ from layerwise.errors import UserError
 from layerwise.manifest import canonical, sha256
 from layerwise.publication import published
 from layerwise.runfile import RunFile
-from probes.protocol import PROTOCOL_VERSION, Fit, Predictions
+from probes.family import ProbeName
+from probes.metrics import metrics
+from probes.predictions import check_predictions, save_predictions
+from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.statistics import wilson_interval
+from probes.task import CLASS, Task
 
 # What one fitted probe is; running it again replaces all rows that agree in these.
 PROBE_KEY = (
-    "run_id", "depth", "probe", "probe_width", "probe_seed", "control", "pooling", "features", "protocol_version",
+    "run_id", "depth", "probe", "probe_width", "probe_seed", "control", "pooling", "features", "target",
+    "protocol_version",
 )  # fmt: skip
-KEY = (
+_FIRST = (
     "run_id", "depth", "probe", "probe_width", "probe_seed", "control", "pooling", "features", "split", "metric",
     "refit", "protocol_version",
 )  # fmt: skip
+# What one number is. A column that came later stands at the end of the table, in the key or not.
+KEY = (*_FIRST, "target")
 COLUMNS = (
-    *KEY,
+    *_FIRST,
     "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
     "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
     "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
-    "experiment",
+    "experiment", "target", "test_reads", "network",
 )  # fmt: skip
 
-
-PREDICTIONS_FORMAT = "layerwise-predictions"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeName:
-    """What names a probe at a depth, beside the run: columns of the key, and the number type it is fitted in.
-
-    pooling: side of the average A; 0 where the probe reads whole maps. probe_width, probe_seed: 0 where it has none.
-    """
-
-    depth: int
-    probe: str
-    probe_width: int = 0
-    probe_seed: int = 0
-    control: str = "none"
-    pooling: int = 2
-    features: str = "native"
-    precision: str = "fp32"
+# Counts that some rows lack (k of a foreign network) stay integers in the text.
+_COUNTS = ("k", "width", "aux_width", "seed", "converged", "iterations", "test_reads")
+_TYPES = {"run_id": "str", "target": "str"} | dict.fromkeys(_COUNTS, "Int64")
 
 
 def table_path(run_path: Path) -> Path:
@@ -68,30 +57,29 @@ def table_path(run_path: Path) -> Path:
     return run_path.with_name(run_path.stem + ".probes.csv")
 
 
-def predictions_path(run_path: Path) -> Path:
-    """Return where the single predictions of a run stand: x.predictions.h5 for x.h5."""
-    return run_path.with_name(run_path.stem + ".predictions.h5")
-
-
-def rows(run: RunFile, name: ProbeName, fits: Sequence[Fit]) -> list[dict[str, Any]]:
+def rows(run: RunFile, task: Task, name: ProbeName, fits: Sequence[Fit]) -> list[dict[str, Any]]:
     """Return one row for each number of the fits of one probe at one depth, with every column of the table."""
-    fixed = _run_columns(run) | _probe_columns(run, name)
-    train = run.labels("train")
-    frequent = int(np.bincount(train).argmax())
+    fixed = _run_columns(run, task) | _probe_columns(run, name)
+    frequent = int(np.bincount(task.labels("train")).argmax())
     result = []
     for fit in fits:
         for split, scored in fit.scores.items():
             about = fixed | _fit_columns(fit) | {"split": split, "n_samples": len(scored.label)}
             about["chance"] = float((scored.label == frequent).mean())
-            low, high = wilson_interval(scored.accuracy, len(scored.label)) if split != "train" else (None, None)
-            result.append(about | {"metric": "accuracy", "value": scored.accuracy, "ci_low": low, "ci_high": high})
-            result.append(about | {"metric": "log_loss_bits", "value": scored.log_loss_bits})
+            for metric, value in metrics(scored, task.classes).items():
+                row = about | {"metric": metric, "value": value}
+                if metric == "accuracy" and split != "train":
+                    row["ci_low"], row["ci_high"] = wilson_interval(value, len(scored.label))
+                result.append(row)
     return [{column: row.get(column) for column in COLUMNS} for row in result]
 
 
-def _run_columns(run: RunFile) -> dict[str, Any]:
-    columns = {"run_id": run.run_id, "dataset": run.dataset["name"], "n_classes": len(run.dataset["classes"])}
+def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
+    columns = {"run_id": run.run_id, "dataset": run.dataset["name"], "n_classes": len(task.classes)}
     columns["experiment"] = experiment(run)
+    origin = run.extraction
+    if origin is not None:
+        columns |= {"network": origin["label"], "seed": origin["seed"]}
     cfg = run.config
     if cfg is not None:
         net = cfg.network
@@ -109,8 +97,12 @@ def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
     A digest of its data and its configuration, but for how the network was trained (mode, match), its k and widths, its
-    seed, where its prefix came from, and what is stored; None for a network without a configuration.
+    seed, where its prefix came from, and what is stored. For a network built elsewhere, of its data and origin, but for
+    its seed and which weights those were; None where a file says neither.
     """
+    if (origin := run.extraction) is not None:
+        kept = {name: value for name, value in origin.items() if name not in ("seed", "weights")}
+        return sha256(canonical([kept, run.dataset["fingerprint"]]))[:12]
     if run.config is None:
         return None
     tree = json.loads(run.config.to_json())
@@ -154,96 +146,91 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`."""
+    """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`.
+
+    Tables of protocol version 1 have no target and no count of test reads: their target was the class, read once.
+    """
     try:
-        table = pd.read_csv(path, dtype={"run_id": "str"})
+        table = pd.read_csv(path, dtype=_TYPES)
     except (ValueError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as a table of probe results ({type(error).__name__}). Move it away, and run "
             "probe-depth again."
         ) from None
-    missing = [column for column in (*KEY, "value") if column not in table]
+    missing = [column for column in (*_FIRST, "value") if column not in table]
     if missing:
         raise UserError(
             f"{path} is no table of probe results: it lacks the column {missing[0]!r}. "
             "Move it away, and run probe-depth again."
         )
+    if "target" not in table:
+        table = table.assign(target=CLASS, test_reads=1)
     return table
+
+
+def read_rows(run: RunFile) -> pd.DataFrame:
+    """Return the rows of a run by the present protocol, all columns; none where it has no table yet."""
+    path = table_path(run.path)
+    if not path.exists():
+        return pd.DataFrame(columns=list(COLUMNS))
+    table = read_table(path)
+    return table[(table["run_id"] == run.run_id) & (table["protocol_version"] == PROTOCOL_VERSION)]
+
+
+def rows_of(table: pd.DataFrame, name: ProbeName, iterations: int | None = None) -> pd.DataFrame:
+    """Return the rows of one probe among those of a run; those of another number of epochs are not of it."""
+    own = table
+    for column in PROBE_KEY[1:-1]:
+        own = own[own[column] == getattr(name, column)]
+    return own if iterations is None else own[own["iterations"] == iterations]
+
+
+def chosen_penalty(run: RunFile, name: ProbeName, control: str) -> float | None:
+    """Return lambda of the probe that differs from `name` in its control alone, or None where the table lacks it."""
+    table = read_rows(run)
+    own = rows_of(table[table["control"] == control].assign(control=name.control), name)
+    return float(own["lambda"].iloc[0]) if len(own) else None
 
 
 def check_files(run_path: Path) -> None:
     """Raise UserError if what stands in the place of a run's results is something else, before anything is fitted."""
     if table_path(run_path).exists():
         read_table(table_path(run_path))
-    path = predictions_path(run_path)
-    if path.exists():
-        try:
-            with h5py.File(path, "r") as file:
-                is_ours = file.attrs.get("format") == PREDICTIONS_FORMAT
-        except OSError:
-            is_ours = False
-        if not is_ours:
-            raise UserError(
-                f"{path} would hold the predictions of {run_path.name}, but holds something else. "
-                "Move it away, or give the run another name."
-            )
+    check_predictions(run_path)
 
 
-def save(run: RunFile, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
+def save(run: RunFile, task: Task, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
     """Put the rows and the test predictions of probes at one or more depths into the files beside the run."""
-    with _locked(run.path):
+    with locked(run.path):
         check_files(run.path)
-        _save_predictions(predictions_path(run.path), run, fitted)
-        _save_rows(table_path(run.path), [row for name, fits in fitted for row in rows(run, name, fits)])
+        save_predictions(run, run.indices("test")[task.rows("test")], fitted)
+        new = [row for name, fits in fitted for row in rows(run, task, name, fits)]
+        _replace(table_path(run.path), pd.DataFrame(new, columns=list(COLUMNS)))
 
 
-def _save_rows(path: Path, new_rows: list[dict[str, Any]]) -> None:
-    new = pd.DataFrame(new_rows, columns=list(COLUMNS))
-    if path.exists():
-        old = read_table(path)
-        key = list(PROBE_KEY)
-        again = pd.MultiIndex.from_frame(old[key]).isin(pd.MultiIndex.from_frame(new[key]))
-        kept = old[~again]
-        new = pd.concat([kept.astype(object), new.astype(object)]) if len(kept) else new
-    # Counts that some rows lack (k of a foreign network) stay integers in the text.
-    counts = {c: "Int64" for c in ("k", "width", "aux_width", "seed", "converged", "iterations")}
-    new = new.astype(counts).sort_values(list(KEY), kind="stable")
+def _replace(path: Path, new: pd.DataFrame) -> None:
+    """Put new rows in the place of all those of the same probes, counting once more that their test split was read."""
+    kept = read_table(path) if path.exists() else new.iloc[:0]
+    reads = kept.groupby(list(PROBE_KEY[:-1]))["test_reads"].max() if len(kept) else pd.Series(dtype="Int64")
+    before = [reads.get(tuple(key), 0) for key in new[list(PROBE_KEY[:-1])].itertuples(index=False)]
+    again = _keys(kept).isin(_keys(new))
+    write_table(path, [kept[~again], new.assign(test_reads=np.array(before, np.int64) + 1)])
+
+
+def _keys(table: pd.DataFrame) -> pd.MultiIndex:
+    return pd.MultiIndex.from_frame(table[list(PROBE_KEY)])
+
+
+def write_table(path: Path, parts: Sequence[pd.DataFrame]) -> None:
+    """Write rows, in the order of their key, in the place of a table."""
+    table = pd.concat([part.astype(object) for part in parts if len(part)])
+    table = table.astype(dict.fromkeys(_COUNTS, "Int64")).sort_values(list(KEY), kind="stable")
     with published(path, force=True) as temporary:
-        new.to_csv(temporary, index=False)
-
-
-def _group(run_id: str, name: ProbeName, refit: int) -> str:
-    return (
-        f"{run_id}/{name.probe}/width-{name.probe_width}/seed-{name.probe_seed}/{name.control}/"
-        f"pooling-{name.pooling}/{name.features}/depth-{name.depth:02d}/refit-{refit}"
-    )
-
-
-def _save_predictions(path: Path, run: RunFile, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
-    with published(path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"], file.attrs["format_version"] = PREDICTIONS_FORMAT, 1
-        if path.exists():
-            with h5py.File(path, "r") as old:
-                for group in old:
-                    old.copy(group, file)
-        for name, fit in ((name, fit) for name, fits in fitted for fit in fits):
-            group = _group(run.run_id, name, fit.refit)
-            if group in file:
-                del file[group]
-            _write_predictions(file.create_group(group), run.indices("test"), fit.scores["test"])
-            file[group].attrs.update({"run_id": run.run_id, **vars(name), "refit": fit.refit, "split": "test"})
-            file[group].attrs["protocol_version"] = PROTOCOL_VERSION
-
-
-def _write_predictions(group: h5py.Group, index: np.ndarray, scored: Predictions) -> None:
-    group["index"] = index
-    group["label"] = scored.label.astype(np.int32)
-    group["predicted"] = scored.predicted.astype(np.int32)
-    group["true_log_probability"] = scored.true_log_probability.astype(np.float32)
+        table.to_csv(temporary, index=False, columns=[c for c in COLUMNS if c in table])
 
 
 @contextmanager
-def _locked(run_path: Path) -> Iterator[None]:
+def locked(run_path: Path) -> Iterator[None]:
     """Hold the lock of a run's results; a second process waits."""
     with open(run_path.with_name(f".{run_path.name}.results.lock"), "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,23 @@ def data_dir() -> Path:
     if not Path(folder).is_dir():
         pytest.fail(f"LAYERWISE_DATA names {folder}, which is no folder")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def some_cifar10(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return 30 real images of each class and split, unpacked from the JPEG copy of CIFAR-10."""
+    archive = data_dir / "cifar10-jpeg.tar.gz"
+    if not archive.exists():
+        pytest.skip(f"{archive} is not there")
+    root = tmp_path_factory.mktemp("cifar10-jpeg")
+    taken: Counter[str] = Counter()
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            place = str(Path(member.name).parent)
+            if member.isfile() and taken[place] < 30:
+                taken[place] += 1
+                tar.extract(member, root, filter="data")
+    return root
 
 
 def small_config(**fields: Any) -> RunConfig:

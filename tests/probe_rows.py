@@ -43,7 +43,7 @@ def row(value: float, **fields: Any) -> dict[str, Any]:
             "chance": 0.1,
         },
         **{"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "selection": "validation"},
-        **{"iterations": 12, "experiment": "0a1b2c"},
+        **{"iterations": 12, "experiment": "0a1b2c", "target": "class"},
     }
     return made | fields
 

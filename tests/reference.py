@@ -130,3 +130,19 @@ def slow_ensemble(logits: list[np.ndarray], weighting: str) -> np.ndarray:
         else:
             result.append(sum(softmax(z) for z in zs) / len(zs))
     return np.array(result)
+
+
+def paired_bootstrap(before: np.ndarray, after: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Return accuracy(after) - accuracy(before) on images drawn with replacement, one image at a time."""
+    rng = np.random.default_rng(seed)
+    n = len(before)
+    drawn = (rng.integers(n, size=n) for _ in range(resamples))
+    return np.array([after[images].mean() - before[images].mean() for images in drawn])
+
+
+def mcnemar_exact(before: np.ndarray, after: np.ndarray) -> float:
+    """Return twice the smaller tail of the binomial distribution of the images won among those changed, at most 1."""
+    won = sum(bool(a and not b) for b, a in zip(before, after, strict=True))
+    lost = sum(bool(b and not a) for b, a in zip(before, after, strict=True))
+    tail = sum(math.comb(won + lost, i) for i in range(min(won, lost) + 1)) / 2 ** (won + lost)
+    return min(1.0, 2 * tail)

@@ -148,3 +148,40 @@ def test_lines_of_different_experiments_are_drawn_with_a_warning(caplog: pytest.
 def test_a_line_that_lacks_a_depth_of_another_is_named(caplog: pytest.LogCaptureFixture) -> None:
     select(table(run_rows([0.3, 0.5], run_id="a") + run_rows([0.3, 0.6, 0.7], run_id="b", k=2)))
     assert "a.h5 has no probe linear at depth 2, which another has." in caplog.text
+
+
+def elsewhere(values: list[float], name: str, **fields: Any) -> list[dict[str, Any]]:
+    """Return the rows of a network built elsewhere, called `name`, whose run is named so too."""
+    built = {"mode": name, "k": None, "width": None, "aux_width": None, "experiment": "of its own"}
+    return run_rows(values, **(dict[str, Any](run_id=name) | built | fields))
+
+
+def test_a_network_built_elsewhere_has_its_own_depths_and_experiment(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.3, 0.5], run_id="a") + elsewhere([0.3, 0.4, 0.5, 0.6], "resnet") + elsewhere([0.2], "vit")
+    assert len(select(table(rows))) == 7
+    assert caplog.text == ""
+
+
+def test_a_gap_between_its_depths_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.3, 0.5], run_id="a") + elsewhere([0.3, 0.4, 0.5, 0.6], "resnet")
+    select(table([row for row in rows if row["mode"] == "greedy" or row["depth"] != 2]))
+    assert "resnet.h5 has no probe linear at depth 2, between others." in caplog.text
+
+
+def test_probes_of_it_that_were_fitted_on_other_images_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    select(table(run_rows([0.3, 0.5], run_id="a") + elsewhere([0.3, 0.4], "resnet", n_train=500)))
+    assert (
+        "probe linear was fitted on 1000 images at depth 0 of a.h5 but fitted on 500 images at depth 0 of resnet.h5, "
+        "so a difference between their lines need not be due to the networks." in caplog.text
+    )
+
+
+def test_two_networks_of_one_label_are_told_to_have_another() -> None:
+    rows = elsewhere([0.3], "net", run_id="a") + elsewhere([0.4], "net", run_id="b")
+    assert refusal(rows) == (
+        "a.h5 and b.h5 are both called 'net', of one seed. Extract one of them under another --label, or, if it "
+        "repeats the other, with its own --seed."
+    )
+    assert len(select(table(elsewhere([0.3], "net", run_id="a") + elsewhere([0.4], "net", run_id="b", seed=1)))) == 2
+    different = elsewhere([0.3], "net", run_id="a") + elsewhere([0.4], "net", run_id="b", seed=1, experiment="another")
+    assert "a.h5 and b.h5 have the same label, net, and would be averaged, but are different exp" in refusal(different)

@@ -18,7 +18,7 @@ from tests.probe_rows import row, run_rows, table
 COLUMNS = [
     *("probe", "probe_width", "pooling", "mode", "k", "depth", "accuracy", "ci_low", "ci_high", "interval"),
     *("n_runs", "n_seeds", "widths", "chance", "dataset", "split", "n_samples"),
-    *("refit", "selection", "protocol_version"),
+    *("refit", "selection", "protocol_version", "pixels", "pixels_low", "pixels_high"),
 ]
 
 

@@ -68,6 +68,11 @@ def test_a_network_without_mode_is_extracted(tmp_path: Path) -> None:
     assert tables.read([path])["mode"].tolist() == ["extracted"]
 
 
+def test_a_network_built_elsewhere_goes_by_its_label(tmp_path: Path) -> None:
+    path = write_run(tmp_path, "a", [row(0.5, run_id="a", mode=None, network="resnet18, untrained")])
+    assert tables.read([path])["mode"].tolist() == ["resnet18, untrained"]
+
+
 def test_a_run_given_twice_counts_once(tmp_path: Path, ids: dict[str, str], caplog: pytest.LogCaptureFixture) -> None:
     ids["copy"] = "a"
     first, copy = (write_run(tmp_path, name, run_rows([0.5], run_id="a")) for name in ("a", "copy"))

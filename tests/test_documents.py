@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +33,18 @@ def test_a_readme_reader_finds_the_three_commands_first() -> None:
         "`separability-figure run.h5 -o figure.pdf`",
     ):
         assert words in first_screen
+
+
+def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-c", example + "\nassert x.shape[2:] == (2, 2) and len(table)\n"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    made = {"greedy.h5", "other.h5", "greedy.probes.csv", "other.probes.csv", "figure.pdf"}
+    assert made <= {path.name for path in tmp_path.iterdir()}

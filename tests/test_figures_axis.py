@@ -16,7 +16,9 @@ PANEL_MM = 40.0
 
 def points(accuracies: list[float], chance: float, half: float = 0.0) -> pd.DataFrame:
     made = pd.DataFrame({"accuracy": accuracies, "chance": chance, "depth": 1, "probe": "linear"})
-    return made.assign(ci_low=made["accuracy"] - half, ci_high=made["accuracy"] + half)
+    return made.assign(
+        ci_low=made["accuracy"] - half, ci_high=made["accuracy"] + half, pixels_low=math.nan, pixels_high=math.nan
+    )
 
 
 @pytest.mark.parametrize(
@@ -99,3 +101,10 @@ def test_a_cnn_probe_of_the_input_is_a_point_as_any_other() -> None:
     made = points([0.55, 0.97, 0.99], 0.1).assign(probe="cnn-1")
     made.loc[0, "depth"] = 0
     assert not accuracy_axis(made, PANEL_MM).input_below
+
+
+def test_the_raw_pixels_are_on_the_axis() -> None:
+    made = points([0.6, 0.7], 0.1).assign(pixels_low=0.38, pixels_high=0.4)
+    axis = accuracy_axis(made, PANEL_MM)
+    assert axis.bottom < 38
+    assert accuracy_axis(points([0.6, 0.7], 0.1), PANEL_MM).bottom > 38

@@ -101,3 +101,8 @@ def test_what_a_run_trained_itself_alone() -> None:
 def test_an_extracted_network_has_no_width() -> None:
     rows = run_rows([0.3], mode="extracted", k=None, width=None, aux_width=None, seed=None)
     assert "extracted: one network; bars: test images (Wilson 95%)." in caption(curves(table(rows)))
+
+
+def test_a_network_built_elsewhere_is_called_by_its_label_as_it_is_typed() -> None:
+    rows = run_rows([0.3], mode="net of $5, untrained", k=None, width=None, aux_width=None)
+    assert "net of $5, untrained: one network; bars: test images (Wilson 95%)." in caption(curves(table(rows)))

@@ -16,7 +16,7 @@ from matplotlib.transforms import Bbox
 
 from analysis.separability import curves
 from figures.separability import draw
-from tests.probe_rows import run_rows, table
+from tests.probe_rows import row, run_rows, table
 
 LINEAR = (("linear", 0),)
 THREE = (("linear", 0), ("cnn-1", 64), ("cnn-2", 64))
@@ -211,3 +211,17 @@ def test_many_kinds_of_network_stay_within_their_depth() -> None:
     shifts = np.concatenate([line.get_xdata() for line in lines])
     assert np.max(np.abs(shifts - np.round(shifts))) < 0.25
     assert isinstance(made, pd.DataFrame) and len(lines) == 18
+
+
+def test_the_raw_pixels_stand_once_in_a_linear_panel_beside_the_input_and_off_its_signs() -> None:
+    rows = [row for k in (1, 2, 3) for row in run_rows([0.3, 0.5, 0.6], (("linear", 0), ("cnn-1", 64)), k=k)]
+    pixels = [row(0.41, run_id=f"-{k}--", k=k, depth=0, pooling=0) for k in (1, 2, 3)]
+    made = curves(table(rows + pixels))
+    first, second = draw(made).axes
+    (sign,) = [line for line in first.lines if line.get_label() == "_pixels"]
+    assert np.asarray(sign.get_ydata()).tolist() == pytest.approx([41.0])
+    others = [float(x) for line in first.lines for x in depths(line) if line.get_label() == "_input"]
+    assert others
+    assert all(float(depths(sign)[0]) < x - 0.05 for x in others)
+    assert float(depths(sign)[0]) > -0.5
+    assert not [line for line in second.lines if line.get_label() == "_pixels"]

@@ -74,6 +74,20 @@ def test_untrained_is_lighter_than_every_trained_line_in_print_without_colour() 
     assert all(lightness(style.GREY) > lightness(style.line_style("greedy", k)["color"]) for k in (1, 2, 3))
 
 
+def test_networks_built_elsewhere_differ_from_each_other_and_from_those_trained_here() -> None:
+    built = [style.line_style(f"net {place}", None, place) for place in range(4)]
+    for name in ("color", "marker", "linestyle"):
+        assert all(a[name] != b[name] for a, b in itertools.combinations(built, 2))
+    greedy = [style.line_style("greedy", k) for k in (1, 2, 3)]
+    markers = {sign["marker"] for sign in greedy}
+    assert not markers & {sign["marker"] for sign in built}
+    assert not {sign["color"] for sign in greedy} & {sign["color"] for sign in built[:3]}
+
+
+def test_a_label_is_shown_as_it_is_typed() -> None:
+    assert style.line_label("costs $5", None) == r"costs \$5"
+
+
 def test_labels() -> None:
     assert style.line_label("greedy", 2) == "$k$ = 2"
     assert style.line_label("untrained", 2) == "$k$ = 2, untrained"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tarfile
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -217,23 +215,6 @@ def test_deep_pixels_are_refused_and_not_clipped(folder: Path) -> None:
     path = write(folder, "train/cat/b.png", np.full((6, 6), 40_000, np.uint16))
     with pytest.raises(UserError, match=f"{path} has more than 8 bits a channel [(]mode I;16[)]: convert it to 8 bits"):
         load(folder)
-
-
-@pytest.fixture(scope="session")
-def some_cifar10(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return 30 real images of each class and split, unpacked from the JPEG copy of CIFAR-10."""
-    archive = data_dir / "cifar10-jpeg.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"{archive} is not there")
-    root = tmp_path_factory.mktemp("cifar10-jpeg")
-    taken: Counter[str] = Counter()
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            place = str(Path(member.name).parent)
-            if member.isfile() and taken[place] < 30:
-                taken[place] += 1
-                tar.extract(member, root, filter="data")
-    return root
 
 
 def test_real_jpeg_files_are_read_as_pillow_reads_them(some_cifar10: Path) -> None:

@@ -13,8 +13,7 @@ from reference import slow_ensemble
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.auxiliary import WEIGHTINGS, auxiliary_depths, score_auxiliary
-from probes.catalogue import depths_of
+from probes.auxiliary import WEIGHTINGS, TrainedFamily, auxiliary_depths, score_auxiliary
 from probes.cli import probe
 
 
@@ -51,9 +50,9 @@ def test_rows_of_all_of_them_from_one_command(own_run: Path, capsys: pytest.Capt
 
 def test_end_to_end_has_one_auxiliary_and_untrained_none(tmp_path: Path) -> None:
     with RunFile(make_run(tmp_path / "e2e.h5", mode="end-to-end")) as run:
-        assert auxiliary_depths(run) == depths_of(run, "auxiliary") == [2]
+        assert auxiliary_depths(run) == TrainedFamily(run, "auxiliary").depths() == [2]
         with pytest.raises(UserError, match="has one trained auxiliary classifier, at depth 2, and so no ensemble"):
-            depths_of(run, "ensemble")
+            TrainedFamily(run, "ensemble").depths()
         assert not any(name.startswith("ensemble") for name in run.scores(2))
     with (
         RunFile(make_run(tmp_path / "raw.h5", mode="untrained")) as run,

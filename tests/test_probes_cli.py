@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_run
 
 from layerwise.commandline import call
 from layerwise.errors import UsageError
+from layerwise.runfile import RunFile
 from probes.cli import parse_depths, probe
 
 
@@ -23,9 +26,11 @@ def test_linear_probes_of_every_depth_with_a_table_within_80_columns(
     lines = capsys.readouterr().out.splitlines()
     table = pd.read_csv(own_run.with_name("run.probes.csv"))
     assert set(table.depth) == {0, 1, 2}
-    final = table[(table.split == "test") & (table.metric == "accuracy") & (table.refit == 1)].set_index("depth")
-    for line in lines[2:5]:
-        depth = int(line.split()[0])
+    final = table[(table.split == "test") & (table.metric == "accuracy") & (table.refit == 1)]
+    final = final.set_index(["depth", "pooling"])
+    assert [line.split()[:2] for line in lines[2:6]] == [["0", "2x2"], ["0", "whole"], ["1", "2x2"], ["2", "2x2"]]
+    for line in lines[2:6]:
+        depth = int(line.split()[0]), 0 if "whole" in line else 2
         assert f"{100 * final.value[depth]:.2f}" in line
         assert f"[{100 * final.ci_low[depth]:.2f}, {100 * final.ci_high[depth]:.2f}]" in line
     assert all(len(line.replace(str(own_run.parent), "")) <= 80 for line in lines)
@@ -53,6 +58,12 @@ def test_several_probes_widths_and_depths(own_run: Path) -> None:
         (["--probe", "cnn-1", "--probe-width", "0"], 2, "--probe-width has '0', but takes positive integers"),
         (["--probe", "cnn-1", "--probe-width", "64;128"], 2, "--probe-width has '64;128', but takes positive integers"),
         (["--probe-seeds", "0"], 2, "--probe-seeds has '0', but takes positive integers"),
+        (["--pool", "3"], 2, "unknown --pool '3'. Choices: 1, 2, 4, 8"),
+        (["--pool", "x"], 2, "--pool has 'x', but takes positive integers"),
+        (["--features", "matches"], 2, "unknown kind of features 'matches'. Did you mean 'matched'? Choices: native"),
+        (["--control", "teachers"], 2, "unknown control 'teachers'. Did you mean 'teacher'? Choices: none, permuted"),
+        (["--control", "teacher", "--target", "x.csv"], 2, "--control teacher makes labels of its own, so it takes no"),
+        (["--probe", "auxiliary", "--control", "permuted"], 2, "--probe auxiliary is what the run trained on its own"),
         (["--epochs", "0"], 2, "--epochs has '0', but takes positive integers"),
         (["--depths", "1,9"], 2, "unknown depth '9'. Choices: 0, 1, 2"),
         (["--depths", "2-1"], 2, "--depths has '2-1', a range that ends before it begins; write 1-2"),
@@ -83,3 +94,91 @@ def test_depths_are_read_as_lists_and_ranges() -> None:
     assert parse_depths("0-1, 3", [0, 1, 2, 3]) == [0, 1, 3]
     with pytest.raises(UsageError, match="unknown depth '4'"):
         parse_depths("4", [0, 1, 2, 3])
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path.with_name("run.probes.csv"))
+
+
+def test_what_the_table_holds_is_shown_and_not_fitted_again(own_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_probe(own_run) == 0
+    first, before = capsys.readouterr().out, read(own_run)
+    assert run_probe(own_run) == 0
+    assert capsys.readouterr().out == first
+    pd.testing.assert_frame_equal(read(own_run), before)
+    assert run_probe(own_run, "--force", "--depths", "1") == 0
+    assert "read twice for these probes" in capsys.readouterr().out
+    after = read(own_run)
+    assert set(after[after.depth == 1].test_reads) == {2}
+    assert set(after[after.depth == 2].test_reads) == {1}
+
+
+def test_other_poolings_stand_beside_each_other(own_run: Path) -> None:
+    assert run_probe(own_run, "--pool", "1,4") == 0
+    table = read(own_run)
+    features = table[["depth", "pooling", "n_features"]].drop_duplicates().to_numpy().tolist()
+    expected = [[0, 0, 64], [0, 1, 1], [0, 4, 16], [1, 1, 6], [1, 4, 96], [2, 1, 6], [2, 4, 96]]
+    assert features == expected
+
+
+def test_matched_features_are_ten_draws_of_the_least_width(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_run(tmp_path / "run.h5", **{"network.downsample": "2"})
+    assert run_probe(path, "--features", "matched") == 0
+    assert "means over 10 projections, whose accuracies deviate by" in capsys.readouterr().out
+    table = read(path)
+    assert set(table.features) == {"matched"}
+    ten = {depth: [*range(10)] for depth in (1, 2)}
+    assert table.groupby("depth")["probe_seed"].unique().map(sorted).to_dict() == ten
+    assert set(table.n_features) == {24}
+    own = table[(table.split == "test") & (table.metric == "accuracy") & (table.refit == 1)]
+    spread = own.groupby("depth")["value"].nunique()
+    assert spread[1] == 1  # of the least width itself: every projection is a rotation of it
+    assert spread[2] > 1
+
+
+def test_controls_and_targets_stand_apart_from_the_classes(own_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with RunFile(own_run) as run:
+        index = np.concatenate([run.indices(split) for split in run.splits])
+        label = np.concatenate([run.labels(split) for split in run.splits])
+    parity = own_run.with_name("parity.csv")
+    pd.DataFrame({"index": index, "label": np.where(label % 2, "odd", "even")}).to_csv(parity, index=False)
+    for words in ([], ["--control", "permuted"], ["--control", "teacher"], ["--target", str(parity)]):
+        assert run_probe(own_run, "--depths", "1", *words) == 0
+    out = capsys.readouterr().out
+    assert "linear probe, control teacher; accuracy in %" in out
+    assert "select.: test accuracy on the classes minus that on the teacher's labels" in out
+    assert "linear probe, target parity; accuracy in %" in out
+    table = read(own_run)
+    test = table[(table.split == "test") & (table.refit == 1) & (table.metric == "accuracy")]
+    found = test.set_index(["control", "target"])
+    assert set(found.index) == {("none", "class"), ("permuted", "class"), ("teacher", "class"), ("none", "parity")}
+    assert found.loc[("none", "parity"), "n_classes"] == 2
+    assert found.loc[("none", "parity"), "value"] > 0.8
+    permuted = found.loc[("permuted", "class")]
+    assert permuted["value"] < 0.17  # chance, 359 images
+    assert permuted["lambda"] == found.loc[("none", "class"), "lambda"]
+    assert permuted["selection"] == "control"
+    assert "selectivity" in set(table.metric)
+
+
+def test_a_baseline_is_probed_too_and_put_beside(
+    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = make_run(tmp_path / "raw.h5", mode="untrained")
+    assert run_probe(own_run, "--baseline", str(raw)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(f"beside {raw}: test accuracy in %, paired over the same images")
+    assert [line.split()[0] for line in lines[start + 2 : start + 6]] == ["0", "0", "1", "2"]
+    assert set(pd.read_csv(tmp_path / "raw.probes.csv").depth) == {0, 1, 2}
+
+
+def test_a_pooling_finer_than_the_maps_is_refused_with_the_depth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = make_run(tmp_path / "run.h5", **{"network.downsample": "2", "training.epochs": 1})
+    assert run_probe(path, "--pool", "8") == 1
+    said = (
+        "depth 2 has maps of 4x4, which cannot be averaged to 8x8. Leave this depth out by --depths, or give a smaller"
+    )
+    assert said in capsys.readouterr().err
+    assert set(read(path).depth) == {0, 1}  # what was fitted before it is kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,30 +15,35 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from layerwise import commandline
 from layerwise.activations import pooled_features
+from layerwise.errors import UserError
 from layerwise.runfile import Rows, RunFile
 from probes import linear
-from probes.linear import FIXED_PENALTY, PENALTIES, Standardiser, probe_linear
+from probes.controls import controlled
+from probes.family import ProbeName
+from probes.linear import DRAWS, FIXED_PENALTY, PENALTIES, LinearFamily, random_projection
+from probes.protocol import Fit
+from probes.results import save
+from probes.standardiser import Standardiser
+from probes.task import Task
 
 CPU = torch.device("cpu")
+
+
+def probe_linear(run: RunFile, depth: int, probe: str, *, control: str = "none") -> list[Fit]:
+    """Return the fits of the one linear probe of A x_j, by the protocol."""
+    family = LinearFamily(run, controlled(Task(run), control), probe, device=CPU)
+    ((_, fits),) = family.fit(depth, family.names(depth)[:1])
+    return fits
 
 
 def features(run: RunFile, depth: int) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {split: (pooled_features(run, depth, split), run.labels(split)) for split in run.splits}
 
 
-def test_standardised_features_have_mean_0_and_deviation_1_and_constants_become_0() -> None:
-    x = np.random.default_rng(0).normal(3, 5, (200, 4)).astype(np.float32)
-    x[:, 2] = 7
-    z = Standardiser(x)(x)
-    np.testing.assert_allclose(z.mean(0), 0, atol=1e-5)
-    np.testing.assert_allclose(z.std(0), [1, 1, 0, 1], atol=1e-5)
-    assert z.dtype == np.float32
-
-
 @pytest.mark.parametrize("probe", ["linear", "linear-ovr"])
 def test_the_refit_is_scikit_learns_at_the_chosen_penalty(run_path: Path, probe: str) -> None:
     with RunFile(run_path) as run:
-        first, last = probe_linear(run, 1, probe, device=CPU)
+        first, last = probe_linear(run, 1, probe)
         data = features(run, 1)
     assert (first.refit, last.refit) == (0, 1)
     assert first.penalty == last.penalty
@@ -57,7 +63,7 @@ def test_the_refit_is_scikit_learns_at_the_chosen_penalty(run_path: Path, probe:
 
 def test_splits_reported_and_counts(run_path: Path) -> None:
     with RunFile(run_path) as run:
-        first, last = probe_linear(run, 2, "linear", device=CPU)
+        first, last = probe_linear(run, 2, "linear")
     assert {s: len(p.label) for s, p in first.scores.items()} == {"train": 1295, "validation": 143, "test": 359}
     assert {s: len(p.label) for s, p in last.scores.items()} == {"train": 1438, "test": 359}
     assert (first.n_train, last.n_train) == (1295, 1438)
@@ -90,11 +96,11 @@ def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
         return fit_path(*words, **more)
 
     with RunFile(run_path) as run:
-        honest = probe_linear(run, 1, "linear", device=CPU)
+        honest = probe_linear(run, 1, "linear")
     monkeypatch.setattr(linear, "fit_path", noted)
     with Poisoned(run_path) as run:
         run.reads = []
-        poisoned = probe_linear(run, 1, "linear", device=CPU)
+        poisoned = probe_linear(run, 1, "linear")
     last_fit = len(run.reads) - 1 - run.reads[::-1].index("fit")
     assert run.reads[last_fit + 1 :] == ["test features", "test labels"]
     assert not any("test" in read for read in run.reads[:last_fit])
@@ -111,13 +117,13 @@ def test_a_best_penalty_at_the_end_of_its_path_is_said(
     monkeypatch.setattr(linear, "EXTENSIONS", 0)
     commandline.set_verbosity(quiet=True, verbose=False)
     with RunFile(run_path) as run:
-        probe_linear(run, 1, "linear", device=CPU)
+        probe_linear(run, 1, "linear")
     assert "depth 1: the best lambda, 1.0e-01, lies at the end of its path" in capsys.readouterr().err
 
 
 def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_path: Path) -> None:
     with RunFile(run_path) as run:
-        first, _ = probe_linear(run, 1, "linear", device=CPU)
+        first, _ = probe_linear(run, 1, "linear")
         data = features(run, 1)
     standardise = Standardiser(data["train"][0])
     fits = linear.fit_path(standardise(data["train"][0]), data["train"][1], PENALTIES, n_classes=10)
@@ -130,15 +136,90 @@ def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_pat
 def test_the_path_is_extended_while_its_end_is_best(monkeypatch: pytest.MonkeyPatch, run_path: Path) -> None:
     monkeypatch.setattr(linear, "PENALTIES", (1e-1, 10**-0.5, 1.0))
     with RunFile(run_path) as run:
-        first, _ = probe_linear(run, 1, "linear", device=CPU)
+        first, _ = probe_linear(run, 1, "linear")
     assert first.penalty is not None
     assert 1e-1 * 10 ** (-linear.EXTENSIONS / 2) * 0.99 < first.penalty < 1e-1
 
 
 def test_without_a_fold_the_penalty_is_the_stated_one_and_nothing_is_refitted(tmp_path: Path) -> None:
     with RunFile(make_run(tmp_path / "run.h5", **{"data.holdout": 0.0, "training.epochs": 1})) as run:
-        (only,) = probe_linear(run, 1, "linear", device=CPU)
+        (only,) = probe_linear(run, 1, "linear")
     assert only.selection == "seen"
     assert only.penalty == FIXED_PENALTY
     assert only.refit == 0
     assert set(only.scores) == {"train", "test"}
+
+
+def test_permuted_labels_take_the_penalty_of_the_real_ones_fitted_or_found_in_the_table(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        real, _ = probe_linear(run, 1, "linear")
+        before = probe_linear(run, 1, "linear", control="permuted")
+        assert [fit.penalty for fit in before] == [real.penalty] * 2
+        stored = replace(real, penalty=0.125)
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [stored])])
+        after = probe_linear(run, 1, "linear", control="permuted")
+        assert [fit.penalty for fit in after] == [0.125] * 2
+        assert {fit.selection for fit in after} == {"control"}
+        n = len(run.labels("test"))
+    assert abs(after[1].scores["test"].accuracy - 0.1) < 3 * (0.1 * 0.9 / n) ** 0.5 + 0.01
+
+
+def test_projections_are_orthonormal_differ_by_draw_and_depth_and_preserve_what_they_keep() -> None:
+    q = random_projection(30, 8, 0, 1)
+    np.testing.assert_allclose(q.T @ q, np.eye(8), atol=1e-6)
+    assert not np.allclose(q, random_projection(30, 8, 1, 1))
+    assert not np.allclose(q, random_projection(30, 8, 0, 2))
+    assert np.array_equal(q, random_projection(30, 8, 0, 1))
+    square = random_projection(8, 8, 3, 1)
+    np.testing.assert_allclose(square @ square.T, np.eye(8), atol=1e-6)
+
+
+def test_a_rotation_of_the_features_changes_no_probe(run_path: Path) -> None:
+    """What lets the ten draws at the least width share one fit."""
+    with RunFile(run_path) as run:
+        x, y = features(run, 1)["train"]
+    z = Standardiser(x)(x)
+    turned = z @ random_projection(z.shape[1], z.shape[1], 0, 1)
+    (a,), (b,) = (linear.fit_path(part, y, (1e-3,), n_classes=10) for part in (z, turned))
+    assert abs(a.objective - b.objective) <= a.certificate + b.certificate
+    assert (a.decision_function(z).argmax(1) == b.decision_function(turned).argmax(1)).mean() > 0.995
+
+
+def test_matched_draws_are_ten_at_each_depth_from_1(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        family = LinearFamily(run, Task(run), "linear", features="matched", device=CPU)
+        assert family.depths() == [1, 2]
+        assert [name.probe_seed for name in family.names(1)] == list(range(DRAWS))
+
+
+class Broken(RunFile):
+    """A run whose stored features of depth 2 hold a NaN and two infinities in the validation split."""
+
+    def pooled(self, depth: int, split: str) -> Any:
+        rows = super().pooled(depth, split)
+        if depth != 2 or split != "validation" or rows is None:
+            return rows
+        x = rows[:].astype(np.float32)
+        x[3, 0, 0, 0], x[4, 1, 0, 0], x[5, 1, 0, 0] = np.nan, np.inf, -np.inf
+        return x
+
+
+def test_features_that_are_not_finite_are_counted_and_their_depth_is_named(run_path: Path) -> None:
+    with (
+        Broken(run_path) as run,
+        pytest.raises(UserError, match=r"run.h5, depth 2, validation features: found 1 NaN and 2 infinite of 3432 val"),
+    ):
+        probe_linear(run, 2, "linear")
+
+
+def test_raw_pixels_are_left_out_where_the_file_has_none_or_they_are_too_many(
+    run_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def sides(path: Path) -> list[int]:
+        with RunFile(path) as run:
+            return [name.pooling for name in LinearFamily(run, Task(run), "linear", device=CPU).names(0)]
+
+    assert sides(run_path) == [2, 0]
+    assert sides(make_run(tmp_path / "bare.h5", max_size=300_000, **{"training.epochs": 1})) == [2]
+    monkeypatch.setattr(linear, "MOST_PIXELS", 63)
+    assert sides(run_path) == [2]

@@ -18,12 +18,14 @@ def test_predictions_keep_class_and_probability_of_the_truth() -> None:
     assert found.predicted.tolist() == [0, 2, 0]
     assert found.correct == 1
     assert found.accuracy == pytest.approx(1 / 3)
+    np.testing.assert_allclose(np.exp(found.top_log_probability), [0.7, 0.6, 0.5])
     assert found.log_loss_bits == pytest.approx(-np.log2([0.7, 0.3, 0.25]).mean())
 
 
 def scored(correct: int, probability: float) -> Predictions:
     predicted = np.array([0] * correct + [1] * (4 - correct))
-    return Predictions(np.zeros(4, dtype=int), predicted, np.full(4, np.log(probability)))
+    log_probability = np.full(4, np.log(probability))
+    return Predictions(np.zeros(4, dtype=int), predicted, log_probability, log_probability)
 
 
 def test_the_best_validation_accuracy_is_chosen_and_ties_go_to_the_lower_loss() -> None:

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import multiprocessing
-import shutil
 from pathlib import Path
+from typing import Any
 
-import h5py
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import make_run
 
+from layerwise.api import extract_arrays
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
+from probes.family import ProbeName
 from probes.protocol import Fit, Predictions
 from probes.results import (
     COLUMNS,
     KEY,
-    ProbeName,
     check_files,
+    chosen_penalty,
     experiment,
-    predictions_path,
+    read_rows,
     read_table,
     rows,
+    rows_of,
     save,
     table_path,
 )
+from probes.task import Task
 
 # The design's own list, written out: a column never changes its name inside a format version.
 DESIGN = [
@@ -71,6 +74,9 @@ DESIGN = [
     "seconds",
     "software",
     "experiment",
+    "target",
+    "test_reads",
+    "network",
 ]
 
 
@@ -78,7 +84,8 @@ def fit(run: RunFile, refit: int = 0, accuracy: float = 0.75) -> Fit:
     def scored(split: str) -> Predictions:
         label = run.labels(split)
         predicted = np.where(np.arange(len(label)) < accuracy * len(label), label, (label + 1) % 10)
-        return Predictions(label, predicted, np.log(np.full(len(label), 0.5)))
+        half = np.log(np.full(len(label), 0.5))
+        return Predictions(label, predicted, half, half)
 
     splits = ("train", "test") if refit else ("train", "validation", "test")
     return Fit(
@@ -90,12 +97,12 @@ def fit(run: RunFile, refit: int = 0, accuracy: float = 0.75) -> Fit:
 def test_the_table_has_the_designs_columns_and_each_key_once(own_run: Path) -> None:
     with RunFile(own_run) as run:
         for depth in (0, 1):
-            save(run, [(ProbeName(depth=depth, probe="linear"), [fit(run), fit(run, 1)])])
+            save(run, Task(run), [(ProbeName(depth=depth, probe="linear"), [fit(run), fit(run, 1)])])
         run_id = run.run_id
     table = pd.read_csv(table_path(own_run))
     assert list(table.columns) == DESIGN == list(COLUMNS)
     assert not table.duplicated(list(KEY)).any()
-    assert len(table) == 2 * 2 * (3 + 2)
+    assert len(table) == 2 * (3 + 2) * (3 + 10)
     assert set(table.run_id) == {run_id}
     assert table[["k", "width", "aux_width", "seed"]].drop_duplicates().to_numpy().tolist() == [[2, 6, 5, 0]]
     assert table.dtypes["k"] == np.int64
@@ -103,7 +110,7 @@ def test_the_table_has_the_designs_columns_and_each_key_once(own_run: Path) -> N
 
 def test_values_intervals_and_units(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        found = pd.DataFrame(rows(run, ProbeName(depth=2, probe="linear"), [fit(run)]))
+        found = pd.DataFrame(rows(run, Task(run), ProbeName(depth=2, probe="linear"), [fit(run)]))
         label, train = run.labels("test"), run.labels("train")
     test = found[found.split == "test"].set_index("metric")
     n = len(label)
@@ -120,44 +127,28 @@ def test_values_intervals_and_units(own_run: Path) -> None:
 
 def test_running_a_probe_again_replaces_its_rows_and_no_others(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])])
-        save(run, [(ProbeName(depth=1, probe="cnn-1", probe_width=64, pooling=0), [fit(run)])])
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run, accuracy=0.5)])])
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])])
+        save(run, Task(run), [(ProbeName(depth=1, probe="cnn-1", probe_width=64, pooling=0), [fit(run)])])
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run, accuracy=0.5)])])
     table = read_table(table_path(own_run))
     linear = table[table.probe == "linear"]
     assert set(linear.refit) == {0}
     assert linear[(linear.split == "test") & (linear.metric == "accuracy")].value.item() == pytest.approx(0.5, abs=0.01)
-    assert len(table[table.probe == "cnn-1"]) == 6
+    assert len(table[table.probe == "cnn-1"]) == 3 * (3 + 10)
 
 
 def test_rows_of_an_earlier_run_of_that_name_are_kept(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
         table = read_table(table_path(own_run)).assign(run_id="earlier")
         table.to_csv(table_path(own_run), index=False)
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
         assert set(read_table(table_path(own_run)).run_id) == {"earlier", run.run_id}
-
-
-def test_predictions_are_kept_for_each_probe(own_run: Path) -> None:
-    with RunFile(own_run) as run:
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run), fit(run, 1)])])
-        save(run, [(ProbeName(depth=2, probe="linear"), [fit(run)])])
-        expected, index = fit(run).scores["test"], run.indices("test")
-        group = f"{run.run_id}/linear/width-0/seed-0/none/pooling-2/native/depth-01/refit-0"
-    with h5py.File(predictions_path(own_run)) as file:
-        assert np.array_equal(file[group]["index"], index)
-        assert np.array_equal(file[group]["label"], expected.label)
-        assert np.array_equal(file[group]["predicted"], expected.predicted)
-        np.testing.assert_allclose(file[group]["true_log_probability"], expected.true_log_probability, rtol=1e-6)
-        assert file[group].attrs["depth"] == 1
-        assert f"{group[:-1]}1" in file
-        assert group.replace("depth-01", "depth-02") in file
 
 
 def _save_one(path: Path, depth: int) -> None:
     with RunFile(path) as run:
-        save(run, [(ProbeName(depth=depth, probe="linear"), [fit(run)])])
+        save(run, Task(run), [(ProbeName(depth=depth, probe="linear"), [fit(run)])])
 
 
 def test_two_processes_that_save_at_once_lose_nothing(own_run: Path) -> None:
@@ -177,7 +168,7 @@ def test_a_table_that_is_none_is_refused_and_kept(own_run: Path) -> None:
         RunFile(own_run) as run,
         pytest.raises(UserError, match="is no table of probe results: it lacks the column 'run_id'"),
     ):
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
     assert table_path(own_run).read_text() == "a,b\n1,2\n"
 
 
@@ -197,13 +188,6 @@ def test_other_content_in_the_place_of_results_is_refused_before_anything_is_fit
     assert path.read_bytes() == content
 
 
-def test_a_run_file_in_the_place_of_predictions_is_never_replaced(own_run: Path, run_path: Path) -> None:
-    path = Path(shutil.copy(run_path, own_run.with_name("run.predictions.h5")))
-    with RunFile(own_run) as run, pytest.raises(UserError, match="holds something else. Move it away, or give the run"):
-        save(run, [(ProbeName(depth=1, probe="linear"), [fit(run)])])
-    assert path.read_bytes() == run_path.read_bytes()
-
-
 def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_path: Path) -> None:
     def name(path: Path) -> str | None:
         with RunFile(path) as run:
@@ -215,3 +199,50 @@ def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_pat
     assert name(make_run(tmp_path / "b.h5", mode="untrained", **{"network.k": 1, "network.width": 3})) == first
     assert name(make_run(tmp_path / "c.h5", **{"training.epochs": 1})) != first
     assert name(make_run(tmp_path / "d.h5", **{"data.subset": 500})) != first
+
+
+def test_reads_of_the_test_split_are_counted_across_refits_controls_apart(own_run: Path) -> None:
+    real, teacher = ProbeName(depth=1, probe="linear"), ProbeName(depth=1, probe="linear", control="teacher")
+    with RunFile(own_run) as run:
+        for name in (real, teacher, real, real):
+            save(run, Task(run), [(name, [fit(run), fit(run, 1)])])
+    table = read_table(table_path(own_run))
+    assert set(table[table.control == "none"].test_reads) == {3}
+    assert set(table[table.control == "teacher"].test_reads) == {1}
+
+
+def test_a_table_of_the_first_protocol_is_read_and_kept_as_it_is(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
+        old = read_table(table_path(own_run)).drop(columns=["target", "test_reads"]).assign(protocol_version=1)
+        old.to_csv(table_path(own_run), index=False)
+        assert read_rows(run).empty
+        save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
+    table = read_table(table_path(own_run))
+    assert set(table[table.protocol_version == 1].target) == {"class"}
+    # the test split had been read once before, whatever the protocol was
+    assert set(table[table.protocol_version == 2].test_reads) == {2}
+
+
+def test_rows_of_another_number_of_epochs_are_another_recipes(own_run: Path) -> None:
+    name = ProbeName(depth=1, probe="linear")
+    with RunFile(own_run) as run:
+        save(run, Task(run), [(name, [fit(run)])])
+        assert len(rows_of(read_rows(run), name)) == len(rows_of(read_rows(run), name, 7)) > 0
+        assert rows_of(read_rows(run), name, 8).empty
+        assert rows_of(read_rows(run), ProbeName(depth=2, probe="linear")).empty
+        assert chosen_penalty(run, ProbeName(depth=1, probe="linear", control="permuted"), "none") == 1e-4
+        assert chosen_penalty(run, ProbeName(depth=2, probe="linear", control="permuted"), "none") is None
+
+
+def test_the_experiment_of_a_network_built_elsewhere_is_that_of_its_repetitions(tmp_path: Path) -> None:
+    def named(folder: Path, **changed: Any) -> str | None:
+        folder.mkdir()
+        arrays = {"layer": np.eye(60, 4), "labels": np.arange(60) % 3}
+        words = {"trained_on": "other-data", "label": "net"} | changed
+        with extract_arrays(arrays, out=folder / "run.h5", **words) as run:
+            return experiment(run)
+
+    first = named(tmp_path / "a")
+    assert first is not None and named(tmp_path / "b", seed=3) == first
+    assert first not in {named(tmp_path / "c", label="other"), named(tmp_path / "d", holdout=0.2)}

@@ -1,12 +1,13 @@
-"""The interval over images: bounds, and that it covers as often as it says."""
+"""Statistics over images: against slow forms; intervals cover, and p-values are fair under the null."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from reference import mcnemar_exact, paired_bootstrap
 from scipy.stats import binomtest
 
-from probes.statistics import wilson_interval
+from probes.statistics import holm, mcnemar, paired_interval, wilson_interval
 
 
 def test_it_agrees_with_its_formula() -> None:
@@ -35,3 +36,60 @@ def test_it_covers_the_true_accuracy_about_95_times_of_100(p: float) -> None:
     draws = np.random.default_rng(0).binomial(n, p, 4000)
     covered = np.mean([bounds[c][0] <= p <= bounds[c][1] for c in draws])
     assert 0.93 < covered < 0.97
+
+
+def outcomes(n: int, before: float, after: float, together: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return whether n images are told right before and after; a share `together` has one outcome for both."""
+    rng = np.random.default_rng(seed)
+    one, other = rng.random(n), rng.random(n)
+    return one < before, np.where(rng.random(n) < together, one, other) < after
+
+
+def test_the_paired_interval_is_that_of_images_drawn_one_by_one() -> None:
+    before, after = outcomes(300, 0.6, 0.66, 0.7, 0)
+    slow = np.quantile(paired_bootstrap(before, after, 4000, 1), [0.025, 0.975])
+    np.testing.assert_allclose(paired_interval(before, after), slow, atol=0.006)
+
+
+def test_the_paired_interval_covers_the_true_difference() -> None:
+    truth = 0.7 - 0.6
+    bounds = [paired_interval(*outcomes(400, 0.6, 0.7, 0.8, seed)) for seed in range(600)]
+    covered = np.mean([low <= truth <= high for low, high in bounds])
+    assert 0.92 < covered < 0.975
+
+
+def test_pairing_makes_the_interval_of_agreeing_probes_narrow() -> None:
+    low, high = paired_interval(*outcomes(1000, 0.6, 0.6, 1.0, 0))
+    assert (low, high) == (0.0, 0.0)
+    apart = paired_interval(*outcomes(1000, 0.6, 0.6, 0.0, 0))
+    assert apart[1] - apart[0] > 0.05
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mcnemars_p_value_is_the_exact_one(seed: int) -> None:
+    before, after = outcomes(60, 0.5, 0.6, 0.5, seed)
+    assert mcnemar(before, after) == pytest.approx(mcnemar_exact(before, after), rel=1e-9)
+
+
+def test_mcnemar_without_a_changed_image_is_1() -> None:
+    right = np.array([True, False, True])
+    assert mcnemar(right, right) == 1.0
+
+
+def test_mcnemar_is_fair_under_the_null() -> None:
+    p = np.array([mcnemar(*outcomes(400, 0.6, 0.6, 0.5, seed)) for seed in range(1500)])
+    for level in (0.05, 0.2, 0.5):  # exact tests of counts are never too often, and not much too seldom
+        assert 0.6 * level < np.mean(p <= level) < level + 2.5 * np.sqrt(level / 1500)
+
+
+def test_holm_by_hand() -> None:
+    # sorted 0.01, 0.02, 0.03, 0.04 times 4, 3, 2, 1, never falling
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.5, 0.9]) == pytest.approx([1.0, 1.0])
+    assert holm([]) == []
+
+
+def test_holm_rejects_any_true_null_at_most_5_times_of_100() -> None:
+    rng = np.random.default_rng(0)
+    false_alarms = np.mean([min(holm(rng.random(5))) < 0.05 for _ in range(4000)])
+    assert 0.035 < false_alarms < 0.06

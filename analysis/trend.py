@@ -1,0 +1,122 @@
+"""Owns the tests over training seeds: whether accuracy rises with depth, and whether it rises faster for one k.
+
+The seed is the repetition, the width M (with the auxiliary width) a fixed factor, the depth an ordered treatment. A
+rank test of two depths by five seeds cannot reach p < 0.06; the trend over all depths can. Depth 0 of a linear
+probe is the pooled input, which has few features, and is left out.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analysis.selection import select
+from analysis.separability import average_probe_seeds
+from analysis.tables import LINE, NETWORK, PANEL
+from probes.catalogue import LINEAR
+from probes.statistics import CONFIDENCE, holm
+
+CELL = NETWORK[:2]
+
+
+def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test") -> pd.DataFrame:
+    """Return Page's test of a rise over depths, for each panel, line and width, with seeds as blocks.
+
+    Args:
+        rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
+
+    Returns:
+        A row for each panel (probe, probe_width, pooling), line (mode, k) and cell (width, aux_width): n_seeds,
+        n_depths, L (Page's statistic), p (one-sided, of no rise), the last two missing with fewer than 2 seeds or 3
+        depths.
+
+    Source: Page 1963, by scipy.stats.page_trend_test (exact where there are few seeds and depths).
+    """
+    found = []
+    for key, cell in _ordered(rows, probes, split).groupby([*PANEL, *LINE, *CELL], dropna=False, sort=False):
+        block = cell.pivot(index="seed", columns="depth", values="value").dropna(axis="columns").to_numpy()
+        n_seeds, n_depths = block.shape
+        page = stats.page_trend_test(block) if n_seeds >= 2 and n_depths >= 3 else None
+        found.append(
+            dict(zip([*PANEL, *LINE, *CELL], key, strict=True))
+            | {"n_seeds": n_seeds, "n_depths": n_depths}
+            | {"L": page.statistic if page else math.nan, "p": page.pvalue if page else math.nan}
+        )
+    return pd.DataFrame(found)
+
+
+def slope_contrasts(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test") -> pd.DataFrame:
+    """Return how much faster accuracy rises with depth in one line than in another, for each pair in a panel.
+
+    The slope of a network is the least-squares slope of its accuracy on depth. A contrast is the mean over widths of
+    the difference of mean slopes over seeds, with the variance pooled within line and width (Student's t). Only
+    widths that both lines have count. p-values are adjusted by Holm over the pairs of a panel.
+
+    Args:
+        rows, probes, split: as in `trends`.
+
+    Returns:
+        A row for each panel and pair of lines: first, second (mode and k of each), difference (second - first, in
+        accuracy a depth), ci_low, ci_high, freedom, p, p_holm. Missing where no width has two seeds.
+    """
+    slopes = _slopes(_ordered(rows, probes, split))
+    found = []
+    for key, panel in slopes.groupby(PANEL, sort=False):
+        lines = [line for _, line in panel.groupby(LINE, dropna=False, sort=False)]
+        pairs = [_contrast(first, second) for first, second in itertools.combinations(lines, 2)]
+        known = [i for i, pair in enumerate(pairs) if not math.isnan(pair["p"])]
+        adjusted = dict(zip(known, holm([pairs[i]["p"] for i in known]), strict=True))
+        found += [
+            dict(zip(PANEL, key, strict=True)) | pair | {"p_holm": adjusted.get(i, math.nan)}
+            for i, pair in enumerate(pairs)
+        ]
+    return pd.DataFrame(found)
+
+
+def _ordered(rows: pd.DataFrame, probes: Sequence[str] | None, split: str) -> pd.DataFrame:
+    """Return the accuracy of each network at each depth of the trend, means over the seeds of a probe."""
+    networks = average_probe_seeds(select(rows, probes, split))
+    return networks[(networks["depth"] > 0) | ~networks["probe"].isin(LINEAR)]
+
+
+def _slopes(networks: pd.DataFrame) -> pd.DataFrame:
+    key = [*PANEL, *LINE, *NETWORK]
+    found = []
+    for values, network in networks.groupby(key, dropna=False, sort=False):
+        if len(network) > 1:
+            slope = np.polyfit(network["depth"].to_numpy(float), network["value"].to_numpy(), 1)[0]
+            found.append(dict(zip(key, values, strict=True)) | {"slope": float(slope)})
+    return pd.DataFrame(found, columns=[*key, "slope"])
+
+
+def _contrast(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
+    """Return the contrast of two lines of one panel."""
+    groups = [
+        {cell: group.to_numpy() for cell, group in line.groupby(CELL, dropna=False)["slope"]}
+        for line in (first, second)
+    ]
+    cells = [cell for cell in groups[0] if cell in groups[1]]
+    used = [part[cell] for part in groups for cell in cells]
+    freedom = sum(len(group) - 1 for group in used)
+    names = dict(zip(("first", "second"), (_name(line) for line in (first, second)), strict=True))
+    unknown = dict.fromkeys(("difference", "ci_low", "ci_high", "p"), math.nan)
+    if freedom == 0 or not cells:
+        return names | unknown | {"freedom": freedom}
+    difference = float(np.mean([groups[1][cell].mean() - groups[0][cell].mean() for cell in cells]))
+    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in used) / freedom
+    error = math.sqrt(variance * sum(1 / len(group) for group in used)) / len(cells)
+    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
+    p = 2 * float(stats.t.sf(abs(difference) / error, freedom)) if error else float(difference == 0)
+    ends = {"ci_low": difference - half, "ci_high": difference + half}
+    return names | {"difference": difference, **ends, "p": p, "freedom": freedom}
+
+
+def _name(line: pd.DataFrame) -> str:
+    mode, k = line[LINE].iloc[0]
+    return mode if pd.isna(k) else f"{mode}, k = {int(k)}"

@@ -1,0 +1,182 @@
+"""Owns the functions of the Python API of `layerwise`: train, extract_network, extract_arrays, open_run.
+
+They do what the commands do, by the same code, and return the run file opened for reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import ArrayLike
+from torch import nn
+
+from layerwise.arrays import MemoryStore
+from layerwise.config import DataConfig, set_fields
+from layerwise.datasets import Dataset
+from layerwise.errors import UsageError
+from layerwise.feeding import LoaderFeed
+from layerwise.foreign import Extraction
+from layerwise.hardware import pick_device
+from layerwise.network import freeze
+from layerwise.origins import DEFAULT_MAX_SIZE, Origin, Subject, Target, fingerprint_of, holdout_of
+from layerwise.preprocessing import Wishes
+from layerwise.recipes import recipe as recipe_named
+from layerwise.requests import ArraysRequest, from_arrays, on_images, subject_of
+from layerwise.run import Place, train_run
+from layerwise.runfile import RunFile
+from layerwise.zoo import convention_of
+
+
+def open_run(path: Path | str) -> RunFile:
+    """Open a run file for reading; use it as a context manager, or close it.
+
+    Raises UserError if it is missing, damaged, incomplete, or no run file.
+    """
+    return RunFile(path)
+
+
+def train(
+    recipe: str = "digits",
+    *,
+    out: Path | str,
+    settings: Mapping[str, Any] | None = None,
+    data_dir: Path | str | None = None,
+    device: str = "auto",
+    max_size: int = DEFAULT_MAX_SIZE,
+    force: bool = False,
+) -> RunFile:
+    """Train a network block by frozen block, as `layerwise-train` does, and return its run file, opened.
+
+    Args:
+        recipe: the configuration to start from, see `layerwise-train --list`.
+        out: run file to write.
+        settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3}.
+        data_dir: folder that holds the data set, where it is not bundled.
+        device: auto, cpu or cuda.
+        max_size: most bytes that the run file may take.
+        force: replace `out` if it exists.
+
+    Raises UserError for what the command would answer in one line.
+    """
+    config = set_fields(recipe_named(recipe), settings or {})
+    place = Place(
+        out=Path(out),
+        device=pick_device(device),
+        data_dir=None if data_dir is None else Path(data_dir),
+        max_size=max_size,
+        force=force,
+    )
+    train_run(config, place)
+    return RunFile(out)
+
+
+def extract_network(
+    model: nn.Module,
+    data: Dataset | Mapping[str, Any],
+    *,
+    out: Path | str,
+    trained_on: str,
+    label: str = "",
+    seed: int = 0,
+    layers: str = "auto",
+    tokens: str = "patch",
+    image_size: int | None = None,
+    mean: tuple[float, ...] | str | None = None,
+    std: tuple[float, ...] | str | None = None,
+    data_name: str = "data",
+    classes: tuple[str, ...] = (),
+    holdout: float = 0.1,
+    batch_size: int = 64,
+    store: str = "auto",
+    max_size: int = DEFAULT_MAX_SIZE,
+    device: str = "auto",
+    force: bool = False,
+) -> RunFile:
+    """Run a network once over data and keep every depth in a run file; return it, opened.
+
+    Args:
+        model: any network; it is frozen, moved to the device, and, if trained on nothing, its BatchNorm takes the
+            statistics of one label-free pass over the train fold.
+        data: a data set of layerwise.datasets.load_dataset, whose uint8 images are preprocessed here; or PyTorch data
+            loaders {"train": ..., "test": ...} (and "validation") of pairs (x, label), x as the network takes it.
+        out: run file to write.
+        trained_on: what the network was trained on: "nothing", "other-data", "train-fold", or "train-split" (the
+            validation fold was seen, so there is none).
+        label: what tables and figures call it; its class where empty.
+        seed: tells repetitions apart that figures average.
+        layers: "auto" (the output of each stage), or names and patterns with commas.
+        tokens: of transformers: "patch", or "class" to read the class token alone.
+        image_size, mean, std: of the preprocessing of a data set: pixels of a side; values a channel, or "data".
+        data_name, classes, holdout, batch_size: `data_name` and `classes` of loaders; share of train that becomes the
+            validation fold of loaders without one; images of a data set in the network at once.
+        store: "pooled", "maps", or "auto" (maps where they fit). max_size: most bytes the file may take.
+        device: auto, cpu or cuda. force: replace `out` if it exists.
+
+    Raises UserError for layers that are not there, data that do not fit the network, or a file that would not fit.
+    """
+    freeze(model)
+    target = Target(out=Path(out), device=pick_device(device), store=store, max_size=max_size, force=force)
+    name = label or type(model).__name__
+    if isinstance(data, Dataset):
+        if trained_on == "train-split" and "validation" in data.splits:
+            raise UsageError(
+                "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
+            )
+        wishes = Wishes(image_size=image_size, mean=mean, std=std)
+        made, preprocessing = on_images(model, data, target, wishes, layers, tokens, batch_size)
+        subject = subject_of(data, preprocessing)
+        facts: dict[str, Any] = {"preprocessing": preprocessing.facts()}
+    else:
+        feed = LoaderFeed(data, holdout_of(trained_on, holdout), target.device)
+        made = Extraction(model.to(target.device), feed, layers, convention_of(model, tokens))
+        subject = _subject_of_loaders(feed, data_name, classes)
+        facts = {"preprocessing": None}
+    facts |= {"kind": "network", "model": type(model).__name__, "layers": layers, "tokens": tokens}
+    made.write(target, Origin(label=name, trained_on=trained_on, seed=seed, facts=facts), subject)
+    return RunFile(out)
+
+
+def extract_arrays(
+    arrays: Mapping[str, ArrayLike] | Path | str,
+    *,
+    out: Path | str,
+    trained_on: str,
+    label: str = "",
+    seed: int = 0,
+    layers: str = "auto",
+    tokens: str = "patch",
+    data_name: str = "",
+    holdout: float = 0.1,
+    store: str = "auto",
+    max_size: int = DEFAULT_MAX_SIZE,
+    force: bool = False,
+) -> RunFile:
+    """Keep activations that were computed elsewhere in a run file; return it, opened.
+
+    Args:
+        arrays: a file, .npz or .h5, or arrays by name: one [n, ...] a layer in the order of depth (one named "input" is
+            depth 0), "labels" [n], and where wanted "splits" [n] (train, validation, test), "index" [n], "classes".
+            Grouped arrays are named "train/layer1" and so on.
+        out, trained_on, label, seed, layers, tokens, holdout, store, max_size, force: as of `extract_network`.
+        data_name: what the data go by in tables and figures; the name of the file where empty.
+
+    Raises UserError for arrays that are no run: lengths that differ, labels missing, NaN, a file that would not fit.
+    """
+    source = MemoryStore(arrays) if isinstance(arrays, Mapping) else Path(arrays)
+    request = ArraysRequest(
+        arrays=source, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens
+    )
+    made, origin, subject = from_arrays(request, DataConfig(dataset="arrays", holdout=holdout, label=data_name))
+    made.write(Target(out=Path(out), store=store, max_size=max_size, force=force), origin, subject)
+    return RunFile(out)
+
+
+def _subject_of_loaders(feed: LoaderFeed, name: str, classes: tuple[str, ...]) -> Subject:
+    count = 1 + max(int(label.max()) for label in feed.labels.values())
+    names = classes or tuple(str(c) for c in range(count))
+    if len(names) < count:
+        raise UsageError(f"classes names {len(names)}, but labels reach to {count - 1}; name every class.")
+    prints = {split: fingerprint_of(label, feed.index[split]) for split, label in feed.labels.items()}
+    return Subject(name=name, classes=names, mean=(), std=(), fingerprint=prints)

@@ -1,0 +1,91 @@
+"""Owns what is said of an extraction: where its activations come from, on what data, and where the file goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from layerwise.errors import UsageError, unknown
+
+TRAINED_ON = ("nothing", "other-data", "train-fold", "train-split")
+DEFAULT_MAX_SIZE = 8 * 10**9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Where an extraction goes and what may be kept: the machine's side of it.
+
+    store: "pooled", "maps" or "auto" (maps where they fit). max_size: bytes.
+    """
+
+    out: Path
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    store: str = "auto"
+    max_size: int = DEFAULT_MAX_SIZE
+    force: bool = False
+    data_dir: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """What a file says of where its activations come from; `facts` is kept as JSON.
+
+    label: what figures call the network. trained_on: one of `TRAINED_ON`; after "train-split" no fold is unseen.
+    seed: tells repetitions apart that figures average.
+    """
+
+    label: str
+    trained_on: str
+    seed: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.trained_on not in TRAINED_ON:
+            raise unknown("--trained-on", self.trained_on, TRAINED_ON)
+        if not self.label or not self.label.isprintable():
+            raise UsageError(f"--label is {self.label!r}, but must be one line of text.")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed is {self.seed}, but must be an integer in [0, 2^32).")
+
+    def to_json(self) -> str:
+        """Return all of it as JSON with sorted keys."""
+        own = {"label": self.label, "trained_on": self.trained_on, "seed": self.seed}
+        return json.dumps({**self.facts, **own}, sort_keys=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """The data as a run file describes them: name, class names, normalisation, and a digest of each split."""
+
+    name: str
+    classes: Sequence[str]
+    mean: Sequence[float]
+    std: Sequence[float]
+    fingerprint: Mapping[str, str]
+
+    def to_json(self) -> str:
+        """Return the root attribute `dataset`."""
+        about = {
+            "name": self.name,
+            "fingerprint": dict(self.fingerprint),
+            "classes": list(self.classes),
+            "normalisation": {"mean": list(self.mean), "std": list(self.std)},
+        }
+        return json.dumps(about, sort_keys=True)
+
+
+def holdout_of(trained_on: str, holdout: float) -> float:
+    """Return the share set apart for validation: none where the network has seen the whole train split."""
+    return 0.0 if trained_on == "train-split" else holdout
+
+
+def fingerprint_of(labels: np.ndarray, index: np.ndarray) -> str:
+    """Return a SHA-256 of labels and positions, for data whose inputs are not kept."""
+    return hashlib.sha256(labels.tobytes() + index.tobytes()).hexdigest()

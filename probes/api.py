@@ -1,0 +1,63 @@
+"""Owns the function of the Python API of `probes`: fit probes to a run, as the command probe-depth does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from layerwise.errors import unknown
+from layerwise.hardware import pick_device
+from layerwise.runfile import RunFile
+from probes.catalogue import Settings, families, hidden_convolutions
+from probes.controls import controlled
+from probes.sweep import rows_at, sweep
+from probes.task import Task
+
+
+def fit(
+    run: RunFile,
+    probe: str = "linear",
+    *,
+    depths: Sequence[int] | None = None,
+    control: str = "none",
+    pools: Sequence[int] = (2,),
+    features: str = "native",
+    widths: Sequence[int] = (64, 128, 256),
+    seeds: int = 1,
+    epochs: int = 12,
+    source: str = "auto",
+    device: str = "auto",
+    force: bool = False,
+) -> pd.DataFrame:
+    """Fit one probe at every depth by the protocol, keep its rows beside the run file, and return them.
+
+    Args:
+        run: an open run file; its rows go to x.probes.csv beside x.h5.
+        probe: linear, linear-ovr, cnn-1, cnn-2, ..., auxiliary, ensemble.
+        depths: depths to probe; None takes all at which the probe has something to say.
+        control: none, permuted or teacher: labels of a control task.
+        pools, features: of linear probes: sides of the average A; native, or matched to the least width.
+        widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
+        device: auto, cpu or cuda.
+        force: fit again what the table already holds.
+
+    Returns:
+        A row for each number, with the columns of docs/format.md: depth, split, metric, refit, value, ci_low, ...
+
+    Raises UserError for a probe, depth or source that is not there.
+    """
+    hidden_convolutions(probe)
+    settings = Settings(
+        pools=pools, features=features, widths=widths, seeds=seeds, epochs=epochs, source=source,
+        device=pick_device(device),
+    )  # fmt: skip
+    task = controlled(Task(run), control)
+    (family,) = families(run, task, [probe], settings)
+    available = family.depths()
+    chosen = available if depths is None else list(depths)
+    for depth in chosen:
+        if depth not in available:
+            raise unknown("depth", depth, available)
+    sweep(run, task, family, chosen, force=force)
+    return rows_at(run, family, chosen).reset_index(drop=True)

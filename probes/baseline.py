@@ -1,0 +1,52 @@
+"""Owns what stands beside a run: the same probes of another run, untrained as a rule, on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from layerwise.errors import UserError
+from layerwise.runfile import RunFile
+from probes.family import ProbeName
+from probes.predictions import read_correct
+from probes.statistics import paired_interval
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Test accuracies in [0, 1] of one probe of two runs, and the paired 95% interval of run - baseline."""
+
+    name: ProbeName
+    run: float
+    baseline: float
+    low: float
+    high: float
+
+
+def require_same_images(run: RunFile, baseline: RunFile) -> None:
+    """Raise UserError if two runs were not made of the same images, so that nothing could be paired."""
+    if run.dataset["fingerprint"]["test"] != baseline.dataset["fingerprint"]["test"]:
+        raise UserError(
+            f"{baseline.path} is no baseline of {run.path}: their test images differ ({baseline.dataset['name']} and "
+            f"{run.dataset['name']}, by fingerprint). Train it on the same data: layerwise-train --mode untrained."
+        )
+
+
+def beside(run: RunFile, baseline: RunFile, names: Sequence[ProbeName]) -> list[Beside]:
+    """Return the probes of `names` that both runs have predictions of, refitted ones where there are."""
+    found = []
+    for name in names:
+        pair = [_newest(one, name) for one in (run, baseline)]
+        if pair[0] is None or pair[1] is None:
+            continue
+        both = pd.concat([pair[0], pair[1]], axis=1, join="inner").to_numpy(bool)
+        low, high = paired_interval(both[:, 1], both[:, 0])
+        found.append(Beside(name, float(both[:, 0].mean()), float(both[:, 1].mean()), low, high))
+    return found
+
+
+def _newest(run: RunFile, name: ProbeName) -> pd.Series | None:
+    refitted = read_correct(run, name, 1)
+    return read_correct(run, name, 0) if refitted is None else refitted

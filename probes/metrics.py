@@ -1,0 +1,37 @@
+"""Owns the numbers that the predictions of a split are reduced to, under the names they have in the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from probes.protocol import Predictions
+
+CALIBRATION_BINS = 15
+CLASS_ACCURACY = "accuracy/"
+
+
+def metrics(scored: Predictions, classes: Sequence[str]) -> dict[str, float]:
+    """Return {name: number}: accuracy, log_loss_bits, calibration_error, and accuracy/CLASS for each class present."""
+    found = {
+        "accuracy": scored.accuracy,
+        "log_loss_bits": scored.log_loss_bits,
+        "calibration_error": calibration_error(scored),
+    }
+    for label in np.unique(scored.label):
+        own = scored.label == label
+        found[f"{CLASS_ACCURACY}{classes[label]}"] = float((scored.predicted[own] == label).mean())
+    return found
+
+
+def calibration_error(scored: Predictions) -> float:
+    """Return the expected calibration error in [0, 1]: the mean distance between confidence and accuracy.
+
+    Images are sorted into 15 bins of equal width by the probability of their predicted class; each bin's distance
+    counts by its number of images. Source: Guo et al. 2017, equation 3.
+    """
+    confidence = np.exp(scored.top_log_probability)
+    bins = np.clip(np.ceil(confidence * CALIBRATION_BINS).astype(int) - 1, 0, CALIBRATION_BINS - 1)
+    surplus = (scored.predicted == scored.label) - confidence
+    return float(np.abs(np.bincount(bins, surplus)).sum() / len(bins))

@@ -1,0 +1,48 @@
+"""Owns the work of one command on one run: what is done already, what is left, and that each depth is kept at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from layerwise.runfile import RunFile
+from probes.comparisons import compare
+from probes.family import Family, ProbeName
+from probes.results import check_files, read_rows, rows_of, save
+from probes.task import Task
+
+
+def sweep(run: RunFile, task: Task, family: Family, depths: Sequence[int], *, force: bool = False) -> int:
+    """Fit the probes of a family at the given depths and keep their rows; return how many probes were fitted.
+
+    A probe whose rows are in the table, by the present protocol and recipe, is left alone unless `force`: it would
+    only read the test split once more. What was fitted before an interruption is thus not fitted again.
+    """
+    check_files(run.path)
+    left = missing(run, family, depths, force=force)
+    if left:
+        family.prepare(left)
+    for depth, wanted in left.items():
+        save(run, task, family.fit(depth, wanted))
+    compare(run)
+    return sum(len(wanted) for wanted in left.values())
+
+
+def missing(
+    run: RunFile, family: Family, depths: Sequence[int], *, force: bool = False
+) -> Mapping[int, list[ProbeName]]:
+    """Return the probes of a family that are still to be fitted, by depth; all of them with `force`."""
+    table = read_rows(run)
+    left = {
+        depth: [name for name in family.names(depth) if force or rows_of(table, name, family.iterations).empty]
+        for depth in depths
+    }
+    return {depth: names for depth, names in left.items() if names}
+
+
+def rows_at(run: RunFile, family: Family, depths: Sequence[int]) -> pd.DataFrame:
+    """Return the rows of a family at the given depths, in the order of its names."""
+    table = read_rows(run)
+    parts = [rows_of(table, name, family.iterations) for depth in depths for name in family.names(depth)]
+    return pd.concat(parts)

@@ -1,0 +1,89 @@
+"""The Python API of layerwise: what the commands do, what helps in a notebook, and no torch until it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from foreign_networks import SmallNet, made_dataset
+from torch.utils.data import DataLoader, TensorDataset
+
+import layerwise
+from layerwise.activations import open_activations
+from layerwise.errors import UsageError, UserError
+
+SMALL = {"network.depth": 1, "network.width": 4, "network.aux_width": 4, "training.epochs": 1, "precision": "fp32"}
+
+
+def test_importing_it_loads_no_torch_until_a_function_is_asked_for() -> None:
+    code = (
+        "import sys, layerwise, probes, figures\n"
+        "assert not {'torch', 'h5py', 'pandas', 'matplotlib'} & set(sys.modules)\n"
+        "assert callable(layerwise.train) and 'torch' in sys.modules\n"
+        "assert callable(probes.fit) and callable(figures.draw)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", ["layerwise", "probes", "figures"])
+def test_other_names_are_no_attributes(name: str) -> None:
+    module = __import__(name)
+    with pytest.raises(AttributeError, match=f"module '{name}' has no attribute 'nonsense'"):
+        module.nonsense  # noqa: B018
+
+
+def test_train_takes_a_recipe_and_settings_and_returns_the_open_run(tmp_path: Path) -> None:
+    with layerwise.train("digits", out=tmp_path / "run.h5", settings=SMALL | {"seed": 3}, device="cpu") as run:
+        assert run.config is not None
+        assert (run.config.seed, run.depths) == (3, [0, 1])
+        assert "greedy, k = 2, digits (train 1295, validation 143, test 359), depths 0..1" in repr(run)
+        rows = run.pooled(1, "test")
+        assert repr(rows) == "Rows(/depths/01/test/pooled, 359 x 4 x 2 x 2, float16)"
+        assert repr(open_activations(run, 1, "test")) == "Activations(depth 1, 359 images, recompute, on cpu)"
+    with layerwise.open_run(tmp_path / "run.h5") as again:
+        assert again.config is not None
+    with pytest.raises(UserError, match="exists already"):
+        layerwise.train(out=tmp_path / "run.h5")
+
+
+def test_data_have_a_repr_without_their_pixels() -> None:
+    data = made_dataset()
+    assert repr(data) == "Dataset(made: 3 classes, images of 1 x 8 x 8; train 60, validation 30, test 30)"
+    assert repr(data.splits["test"]) == "Split(30 images of 1 x 8 x 8, 3 classes)"
+
+
+def loader(n: int) -> DataLoader[tuple[torch.Tensor, ...]]:
+    x = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(n))
+    return DataLoader(TensorDataset(x, torch.arange(n) % 2), batch_size=7)
+
+
+def test_a_network_runs_over_data_loaders_as_they_are(tmp_path: Path) -> None:
+    net, loaders = SmallNet(), {"train": loader(60), "test": loader(20)}
+    words = {"out": tmp_path / "run.h5", "trained_on": "other-data", "device": "cpu"}
+    with layerwise.extract_network(net, loaders, data_name="mine", classes=("a", "b"), **words) as run:
+        assert (run.dataset["name"], run.dataset["classes"], run.network_name) == ("mine", ["a", "b"], "SmallNet")
+        assert {split: len(run.labels(split)) for split in run.splits} == {"train": 54, "validation": 6, "test": 20}
+        inputs = loaders["train"].dataset.tensors[0][run.indices("validation")]
+        for depth, expected in ((0, inputs), (1, net.conv1(inputs))):
+            stored = torch.cat(list(open_activations(run, depth, "validation").batches()))
+            torch.testing.assert_close(stored, expected, rtol=2**-10, atol=1e-4)
+        assert run.images("test") is None
+    with pytest.raises(UsageError, match="classes names 1, but labels reach to 1; name every class"):
+        layerwise.extract_network(net, loaders, classes=("a",), force=True, **words)
+    with layerwise.extract_network(net, loaders, force=True, **words | {"trained_on": "train-split"}) as run:
+        assert run.splits == ["train", "test"]
+
+
+def test_arrays_in_memory_or_in_a_file(tmp_path: Path) -> None:
+    arrays = {"layer": np.random.default_rng(0).normal(size=(60, 3)), "labels": np.arange(60) % 3}
+    words = {"trained_on": "other-data", "label": "theirs", "data_name": "set"}
+    with layerwise.extract_arrays(arrays, out=tmp_path / "a.h5", **words) as run:
+        assert (run.network_name, run.dataset["name"], run.depths) == ("theirs", "set", [1])
+        digest = run.dataset["fingerprint"]
+    np.savez(tmp_path / "b.npz", **arrays)
+    with layerwise.extract_arrays(str(tmp_path / "b.npz"), out=tmp_path / "b.h5", **words) as run:
+        assert run.dataset["fingerprint"] == digest

@@ -1,0 +1,92 @@
+"""The forecast of an extraction: bytes by arithmetic, what is kept, and the flags that make it fit."""
+
+from __future__ import annotations
+
+import pytest
+
+from layerwise.budget import Budget, describe_budget, plan_extraction, require_fit
+from layerwise.errors import UsageError, UserError
+from layerwise.forms import Convention, form_of
+from layerwise.streaming import Depth
+
+DEPTHS = {
+    0: Depth("input", (3, 8, 8), form_of((3, 8, 8), Convention())),
+    1: Depth("stem", (4, 8, 8), form_of((4, 8, 8), Convention())),
+    2: Depth("block", (17, 6), form_of((17, 6), Convention())),
+    3: Depth("fc", (7,), form_of((7,), Convention())),
+}
+COUNTS = {"train": 900, "validation": 100, "test": 500}
+N = 1500
+POOLED = [2 * N * 12, 2 * N * 16, 2 * N * (24 + 6), 2 * N * 7]
+WHOLE = [2 * N * 192, 2 * N * 256, 2 * N * 96, 0]
+IMAGES = 192 * N
+SAMPLES = 16 * N
+
+
+def plan(store: str = "auto", max_size: int = 10**9, in_float32: set[int] | None = None) -> Budget:
+    return plan_extraction(DEPTHS, COUNTS, IMAGES, store, max_size, in_float32 or set())
+
+
+def test_bytes_are_those_of_shapes_and_types() -> None:
+    made = plan()
+    assert list(made.pooled.values()) == POOLED
+    assert list(made.whole.values()) == WHOLE
+    assert made.total == sum(POOLED) + sum(WHOLE) + SAMPLES + IMAGES
+    assert plan(in_float32={1}).total == made.total + POOLED[1] + WHOLE[1]
+
+
+@pytest.mark.parametrize(
+    ("store", "spare", "maps", "images"),
+    [
+        ("auto", 0, True, True),
+        ("auto", -1, False, True),
+        ("maps", -1, True, False),
+        ("pooled", 0, False, True),
+    ],
+)
+def test_maps_and_images_are_kept_where_they_fit(store: str, spare: int, maps: bool, images: bool) -> None:
+    whole = sum(POOLED) + sum(WHOLE) + SAMPLES + IMAGES
+    made = plan(store, whole + spare)
+    assert (made.maps, made.images) == (maps, images)
+    require_fit(made, whole + spare, "--max-size allows")
+
+
+def test_what_does_not_fit_is_refused_with_flags_that_make_it_fit() -> None:
+    limit = 400_000
+    with pytest.raises(UserError) as error:
+        require_fit(plan("maps", limit), limit, "--max-size allows")
+    assert str(error.value) == (
+        "the run file would take 1.9 MB (816.0 KB for its largest depth), but --max-size allows 400.0 KB. What would "
+        "make it fit: --store pooled (219.0 KB), fewer --layers, or a larger --max-size."
+    )
+    assert plan("pooled", limit).total <= limit
+    limit = 1_200_000
+    with pytest.raises(UserError, match=r"--store pooled \(219.0 KB\), --subset 470, fewer --layers") as error:
+        require_fit(plan("maps", limit), limit, "--max-size allows")
+    fewer = plan_extraction(DEPTHS, {"train": 423, "validation": 47, "test": 500}, 0, "maps", limit, set())
+    assert fewer.total <= limit
+
+
+def test_pooled_features_that_do_not_fit_leave_fewer_flags() -> None:
+    with pytest.raises(
+        UserError, match="has free 50.0 KB. What would make it fit: fewer --layers, or an --out elsewhere"
+    ):
+        require_fit(plan("auto", 50_000), 50_000, "the disk has free")
+
+
+def test_the_table_has_a_line_for_each_depth() -> None:
+    lines = list(describe_budget(plan("pooled")))
+    assert lines[0] == "samples: train 900, validation 100, test 500"
+    cells = [" ".join(line.split()) for line in lines[2:6]]
+    assert cells == [
+        "0 input 3 x 8 x 8 maps 36.0 KB 576.0 KB",
+        "1 stem 4 x 8 x 8 maps 48.0 KB 768.0 KB",
+        "2 block 6 x 4 x 4 patch tokens 90.0 KB 288.0 KB",
+        "3 fc 7 x 1 x 1 vector 21.0 KB = pooled",
+    ]
+    assert lines[-1] == "the run file takes 507.0 KB: pooled features, images"
+
+
+def test_an_unknown_store_is_answered_with_the_choices() -> None:
+    with pytest.raises(UsageError, match="unknown store 'map'. Did you mean 'maps'"):
+        plan("map")

@@ -1,0 +1,162 @@
+"""Saved weights: every value arrives, wrappers are opened, what does not fit is named, and no code is run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from foreign_networks import SmallNet
+from torch import nn
+
+from layerwise.errors import UserError
+from layerwise.weights import load_weights
+
+
+def saved(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def other_net() -> SmallNet:
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        net = SmallNet()
+        nn.init.normal_(net.norm.running_mean)
+        return net
+
+
+def wrapped(kind: str, state: dict[str, Any]) -> Any:
+    match kind:
+        case "bare":
+            return state
+        case "DataParallel":
+            return {f"module.{name}": value for name, value in state.items()}
+        case "Lightning":
+            return {"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 3}
+        case "compiled, parallel":
+            return {"model": {f"_orig_mod.module.{name}": value for name, value in state.items()}}
+    return {kind: state, "optimizer": {"lr": 0.1}}
+
+
+@pytest.mark.parametrize(
+    "kind", ["bare", "state_dict", "model", "model_state_dict", "DataParallel", "Lightning", "compiled, parallel"]
+)
+def test_every_parameter_and_buffer_arrives(kind: str, tmp_path: Path) -> None:
+    net, other = SmallNet(), other_net()
+    load_weights(net, saved(tmp_path / "w.pt", wrapped(kind, other.state_dict())))
+    for name, value in other.state_dict().items():
+        assert torch.equal(net.state_dict()[name], value), name
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    safetensors = pytest.importorskip("safetensors.torch")
+    net, other = SmallNet(), other_net()
+    safetensors.save_file(other.state_dict(), tmp_path / "w.safetensors")
+    load_weights(net, tmp_path / "w.safetensors")
+    assert torch.equal(net.conv2.weight, other.conv2.weight)
+    (tmp_path / "bad.safetensors").write_bytes(b"no")
+    with pytest.raises(UserError, match="bad.safetensors cannot be read as safetensors"):
+        load_weights(net, tmp_path / "bad.safetensors")
+
+
+def test_safetensors_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
+    (tmp_path / "w.safetensors").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"needs the package safetensors.*pip install 'layerwise-probes\[safetensors\]'"
+    ):
+        load_weights(SmallNet(), tmp_path / "w.safetensors")
+
+
+def test_counters_that_old_files_lack_are_not_asked_for(tmp_path: Path) -> None:
+    state = {name: value for name, value in other_net().state_dict().items() if "num_batches" not in name}
+    load_weights(SmallNet(), saved(tmp_path / "w.pt", state))
+
+
+class Hostile:
+    """Unpickling it makes a folder, as a stand-in for worse."""
+
+    def __init__(self, victim: str):
+        self.victim = victim
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.victim,)
+
+
+@pytest.mark.parametrize("how", ["torch.save", "inside", "pickle"])
+def test_a_pickle_that_would_run_code_is_refused_and_does_not_run(how: str, tmp_path: Path) -> None:
+    victim, path = tmp_path / "victim", tmp_path / "w.pt"
+    hostile = Hostile(str(victim))
+    if how == "pickle":
+        path.write_bytes(pickle.dumps(hostile))
+    else:
+        torch.save(hostile if how == "torch.save" else {"state_dict": SmallNet().state_dict(), "x": hostile}, path)
+    net = SmallNet()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    with pytest.raises(UserError) as error:
+        load_weights(net, path)
+    assert not victim.exists()
+    assert str(error.value).startswith(f"{path} is refused, and nothing in it was run: it is no plain state dict")
+    assert ("mkdir" in str(error.value)) == (how != "pickle") and "\n" not in str(error.value)
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    # The pickle does run where nobody looks: the test would notice.
+    if how == "pickle":
+        pickle.loads(path.read_bytes())
+        assert victim.exists()
+
+
+def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"is refused, and nothing in it was run.*SmallNet.*torch.save\(model.state_dict"
+    ):
+        load_weights(SmallNet(), saved(tmp_path / "w.pt", SmallNet()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.pop("fc.bias"), "are not this network's: it lacks fc.bias."),
+        (lambda s: s.update(extra=torch.zeros(1)), "are not this network's: the network has no extra."),
+        (
+            lambda s: s.update({"fc.weight": torch.zeros(3, 6)}),
+            r"shapes differ: fc.weight \(3x6, the network's is 10x6\).*--model-arg num_classes=N",
+        ),
+        (lambda s: [s.pop(name) for name in list(s)[:6]], "it lacks conv1.weight, conv1.bias, norm.weight and 3 more"),
+    ],
+)
+def test_what_does_not_fit_is_named(change: Any, message: str, tmp_path: Path) -> None:
+    state = SmallNet().state_dict()
+    change(state)
+    with pytest.raises(UserError, match=message):
+        load_weights(SmallNet(), saved(tmp_path / "w.pt", dict(state)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "holds a list, but a state dict"),
+        ({}, "holds an empty dictionary, but a state dict"),
+        ({"weights": 1, "epoch": 2}, "holds a dictionary with weights, epoch, but a state dict .* under state_dict"),
+        (torch.zeros(2), "holds a Tensor, but a state dict"),
+    ],
+)
+def test_what_holds_no_weights_is_named(content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load_weights(SmallNet(), saved(tmp_path / "w.pt", content))
+
+
+def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    with pytest.raises(UserError, match="w.pt does not exist; expected a file of weights"):
+        load_weights(SmallNet(), path)
+    with pytest.raises(UserError, match="is a folder; expected a file of weights"):
+        load_weights(SmallNet(), tmp_path)
+    whole = saved(path, SmallNet().state_dict()).read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"w.pt cannot be read as weights \(.*Take an intact copy"):
+            load_weights(SmallNet(), path)

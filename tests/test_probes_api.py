@@ -1,0 +1,43 @@
+"""The Python API of probes: the rows of probe-depth, in hand and beside the run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import probes
+from layerwise.errors import UsageError
+from layerwise.runfile import RunFile
+from probes.logistic import fit_path
+from probes.protocol import predictions
+
+
+def test_rows_are_returned_and_kept(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        table = probes.fit(run, "linear", depths=[1, 2], device="cpu")
+    kept = pd.read_csv(own_run.with_name("run.probes.csv"))
+    assert sorted(table["depth"].unique()) == [1, 2] and len(kept) == len(table)
+    test = table[(table["split"] == "test") & (table["metric"] == "accuracy") & (table["refit"] == 1)]
+    found = kept[(kept["split"] == "test") & (kept["metric"] == "accuracy") & (kept["refit"] == 1)]
+    np.testing.assert_allclose(test.set_index("depth")["value"], found.set_index("depth")["value"])
+
+
+def test_what_is_not_there_is_refused(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        with pytest.raises(UsageError, match="unknown depth '7'. Choices: 0, 1, 2"):
+            probes.fit(run, depths=[7])
+        with pytest.raises(UsageError, match="unknown probe 'lineal'. Did you mean 'linear'"):
+            probes.fit(run, "lineal")
+
+
+def test_fits_and_predictions_have_a_repr_without_their_arrays() -> None:
+    x, y = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), np.arange(60) % 3
+    (fit,) = fit_path(x, y, (1e-2,), n_classes=3, loss="multinomial")
+    assert repr(fit).startswith("LinearFit(multinomial, 2 features, 3 classes, lambda 0.01: objective 1.0")
+    assert "above the optimum, converged in" in repr(fit) and len(repr(fit)) < 200
+    assert repr(predictions(np.log([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1]))) == (
+        "Predictions(2 samples, accuracy 0.5000)"
+    )

@@ -1,0 +1,99 @@
+"""Comparisons within a run: gains over the depth before by hand, selectivity, and that they are made anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binomtest
+
+from layerwise.runfile import RunFile
+from probes.comparisons import COMPARISONS, compare
+from probes.family import ProbeName
+from probes.protocol import Fit, Predictions
+from probes.results import KEY, read_rows, read_table, save, table_path
+from probes.statistics import paired_interval
+from probes.task import Task
+
+
+def fit(run: RunFile, wrong: slice, refit: int = 1) -> Fit:
+    """Return a probe that is wrong about the given test images."""
+    label = run.labels("test")
+    predicted = label.copy()
+    predicted[wrong] = (label[wrong] + 1) % 10
+    half = np.log(np.full(len(label), 0.5))
+    return Fit(
+        refit=refit, selection="validation", n_train=9, n_features=4, seconds=0.0, penalty=1e-3,
+        scores={"test": Predictions(label, predicted, half, half)},
+    )  # fmt: skip
+
+
+def put(run: RunFile, wrong: dict[int, slice], **words: object) -> None:
+    named = {"probe": "linear"} | words
+    names = {depth: ProbeName(depth=depth, **named) for depth in wrong}  # type: ignore[arg-type]
+    save(run, Task(run), [(names[depth], [fit(run, s)]) for depth, s in wrong.items()])
+
+
+def metric(run: RunFile, name: str) -> pd.Series:
+    table = read_rows(run)
+    return table[table["metric"] == name].set_index("depth")["value"]
+
+
+def test_gains_are_paired_over_the_images_and_begin_where_depth_0_is_not_the_pooled_input(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        n = len(run.labels("test"))
+        put(run, {0: slice(0, 200), 1: slice(0, 60), 2: slice(20, 60)})
+        compare(run)
+        table = read_rows(run)
+        gain = table[table["metric"] == "gain"].set_index("depth")
+        assert gain.index.tolist() == [2]
+        assert gain.value[2] == pytest.approx(20 / n)
+        images = np.arange(n)
+        before, after = images >= 60, ~((images >= 20) & (images < 60))
+        assert (gain.ci_low[2], gain.ci_high[2]) == pytest.approx(paired_interval(before, after))
+        assert metric(run, "gain_p")[2] == pytest.approx(binomtest(20, 20).pvalue)
+        assert not table.duplicated(list(KEY)).any()
+
+
+def test_holm_is_over_the_comparisons_of_one_probe_and_whole_maps_begin_at_depth_1(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        put(run, {0: slice(0, 30), 1: slice(0, 20), 2: slice(0, 14)}, probe="cnn-1", probe_width=8, pooling=0)
+        put(run, {1: slice(0, 5), 2: slice(0, 5)})
+        compare(run)
+        table = read_rows(run)
+        cnn = table[table["probe"] == "cnn-1"].set_index(["metric", "depth"])["value"]
+        p = [binomtest(10, 10).pvalue, binomtest(6, 6).pvalue]
+        assert [cnn["gain_p", 1], cnn["gain_p", 2]] == pytest.approx(p)
+        assert [cnn["gain_p_holm", 1], cnn["gain_p_holm", 2]] == pytest.approx([2 * p[0], p[1]])
+        linear = table[table["probe"] == "linear"].set_index(["metric", "depth"])["value"]
+        assert linear["gain_p", 2] == linear["gain_p_holm", 2] == 1
+
+
+def test_comparisons_are_made_anew_and_other_runs_keep_theirs(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        put(run, {1: slice(0, 60), 2: slice(0, 40)})
+        compare(run)
+        earlier = read_table(table_path(own_run)).assign(run_id="earlier")
+        pd.concat([read_table(table_path(own_run)), earlier]).to_csv(table_path(own_run), index=False)
+        put(run, {1: slice(0, 50)})
+        compare(run)
+        n = len(run.labels("test"))
+        assert metric(run, "gain")[2] == pytest.approx(10 / n)
+        table = read_table(table_path(own_run))
+        kept = table[(table["run_id"] == "earlier") & (table["metric"] == "gain")]
+        assert kept["value"].item() == pytest.approx(20 / n)
+
+
+def test_selectivity_is_accuracy_minus_the_teachers_on_the_same_images(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        put(run, {1: slice(0, 10), 2: slice(0, 10)})
+        put(run, {2: slice(0, 110)}, control="teacher")
+        compare(run)
+        table = read_rows(run)
+        found = table[table["metric"] == "selectivity"]
+        assert (found["control"].item(), found["depth"].item()) == ("teacher", 2)
+        assert found["value"].item() == pytest.approx(100 / len(run.labels("test")))
+        assert found["ci_low"].item() < found["value"].item() < found["ci_high"].item()
+        assert set(COMPARISONS) <= set(table["metric"])

@@ -1,0 +1,78 @@
+"""The printed table: what its numbers are, that it fits 80 columns, what it warns of."""
+
+from __future__ import annotations
+
+import pandas as pd
+from probe_rows import row
+
+from probes.baseline import Beside
+from probes.family import ProbeName
+from probes.report import beside_lines, lines
+
+
+def probe_rows(**words: object) -> list[dict[str, object]]:
+    """Return the rows of one linear probe at depth 2: fit, refit and gain."""
+    about = {"depth": 2, "lambda": 3.2e-4, "learning_rate": None, "converged": 1, "test_reads": 1, "refit": 0} | words
+    made = [row(value, **about | {"split": split}) for split, value in (("train", 0.9), ("validation", 0.8))]
+    refitted = about | {"refit": 1}
+    made.append(row(0.75, **refitted))
+    for metric, value in (("gain", 0.05), ("gain_p", 0.001), ("gain_p_holm", 0.002)):
+        made.append(row(value, **refitted | {"metric": metric}))
+    return made
+
+
+def table(*rows: list[dict[str, object]]) -> list[str]:
+    return list(lines(pd.DataFrame([one for many in rows for one in many]), "run.h5: linear probe"))
+
+
+def test_a_line_holds_the_choice_the_fit_the_refit_and_the_marked_gain() -> None:
+    found = table(probe_rows())
+    assert found[0] == "run.h5: linear probe; accuracy in %"
+    assert found[2].split() == ["2", "2x2", "-", "3.2e-04", "90.00", "80.00", "75.00", "[70.28,", "79.19]", "+5.00*"]
+    assert found[3] == "* a gain: exact McNemar test on the same images, Holm-adjusted p < 0.05"
+    assert found[4] == "test: refitted on train + validation; read once for these probes"
+
+
+def test_every_line_fits_80_columns_even_with_several_probes() -> None:
+    cnn = {"probe_width": 256, "pooling": 0, "lambda": None, "learning_rate": 0.02, "converged": None}
+    found = table(probe_rows(probe="cnn-1", **cnn), probe_rows(probe="cnn-2", **cnn))
+    assert all(len(line) <= 80 for line in found)
+    assert any(line.endswith(" cnn-2") for line in found)
+
+
+def test_a_fall_is_never_marked_and_repeated_reads_are_said() -> None:
+    rows = probe_rows(test_reads=3)
+    for one in rows:
+        if one["metric"] == "gain":
+            one["value"] = -0.05
+    found = table(rows)
+    assert found[2].endswith("-5.00")
+    assert found[-1] == "test: refitted on train + validation; read 3 times for these probes"
+
+
+def test_a_fit_that_missed_its_certificate_is_marked_and_named() -> None:
+    found = table(probe_rows(converged=0))
+    assert found[2].endswith(" !")
+    assert "! NOT CONVERGED: the certificate in the rows is above its tolerance" in found
+
+
+def test_several_seeds_are_averaged_and_their_spread_is_said() -> None:
+    second = probe_rows(probe_seed=1)
+    for one in second:
+        one["value"] = float(one["value"]) - 0.02 if one["metric"] == "accuracy" else one["value"]
+    found = table(probe_rows(), second)
+    assert found[2].split()[4:7] == ["89.00", "79.00", "74.00"]
+    assert found[-1] == "means over 2 probe seeds, whose accuracies deviate by 1.41 at most"
+
+
+def test_selectivity_stands_in_the_place_of_the_gain() -> None:
+    rows = [*probe_rows(control="teacher"), row(0.4, depth=2, control="teacher", metric="selectivity", refit=1)]
+    found = table(rows)
+    assert found[1].endswith("select.")
+    assert found[2].endswith("+40.00")
+
+
+def test_a_baseline_stands_beside_with_its_interval() -> None:
+    found = list(beside_lines([Beside(ProbeName(depth=3, probe="linear"), 0.8, 0.5, 0.25, 0.35)], "raw.h5"))
+    assert found[0] == "beside raw.h5: test accuracy in %, paired over the same images"
+    assert found[2].split() == ["3", "2x2", "-", "80.00", "50.00", "+30.00", "[+25.00,", "+35.00]"]

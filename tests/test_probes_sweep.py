@@ -1,0 +1,73 @@
+"""The sweep: what is complete stays, each depth is kept at once, and a stopped one goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from test_probes_comparisons import fit
+
+from layerwise.runfile import RunFile
+from probes.family import Family, ProbeName
+from probes.protocol import Fit
+from probes.results import read_rows
+from probes.sweep import missing, rows_at, sweep
+from probes.task import Task
+
+
+class Noted(Family):
+    """Probes that note what is asked of them, and fail at a depth where they are told to."""
+
+    title = "noted"
+
+    def __init__(self, run: RunFile, fails_at: int | None = None):
+        self.run, self.fails_at = run, fails_at
+        self.asked: list[object] = []
+
+    def depths(self) -> list[int]:
+        return self.run.depths
+
+    def names(self, depth: int) -> list[ProbeName]:
+        return [ProbeName(depth=depth, probe="linear", pooling=side) for side in (1, 2)]
+
+    def prepare(self, missing: object) -> None:
+        self.asked.append(missing)
+
+    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        if depth == self.fails_at:
+            raise KeyboardInterrupt
+        self.asked += wanted
+        return [(name, [fit(self.run, slice(0, 3), 0), fit(self.run, slice(0, 2))]) for name in wanted]
+
+
+def test_a_stopped_sweep_goes_on_and_a_complete_one_does_nothing(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        with pytest.raises(KeyboardInterrupt):
+            sweep(run, Task(run), Noted(run, fails_at=1), [0, 1, 2])
+        again = Noted(run)
+        assert set(missing(run, again, [0, 1, 2])) == {1, 2}
+        assert sweep(run, Task(run), again, [0, 1, 2]) == 4
+        assert again.asked == [{d: again.names(d) for d in (1, 2)}, *again.names(1), *again.names(2)]
+        idle = Noted(run)
+        assert sweep(run, Task(run), idle, [0, 1, 2]) == 0
+        assert idle.asked == []
+        assert set(read_rows(run)["test_reads"]) == {1}
+
+
+def test_force_fits_again_and_another_recipe_is_another_probe(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        sweep(run, Task(run), Noted(run), [1])
+        assert sweep(run, Task(run), Noted(run), [1], force=True) == 2
+        assert set(read_rows(run)["test_reads"]) == {2}
+        longer = Noted(run)
+        longer.iterations = 40
+        assert set(missing(run, longer, [1])) == {1}
+
+
+def test_rows_come_in_the_order_of_the_names(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        family = Noted(run)
+        sweep(run, Task(run), family, [2, 1])
+        found = rows_at(run, family, [1, 2])[["depth", "pooling"]].drop_duplicates().to_numpy().tolist()
+        assert found == [[1, 1], [1, 2], [2, 1], [2, 2]]
