@@ -67,6 +67,18 @@ def train(
         str | None,
         typer.Option("--match", help="End to end: spend the greedy run's epochs, or the operations it spends in all."),
     ] = None,
+    prefix: Annotated[
+        str | None,
+        typer.Option(
+            "--prefix",
+            help="Output of the frozen blocks: recompute for every batch, cache (kept, of images that stay the same), "
+            "or auto (cache where it is the same and fits).",
+        ),
+    ] = None,
+    views: Annotated[
+        int | None,
+        typer.Option("--views", help="Augment so many fixed views of each image, in turn; 0: anew in each epoch."),
+    ] = None,
     holdout: Annotated[
         float | None,
         typer.Option("--holdout", help="Share of the train split set apart for validation; 0 for none."),
@@ -112,6 +124,7 @@ def train(
         "data.dataset": dataset, "data.holdout": holdout, "data.subset": subset, "network.k": k, "network.width": width,
         "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
         "seed": seed, "store": store, "precision": precision, "match": match,
+        "training.prefix": prefix, "training.views": views,
     }  # fmt: skip
     config = _configure(recipe_name, dataset, flags, settings or [])
 

@@ -24,6 +24,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "cosine", "one-cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 MATCHES = ("epochs", "operations")
+PREFIXES = ("auto", "recompute", "cache")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,6 +116,10 @@ class TrainingConfig:
         nothing and keeps the last weights, as the paper does.
     crop_padding: pixels of zero padding before a random crop back to the image's size; 0 crops nothing.
     flip: mirror each image left to right with probability 1/2.
+    views: number of fixed augmented views of each image, read in turn by the epochs; 0 augments anew in each.
+    prefix: where the output of the frozen blocks comes from: "recompute" computes it for every batch, "cache" once for
+        each image and view when a block begins; "auto" keeps it where images do not change from epoch to epoch and it
+        fits, and is resolved before it is stored.
     """
 
     epochs: int
@@ -130,6 +135,8 @@ class TrainingConfig:
     ema_decay: float = 0.0
     crop_padding: int = 0
     flip: bool = False
+    views: int = 0
+    prefix: str = "auto"
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr_every"):
@@ -147,6 +154,29 @@ class TrainingConfig:
         if self.schedule not in SCHEDULES:
             raise unknown("training.schedule", self.schedule, SCHEDULES)
         _check(self.crop_padding >= 0, "training.crop_padding", self.crop_padding, "pixels, at least 0")
+        self._check_prefix()
+
+    def _check_prefix(self) -> None:
+        if self.prefix not in PREFIXES:
+            raise unknown("training.prefix", self.prefix, PREFIXES)
+        _check(self.views >= 0, "training.views", self.views, "a number of fixed views, or 0 for new ones each epoch")
+        _check(self.views == 0 or self.augments, "training.views", self.views, "0 where nothing is augmented")
+        if self.prefix == "cache" and not self.is_fixed:
+            raise UsageError(
+                "training.prefix is 'cache', but crops and flips are drawn anew in each epoch. Give --views N to "
+                "draw N views of each image once (docs/performance.md says what that costs in accuracy), or turn "
+                "both off by --set training.crop_padding=0 --set training.flip=false, or use --prefix recompute."
+            )
+
+    @property
+    def augments(self) -> bool:
+        """Whether images are cropped or mirrored at random."""
+        return self.crop_padding > 0 or self.flip
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether the images that an epoch reads come again in later ones, so that what is computed of them can."""
+        return self.views > 0 or not self.augments
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +212,10 @@ class RunConfig:
             self.match == "epochs" or self.mode == "end-to-end",
             "match", self.match, "'epochs' unless the mode is end-to-end (--mode end-to-end)",
         )  # fmt: skip
+        _check(
+            self.training.prefix != "cache" or self.mode == "greedy",
+            "training.prefix", self.training.prefix, f"recompute or auto: mode {self.mode} freezes no block to keep",
+        )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
 
     def to_json(self) -> str:
@@ -190,9 +224,10 @@ class RunConfig:
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
-        """Return the configuration written by `to_json`, without fields that a later version has added."""
+        """Return the configuration written by `to_json` of this or another version, without fields of a later one."""
         tree = json.loads(text)
         tree["network"]["downsample"] = tuple(tree["network"]["downsample"])
+        tree["training"].setdefault("prefix", "recompute")  # what was done before there was a choice
         parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}
         for name, part in parts.items():
             tree[name] = part(**_known(part, tree[name]))

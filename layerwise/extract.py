@@ -1,7 +1,7 @@
 """Owns the dump: a network's weights and what each of its depths computes, written to a run file.
 
 Activations are computed in float32 with TF32 off and BatchNorm unfolded, and rounded once, to float16 where the
-largest |x_j| fits it. That is measured in a first pass, before the first row is written.
+largest |x_j| over all splits fits it.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from layerwise.storage import Plan
 DUMP_BATCH = 256
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 POOL_SIDE = 2
+NUMPY: dict[torch.dtype, type] = {torch.float16: np.float16, torch.float32: np.float32}
 
 
 @torch.no_grad()
@@ -36,29 +37,34 @@ def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[list[Tens
         yield xs
 
 
+def magnitude(x: Tensor) -> Tensor:
+    """Return the largest |x|, by two reductions that cost far less than the absolute value of everything."""
+    return torch.maximum(x.amax(), -x.amin())
+
+
 def largest_magnitudes(network: LayerwiseNetwork, splits: Mapping[str, Split], tick: Callable[[], None]) -> list[float]:
     """Return the largest |x_j| over all splits for each depth j = 0..J."""
     largest = torch.zeros(len(network.shapes), device=network.mean.device)
     for split in splits.values():
         for xs in depth_batches(network, split):
-            largest = torch.maximum(largest, torch.stack([x.abs().max() for x in xs]))
+            largest = torch.maximum(largest, torch.stack([magnitude(x) for x in xs]))
             tick()
     return largest.tolist()
 
 
 def dump_depths(writer: RunWriter, network: LayerwiseNetwork, dataset: Dataset, storage: Plan) -> None:
-    """Write the samples, the images where planned, and every depth of every split."""
+    """Write the samples, the images where planned, and every depth of every split.
+
+    Every depth is begun in float16. Should a value not fit it, all depths are written again, when the largest values
+    are known.
+    """
     batches = sum(-(-len(split.label) // DUMP_BATCH) for split in dataset.splits.values())
     with exact_float32(), progress() as bar:
-        task = bar.add_task("dump", total=2 * batches)
+        task = bar.add_task("dump", total=batches)
 
         def tick() -> None:
             bar.advance(task)
 
-        dtypes = [
-            np.float16 if magnitude <= FLOAT16_MAX else np.float32
-            for magnitude in largest_magnitudes(network, dataset.splits, tick)
-        ]
         for j, shape in enumerate(network.shapes):
             module = "input" if j == 0 else f"blocks.{j}"
             writer.attributes(f"depths/{j:02d}", {"module": module, "shape": np.array(shape, dtype=np.int64)})
@@ -67,30 +73,49 @@ def dump_depths(writer: RunWriter, network: LayerwiseNetwork, dataset: Dataset, 
             writer.array(f"samples/{name}/index", split.index)
             if storage.images:
                 writer.array(f"images/{name}", split.images)
-            _dump_split(writer, network, name, split, dtypes, storage.maps, tick)
+        dtypes = [torch.float16] * len(network.shapes)
+        try:
+            _dump_splits(writer, network, dataset, dtypes, storage.maps, tick)
+        except BeyondFloat16:
+            bar.reset(task, total=2 * batches)
+            largest = largest_magnitudes(network, dataset.splits, tick)
+            dtypes = [torch.float16 if value <= FLOAT16_MAX else torch.float32 for value in largest]
+            writer.discard("depths")
+            _dump_splits(writer, network, dataset, dtypes, storage.maps, tick)
 
 
-def _dump_split(
+class BeyondFloat16(Exception):
+    """A value is larger than float16 can hold."""
+
+
+def _dump_splits(
     writer: RunWriter,
     network: LayerwiseNetwork,
-    name: str,
-    split: Split,
-    dtypes: Sequence[type],
+    dataset: Dataset,
+    dtypes: Sequence[torch.dtype],
     with_maps: bool,
     tick: Callable[[], None],
 ) -> None:
-    n = len(split.label)
-    pooled, maps = [], []
-    for j, ((c, h, w), dtype) in enumerate(zip(network.shapes, dtypes, strict=True)):
-        pooled.append(writer.rows(f"depths/{j:02d}/{name}/pooled", (n, c, POOL_SIDE, POOL_SIDE), dtype))
-        if with_maps:
-            maps.append(writer.rows(f"depths/{j:02d}/{name}/maps", (n, c, h, w), dtype))
-    for xs in depth_batches(network, split):
-        for rows, x in zip(pooled, xs, strict=True):
-            rows.append(average(x, POOL_SIDE).cpu().numpy())
-        for rows, x in zip(maps, xs, strict=False):
-            rows.append(x.cpu().numpy())
-        tick()
+    for name, split in dataset.splits.items():
+        n = len(split.label)
+        pooled, maps = [], []
+        for j, ((c, h, w), dtype) in enumerate(zip(network.shapes, dtypes, strict=True)):
+            kind = NUMPY[dtype]
+            pooled.append(writer.rows(f"depths/{j:02d}/{name}/pooled", (n, c, POOL_SIDE, POOL_SIDE), kind))
+            if with_maps:
+                maps.append(writer.rows(f"depths/{j:02d}/{name}/maps", (n, c, h, w), kind))
+        for xs in depth_batches(network, split):
+            for j, (x, dtype) in enumerate(zip(xs, dtypes, strict=True)):
+                if dtype == torch.float16 and not magnitude(x) <= FLOAT16_MAX:  # also where it is no number
+                    raise BeyondFloat16
+                pooled[j].append(_rounded(average(x, POOL_SIDE), dtype))
+                if with_maps:
+                    maps[j].append(_rounded(x, dtype))
+            tick()
+
+
+def _rounded(x: Tensor, dtype: torch.dtype) -> np.ndarray:
+    return x.to(dtype).contiguous().cpu().numpy()
 
 
 def dump_module(writer: RunWriter, path: str, module: nn.Module, attributes: Mapping[str, float | str]) -> None:

@@ -7,24 +7,28 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from layerwise.config import RunConfig
 from layerwise.datasets import load_configured
 from layerwise.memory import Memory, forecast_memory
-from layerwise.operations import Operations, Problem, count_operations, count_problems
+from layerwise.operations import Operations, Problem, Shape, count_operations, count_problems
+from layerwise.reuse import kept_bytes
 from layerwise.run import Place, plan_storage, resolve
 from layerwise.storage import Plan, show_size
 from layerwise.timing import Rehearsal, forecast_seconds
+
+SHOWN_VIEWS = 4  # for which a kept prefix is forecast where the run augments anew in each epoch
 
 
 @dataclass(frozen=True)
 class Forecast:
     """What a run would take.
 
-    counts: number of images of each split; image: shape (C, H, W) of one; seconds: of "training", "scoring", "dump".
+    counts: number of images of each split; image: shape (C, H, W) of one; seconds: of "training", "scoring", "dump";
+    prefixes: both choices of where the frozen blocks' output comes from.
     """
 
     config: RunConfig
@@ -36,6 +40,17 @@ class Forecast:
     storage: Plan
     memory: Memory
     seconds: dict[str, float]
+    prefixes: tuple[PrefixForecast, ...] = ()
+
+
+@dataclass(frozen=True)
+class PrefixForecast:
+    """What training takes with the output of the frozen blocks recomputed, or kept: operations, seconds, bytes kept."""
+
+    config: RunConfig
+    operations: int
+    seconds: float
+    kept: int
 
 
 def forecast_run(config: RunConfig, place: Place) -> Forecast:
@@ -49,6 +64,8 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
     image, classes = dataset.image_shape, dataset.classes
     storage = plan_storage(config, dataset, place.max_size)
+    rehearsal = Rehearsal(config, image, classes, counts, storage, place.device)
+    seconds = forecast_seconds(rehearsal)
     return Forecast(
         config=config,
         device=place.device,
@@ -58,8 +75,22 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         operations=count_operations(config, image, len(classes), counts),
         storage=storage,
         memory=forecast_memory(config, image, len(classes), counts),
-        seconds=forecast_seconds(Rehearsal(config, image, classes, counts, storage, place.device)),
+        seconds=seconds,
+        prefixes=tuple(_forecast_prefixes(rehearsal, image, seconds["training"])),
     )
+
+
+def _forecast_prefixes(rehearsal: Rehearsal, image: Shape, seconds: float) -> Iterator[PrefixForecast]:
+    """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice."""
+    config, counts, n_classes = rehearsal.config, rehearsal.counts, len(rehearsal.classes)
+    if config.mode != "greedy" or config.network.depth == 1:
+        return
+    views = SHOWN_VIEWS if config.training.augments and not config.training.views else config.training.views
+    for prefix, n in (("recompute", config.training.views), ("cache", views)):
+        other = replace(config, training=replace(config.training, prefix=prefix, views=n))
+        taken = seconds if other == config else forecast_seconds(rehearsal.of(other), phases=("training",))["training"]
+        kept = kept_bytes(other, image, counts) if prefix == "cache" else 0
+        yield PrefixForecast(other, sum(count_operations(other, image, n_classes, counts).training), taken, kept)
 
 
 def describe_forecast(forecast: Forecast) -> Iterator[str]:
@@ -104,6 +135,18 @@ def _total_lines(forecast: Forecast) -> Iterator[str]:
     yield from _wrapped("peak memory", peak)
     whole = f"about {show_seconds(sum(seconds.values()))} on this {forecast.device.type}"
     yield from _wrapped("time", _sum(whole, {name: show_seconds(value) for name, value in seconds.items()}))
+    if forecast.prefixes:
+        yield from _wrapped("prefix", "; ".join(_show_prefix(forecast.config, found) for found in forecast.prefixes))
+
+
+def _show_prefix(config: RunConfig, found: PrefixForecast) -> str:
+    """Name one of the two choices with what training then takes, and whether it is the one that the run takes."""
+    views = found.config.training.views
+    fixed = f" of {views} fixed views (--views {views})" if views and found.config.training.prefix == "cache" else ""
+    kept = f", {show_size(found.kept)} kept" if found.kept else ""
+    chosen = " (this run)" if found.config == config else ""
+    cost = f"{found.operations:.2e} operations in training, about {show_seconds(found.seconds)}{kept}"
+    return f"{found.config.training.prefix}{fixed}{chosen}: {cost}"
 
 
 def _show_file(storage: Plan) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -46,9 +46,19 @@ def exact_float32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def products(precision: str) -> AbstractContextManager[None]:
-    """Return a context for a whole training: at "fp32" products are exact float32 and never TF32, also backward."""
-    return exact_float32() if precision == "fp32" else nullcontext()
+@contextmanager
+def products(precision: str) -> Iterator[None]:
+    """Train in this context: at "fp32" products are exact float32 and never TF32, also backward.
+
+    cuDNN measures its algorithms once for each shape and takes the fastest.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True
+    try:
+        with exact_float32() if precision == "fp32" else nullcontext():
+            yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _cpu_flags() -> set[str]:

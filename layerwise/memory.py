@@ -1,6 +1,7 @@
 """Owns the estimate of peak memory, from shapes alone.
 
-It counts, on the device that trains: the images and labels of every split; all parameters and buffers; for the phase
+It counts, on the device that trains: the images and labels of every split; all parameters and buffers; the output of
+the frozen prefix where it is kept (which may come to lie in other memory or on the disk); for the phase
 that needs most, either one training step (gradients, momentum, what its layers keep for backward, and two gradients of
 its largest maps) or one batch without gradients. It does not count Python and its libraries, the convolutions'
 workspace, or what the allocator holds in reserve.
@@ -12,22 +13,28 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from layerwise.batches import EVALUATION_BATCH
 from layerwise.blocks import shapes
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.extract import DUMP_BATCH
 from layerwise.operations import FLOAT_BYTES, Shape, count_problems
-from layerwise.training import EVALUATION_BATCH
+from layerwise.prefix import AT_ONCE
+from layerwise.reuse import kept_bytes
 
 LABEL_BYTES = 16  # label and index, int64
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory in bytes: of the data set, of all weights, and for each phase what it needs beside them."""
+    """Peak memory in bytes: of the data set, of all weights, for each phase what comes on top, and what is kept.
+
+    kept: of the frozen prefix's output; 0 where it is recomputed.
+    """
 
     data: int
     weights: int
     phases: dict[str, int]
+    kept: int = 0
 
     @property
     def phase(self) -> str:
@@ -36,8 +43,8 @@ class Memory:
 
     @property
     def total(self) -> int:
-        """Bytes of data set, weights and the phase that needs most."""
-        return self.data + self.weights + self.phases[self.phase]
+        """Bytes of data set, weights, what is kept, and the phase that needs most."""
+        return self.data + self.weights + self.kept + self.phases[self.phase]
 
 
 class Maps:
@@ -86,25 +93,30 @@ def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Map
     """Return the estimate for a run on images of shape (C, H, W), `counts` of them in each split."""
     maps = Maps(config.network, image, n_classes)
     depth, most = config.network.depth, max(counts.values())
-    phases = _training(config, maps, min(config.training.batch_size, counts["train"]))
+    phases = _training(config, maps, counts["train"])
     phases["evaluation"] = FLOAT_BYTES * min(EVALUATION_BATCH, most) * maps.forward(depth)
     at_once = sum(maps.volumes) + maps.copies * max(maps.volumes)
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
     data = sum(counts.values()) * (prod(image) + LABEL_BYTES)
-    return Memory(data, sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems), phases)
+    weights = sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems)
+    kept = kept_bytes(config, image, counts) if config.training.prefix == "cache" else 0
+    return Memory(data, weights, phases, kept)
 
 
-def _training(config: RunConfig, maps: Maps, batch: int) -> dict[str, int]:
+def _training(config: RunConfig, maps: Maps, n_train: int) -> dict[str, int]:
     """Return the bytes of a training step for each auxiliary problem that the mode solves."""
     if config.mode == "untrained":
         return {}
     every = range(1, config.network.depth + 1)
     cfg = config.training
+    batch = min(cfg.batch_size, n_train)
     # A gradient, its running mean, adamw's running square, the averaged weights.
     states = 1 + bool(cfg.momentum or cfg.optimizer == "adamw") + (cfg.optimizer == "adamw") + bool(cfg.ema_decay)
     map_bytes = FLOAT_BYTES // 2 if config.precision == "bf16" else FLOAT_BYTES
     spans = [(1, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
     found = {}
+    # x_0 of the batches that are made at once, in float32 twice while it is made.
+    made = 2 * FLOAT_BYTES * max(batch * maps.volumes[0], min(AT_ONCE, n_train * maps.volumes[0]))
     for first, last in spans:
         # Side by side, all problems have their optimizers at once, but their activations one after another.
         blocks = every if config.mode == "parallel" else range(first, last + 1)
@@ -113,5 +125,5 @@ def _training(config: RunConfig, maps: Maps, batch: int) -> dict[str, int]:
         learned += sum(maps.problems[j - 1].auxiliary.parameters for j in auxiliaries)
         step = maps.kept(first, last) + 2 * maps.largest(first, last)
         kept = map_bytes * batch * max(step, maps.forward(last))
-        found[f"training block {last}"] = FLOAT_BYTES * states * learned + kept
+        found[f"training block {last}"] = FLOAT_BYTES * states * learned + kept + made
     return found

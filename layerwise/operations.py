@@ -50,7 +50,8 @@ class Operations:
     """Floating-point operations of a whole run.
 
     training: for each block, with the validation fold's evaluation after every epoch; scoring: one pass of every
-    split through the blocks and each auxiliary that was trained; dump: two passes of every split through the blocks.
+    split through the blocks and each auxiliary that was trained; dump: one pass of every split through the blocks
+    (three where values do not fit float16, which is not known before).
     """
 
     training: tuple[int, ...]
@@ -132,7 +133,7 @@ def count_operations(config: RunConfig, image: Shape, n_classes: int, counts: Ma
     blocks, n = sum(p.block.operations for p in problems), sum(counts.values())
     auxiliaries = [problems[j - 1].auxiliary.operations for j in heads(config)]
     scoring = n * (blocks + sum(auxiliaries)) if auxiliaries else 0
-    return Operations(TRAINING[config.mode](config, problems, counts), scoring, 2 * n * blocks)
+    return Operations(TRAINING[config.mode](config, problems, counts), scoring, n * blocks)
 
 
 def operations_to_epochs(
@@ -158,12 +159,17 @@ def match_operations(config: RunConfig, image: Shape, n_classes: int, counts: Ma
 
 
 def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
-    """Every image goes through the frozen blocks below; block j passes no gradient on to them."""
-    found, prefix = [], 0
+    """Every image goes through the frozen blocks below, in each epoch or once for each view that is kept.
+
+    Block j passes no gradient on to them.
+    """
+    cfg, found, prefix = config.training, [], 0
+    views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
     for p in problems:
         block, auxiliary = p.block.operations, p.auxiliary.operations
-        train = counts["train"] * (prefix + 2 * block + 3 * auxiliary)
-        found.append(config.training.epochs * (train + _held(counts) * (prefix + block + auxiliary)))
+        below = (counts["train"] * views + _held(counts) * times) * prefix
+        train = counts["train"] * (2 * block + 3 * auxiliary)
+        found.append(below + cfg.epochs * (train + _held(counts) * (block + auxiliary)))
         prefix += block
     return tuple(found)
 

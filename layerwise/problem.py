@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -10,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
@@ -46,8 +46,11 @@ class AuxiliaryProblem:
     block: the blocks whose weights are trained with the classifier; nn.Identity() where there is none, as for a probe.
     classifier: maps the block's output to logits [n, n_classes].
 
-    With the stepwise schedule the optimizer is built anew, and its momentum lost, whenever the learning rate drops,
-    as in the authors' code.
+    With the stepwise schedule the optimizer forgets its momentum whenever the learning rate drops, as in the authors'
+    code, which builds it anew.
+
+    A step has two halves: `prepare` is the host's, and `descend` is the device's alone, so that it can be captured in a
+    CUDA graph. It therefore reads no number that lies on the device, and every tensor it changes keeps its place.
     """
 
     def __init__(self, block: nn.Module, classifier: nn.Module, config: TrainingConfig, precision: str = "fp32"):
@@ -55,28 +58,43 @@ class AuxiliaryProblem:
         self.module = nn.Sequential(block, classifier)
         self.config, self.precision = config, precision
         self.device = next(classifier.parameters()).device
-        self.averaged: AveragedModel | None = None
+        self.averaged: nn.Sequential | None = None
         if config.ema_decay:
-            average = get_ema_multi_avg_fn(config.ema_decay)
-            self.averaged = AveragedModel(self.module, multi_avg_fn=average, use_buffers=True)
+            self.averaged = copy.deepcopy(self.module).requires_grad_(False)
+        self._is_averaging = False
         self.learning_rate = config.learning_rate
-        self._build_optimizer()
+        self.optimizer = _optimizer(config, list(self.module.parameters()), self.device)
+        self._sums = torch.zeros(3, device=self.device)  # loss, correct, images
+        self._finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps before the first bad loss
 
     def start_epoch(self, epoch: int, steps: int) -> None:
         """Prepare for the given epoch of `steps` steps, and forget the sums of the last."""
         cfg = self.config
         if cfg.schedule == "steps" and epoch > 0 and epoch % cfg.lr_every == 0:
-            self._build_optimizer()
+            self._forget()
         self.module.train()
         self._epoch, self._steps, self._step = epoch, steps, 0
-        self._sums = torch.zeros(3, device=self.device)  # loss, correct, images
-        self._first_bad = torch.full((), -1, device=self.device)
+        self._sums.zero_()
+        self._finite.zero_()
 
     def step(self, x: Tensor, y: Tensor) -> Tensor:
         """Take one step of gradient descent on the mean cross-entropy of a batch; return the detached block output."""
-        self.learning_rate = learning_rate(self.config, self._epoch + self._step / self._steps)
+        self.prepare()
+        return self.descend(x, y)
+
+    def prepare(self) -> None:
+        """Set the learning rate of the step to come."""
+        rate = learning_rate(self.config, self._epoch + self._step / self._steps)
+        self._step += 1
+        self.learning_rate = rate
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def descend(self, x: Tensor, y: Tensor) -> Tensor:
+        """Do on the device all that a step is, after `prepare`; return the detached block output."""
         with autocast(self.precision, self.device):
             hidden = self.block(x)
             logits = self.classifier(hidden).float()
@@ -85,28 +103,42 @@ class AuxiliaryProblem:
         loss.backward()
         self.optimizer.step()
         if self.averaged is not None:
-            self.averaged.update_parameters(self.module)
+            self._average(self.averaged)
         self._account(loss.detach(), logits, y)
         return hidden.detach()
+
+    @torch.no_grad()
+    def _average(self, averaged: nn.Module) -> None:
+        """Move the average towards the weights and buffers; the first step is its beginning.
+
+        torch's AveragedModel does the same, but copies its count of steps to the device in each, which waits for it.
+        """
+        pairs = list(zip(averaged.state_dict().values(), self.module.state_dict().values(), strict=True))
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        weight = 1 - self.config.ema_decay if self._is_averaging else 1.0
+        torch._foreach_lerp_([mean for mean, _ in real], [now for _, now in real], weight)
+        for mean, now in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(now)
+        self._is_averaging = True
 
     @torch.no_grad()
     def _account(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
         """Add to the epoch's sums on the device, so that no step waits for the host."""
         correct = (logits.argmax(1) == y).sum()
-        self._sums += torch.stack([loss * len(y), correct.to(loss.dtype), loss.new_tensor(len(y))])
-        is_first = (self._first_bad < 0) & ~torch.isfinite(loss)
-        self._first_bad = torch.where(is_first, self._step, self._first_bad)
-        self._step += 1
+        self._sums[:2].add_(torch.stack([loss * len(y), correct.to(loss.dtype)]))
+        self._sums[2].add_(len(y))
+        self._finite.add_(torch.isfinite(self._sums[0]))  # a sum that is no number stays one
 
     def score(self, where: str) -> Score:
         """Return the mean score of the epoch so far; raise UserError if a loss was not finite, saying where.
 
         This waits for the device, so the loop calls it every few dozen steps and at the end.
         """
-        bad = int(self._first_bad)
-        if bad >= 0:
+        finite = int(self._finite)
+        if finite < self._step:
             raise UserError(
-                f"the loss is not finite at {where}, epoch {self._epoch}, step {bad}: training diverged at learning "
+                f"the loss is not finite at {where}, epoch {self._epoch}, step {finite}: training diverged at learning "
                 f"rate {self.learning_rate:g}. Try --set training.learning_rate={self.config.learning_rate / 5:g}"
             )
         loss, correct, n = self._sums.tolist()
@@ -116,13 +148,13 @@ class AuxiliaryProblem:
         """Return the block and classifier to be evaluated: the averaged ones where weights are averaged."""
         if self.averaged is None:
             return self.block, self.classifier
-        block, classifier = self.averaged.module.children()
+        block, classifier = self.averaged.children()
         return block, classifier
 
     def finish(self) -> None:
         """Put averaged weights, where there are any, in place of the last ones."""
         if self.averaged is not None:
-            self.module.load_state_dict(self.averaged.module.state_dict())
+            self.module.load_state_dict(self.averaged.state_dict())
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what the optimizer and the average hold, as arrays by name; weights are not among it."""
@@ -150,15 +182,29 @@ class AuxiliaryProblem:
             else:
                 averaged[name] = tensor
         self.optimizer.load_state_dict(whole)
+        for parameter, entries in self.optimizer.state.items():
+            for name, value in entries.items():
+                if value.shape == parameter.shape:  # laid out as the parameter, which fused optimizers ask for
+                    entries[name] = torch.empty_like(parameter).copy_(value)
         if self.averaged is not None:
             self.averaged.load_state_dict(averaged)
+            self._is_averaging = True
 
-    def _build_optimizer(self) -> None:
-        cfg, parameters = self.config, list(self.module.parameters())
-        self.optimizer: torch.optim.Optimizer
-        if cfg.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(
-                parameters, lr=cfg.learning_rate, momentum=cfg.momentum, weight_decay=cfg.weight_decay
-            )
-        else:
-            self.optimizer = torch.optim.AdamW(parameters, lr=cfg.learning_rate, weight_decay=cfg.weight_decay)
+    def _forget(self) -> None:
+        """Bring the optimizer back to its first step, in place: momentum of 0 is that of an optimizer built anew."""
+        for entries in self.optimizer.state.values():
+            for value in entries.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+
+
+def _optimizer(config: TrainingConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    """Return the optimizer; on a GPU the fused one, which takes its learning rate from a tensor on the device."""
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
+    fused = True if on_gpu else None
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
+        )
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay, fused=fused, capturable=on_gpu)

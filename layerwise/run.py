@@ -12,23 +12,25 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from layerwise.batches import DeviceSplit
 from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
 from layerwise.extract import dump_depths, dump_module
-from layerwise.hardware import exact_float32, pick_precision, products
+from layerwise.hardware import pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
 from layerwise.operations import count_problems, heads, match_operations, weight_bytes
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
 from layerwise.reporting import Report
+from layerwise.reuse import resolve_prefix
 from layerwise.runwriter import RunWriter, create_run
 from layerwise.scoring import DepthScores, score_auxiliaries
 from layerwise.state import Checkpoint, open_checkpoint
 from layerwise.storage import Plan, plan, require_disk, show_size
-from layerwise.training import DeviceSplit, settle_batch_norm, train
+from layerwise.training import settle_batch_norm, train
 
 log = logging.getLogger("layerwise.run")
 
@@ -77,7 +79,7 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
 
 
 def resolve(config: RunConfig, dataset: Dataset, device: torch.device) -> RunConfig:
-    """Return the configuration with what was left to the run decided: the precision, and epochs to match operations.
+    """Return the configuration with what was left to the run decided: precision, prefix, epochs to match operations.
 
     Raises UsageError for settings that these images do not allow.
     """
@@ -86,7 +88,8 @@ def resolve(config: RunConfig, dataset: Dataset, device: torch.device) -> RunCon
     if config.match == "operations":
         config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
         log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
-    return replace(config, precision=pick_precision(config.precision, device))
+    config = replace(config, precision=pick_precision(config.precision, device))
+    return resolve_prefix(config, dataset.image_shape, counts, device)
 
 
 def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) -> None:
@@ -135,10 +138,14 @@ def _publish(
     fingerprint: dict[str, str],
     seconds: dict[str, float],
 ) -> list[DepthScores]:
+    if place.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
+        network.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
-    with exact_float32():
+    with products("fp32"):
         scores = score_auxiliaries(network, dataset, heads(config))
-    with create_run(place.out, force=place.force) as writer:
+    seconds["score"] = time.perf_counter() - start
+    start = time.perf_counter()
+    with products("fp32"), create_run(place.out, force=place.force) as writer:
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)
         _write_history(writer, checkpoint.history)

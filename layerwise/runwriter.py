@@ -66,6 +66,11 @@ class RunWriter:
         values = np.atleast_1d(values)
         self.rows(path, values.shape, values.dtype).append(values)
 
+    def discard(self, group: str) -> None:
+        """Remove every dataset below a group, begun or finished; groups and their attributes stay."""
+        for path in [path for path in self._writers if path.startswith(f"/{group}/")]:
+            del self._writers[path], self._file[path]
+
     def finish(self) -> None:
         """Write the manifest and its digests, and last of all the mark that the file is complete."""
         description = describe(self._file)

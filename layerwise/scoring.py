@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layerwise.batches import DeviceSplit
 from layerwise.datasets import Dataset
 from layerwise.ensemble import WEIGHTINGS, ensemble
 from layerwise.network import LayerwiseNetwork
-from layerwise.training import DeviceSplit
 
 KEPT = ("validation", "test")  # splits whose logits a run file keeps
 

@@ -1,4 +1,7 @@
-"""Owns resuming: the state of a training in run.h5.state/, saved whole and atomically after each epoch.
+"""Owns resuming: the state of a training in run.h5.state/, saved whole and atomically after epochs.
+
+A save takes a tenth of a second, and on a GPU an epoch not much longer, so one that would come within SAVE_EVERY
+seconds of the last is left out, but for the last epoch of a stage.
 
 Every random choice of a training follows from the run's seed, the stage and the epoch (layerwise.network.derive_seed),
 so the position stands for the state of every random generator. Weights, buffers, the optimizer's and the average's
@@ -10,7 +13,9 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("layerwise.state")
 
 FORMAT = "layerwise-state"
+SAVE_EVERY = 5.0  # seconds of training that a killed process loses at most, with the epoch in progress
 
 
 class Checkpoint:
@@ -48,6 +54,12 @@ class Checkpoint:
         self.stage, self.epochs_done = 0, 0
         self.history: list[Epoch] = []
         self._problems: list[dict[str, np.ndarray]] = []
+        self._saved = -math.inf
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the state, removed when the run is published."""
+        return self.path and self.path.parent
 
     def load(self, network: LayerwiseNetwork) -> None:
         """Take up what an earlier process saved, if it did: weights into the network, position and history here.
@@ -82,8 +94,9 @@ class Checkpoint:
     def save(
         self, stage: int, epochs_done: int, network: LayerwiseNetwork, problems: Sequence[AuxiliaryProblem]
     ) -> None:
-        """Save everything; a process killed now or at any later moment goes on from here."""
-        if self.path is None:
+        """Save everything, if it is due; a process killed now or at any later moment goes on from here."""
+        is_last = epochs_done == self.config.training.epochs
+        if self.path is None or not (is_last or time.monotonic() - self._saved >= SAVE_EVERY):
             return
         with published(self.path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
             file.attrs.update({"format": FORMAT, "format_version": 1, "stage": stage, "epochs_done": epochs_done})
@@ -97,6 +110,7 @@ class Checkpoint:
                 for key, array in problem.state().items():
                     group[key] = array
             file["history"] = to_rows(self.history)
+        self._saved = time.monotonic()
 
     def _refuse_other(self, file: h5py.File) -> None:
         if file.attrs.get("format") != FORMAT:

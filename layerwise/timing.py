@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import h5py
@@ -17,15 +17,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layerwise.batches import EVALUATION_BATCH, DeviceSplit
+from layerwise.cache import Kept
+from layerwise.capture import WARM_UP, CapturedStep
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split
 from layerwise.extract import DUMP_BATCH, dump_depths
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.operations import Shape, heads
+from layerwise.prefix import FrozenPrefix, Recomputed
 from layerwise.problem import AuxiliaryProblem, autocast
 from layerwise.runwriter import RunWriter
 from layerwise.storage import Plan
-from layerwise.training import EVALUATION_BATCH, DeviceSplit, evaluate
+from layerwise.training import evaluate
 
 BUDGET = 2.0  # seconds for all measurements together, where the smallest batches are quick
 SHARE = 0.2  # seconds that each may take at least
@@ -33,6 +37,7 @@ SMALLEST = 4  # images of the first batch that is timed
 CORE_BLOCK = 2**20  # bytes by which a file in memory grows
 MOST = 5  # times that a batch is timed
 
+PHASES = ("training", "scoring", "dump")
 Timer = Callable[["Work", float], float]
 
 
@@ -97,6 +102,10 @@ class Rehearsal:
             config.network, image, len(classes), self.constants, self.constants, config.seed
         ).to(device)
 
+    def of(self, config: RunConfig) -> Rehearsal:
+        """Return the rehearsal of another configuration of the same run."""
+        return Rehearsal(config, self.network.shapes[0], self.classes, self.counts, self.storage, self.device)
+
     def works(self) -> Iterator[Work]:
         """Yield every kind of batch in the order of the run, each to be timed before the next is asked for."""
         if self.config.mode == "untrained":
@@ -113,6 +122,8 @@ class Rehearsal:
         for j in heads(self.config):
             first = 1 if self.config.mode == "end-to-end" else j
             block, auxiliary = nn.Sequential(*self.network.blocks[first - 1 : j]), self.network.auxiliaries[j - 1]
+            if self.config.training.prefix == "cache" and first > 1:
+                yield self._filling(first - 1)
             step = functools.partial(self._step, block, auxiliary, first - 1)
             yield Work("training", size, epochs * self._batches(size, "train"), step)
             evaluation = functools.partial(self._evaluate, block, auxiliary, first - 1)
@@ -124,44 +135,66 @@ class Rehearsal:
     def _batches(self, size: int, *splits: str) -> int:
         return sum(-(-self.counts[name] // size) for name in splits)
 
+    def _filling(self, below: int) -> Work:
+        """Return the work of computing once what is kept of the frozen blocks' output."""
+
+        def prepare(n: int) -> Callable[[], object]:
+            prefix, images = FrozenPrefix(self.network, below, self.config.precision), self._on_device(n).images
+
+            def batch() -> None:
+                prefix(images)
+                self._wait()
+
+            return batch
+
+        held = self._batches(EVALUATION_BATCH, "validation") if "validation" in self.counts else 0
+        batches = max(1, self.config.training.views) * self._batches(EVALUATION_BATCH, "train") + held
+        return Work("training", EVALUATION_BATCH, batches, prepare)
+
     def _step(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
         problem = AuxiliaryProblem(block, auxiliary, self.config.training, self.config.precision)
         problem.start_epoch(0, 1)
-        data, x_below = self._data(n, below)
+        source = self._source(n, below)
+
+        def descend(*choice: Tensor) -> None:
+            problem.descend(*source.fetch(*choice))
+
+        step = CapturedStep(descend, self.device)
 
         def batch() -> None:
-            for x, y in data.shuffled(x_below, self.config.training, 0):
-                problem.step(x, y)
+            for choice in source.batches(0):
+                problem.prepare()
+                step(*choice)
             self._wait()
 
+        for _ in range(WARM_UP if self.device.type == "cuda" else 0):
+            batch()
         return batch
 
     def _evaluate(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
-        data, x_below = self._data(n, below)
+        source = self._source(n, below)
 
         def batch() -> None:
             with autocast(self.config.precision, self.device):
-                evaluate([(block, auxiliary)], data.in_order(x_below))
+                evaluate([(block, auxiliary)], source.held())
 
         return batch
 
-    def _data(self, n: int, below: int) -> tuple[DeviceSplit, Callable[[Tensor], Tensor]]:
-        """Return n images on the device, and what computes x_below from them by the frozen blocks."""
-        data = DeviceSplit(self._images(n), self.device)
+    def _source(self, n: int, below: int) -> Recomputed:
+        """Return what gives x_below of n images as the run does.
 
-        @torch.no_grad()
-        def x_below(images: Tensor) -> Tensor:
-            with autocast(self.config.precision, self.device):
-                return self.network.advance(self.network.normalise(images), 0, below)
+        Side by side, a block finds x_{j-1} already there, from the step of the block below, as if it had been kept.
+        """
+        is_there = below > 0 and (self.config.training.prefix == "cache" or self.config.mode == "parallel")
+        data = {name: self._on_device(n) for name in ("train", "validation")}
+        prefix = FrozenPrefix(self.network, below, self.config.precision)
+        return (Kept if is_there else Recomputed)(data, prefix, self.config, 1)
 
-        if self.config.mode == "parallel":
-            # Side by side, a block finds x_{j-1} already there, from the step of the block below.
-            computed = x_below(data.images)
-            return data, lambda images: computed
-        return data, x_below
+    def _on_device(self, n: int) -> DeviceSplit:
+        return DeviceSplit(self._images(n), self.device)
 
     def _score(self, n: int) -> Callable[[], object]:
-        images = DeviceSplit(self._images(n), self.device).images
+        images = self._on_device(n).images
 
         @torch.no_grad()
         def batch() -> None:
@@ -194,14 +227,18 @@ class Rehearsal:
             torch.cuda.synchronize(self.device)
 
 
-def forecast_seconds(rehearsal: Rehearsal, timer: Timer = seconds_per_batch) -> dict[str, float]:
+def forecast_seconds(
+    rehearsal: Rehearsal, timer: Timer = seconds_per_batch, phases: Sequence[str] = PHASES
+) -> dict[str, float]:
     """Return the seconds of "training", "scoring" and "dump", which takes a few seconds itself.
 
     Args:
         timer: gives the seconds of one full batch of a work, in the seconds that it may take.
+        phases: those that are asked for; the others are neither measured nor returned.
     """
     share = max(SHARE, BUDGET / (2 * rehearsal.config.network.depth + 2))
-    seconds = dict.fromkeys(("training", "scoring", "dump"), 0.0)
+    seconds = dict.fromkeys(phases, 0.0)
     for work in rehearsal.works():
-        seconds[work.phase] += work.batches * timer(work, share)
+        if work.phase in phases:
+            seconds[work.phase] += work.batches * timer(work, share)
     return seconds

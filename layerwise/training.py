@@ -6,26 +6,31 @@ a block and its auxiliary classifier here, several CNN-p probes of one depth in 
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layerwise.augment import augment, draw
-from layerwise.config import RunConfig, TrainingConfig
-from layerwise.datasets import Dataset, Split
+from layerwise.batches import EVALUATION_BATCH, DeviceSplit
+from layerwise.batches import Batches as Batches
+from layerwise.cache import Kept
+from layerwise.capture import CapturedStep
+from layerwise.config import RunConfig
+from layerwise.datasets import Dataset
 from layerwise.history import Epoch, Score
-from layerwise.network import LayerwiseNetwork, derive_seed, freeze
+from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.prefix import FrozenPrefix, Recomputed
 from layerwise.problem import AuxiliaryProblem, autocast
 from layerwise.reporting import Report
 from layerwise.stages import Stage, stages
 from layerwise.state import Checkpoint
 
-EVALUATION_BATCH = 512
+log = logging.getLogger("layerwise.training")
+
 CHECK_EVERY = 50  # steps between two looks at whether the loss is finite
-Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 def solve(
@@ -36,30 +41,44 @@ def solve(
     where: str,
     *,
     chained: bool = False,
+    fetch: Callable[..., tuple[Tensor, Tensor]] = lambda x, y: (x, y),
     tick: Callable[[Score | None], None] = lambda score: None,
 ) -> Iterator[tuple[int, list[Score]]]:
     """Train every problem on the same batches; yield (epoch, training scores) after each epoch.
 
+    On a GPU the whole step, from `fetch` to the optimizers, becomes a CUDA graph.
+
     Args:
         problems: trained side by side, each batch computed once for all of them.
-        epoch_batches: gives the batches (x, y) of an epoch, x without a graph behind it.
+        epoch_batches: gives the batches of an epoch as tensors: (x, y), or what `fetch` makes them from.
         epochs: the epochs to go; a resumed training begins later than 0.
         steps: batches in an epoch.
         where: what is being trained, for messages ("block 2").
         chained: whether each problem reads the detached block output of the one before, instead of x.
+        fetch: turns what `epoch_batches` yields into (x, y) on the device, x without a graph behind it.
         tick: called after each step, every few dozen steps with the score so far of the last problem.
     """
+
+    def descend(*batch: Tensor) -> None:
+        x, y = fetch(*batch)
+        for problem in problems:
+            hidden = problem.descend(x, y)
+            if chained:
+                x = hidden
+
+    step = CapturedStep(descend, problems[0].device)
     for epoch in epochs:
         for problem in problems:
             problem.start_epoch(epoch, steps)
-        for i, (x, y) in enumerate(epoch_batches(epoch), start=1):
+        for i, batch in enumerate(epoch_batches(epoch), start=1):
             for problem in problems:
-                hidden = problem.step(x, y)
-                if chained:
-                    x = hidden
+                problem.prepare()
+            step(*batch)
             scores = [problem.score(where) for problem in problems] if i % CHECK_EVERY == 0 else [None]
             tick(scores[-1])
         yield epoch, [problem.score(where) for problem in problems]
+    if step.is_captured:
+        log.debug("%s: capturing its step took %.2f s", where, step.seconds)
 
 
 @torch.no_grad()
@@ -67,56 +86,24 @@ def evaluate(modules: Sequence[tuple[nn.Module, nn.Module]], batches: Batches, *
     """Return the score of each (block, classifier) over batches (x, y), in eval mode, in which they are left."""
     for module in (m for pair in modules for m in pair):
         module.eval()
-    sums = torch.zeros(len(modules), 2, dtype=torch.float64)
+    sums: list[Tensor] = [torch.zeros(2, dtype=torch.float64)] * len(modules)
     n = 0
     for x, y in batches:
         n += len(y)
         for i, (block, classifier) in enumerate(modules):
             hidden = block(x)
             logits = classifier(hidden).float()
-            sums[i, 0] += float(F.cross_entropy(logits, y, reduction="sum"))
-            sums[i, 1] += int((logits.argmax(1) == y).sum())
+            loss, correct = F.cross_entropy(logits, y, reduction="sum"), (logits.argmax(1) == y).sum()
+            sums[i] = sums[i].to(y.device) + torch.stack([loss.double(), correct.double()])
             if chained:
                 x = hidden
-    return [Score(loss / n, correct / n, n) for loss, correct in sums.tolist()]
-
-
-class DeviceSplit:
-    """A split's uint8 images and labels on the device that trains."""
-
-    def __init__(self, split: Split, device: torch.device):
-        self.images = torch.from_numpy(split.images).to(device)
-        self.label = torch.from_numpy(split.label).to(device)
-
-    def batches(self, size: int) -> int:
-        """Return how many batches of at most `size` images the split makes."""
-        return -(-len(self.label) // size)
-
-    def in_order(
-        self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`."""
-        for images, y in zip(self.images.split(size), self.label.split(size), strict=True):
-            yield to_x(images), y
-
-    def shuffled(
-        self, to_x: Callable[[Tensor], Tensor], config: TrainingConfig, seed: int
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) over all images in random order, augmented; order and draws follow from `seed`."""
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(self.label), generator=generator).to(self.label.device)
-        for rows in order.split(config.batch_size):
-            images = self.images[rows]
-            if config.crop_padding or config.flip:
-                draws = draw(len(rows), config.crop_padding, config.flip, generator)
-                images = augment(images, draws, config.crop_padding)
-            yield to_x(images), self.label[rows]
+    return [Score(loss / n, correct / n, n) for loss, correct in (both.tolist() for both in sums)]
 
 
 def train(
     network: LayerwiseNetwork, dataset: Dataset, config: RunConfig, checkpoint: Checkpoint, report: Report
 ) -> None:
-    """Train all stages in sequence from where the checkpoint stands, saving it after each epoch.
+    """Train all stages in sequence from where the checkpoint stands, which may save itself after each epoch.
 
     When it returns, every trained block and auxiliary is frozen and in eval mode; the epochs stand in
     checkpoint.history.
@@ -144,28 +131,23 @@ def train_stage(
 
     data: "train", and "validation" where there is a fold, on the network's device. number: of the stage, from 0.
     """
-    device = network.mean.device
     problems = [
         AuxiliaryProblem(block, classifier, config.training, config.precision)
         for block, classifier in zip(stage.blocks, stage.classifiers, strict=True)
     ]
     done = checkpoint.resume(number, problems)
 
-    @torch.no_grad()
-    def frozen_prefix(images: Tensor) -> Tensor:
-        with autocast(config.precision, device):
-            return network.advance(network.normalise(images), 0, stage.prefix)
-
-    def epoch_batches(epoch: int) -> Batches:
-        seed = derive_seed(config.seed, f"order {epoch}", stage.depths[0])
-        return data["train"].shuffled(frozen_prefix, config.training, seed)
-
+    start = time.perf_counter()
+    kind = Kept if config.training.prefix == "cache" and stage.prefix else Recomputed
+    prefix = FrozenPrefix(network, stage.prefix, config.precision)
+    source = kind(data, prefix, config, stage.depths[0], checkpoint.folder)
     epochs = range(done, config.training.epochs)
     steps = data["train"].batches(config.training.batch_size)
-    start = time.perf_counter()
-    loop = solve(problems, epoch_batches, epochs, steps, stage.name, chained=stage.chained, tick=report.step)
+    loop = solve(
+        problems, source.batches, epochs, steps, stage.name, chained=stage.chained, fetch=source.fetch, tick=report.step
+    )
     for epoch, scores in loop:
-        held = _validate(problems, data, frozen_prefix, stage.chained, config.precision)
+        held = _validate(problems, source, stage.chained, config.precision)
         seconds = (time.perf_counter() - start) / len(problems)
         for depth, problem, score, seen in zip(stage.depths, problems, scores, held, strict=True):
             row = Epoch(depth, epoch, problem.learning_rate, score, seen, seconds)
@@ -178,17 +160,13 @@ def train_stage(
 
 
 def _validate(
-    problems: Sequence[AuxiliaryProblem],
-    data: dict[str, DeviceSplit],
-    to_x: Callable[[Tensor], Tensor],
-    chained: bool,
-    precision: str,
+    problems: Sequence[AuxiliaryProblem], source: Recomputed, chained: bool, precision: str
 ) -> Sequence[Score | None]:
-    if "validation" not in data:
+    if "validation" not in source.data:
         return [None] * len(problems)
     judged = [problem.judged() for problem in problems]
     with autocast(precision, problems[0].device):
-        return evaluate(judged, data["validation"].in_order(to_x), chained=chained)
+        return evaluate(judged, source.held(), chained=chained)
 
 
 @torch.no_grad()

@@ -124,6 +124,13 @@ class Finite:
             )
 
 
+def require_finite(x: NDArray[Any], where: str) -> None:
+    """Raise UserError with their number where features [n, d] are not finite."""
+    finite = Finite(where)
+    finite.see(torch.from_numpy(x))
+    finite.require()
+
+
 class Stacked:
     """Rows of several sources one behind the other, such as train and validation fold, without copying them."""
 

@@ -13,7 +13,7 @@ from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
 from probes.controls import Permuted
 from probes.family import Family, ProbeName
-from probes.linear import require_finite
+from probes.features import require_finite
 from probes.neighbors import DISTANCES, NEIGHBORS, NearestMean, NearestNeighbors, Vote
 from probes.protocol import Fit, Predictions, choose, selection
 from probes.standardiser import Standardiser

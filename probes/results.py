@@ -97,8 +97,8 @@ def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
     A digest of its data and its configuration, but for how the network was trained (mode, match), its k and widths, its
-    seed, and what is stored. For a network built elsewhere, of its data and origin, but for its seed and which weights
-    those were; None where a file says neither.
+    seed, where its prefix came from, and what is stored. For a network built elsewhere, of its data and origin, but for
+    its seed and which weights those were; None where a file says neither.
     """
     if (origin := run.extraction) is not None:
         kept = {name: value for name, value in origin.items() if name not in ("seed", "weights")}
@@ -110,6 +110,9 @@ def experiment(run: RunFile) -> str | None:
         del tree[name]
     for name in ("k", "width", "aux_width"):
         del tree["network"][name]
+    del tree["training"]["prefix"]  # computed or kept, it is the same
+    if not tree["training"]["views"]:
+        del tree["training"]["views"]  # which files of earlier versions do not have
     return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
 
 

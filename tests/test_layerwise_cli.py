@@ -159,6 +159,21 @@ def test_data_flags_reach_the_file(tmp_path: Path) -> None:
         assert {split: len(run.labels(split)) for split in run.splits} == {"train": 270, "validation": 30, "test": 359}
 
 
+def test_the_prefix_and_its_views_reach_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.h5"
+    assert run_train(*SMALL, "--prefix", "cache", "--views", "1", "--out", str(path)) == 0
+    with RunFile(path) as run:
+        assert run.config is not None
+        assert (run.config.training.prefix, run.config.training.views) == ("cache", 1)
+
+
+def test_a_prefix_that_cannot_be_kept_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_train(*SMALL, "--prefix", "cache", "--out", str(tmp_path / "run.h5")) == 2
+    assert "training.prefix is 'cache', but crops and flips are drawn anew in each epoch" in capsys.readouterr().err
+
+
 def test_list_shows_the_recipe_that_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_train("cifar10-k3", "--list") == 0
     out = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
@@ -64,6 +65,8 @@ def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
         ("training.momentum", "1", r"training.momentum is 1.0, but must be a number in \[0, 1\)"),
         ("training.weight_decay", "-1", "training.weight_decay is -1.0"),
         ("training.crop_padding", "-1", "training.crop_padding is -1, but must be pixels"),
+        ("training.prefix", "cach", "unknown training.prefix 'cach'. Did you mean 'cache'"),
+        ("training.views", "-1", "training.views is -1, but must be a number of fixed views, or 0 for new ones each"),
         ("data.holdout", "0.7", r"data.holdout is 0.7, but must be a share in \[0, 0.5\]"),
         ("data.subset", "-1", "data.subset is -1, but must be a number of images, or 0 for all"),
         ("data.image_size", "-1", "data.image_size is -1, but must be pixels of a side, or 0 for as they are"),
@@ -113,3 +116,10 @@ def test_fields_of_a_later_version_are_left_out() -> None:
     text = digits().to_json().replace('{"data": {', '{"later": 1, "data": {"newer": 2, ')
     assert '"newer": 2' in text
     assert RunConfig.from_json(text) == digits()
+
+
+def test_a_configuration_of_before_there_were_prefixes_recomputed_them() -> None:
+    tree = json.loads(digits().to_json())
+    del tree["training"]["prefix"], tree["training"]["views"]
+    training = RunConfig.from_json(json.dumps(tree)).training
+    assert (training.prefix, training.views) == ("recompute", 0)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from conftest import make_run, small_config
 from reference import slow_average
 
+from layerwise import extract
 from layerwise.activations import open_activations
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.extract import DUMP_BATCH, dump_depths, largest_magnitudes
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
-from layerwise.runwriter import create_run
+from layerwise.runwriter import ALIGNMENT, create_run
 from layerwise.storage import plan
 
 
@@ -73,6 +75,28 @@ def test_values_beyond_float16_are_stored_in_float32_and_other_depths_are_not(tm
         assert maps is not None
         assert np.isfinite(maps[:]).all()
         assert maps[:].max() > 65504
+
+
+def test_what_was_begun_in_float16_leaves_nothing_behind(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest value comes in the last split, when nearly everything has been written."""
+    net = network(data)
+    most = {name: float(directly(net, split, 2).max()) for name, split in data.splits.items()}
+    order = sorted(most, key=most.__getitem__)
+    monkeypatch.setattr(extract, "FLOAT16_MAX", (most[order[-1]] + most[order[-2]]) / 2)
+    last = replace(data, splits={name: data.splits[name] for name in order})
+    with dump(tmp_path / "run.h5", net, last, "maps") as run:
+        list(run.verify())
+        for name, split in data.splits.items():
+            maps = run.maps(2, name)
+            assert maps is not None
+            assert maps.dtype == np.float32
+            np.testing.assert_allclose(maps[:], directly(net, split, 2), rtol=1e-5, atol=1e-5)
+    with h5py.File(tmp_path / "run.h5") as file:
+        sizes: list[int] = []
+        file.visititems(lambda _, item: sizes.append(item.nbytes) if isinstance(item, h5py.Dataset) else None)
+    assert (tmp_path / "run.h5").stat().st_size < sum(sizes) + len(sizes) * ALIGNMENT + 50_000
 
 
 def test_the_largest_magnitude_is_over_all_splits(data: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,36 @@ def test_no_line_is_wider_than_80_columns(mode: str) -> None:
 def test_whole_maps_are_named_where_they_are_stored() -> None:
     text = " ".join("\n".join(describe_forecast(forecast(set_fields(small_config(), {"store": "maps"})))).split())
     assert "depths hold pooled features and whole maps as float16" in text
+
+
+THIS = r" \(this run\): \S+ operations in training, about [^;]*"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, rf"prefix recompute{THIS}; cache of 4 fixed views \(--views 4\): \S+ operations .* s, 8.2 MB kept"),
+        ({"training.crop_padding": 0, "training.epochs": 3}, rf"prefix recompute: .*; cache{THIS}, 2.2 MB kept"),
+        ({"training.views": 3, "training.epochs": 9}, rf"recompute: .*; cache of 3 fixed views \(--views 3\){THIS}"),
+    ],
+)
+def test_both_prefixes_are_forecast(fields: dict[str, Any], expected: str) -> None:
+    found = forecast(small_config(**fields))
+    assert re.search(expected, " ".join(" ".join(describe_forecast(found)).split()))
+    assert [other.config.training.prefix for other in found.prefixes] == ["recompute", "cache"]
+    chosen = [other.config == found.config for other in found.prefixes]
+    assert sum(chosen) == 1
+    own = found.prefixes[chosen.index(True)]
+    assert own.operations == sum(found.operations.training)
+    assert own.seconds == found.seconds["training"]
+    assert found.memory.kept == own.kept
+
+
+@pytest.mark.parametrize("fields", [{"mode": "end-to-end"}, {"mode": "untrained"}, {"network.depth": 1}])
+def test_without_a_frozen_block_there_is_no_choice_to_show(fields: dict[str, Any]) -> None:
+    found = forecast(small_config(**fields))
+    assert found.prefixes == ()
+    assert not any(line.startswith("prefix") for line in describe_forecast(found))
 
 
 def test_durations_are_shown_in_the_unit_that_suits_them() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small_config, train_block
+from conftest import small_config, train_block, train_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +17,7 @@ from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.extract import depth_batches
 from layerwise.memory import Maps, Memory, forecast_memory
 from layerwise.network import LayerwiseNetwork
+from layerwise.reuse import kept_bytes
 from layerwise.training import DeviceSplit, evaluate
 
 COUNTS = {"train": 200, "validation": 140, "test": 300}
@@ -101,6 +102,27 @@ def test_each_phase_takes_what_the_allocator_hands_out_within_a_factor_of_2(
     assert found.phases.keys() == measured.keys()
     ratios = {phase: found.phases[phase] / measured[phase] for phase in measured}
     assert all(0.5 < ratio < 2 for ratio in ratios.values()), ratios
+
+
+def test_greedy_training_needs_no_more_than_its_largest_problem_and_end_to_end_training_does(data: Dataset) -> None:
+    fields = WIDE | {"network.depth": 5, "data.holdout": 0.0}
+    few = replace(data, splits={"train": data.splits["train"]})
+    splits = {"train": DeviceSplit(few.splits["train"], torch.device("cpu"))}
+    config, net = small_config(**fields), network(small_config(**fields), data)
+    alone = [peak_bytes(lambda j=j: train_block(net, splits, config, j)) for j in range(1, 6)]  # type: ignore[misc]
+    greedy = peak_bytes(lambda: train_network(network(config, data), few, config))
+    weights = sum(t.nbytes for t in net.state_dict().values())
+    assert greedy <= max(alone) + weights + 50_000  # which are made within what is measured; and small change
+    whole = small_config(mode="end-to-end", **fields)
+    assert peak_bytes(lambda: train_network(network(whole, data), few, whole)) > 1.5 * greedy
+
+
+def test_what_is_kept_of_the_prefix_comes_on_top(data: Dataset) -> None:
+    still = {"training.crop_padding": 0, "network.depth": 3}
+    anew, kept = (forecast(small_config(**still | {"training.prefix": p})) for p in ("recompute", "cache"))
+    assert anew.kept == 0
+    assert kept.kept == kept_bytes(small_config(**still), IMAGE, COUNTS)
+    assert kept.total == anew.total + kept.kept
 
 
 def test_data_and_weights_are_all_bytes_that_live_throughout(data: Dataset) -> None:

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.config import MODES, RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UsageError
-from layerwise.extract import depth_batches, largest_magnitudes
+from layerwise.extract import depth_batches
 from layerwise.network import LayerwiseNetwork
 from layerwise.operations import (
     TRAINING,
@@ -94,6 +94,16 @@ def test_greedy_training_spends_what_is_counted_for_each_block(fields: dict[str,
         for j in range(1, config.network.depth + 1)
     )
     assert count(config).training == found
+
+
+@pytest.mark.parametrize("views", [0, 2])
+def test_training_with_a_kept_prefix_spends_what_is_counted(views: int, data: Dataset) -> None:
+    augmented = {"training.crop_padding": 1, "training.views": views} if views else {"training.crop_padding": 0}
+    fields = {"network.depth": 3, "training.epochs": 5, **augmented}
+    config = small_config(**fields | {"training.prefix": "cache"})
+    found = flops(lambda: train_network(network(config, data), data, config))
+    assert sum(count(config).training) == found
+    assert found < sum(count(small_config(**fields | {"training.prefix": "recompute"})).training)
 
 
 def test_without_a_validation_fold_training_spends_less(data: Dataset) -> None:
@@ -184,12 +194,11 @@ def test_each_mode_has_its_heads() -> None:
 
 
 @by_network
-def test_the_dump_is_two_passes_through_the_blocks(fields: dict[str, Any], data: Dataset) -> None:
+def test_the_dump_is_one_pass_through_the_blocks(fields: dict[str, Any], data: Dataset) -> None:
     config = small_config(**fields)
     net = network(config, data)
 
     def dump() -> None:
-        largest_magnitudes(net, data.splits, lambda: None)
         for split in data.splits.values():
             list(depth_batches(net, split))
 

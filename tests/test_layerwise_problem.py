@@ -177,3 +177,18 @@ def test_a_step_returns_the_blocks_output_without_a_graph() -> None:
     hidden = some.step(x, y)
     assert not hidden.requires_grad
     torch.testing.assert_close(hidden, expected)
+
+
+def test_restored_momentum_is_laid_out_as_its_weights() -> None:
+    def convolution() -> AuxiliaryProblem:
+        block = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        return AuxiliaryProblem(block, nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), training())
+
+    first, second = convolution(), convolution()
+    first.start_epoch(0, 1)
+    first.step(torch.randn(5, 3, 3, 3), torch.arange(5) % 2)
+    second.restore({name: np.ascontiguousarray(value) for name, value in first.state().items()})
+    weight = second.block.weight
+    momentum = second.optimizer.state[weight]["momentum_buffer"]
+    assert momentum.stride() == weight.stride() != momentum.contiguous().stride()
+    assert torch.equal(momentum, first.optimizer.state[first.block.weight]["momentum_buffer"])

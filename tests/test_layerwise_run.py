@@ -58,7 +58,7 @@ def test_provenance_tells_software_threads_and_durations(run_path: Path) -> None
     assert versions["layerwise"] == __version__
     assert versions["python"] == platform.python_version()
     assert torch.__version__.startswith(versions["torch"])
-    assert set(json.loads(made["seconds"])) == {"train", "dump"}
+    assert set(json.loads(made["seconds"])) == {"train", "score", "dump"}
     assert made["threads"] == torch.get_num_threads()
     with h5py.File(run_path) as file:
         assert len(file["provenance/epoch_seconds"]) == 4

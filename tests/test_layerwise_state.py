@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,23 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
-from layerwise import commandline, training
+from layerwise import commandline, state, training
 from layerwise import run as run_module
 from layerwise.errors import UserError
 from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
 from layerwise.state import Checkpoint
 
-MODES = ("greedy", "parallel", "end-to-end", "untrained")
+KEPT = "greedy, the prefix kept"
+MODES = ("greedy", KEPT, "parallel", "end-to-end", "untrained")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def every_epoch() -> Iterator[None]:
+    """Save after every epoch, however short, so that a test can stop at any of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(state, "SAVE_EVERY", 0)
+        yield
 
 
 class Killed(BaseException):
@@ -36,7 +46,9 @@ def digest(path: Path) -> str:
 
 
 def fields(mode: str) -> dict[str, Any]:
-    extra = {"training.ema_decay": 0.9} if mode != "untrained" else {}
+    extra: dict[str, Any] = {"training.ema_decay": 0.9} if mode != "untrained" else {}
+    if mode == KEPT:
+        extra, mode = {"training.crop_padding": 1, "training.views": 2, "training.prefix": "cache"}, "greedy"
     return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
 
 
@@ -62,7 +74,9 @@ def kill_after_saves(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
 # In greedy mode 3 epochs and 2 blocks make 6 saves: in the first block, between blocks, in the second, at the end.
 @pytest.mark.parametrize(
     ("mode", "saves"),
-    [("greedy", n) for n in (1, 2, 3, 4, 6)] + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
+    [("greedy", n) for n in (1, 2, 3, 4, 6)]
+    + [(KEPT, n) for n in (3, 4, 5)]
+    + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
 )
 def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
     mode: str, saves: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
@@ -78,11 +92,27 @@ def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
     assert os.listdir(tmp_path) == ["run.h5"]
 
 
+def test_short_epochs_are_saved_now_and_then_and_the_last_of_a_stage_always(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state, "SAVE_EVERY", 10**6)
+    written, publish = [], state.published
+
+    def noted(path: Path, *, force: bool) -> Any:
+        written.append(path.name)
+        return publish(path, force=force)
+
+    monkeypatch.setattr(state, "published", noted)
+    make_run(tmp_path / "run.h5", **fields("greedy"))
+    # The first epoch of all, and the last of each of two blocks.
+    assert written == ["state.h5"] * 3
+
+
 @pytest.mark.parametrize("mode", ["greedy", "end-to-end"])
 def test_killed_within_an_epoch_it_ends_the_same(
     mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
 ) -> None:
-    steps, step = [0], training.AuxiliaryProblem.step
+    steps, step = [0], training.AuxiliaryProblem.descend
 
     def counted(self: Any, x: Any, y: Any) -> Any:
         steps[0] += 1
@@ -92,7 +122,7 @@ def test_killed_within_an_epoch_it_ends_the_same(
 
     path = tmp_path / "run.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(training.AuxiliaryProblem, "step", counted)
+        patch.setattr(training.AuxiliaryProblem, "descend", counted)
         with pytest.raises(Killed):
             make_run(path, **fields(mode))
     assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
@@ -111,7 +141,7 @@ def test_killed_in_the_dump_it_does_not_train_again(
         with pytest.raises(Killed):
             make_run(path, **fields(mode))
     with monkeypatch.context() as patch:
-        patch.setattr(training.AuxiliaryProblem, "step", killed)
+        patch.setattr(training.AuxiliaryProblem, "descend", killed)
         assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
 
 

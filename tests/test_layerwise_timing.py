@@ -91,6 +91,21 @@ def test_what_is_timed_is_the_work_of_the_run(mode: str, k: int) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("views", [0, 3])
+def test_what_is_timed_of_a_kept_prefix_is_the_work_of_the_run(views: int) -> None:
+    augmented = {"training.crop_padding": 1, "training.views": views} if views else {"training.crop_padding": 0}
+    found = rehearsal(**augmented, **{"network.depth": 3, "training.prefix": "cache", "training.epochs": 4})
+
+    def flops(work: Work, budget: float) -> float:
+        batch = work.prepare(8)
+        with FlopCounterMode(display=False) as counter:
+            batch()
+        return counter.get_total_flops() * work.size / 8
+
+    seconds = forecast_seconds(found, flops, phases=("training",))
+    assert seconds == {"training": sum(count_operations(found.config, IMAGE, len(CLASSES), COUNTS).training)}
+
+
 def batches(counts: dict[str, int], **fields: Any) -> dict[str, float]:
     return forecast_seconds(rehearsal(counts, **fields), lambda work, budget: 1.0)
 

@@ -1,0 +1,79 @@
+"""Owns the choice between recomputing the frozen prefix and keeping its output: how much it is, and where it fits."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import torch
+
+from layerwise.blocks import shapes
+from layerwise.config import RunConfig
+from layerwise.errors import UserError
+from layerwise.storage import show_size
+
+SHARE = 0.5  # of what is free, the most that is taken
+
+
+def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[str, int]) -> int:
+    """Return the bytes of the largest output of a frozen prefix, of all training images and views and of the fold.
+
+    Args:
+        config: with its precision resolved.
+        image: shape (C, H, W) of one image; counts: number of images of each split.
+    """
+    net = config.network
+    outputs = shapes(image, net.depth, net.width, net.downsample)[1:-1]
+    images = max(1, config.training.views) * counts["train"] + counts.get("validation", 0)
+    return max((prod(shape) for shape in outputs), default=0) * images * (2 if config.precision == "bf16" else 4)
+
+
+def resolve_prefix(
+    config: RunConfig, image: tuple[int, int, int], counts: Mapping[str, int], device: torch.device
+) -> RunConfig:
+    """Return the configuration with "auto" decided: "cache" where an output is read more than once and fits.
+
+    Augmentation that is drawn anew in each epoch is never turned into fixed views: without --views it is recomputed.
+    """
+    cfg = config.training
+    if cfg.prefix != "auto":
+        return config
+    needed = kept_bytes(config, image, counts)
+    repeats = cfg.is_fixed and cfg.epochs > max(1, cfg.views)
+    keeps = config.mode == "greedy" and config.network.depth > 1 and repeats
+    fits = keeps and any(needed <= SHARE * room for room in (_device_room(device), _memory_room()))
+    return replace(config, training=replace(cfg, prefix="cache" if fits else "recompute"))
+
+
+def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str:
+    """Return where so many bytes are kept: "device", "memory" or "disk", the first of which they take at most SHARE.
+
+    Raises UserError where they fit nowhere.
+    """
+    if device.type == "cuda" and needed <= SHARE * _device_room(device):
+        return "device"
+    if needed <= SHARE * _memory_room():
+        return "device" if device.type == "cpu" else "memory"
+    if folder is not None and needed <= SHARE * shutil.disk_usage(folder).free:
+        return "disk"
+    raise UserError(
+        f"keeping the output of the frozen blocks takes {show_size(needed)}, which is more than half of what is free "
+        f"on the device, in memory and on the disk of {folder}. Use --prefix recompute, or fewer --views."
+    )
+
+
+def _device_room(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _memory_room() -> int:
+    """Return the bytes of memory that the system can still give; none where it does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0

@@ -1,0 +1,102 @@
+"""The choice of the prefix: auto never fixes what is augmented, keeps what repeats and fits, and is told where."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import make_run, small_config
+
+from layerwise import reuse
+from layerwise.errors import UsageError, UserError
+from layerwise.reuse import fitting_place, kept_bytes, resolve_prefix
+from layerwise.runfile import RunFile
+
+CPU = torch.device("cpu")
+IMAGE, COUNTS = (3, 8, 8), {"train": 100, "validation": 20, "test": 50}
+STILL = {"training.crop_padding": 0}
+
+
+def resolved(memory: int = 10**12, **fields: Any) -> str:
+    config = small_config(**fields)
+    patch = pytest.MonkeyPatch()
+    with patch.context() as inside:
+        inside.setattr(reuse, "_memory_room", lambda: memory)
+        return resolve_prefix(config, IMAGE, COUNTS, CPU).training.prefix
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        (STILL, "cache"),
+        ({}, "recompute"),  # crops are drawn anew in each epoch
+        (STILL | {"training.flip": True}, "recompute"),
+        ({"training.views": 1}, "cache"),
+        ({"training.views": 2}, "recompute"),  # two epochs: no view comes again
+        (STILL | {"training.epochs": 1}, "recompute"),
+        (STILL | {"network.depth": 1}, "recompute"),
+        (STILL | {"mode": "parallel"}, "recompute"),
+        (STILL | {"mode": "end-to-end"}, "recompute"),
+        (STILL | {"training.prefix": "recompute"}, "recompute"),
+        ({"training.views": 2, "training.prefix": "cache"}, "cache"),
+    ],
+)
+def test_auto_keeps_what_repeats(fields: dict[str, Any], expected: str) -> None:
+    assert resolved(**fields) == expected
+
+
+def test_auto_keeps_only_what_fits() -> None:
+    # 120 images of 6 x 8 x 8 values of four bytes, and as much again left free.
+    needed = 120 * 6 * 64 * 4
+    assert kept_bytes(small_config(**STILL), IMAGE, COUNTS) == needed
+    assert resolved(memory=2 * needed, **STILL) == "cache"
+    assert resolved(memory=2 * needed - 2, **STILL) == "recompute"
+
+
+def test_the_largest_output_is_that_of_a_block_below_the_last_with_all_views() -> None:
+    fields = {"network.depth": 3, "network.downsample": (2,), "training.views": 3, "precision": "bf16"}
+    assert kept_bytes(small_config(**fields), IMAGE, COUNTS) == (3 * 100 + 20) * 6 * 64 * 2
+    assert kept_bytes(small_config(**{"network.depth": 1}), IMAGE, COUNTS) == 0
+
+
+@pytest.mark.parametrize(("memory", "expected"), [(2000, "device"), (1998, "disk")])
+def test_memory_comes_before_the_disk(
+    memory: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reuse, "_memory_room", lambda: memory)
+    assert fitting_place(1000, CPU, tmp_path) == expected
+
+
+def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reuse, "_memory_room", lambda: 0)
+    message = "keeping the output of the frozen blocks takes 1.0 EB|1000000.0 TB, .* Use --prefix recompute, or fewer"
+    with pytest.raises(UserError, match=message):
+        fitting_place(10**18, CPU, tmp_path)
+
+
+def test_this_machine_tells_its_free_memory() -> None:
+    assert reuse._memory_room() > 10**6
+
+
+def test_keeping_what_is_augmented_anew_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UsageError, match=r"crops and flips are drawn anew in each epoch. Give --views N .*recompute"):
+        small_config(**{"training.prefix": "cache"})
+
+
+def test_keeping_is_refused_where_no_block_is_frozen() -> None:
+    with pytest.raises(UsageError, match="training.prefix is 'cache', but must be recompute or auto: mode parallel"):
+        small_config(mode="parallel", **STILL | {"training.prefix": "cache"})
+
+
+def test_views_of_what_is_not_augmented_are_refused() -> None:
+    with pytest.raises(UsageError, match="training.views is 2, but must be 0 where nothing is augmented"):
+        small_config(**STILL | {"training.views": 2})
+
+
+@pytest.mark.parametrize(("fields", "expected"), [({}, "recompute"), (STILL, "cache")])
+def test_what_auto_became_stands_in_the_run(fields: dict[str, Any], expected: str, tmp_path: Path) -> None:
+    with RunFile(make_run(tmp_path / "run.h5", **fields)) as run:
+        assert run.config is not None
+        assert run.config.training.prefix == expected
