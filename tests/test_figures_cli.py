@@ -157,7 +157,7 @@ def test_nothing_is_left_when_writing_fails(
             ["--probe", "linear,cnn1"],
             2,
             "unknown probe 'cnn1'. Did you mean 'cnn-1'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
-            "auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
+            "knn, ncm, auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
         ),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other; give one of them."),
     ],
