@@ -34,7 +34,7 @@ Split = tuple[np.ndarray, np.ndarray]
 
 N_TRAIN, N_HELD = 50_000, 5_000
 LAM_AT_C_1 = 1 / N_TRAIN
-# The protocol's penalties, but that of C = 1 in the place of the smallest, so that scikit-learn's longest fit serves twice.
+# The protocol's penalties, with that of C = 1 in the place of the smallest: scikit-learn's longest fit serves twice.
 PATH = [LAM_AT_C_1, *PENALTIES[1:]]
 LINES: list[str] = []
 SECONDS: dict[str, float] = {}
