@@ -93,14 +93,14 @@ def _different_experiments(one: pd.Series, other: pd.Series) -> str:
 
 
 def same_fit_in_lines(rows: pd.DataFrame) -> None:
-    """Raise UserError if a probe of one line was fitted on more images, or trained for longer, in some place."""
+    """Raise UserError if a probe of one line was fitted on more images in some place, or a CNN probe trained longer."""
     for _, fits in rows.groupby([*PANEL, *LINE, "refit"], dropna=False, sort=False):
         if found := _difference(fits, "n_train", "fitted on", "images"):
             raise UserError(f"{found}, so they cannot be one line. Draw a figure for each run.")
-    for (probe, *_), fits in rows[rows["probe"].str.startswith("cnn-")].groupby([*PANEL, *LINE], dropna=False):
+    for probe, fits in rows[rows["probe"].str.startswith("cnn-")].groupby("probe"):
         if found := _difference(fits, "iterations", "trained for", "epochs"):
             raise UserError(
-                f"{found}, so they cannot be one line. Probe them alike with `probe-depth --probe {probe} --epochs`."
+                f"{found}, so they cannot be compared. Probe them alike with `probe-depth --probe {probe} --epochs`."
             )
 
 

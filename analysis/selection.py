@@ -139,17 +139,19 @@ def _common_widths(rows: pd.DataFrame, runs: list[str]) -> pd.DataFrame:
     for probe, group in rows.groupby("probe"):
         panels = [panel for _, panel in group.groupby(PANEL)]
         common = [panel for panel in panels if panel["run"].nunique() == len(runs)]
+        column = "probe_width" if group["probe_width"].any() else "pooling"
+        what, flag = ("width", "--probe-width") if column == "probe_width" else ("pooling", "--pool")
         if not common:
             raise UserError(
-                f"the runs have no width and pooling of probe {probe} in common: "
-                f"{by_run(group, 'probe_width')}. "
-                f"Probe them alike with `probe-depth --probe {probe} --probe-width`."
+                f"the runs have no {what} of probe {probe} in common: {by_run(group, column)}. "
+                f"Probe them alike with `probe-depth --probe {probe} {flag}`."
             )
         if len(common) < len(panels):
             log.warning(
-                "widths of probe %s that some run lacks are left out: %s.",
+                "%ss of probe %s that some run lacks are left out: %s.",
+                what,
                 probe,
-                by_run(group, "probe_width"),
+                by_run(group, column),
             )
         kept += common
     return pd.concat(kept)

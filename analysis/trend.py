@@ -1,8 +1,8 @@
 """Owns the tests over training seeds: whether accuracy rises with depth, and whether it rises faster for one k.
 
 The seed is the repetition, the width M (with the auxiliary width) a fixed factor, the depth an ordered treatment. A
-rank test of two depths by five seeds cannot reach p < 0.06; the trend over all depths can. Depth 0 of a linear
-probe is the pooled input, which has few features, and is left out.
+rank test of two depths by five seeds cannot reach p < 0.06; the trend over all depths can. Depth 0 of a linear or
+nearest-neighbour probe is the pooled input, which has few features, and is left out.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from scipy import stats
 from analysis.selection import select
 from analysis.separability import average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
-from probes.catalogue import LINEAR
+from probes.catalogue import LINEAR, NEAREST
 from probes.statistics import CONFIDENCE, holm
 
 CELL = NETWORK[:2]
@@ -82,7 +82,7 @@ def slope_contrasts(rows: pd.DataFrame, probes: Sequence[str] | None = None, spl
 def _ordered(rows: pd.DataFrame, probes: Sequence[str] | None, split: str) -> pd.DataFrame:
     """Return the accuracy of each network at each depth of the trend, means over the seeds of a probe."""
     networks = average_probe_seeds(select(rows, probes, split))
-    return networks[(networks["depth"] > 0) | ~networks["probe"].isin(LINEAR)]
+    return networks[(networks["depth"] > 0) | ~networks["probe"].isin((*LINEAR, *NEAREST))]
 
 
 def _slopes(networks: pd.DataFrame) -> pd.DataFrame:

@@ -49,7 +49,8 @@ def against_width(
         )
     facts = accuracy[_POINT + LINE + _FACTS]
     points = accuracy.rename(columns={"accuracy": "value"}).assign(measure="accuracy")
-    selective = _selectivity(rows, names) if split == "test" else pd.DataFrame()
+    refits = {int(word) for words in accuracy["refit"] for word in str(words).split(", ")}
+    selective = _selectivity(rows, names, refits) if split == "test" else pd.DataFrame()
     if len(selective):
         points = pd.concat([points, selective.merge(facts, on=_POINT)], ignore_index=True)
     columns = ["probe", "measure", *_POINT[1:], "value", "ci_low", "ci_high", "interval", *LINE, *_FACTS]
@@ -85,13 +86,16 @@ def _require_one_kind(points: pd.DataFrame) -> None:
         )
 
 
-def _selectivity(rows: pd.DataFrame, probes: Sequence[str]) -> pd.DataFrame:
+def _selectivity(rows: pd.DataFrame, probes: Sequence[str], refits: set[int]) -> pd.DataFrame:
     """Return a point for each probe, depth and width whose selectivity every run has; the mean over runs and seeds.
+
+    refits: those of the accuracies beside it; selectivity is of the refitted probes where there are any.
 
     The interval of one network is the mean of the paired intervals of its probe seeds: a mean of numbers on the same
     images varies no more than they do, so it is, if anything, too wide.
     """
     own = rows[(rows["metric"] == "selectivity") & rows["probe"].isin(probes) & (rows["target"] == CLASS)]
+    own = own[own["refit"].isin(refits)]
     newest = own["protocol_version"] == rows["protocol_version"].max()
     by_run = own[newest].groupby(["run", *_POINT], as_index=False)[["value", "ci_low", "ci_high"]].mean()
     runs = rows["run"].nunique()

@@ -27,10 +27,13 @@ class Beside:
 
 def require_same_images(run: RunFile, baseline: RunFile) -> None:
     """Raise UserError if two runs were not made of the same images, so that nothing could be paired."""
-    if run.dataset["fingerprint"]["test"] != baseline.dataset["fingerprint"]["test"]:
+    one, other = run.dataset["fingerprint"], baseline.dataset["fingerprint"]
+    different = [split for split in sorted({*one, *other}) if one.get(split) != other.get(split)]
+    if different:
         raise UserError(
-            f"{baseline.path} is no baseline of {run.path}: their test images differ ({baseline.dataset['name']} and "
-            f"{run.dataset['name']}, by fingerprint). Train it on the same data: layerwise-train --mode untrained."
+            f"{baseline.path} is no baseline of {run.path}: their {different[0]} images differ "
+            f"({baseline.dataset['name']} and {run.dataset['name']}, by fingerprint). Train it on the same data: "
+            "layerwise-train --mode untrained, with the --subset and --holdout of the run."
         )
 
 

@@ -20,6 +20,7 @@ LINEAR = ("linear", "linear-ovr")
 NEAREST = ("knn", "ncm")
 CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
 SOURCES = ("auto", "stored", "recompute")
+POOLS = (1, 2, 4, 8)
 FEATURES = ("native", "matched")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
 CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
@@ -41,6 +42,20 @@ class Settings:
     source: str
     device: torch.device
     max_memory: int | None = None
+
+    def __post_init__(self) -> None:
+        counts = (("probe widths", self.widths), ("number of seeds", (self.seeds,)), ("epochs", (self.epochs,)))
+        for what, found in counts:
+            if not found or any(number < 1 for number in found):
+                raise UsageError(f"found {what} {', '.join(map(str, found)) or 'none'}, expected positive integers.")
+        if self.source not in SOURCES:
+            raise unknown("source", self.source, SOURCES)
+        if self.features not in FEATURES:
+            raise unknown("kind of features", self.features, FEATURES)
+        for side in (side for side in self.pools if side not in POOLS):
+            raise unknown("pooling", side, POOLS)
+        for name in ("pools", "widths"):  # each once, however often it was named
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
 
 
 def hidden_convolutions(name: str) -> int | None:

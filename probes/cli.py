@@ -16,6 +16,7 @@ from probes.catalogue import (
     CNN_SEEDS,
     CNN_WIDTHS,
     FEATURES,
+    POOLS,
     SOURCES,
     Settings,
     families,
@@ -112,6 +113,7 @@ def probe(
     from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
     from layerwise.storage import parse_size
+    from probes.baseline import require_same_images
     from probes.results import table_path
 
     settings = Settings(
@@ -121,15 +123,16 @@ def probe(
     )  # fmt: skip
     with RunFile(file) as run:
         task = _task(run, target, control)
-        if dry_run:
-            _forecast(run, task, names, settings, depths, force)
-            return
-        if baseline is None:
-            _probe(run, task, names, settings, depths, force)
-        else:
+        work = _forecast if dry_run else _probe
+        work(run, task, names, settings, depths, force)
+        if baseline is not None:
             with RunFile(baseline) as other:
-                _probe_beside(run, other, task, names, settings, depths, force, _task(other, target, control))
-        print(f"rows in {table_path(file)}")
+                require_same_images(run, other)
+                work(other, _task(other, target, control), names, settings, depths, force)
+                if not dry_run:
+                    _print_beside(run, other, task, names, settings, depths)
+        done = "nothing was done: the same command without --dry-run does it"
+        print(done if dry_run else f"rows in {table_path(file)}")
 
 
 def _task(run: RunFile, target: Path | None, control: str) -> Task:
@@ -167,25 +170,14 @@ def _forecast(
         if count and isinstance(family, CnnFamily):
             for line in lines(forecast_sweep(family, left), family):
                 print(line)
-    print("nothing was done: the same command without --dry-run does it")
 
 
-def _probe_beside(
-    run: RunFile,
-    other: RunFile,
-    task: Task,
-    names: Sequence[str],
-    settings: Settings,
-    depths: str | None,
-    force: bool,
-    other_task: Task,
+def _print_beside(
+    run: RunFile, other: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None
 ) -> None:
-    from probes.baseline import beside, require_same_images
+    from probes.baseline import beside
     from probes.report import beside_lines
 
-    require_same_images(run, other)
-    _probe(run, task, names, settings, depths, force)
-    _probe(other, other_task, names, settings, depths, force)
     for family in families(run, task, names, settings):
         wanted = [name for depth in _chosen(family, run, depths) for name in family.names(depth)]
         for line in beside_lines(beside(run, other, wanted), str(other.path)):
@@ -207,10 +199,10 @@ def _asked(task: Task) -> str:
 
 def _sides(text: str) -> list[int]:
     sides = [_positive(word, "--pool") for word in text.split(",")]
-    wrong = [side for side in sides if side not in (1, 2, 4, 8)]
+    wrong = [side for side in sides if side not in POOLS]
     if wrong:
-        raise unknown("--pool", wrong[0], (1, 2, 4, 8))
-    return list(dict.fromkeys(sides))
+        raise unknown("--pool", wrong[0], POOLS)
+    return sides
 
 
 def _positive(text: str, flag: str) -> int:

@@ -28,7 +28,7 @@ from layerwise.problem import AuxiliaryProblem, autocast
 from layerwise.runfile import RunFile
 from layerwise.training import Batches, solve
 from probes.family import ProbeName
-from probes.protocol import Predictions, predictions
+from probes.protocol import Predictions, joined, predictions
 from probes.reading import Labelled
 
 Key = TypeVar("Key", bound=Hashable)
@@ -153,13 +153,16 @@ def predict(
     Convolutions are computed as in training, the last layer in float32, so that no rounding makes classes tie.
     """
     scorers = {key: scorer(probe) for key, probe in probes.items()}
-    found: dict[Key, list[np.ndarray]] = {key: [] for key in probes}
+    found: dict[Key, list[Predictions]] = {key: [] for key in probes}
+    start = 0
     with products(precision):
         for x in batches:
+            own = label[start : start + len(x)]
+            start += len(x)
             for key, probe in probes.items():
                 logits = probe.linear(features(scorers[key], x, precision).float())
-                found[key].append(F.log_softmax(logits.double(), 1).cpu().numpy())
-    return {key: predictions(np.concatenate(parts), label) for key, parts in found.items()}
+                found[key].append(predictions(F.log_softmax(logits.double(), 1).cpu().numpy(), own))
+    return {key: joined(parts) for key, parts in found.items()}
 
 
 def scorer(probe: AuxiliaryClassifier) -> nn.Module:

@@ -33,6 +33,8 @@ def compare(run: RunFile) -> None:
         own = read_rows(run)
         scored = own[(own["metric"] == "accuracy") & (own["split"] == "test")]
         scored = scored[scored["refit"] == scored.groupby(_NAME)["refit"].transform("max")]
+        # A CNN probe of other epochs is another probe; the steps of a convex fit are no setting.
+        scored = scored.assign(recipe=scored["iterations"].where(scored["probe"].str.startswith("cnn-"), 0).fillna(0))
         new = pd.DataFrame([*_gains(run, scored), *_selectivity(run, scored)], columns=own.columns)
         table = read_table(table_path(run.path))
         stale = table["metric"].isin(COMPARISONS) & table.index.isin(own.index)
@@ -41,7 +43,8 @@ def compare(run: RunFile) -> None:
 
 def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Yield the rows of gains: depth j against depth j - 1, from depth 2 on where depth 0 is the pooled input."""
-    for _, line in scored.groupby([name for name in _NAME if name != "depth"], sort=False):
+    line_key = [name for name in _NAME if name != "depth"]
+    for _, line in scored.groupby([*line_key, "recipe"], sort=False):
         by_depth = {int(row["depth"]): row for row in line.to_dict("records")}
         found = []
         for depth, row in by_depth.items():
@@ -60,7 +63,7 @@ def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
 
 
 def _selectivity(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
-    real = scored[scored["control"] == NO_CONTROL].set_index([name for name in _NAME if name != "control"])
+    real = scored[scored["control"] == NO_CONTROL].set_index([*(name for name in _NAME if name != "control"), "recipe"])
     for row in scored[scored["control"] == "teacher"].to_dict("records"):
         key = tuple(row[name] for name in real.index.names)
         if key not in real.index:

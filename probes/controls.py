@@ -58,7 +58,7 @@ class Teacher(Task):
     Two convolutions of stride 2 with relu, averaged to 4x4, and a linear layer of as many outputs as the data set has
     classes; the outputs are standardised, and shifted so that the classes are equally frequent, both on the train fold
     alone. The network depends on the shape of the images and the number of classes, so all runs on the same
-    images and fold have the same labels.
+    images, fold and normalisation have the same labels.
     """
 
     control = "teacher"

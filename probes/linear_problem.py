@@ -58,6 +58,10 @@ class DepthData:
     def width(self) -> int:
         return int(np.prod(self.x["train"].shape[1:]))
 
+    def fits_memory(self, n: int) -> bool:
+        """Return whether the features of n images may be held at once, by the rule of `path.fit_path`."""
+        return self.max_memory is None or 8 * n * self.width <= self.max_memory
+
     def where(self, split: str) -> str:
         return f"{self.run.path}, depth {self.depth}, {split} features"
 
@@ -65,8 +69,8 @@ class DepthData:
 class Seen:
     """How a probe sees features: standardised, by those it is fitted to, and then perhaps projected."""
 
-    def __init__(self, x: Rows | np.ndarray, projection: np.ndarray | None, device: torch.device, where: str):
-        self.projection, self.device, self.standardise = projection, device, Standardiser(x, device, where)
+    def __init__(self, x: Rows | np.ndarray, projection: np.ndarray | None, data: DepthData, where: str):
+        self.projection, self.data, self.standardise = projection, data, Standardiser(x, data.device, where)
 
     def __call__(self, x: Rows | np.ndarray) -> tuple[Rows | np.ndarray, Standardiser | None]:
         """Return the source and the standardiser with which the solver is to read it."""
@@ -78,8 +82,8 @@ class Seen:
         """Return what each fit says of features, which are read once for all on a GPU, and in blocks on a CPU."""
         source: Rows | np.ndarray | torch.Tensor
         source, standardise = self(x)
-        if self.device.type == "cuda":
-            source, standardise = Features(source, standardise).whole(self.device), None
+        if self.data.device.type == "cuda" and self.data.fits_memory(len(x)):
+            source, standardise = Features(source, standardise).whole(self.data.device), None
         return [predictions(log_proba(fit, source, where, standardiser=standardise), y) for fit in fits]
 
 
@@ -137,7 +141,7 @@ class LinearProblem:
         return Fitted(seen, fits[best], len(y["train"]), time.perf_counter() - begin)
 
     def _seen(self, x: Rows | np.ndarray, split: str) -> Seen:
-        return Seen(x, self.projection, self.data.device, self.data.where(split))
+        return Seen(x, self.projection, self.data, self.data.where(split))
 
     def _path(
         self,

@@ -100,11 +100,10 @@ class NearestNeighbors:
 def _decide(classes: Tensor, label: Tensor, n_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the predicted class, and the log-probability of the true one and of that, from classes [n, k]."""
     k = classes.shape[1]
-    votes = F.one_hot(classes, n_classes)  # [n, k, n_classes]
-    counts = votes.sum(1)
+    counts = classes.new_zeros(len(classes), n_classes).scatter_add_(1, classes, torch.ones_like(classes))
     # Below 1 in all, the more the nearer the nearest neighbour of the class: it decides between equal counts alone.
-    rank = torch.arange(k, device=classes.device)[:, None].expand(k, n_classes)
-    nearest = torch.where(votes > 0, rank, k).amin(1)
+    rank = torch.arange(k, device=classes.device).expand_as(classes)
+    nearest = torch.full_like(counts, k).scatter_reduce_(1, classes, rank, "amin")
     predicted = (counts - nearest / (k + 1)).argmax(1)
     log = ((counts.double() + 1) / (k + n_classes)).log()
     return predicted, log.gather(1, label[:, None])[:, 0], log.gather(1, predicted[:, None])[:, 0]

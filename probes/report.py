@@ -22,27 +22,30 @@ def lines(rows: pd.DataFrame, title: str) -> Iterator[str]:
     """
     yield f"{title}; accuracy in %"
     knob = _knob(rows)
+    shows = "selectivity" if (rows["metric"] == "selectivity").any() else "gain"
     head = f"{'depth':>5} {'reads':<6} {'M':>4} {knob:>8} {'train':>6} {'valid':>6}  {'test':>6} {'95% interval':<16}"
-    yield f"{head} {'select.' if (rows['metric'] == 'selectivity').any() else 'gain'}"
+    yield f"{head} {'select.' if shows == 'selectivity' else 'gain'}"
     several = rows["probe"].nunique() > 1
     for (probe, *_), group in rows.groupby(_KEY, sort=False):
-        yield f"{_line(group)}{f' {probe}' if several else ''}"
+        yield f"{_line(group, shows)}{f' {probe}' if several else ''}"
     yield from _notes(rows)
 
 
-def _line(rows: pd.DataFrame) -> str:
+def _line(rows: pd.DataFrame, shows: str) -> str:
     """Return the line of one probe: test of the refit, train and validation of the fit on which it was chosen."""
     first, last = rows[rows["refit"] == rows["refit"].min()], rows[rows["refit"] == rows["refit"].max()]
     one = rows.iloc[0]
     reads = _reads_of(int(one["pooling"]))
-    value = _chosen(one)
+    chosen = {_chosen(row) for _, row in rows.drop_duplicates("probe_seed").iterrows()}
+    value = chosen.pop() if len(chosen) == 1 else "several"
     cells = " ".join(_percent(first, split) for split in ("train", "validation"))
     test = _of(last, "test", "accuracy")
     low, high = wilson_interval(float(test["value"].mean()), int(test["n_samples"].iloc[0]))
     width = int(one["probe_width"]) or "-"
     interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
     line = f"{one['depth']:>5} {reads:<6} {width:>4} {value:>8} {cells}  {_percent(last, 'test')} {interval:<16}"
-    return f"{line} {_gain(last)}{_warning(rows)}".rstrip()
+    found = _gain(last) if shows == "gain" else _selectivity(last)
+    return f"{line} {found}{_warning(rows)}".rstrip()
 
 
 def _knob(rows: pd.DataFrame) -> str:
@@ -70,15 +73,17 @@ def _percent(rows: pd.DataFrame, split: str) -> str:
 
 
 def _gain(rows: pd.DataFrame) -> str:
-    """Return the gain over the depth before, marked where Holm's test finds one in every seed; or the selectivity."""
-    selectivity = _of(rows, "test", "selectivity")["value"]
-    if len(selectivity):
-        return f"{100 * selectivity.mean():+.2f}"
+    """Return the gain over the depth before, marked where Holm's test finds one in every probe seed."""
     gains, p = _of(rows, "test", "gain")["value"], _of(rows, "test", "gain_p_holm")["value"]
     if gains.empty:
         return ""
     mark = "*" if (gains > 0).all() and (p < SIGNIFICANT).all() else ""
     return f"{100 * gains.mean():+.2f}{mark}"
+
+
+def _selectivity(rows: pd.DataFrame) -> str:
+    found = _of(rows, "test", "selectivity")["value"]
+    return f"{100 * found.mean():+.2f}" if len(found) else ""
 
 
 def _warning(rows: pd.DataFrame) -> str:
@@ -98,6 +103,8 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     if seeds > 1:
         test = _of(rows[rows["refit"] == rows["refit"].max()], "test", "accuracy")
         spread = 100 * test.groupby(_KEY)["value"].std().max()
+        if set(rows[rows["refit"] == 0]["probe_seed"]) == {0}:
+            yield "train, valid: seed 0, fitted on the train fold"
         what = "projections" if (rows["features"] == "matched").any() else "probe seeds"
         yield f"means over {seeds} {what}, whose accuracies deviate by {spread:.2f} at most"
 
@@ -110,13 +117,15 @@ def _reads(rows: pd.DataFrame) -> str:
 def beside_lines(found: Sequence[Beside], baseline: str) -> Iterator[str]:
     """Yield the lines of the table that puts a baseline run beside the run."""
     yield f"beside {baseline}: test accuracy in %, paired over the same images"
-    yield f"{'depth':>5} {'reads':<6} {'M':>4} {'run':>7} {'baseline':>9} {'difference':>11}  95% interval"
+    seeds = len({one.name.probe_seed for one in found}) > 1
+    head = f"{'depth':>5} {'reads':<6} {'M':>4} {'run':>7} {'baseline':>9} {'difference':>11}  {'95% interval':<16}"
+    yield f"{head} probe{', seed' if seeds else ''}"
     for one in found:
         name = one.name
         cells = f"{100 * one.run:7.2f} {100 * one.baseline:9.2f} {100 * (one.run - one.baseline):+11.2f}"
         interval = f"[{100 * one.low:+.2f}, {100 * one.high:+.2f}]"
         place = f"{name.depth:>5} {_reads_of(name.pooling):<6} {name.probe_width or '-':>4}"
-        yield f"{place} {cells}  {interval}"
+        yield f"{place} {cells}  {interval:<16} {name.probe}{f', {name.probe_seed}' if seeds else ''}"
 
 
 def _reads_of(pooling: int) -> str:

@@ -182,11 +182,16 @@ def read_rows(run: RunFile) -> pd.DataFrame:
 
 
 def rows_of(table: pd.DataFrame, name: ProbeName, iterations: int | None = None) -> pd.DataFrame:
-    """Return the rows of one probe among those of a run; those of another number of epochs are not of it."""
+    """Return the rows of one probe among those of a run.
+
+    iterations: epochs of its recipe, where it has any: rows of other epochs or another number type are not of it.
+    """
     own = table
     for column in PROBE_KEY[1:-1]:
         own = own[own[column] == getattr(name, column)]
-    return own if iterations is None else own[own["iterations"] == iterations]
+    if iterations is None:
+        return own
+    return own[(own["iterations"] == iterations) & (own["precision"] == name.precision)]
 
 
 def chosen_penalty(run: RunFile, name: ProbeName, control: str) -> float | None:

@@ -23,9 +23,11 @@ def sweep(run: RunFile, task: Task, family: Family, depths: Sequence[int], *, fo
     left = missing(run, family, depths, force=force)
     if left:
         family.prepare(left)
-    for depth, wanted in left.items():
-        save(run, task, family.fit(depth, wanted))
-    compare(run)
+    try:
+        for depth, wanted in left.items():
+            save(run, task, family.fit(depth, wanted))
+    finally:  # also of a sweep that is stopped: no comparison with an earlier fit stays beside a new one
+        compare(run)
     return sum(len(wanted) for wanted in left.values())
 
 

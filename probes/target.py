@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from layerwise.errors import UserError
+from layerwise.manifest import sha256
 from layerwise.runfile import RunFile
 from probes.task import CLASS, Task
 
@@ -24,14 +25,17 @@ class Target(Task):
     samples/{split}/index of the run file; the run's train and validation images are both of the published train
     split. `split` may be left out for a data set that is published as one. Images without a label are left out.
 
+    Attributes:
+        target: name of the table without its .csv, and a digest of its labels.
+
     Raises:
         UserError: a table that cannot be read or joined, an image with two labels, labels that are no classes.
     """
 
     def __init__(self, run: RunFile, path: Path):
         super().__init__(run)
-        self.path, self.target = path, path.stem
-        if self.target == CLASS:
+        self.path = path
+        if path.stem == CLASS:
             raise UserError(
                 f"{path}: a target named {CLASS!r} would be taken for the run's own classes. Rename the file."
             )
@@ -39,6 +43,8 @@ class Target(Task):
         if "split" not in table:
             self._require_one_numbering()
         self._table = table
+        # Two tables of one name, or one that was corrected, are two targets: none is taken for the other in the rows.
+        self.target = f"{path.stem}@{sha256(table.to_csv(index=False).encode())[:6]}"
         joined = [self._joined(split) for split in run.splits]
         names = pd.unique(pd.concat([part["label"] for part in joined]))
         self._classes = tuple(sorted(names, key=_numbers_first))
@@ -100,8 +106,8 @@ def _read(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} has an index that is no whole number; {_EXPECTED}.")
     if "split" in table and (wrong := sorted(set(table["split"].fillna("")) - {"train", "test"})):
         raise UserError(f"{path} has the split {wrong[0]!r}; {_EXPECTED}.")
-    table = table.dropna(subset="label")
     key = [name for name in ("split", "index") if name in table]
+    table = table.dropna(subset="label")[[*key, "label"]].sort_values(key)
     if table.duplicated(key).any():
         twice = table[table.duplicated(key)].iloc[0]
         raise UserError(f"{path} labels index {twice['index']} more than once; expected one label an image.")

@@ -99,7 +99,7 @@ def test_fits_before_and_after_refitting_have_different_images() -> None:
 def test_a_line_has_one_number_of_epochs_of_cnn_probes(epochs: int | None, words: str) -> None:
     assert refusal(two_seeds(CNN, iterations=epochs)) == (
         f"probe cnn-1 was trained for 12 epochs at depth 0 of a.h5 but trained for {words} epochs at depth 0 of b.h5, "
-        f"so they cannot be one line. Probe them alike with `probe-depth --probe cnn-1 --epochs`."
+        f"so they cannot be compared. Probe them alike with `probe-depth --probe cnn-1 --epochs`."
     )
 
 
@@ -113,10 +113,12 @@ def test_steps_of_a_convex_fit_may_differ() -> None:
     assert len(select(table(two_seeds(iterations=7)))) == 2
 
 
-def test_probes_of_other_widths_may_have_other_epochs() -> None:
+def test_probes_of_other_widths_and_other_lines_have_the_same_epochs_too() -> None:
     rows = two_seeds(CNN) + two_seeds((("cnn-1", 128),), iterations=24)
     rows = [row | {"iterations": 24} if row["probe_width"] == 128 else row for row in rows]
-    assert len(select(table(rows))) == 4
+    assert "12 epochs at depth 0 of a.h5 but trained for 24 epochs at depth 0 of a.h5" in refusal(rows)
+    lines = run_rows([0.5], CNN, run_id="a", k=1) + run_rows([0.5], CNN, run_id="b", k=2, iterations=24)
+    assert "12 epochs at depth 0 of a.h5 but trained for 24 epochs at depth 0 of b.h5" in refusal(lines)
 
 
 @pytest.mark.parametrize("k", [1, None])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from analysis.selection import select
+from layerwise import commandline
 from layerwise.errors import UsageError, UserError
 from probes.catalogue import TRAINED
 from tests.probe_rows import run_rows, table
@@ -162,6 +163,15 @@ def test_widths_that_some_run_lacks_are_left_out(caplog: pytest.LogCaptureFixtur
 def test_no_width_in_common() -> None:
     rows = run_rows([0.5], (("cnn-1", 64),), run_id="a") + run_rows([0.5], (("cnn-1", 128),), run_id="b", k=2)
     assert refusal(rows) == (
-        "the runs have no width and pooling of probe cnn-1 in common: 64 (a.h5); 128 (b.h5). "
+        "the runs have no width of probe cnn-1 in common: 64 (a.h5); 128 (b.h5). "
         "Probe them alike with `probe-depth --probe cnn-1 --probe-width`."
     )
+
+
+def test_poolings_that_some_run_lacks_are_named_as_poolings(capsys: pytest.CaptureFixture[str]) -> None:
+    one = run_rows([0.5], run_id="a") + [row | {"pooling": 4} for row in run_rows([0.5], run_id="a")]
+    commandline.set_verbosity(quiet=True, verbose=False)
+    select(table(one + run_rows([0.5], run_id="b", k=2)))
+    assert "poolings of probe linear that some run lacks are left out: 2, 4 (a.h5); 2 (b.h5)" in capsys.readouterr().err
+    apart = [row | {"pooling": 4} for row in run_rows([0.5], run_id="a")] + run_rows([0.5], run_id="b", k=2)
+    assert refusal(apart).endswith("Probe them alike with `probe-depth --probe linear --pool`.")

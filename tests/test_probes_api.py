@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import probes
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from probes.logistic import fit_path
 from probes.protocol import predictions
@@ -41,3 +43,21 @@ def test_fits_and_predictions_have_a_repr_without_their_arrays() -> None:
     assert repr(predictions(np.log([[0.8, 0.2], [0.6, 0.4]]), np.array([0, 1]))) == (
         "Predictions(2 samples, accuracy 0.5000)"
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"features": "foo"}, "unknown kind of features 'foo'. Choices: native, matched"),
+        ({"pools": (3,)}, "unknown pooling '3'. Choices: 1, 2, 4, 8"),
+        ({"source": "disk"}, "unknown source 'disk'"),
+        ({"widths": ()}, "found probe widths none, expected positive integers"),
+        ({"widths": (64, 0)}, "found probe widths 64, 0, expected positive integers"),
+        ({"seeds": 0}, "found number of seeds 0, expected positive integers"),
+        ({"epochs": -1}, "found epochs -1, expected positive integers"),
+    ],
+)
+def test_settings_that_no_probe_has_are_refused(own_run: Path, words: dict[str, Any], message: str) -> None:
+    with RunFile(own_run) as run, pytest.raises(UserError, match=re.escape(message)):
+        probes.fit(run, "cnn-1", **words)
+    assert not own_run.with_name("run.probes.csv").exists()

@@ -18,7 +18,7 @@ from probes.statistics import paired_interval
 from probes.task import Task
 
 
-def fit(run: RunFile, wrong: slice, refit: int = 1) -> Fit:
+def fit(run: RunFile, wrong: slice, refit: int = 1, iterations: int | None = None) -> Fit:
     """Return a probe that is wrong about the given test images."""
     label = run.labels("test")
     predicted = label.copy()
@@ -26,14 +26,15 @@ def fit(run: RunFile, wrong: slice, refit: int = 1) -> Fit:
     half = np.log(np.full(len(label), 0.5))
     return Fit(
         refit=refit, selection="validation", n_train=9, n_features=4, seconds=0.0, penalty=1e-3,
+        iterations=iterations,
         scores={"test": Predictions(label, predicted, half, half)},
     )  # fmt: skip
 
 
-def put(run: RunFile, wrong: dict[int, slice], **words: object) -> None:
+def put(run: RunFile, wrong: dict[int, slice], iterations: int | None = None, **words: object) -> None:
     named = {"probe": "linear"} | words
     names = {depth: ProbeName(depth=depth, **named) for depth in wrong}  # type: ignore[arg-type]
-    save(run, Task(run), [(names[depth], [fit(run, s)]) for depth, s in wrong.items()])
+    save(run, Task(run), [(names[depth], [fit(run, s, iterations=iterations)]) for depth, s in wrong.items()])
 
 
 def metric(run: RunFile, name: str) -> pd.Series:
@@ -97,3 +98,20 @@ def test_selectivity_is_accuracy_minus_the_teachers_on_the_same_images(own_run: 
         assert found["value"].item() == pytest.approx(100 / len(run.labels("test")))
         assert found["ci_low"].item() < found["value"].item() < found["ci_high"].item()
         assert set(COMPARISONS) <= set(table["metric"])
+
+
+def test_cnn_probes_of_other_epochs_are_not_compared_steps_of_a_convex_fit_do_not_matter(own_run: Path) -> None:
+    cnn = {"probe": "cnn-1", "probe_width": 8, "pooling": 0}
+    with RunFile(own_run) as run:
+        put(run, {1: slice(0, 20)}, iterations=2, **cnn)
+        put(run, {2: slice(0, 10)}, iterations=12, **cnn)
+        put(run, {2: slice(0, 50)}, iterations=2, control="teacher", **cnn)
+        put(run, {1: slice(0, 9)}, iterations=7)
+        put(run, {2: slice(0, 5)}, iterations=8)
+        compare(run)
+        table = read_rows(run)
+        assert table[table["metric"] == "gain"]["probe"].tolist() == ["linear"]
+        assert "selectivity" not in set(table["metric"])
+        put(run, {2: slice(0, 50)}, iterations=12, control="teacher", **cnn)
+        compare(run)
+        assert "selectivity" in set(read_rows(run)["metric"])

@@ -75,4 +75,23 @@ def test_selectivity_stands_in_the_place_of_the_gain() -> None:
 def test_a_baseline_stands_beside_with_its_interval() -> None:
     found = list(beside_lines([Beside(ProbeName(depth=3, probe="linear"), 0.8, 0.5, 0.25, 0.35)], "raw.h5"))
     assert found[0] == "beside raw.h5: test accuracy in %, paired over the same images"
-    assert found[2].split() == ["3", "2x2", "-", "80.00", "50.00", "+30.00", "[+25.00,", "+35.00]"]
+    assert found[2].split() == ["3", "2x2", "-", "80.00", "50.00", "+30.00", "[+25.00,", "+35.00]", "linear"]
+    seeds = [
+        Beside(ProbeName(depth=3, probe="cnn-1", probe_width=64, pooling=0, probe_seed=s), 0.8, 0.5, 0.2, 0.4)
+        for s in (0, 1)
+    ]
+    found = list(beside_lines(seeds, "raw.h5"))
+    assert [line.split()[-2:] for line in found[2:]] == [["cnn-1,", "0"], ["cnn-1,", "1"]]
+    assert all(len(line) <= 80 for line in found)
+
+
+def test_choices_that_differ_between_the_seeds_are_not_one_number() -> None:
+    other = [one | {"lambda": 1e-2} for one in probe_rows(probe_seed=1)]
+    assert table(probe_rows(), other)[2].split()[3] == "several"
+
+
+def test_a_depth_without_selectivity_shows_no_gain_in_its_column() -> None:
+    rows = [*probe_rows(control="teacher"), row(0.4, depth=2, control="teacher", metric="selectivity", refit=1)]
+    found = table(rows, probe_rows(control="teacher", depth=3))
+    assert found[2].endswith("+40.00")
+    assert found[3].endswith("]")

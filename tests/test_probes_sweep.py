@@ -24,6 +24,7 @@ class Noted(Family):
     def __init__(self, run: RunFile, fails_at: int | None = None):
         self.run, self.fails_at = run, fails_at
         self.asked: list[object] = []
+        self.wrong = 2
 
     def depths(self) -> list[int]:
         return self.run.depths
@@ -38,7 +39,7 @@ class Noted(Family):
         if depth == self.fails_at:
             raise KeyboardInterrupt
         self.asked += wanted
-        return [(name, [fit(self.run, slice(0, 3), 0), fit(self.run, slice(0, 2))]) for name in wanted]
+        return [(name, [fit(self.run, slice(0, 3), 0), fit(self.run, slice(0, self.wrong))]) for name in wanted]
 
 
 def test_a_stopped_sweep_goes_on_and_a_complete_one_does_nothing(own_run: Path) -> None:
@@ -71,3 +72,17 @@ def test_rows_come_in_the_order_of_the_names(own_run: Path) -> None:
         sweep(run, Task(run), family, [2, 1])
         found = rows_at(run, family, [1, 2])[["depth", "pooling"]].drop_duplicates().to_numpy().tolist()
         assert found == [[1, 1], [1, 2], [2, 1], [2, 2]]
+
+
+def test_a_stopped_sweep_leaves_no_comparison_with_an_earlier_fit(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        sweep(run, Task(run), Noted(run), [1, 2])
+        before = read_rows(run)
+        assert "gain" in set(before["metric"])
+        worse = Noted(run, fails_at=2)
+        worse.wrong = 40
+        with pytest.raises(KeyboardInterrupt):
+            sweep(run, Task(run), worse, [1, 2], force=True)
+        after = read_rows(run)
+        gains = after[(after["metric"] == "gain") & (after["depth"] == 2)]["value"]
+        assert (gains > 0.1).all()  # against the new fit of depth 1

@@ -30,7 +30,7 @@ def test_labels_are_joined_on_the_index_and_sorted_as_people_sort(run_path: Path
     with RunFile(run_path) as run:
         target = Target(run, write(tmp_path / "seven.csv", range(1797), values))
         assert target.classes == tuple(str(i) for i in range(12))
-        assert target.target == "seven"
+        assert target.target.startswith("seven@")
         for split in run.splits:
             assert np.array_equal(target.labels(split), (run.indices(split) * 7) % 12)
             assert np.array_equal(target.rows(split), np.arange(len(run.indices(split))))
@@ -47,7 +47,7 @@ def test_images_without_a_label_are_left_out_and_counted(
         assert np.array_equal(target.labels("test"), (index[index % 2 == 0] // 2) % 2)
         permuted = controlled(target, "permuted")
         assert np.array_equal(permuted.rows("test"), target.rows("test"))
-        assert permuted.target == "odd"
+        assert permuted.target == target.target
     said = f"odd.csv labels {(index % 2 == 0).sum()} of the 359 test images; the others are left out"
     assert said in capsys.readouterr().err
 
@@ -97,3 +97,12 @@ def test_one_label_for_all_a_missing_file_and_a_taken_name_are_refused(run_path:
             Target(run, tmp_path / "none.csv")
         with pytest.raises(UserError, match="a target named 'class' would be taken for the run's own classes"):
             Target(run, write(tmp_path / "class.csv", range(1797), ["a", "b", "c"] * 599))
+
+
+def test_another_table_of_the_same_name_is_another_target(run_path: Path, tmp_path: Path) -> None:
+    with RunFile(run_path) as run:
+        one = Target(run, write(tmp_path / "x.csv", range(1797), ["a", "b", "c"] * 599)).target
+        again = Target(run, write(tmp_path / "x.csv", range(1796, -1, -1), (["a", "b", "c"] * 599)[::-1])).target
+        other = Target(run, write(tmp_path / "x.csv", range(1797), ["b", "a", "c"] * 599)).target
+    assert one == again != other
+    assert other.startswith("x@")
