@@ -32,20 +32,28 @@ def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[s
 
 
 def resolve_prefix(
-    config: RunConfig, image: tuple[int, int, int], counts: Mapping[str, int], device: torch.device
+    config: RunConfig,
+    image: tuple[int, int, int],
+    counts: Mapping[str, int],
+    device: torch.device,
+    begun: str | None = None,
 ) -> RunConfig:
     """Return the configuration with "auto" decided: "cache" where an output is read more than once and fits.
 
     Augmentation that is drawn anew in each epoch is never turned into fixed views: without --views it is recomputed.
+    On a GPU it is kept in the device's memory or not at all: from the machine's it would come slower than computed.
+    begun: what was decided when this training began, which holds wherever it can, whatever is free now.
     """
     cfg = config.training
     if cfg.prefix != "auto":
         return config
-    needed = kept_bytes(config, image, counts)
-    repeats = cfg.is_fixed and cfg.epochs > max(1, cfg.views)
-    keeps = config.mode == "greedy" and config.network.depth > 1 and repeats
-    fits = keeps and any(needed <= SHARE * room for room in (_device_room(device), _memory_room()))
-    return replace(config, training=replace(cfg, prefix="cache" if fits else "recompute"))
+    can = config.mode == "greedy" and config.network.depth > 1 and cfg.is_fixed
+    keeps = can and begun != "recompute"
+    if keeps and begun is None:
+        room = _device_room(device) if device.type == "cuda" else _memory_room()
+        repeats = cfg.epochs > max(1, cfg.views)
+        keeps = repeats and kept_bytes(config, image, counts) <= SHARE * room
+    return replace(config, training=replace(cfg, prefix="cache" if keeps else "recompute"))
 
 
 def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str:
@@ -66,7 +74,9 @@ def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str
 
 
 def _device_room(device: torch.device) -> int:
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    """Return the bytes of a GPU's memory that nobody holds, nor torch's allocator for what was kept before."""
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(device)[0]
 
 
 def _memory_room() -> int:

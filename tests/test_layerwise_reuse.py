@@ -76,6 +76,24 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         fitting_place(10**18, CPU, tmp_path)
 
 
+def test_on_a_gpu_auto_keeps_what_fits_the_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = kept_bytes(small_config(**STILL), IMAGE, COUNTS)
+    for device, memory, expected in ((2 * needed, 0, "cache"), (2 * needed - 2, 10**12, "recompute")):
+        monkeypatch.setattr(reuse, "_device_room", lambda _, room=device: room)
+        monkeypatch.setattr(reuse, "_memory_room", lambda room=memory: room)
+        config = resolve_prefix(small_config(**STILL), IMAGE, COUNTS, torch.device("cuda"))
+        assert config.training.prefix == expected
+
+
+def test_what_torch_holds_for_nobody_is_given_back_before_the_device_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = [0]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: free.__setitem__(0, 2000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 4000))
+    assert fitting_place(1000, torch.device("cuda"), tmp_path) == "device"
+
+
 def test_this_machine_tells_its_free_memory() -> None:
     assert reuse._memory_room() > 10**6
 
