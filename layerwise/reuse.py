@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -15,6 +15,7 @@ from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.storage import show_size
 
+CGROUPS = Path("/sys/fs/cgroup")
 SHARE = 0.5  # of what is free, the most that is taken
 
 
@@ -51,8 +52,7 @@ def resolve_prefix(
     keeps = can and begun != "recompute"
     if keeps and begun is None:
         room = _device_room(device) if device.type == "cuda" else _memory_room()
-        repeats = cfg.epochs > max(1, cfg.views)
-        keeps = repeats and kept_bytes(config, image, counts) <= SHARE * room
+        keeps = cfg.repeats and kept_bytes(config, image, counts) <= SHARE * room
     return replace(config, training=replace(cfg, prefix="cache" if keeps else "recompute"))
 
 
@@ -80,10 +80,35 @@ def _device_room(device: torch.device) -> int:
 
 
 def _memory_room() -> int:
-    """Return the bytes of memory that the system can still give; none where it does not tell."""
+    """Return the bytes of memory that the system can still give this process; none where it does not tell."""
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)
-        return int(lines["MemAvailable"].split()[0]) * 1024
+        free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return 0
+    return min([free, *_group_rooms(CGROUPS, Path("/proc/self/cgroup"))])
+
+
+def _group_rooms(root: Path, own: Path) -> Iterator[int]:
+    """Yield what the limit of each control group (version 2) that holds this process still allows it.
+
+    A container or a batch job is such a group. File cache that the kernel can drop does not count as taken.
+
+    Args:
+        root: where control groups are mounted. own: the file that names the process's own, as 0::/path.
+    """
+    try:
+        path = next((line[3:].strip() for line in own.read_text().splitlines() if line.startswith("0::")), "/")
+    except OSError:
+        path = "/"
+    group = root / path.strip("/")
+    for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
+        try:
+            limit = (folder / "memory.max").read_text().strip()
+            taken = int((folder / "memory.current").read_text())
+            counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # there is none, or it is not of version 2
+            continue
+        if limit.isdigit():
+            yield max(0, int(limit) - taken + int(counts.get("inactive_file", 0)))

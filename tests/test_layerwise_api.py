@@ -99,3 +99,13 @@ def test_arrays_in_memory_or_in_a_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", **arrays)
     with layerwise.extract_arrays(str(tmp_path / "b.npz"), out=tmp_path / "b.h5", **words) as run:
         assert run.dataset["fingerprint"] == digest
+
+
+def test_what_a_call_made_is_to_be_made_again_by_that_call(tmp_path: Path) -> None:
+    arrays = {"layer": np.zeros((60, 2, 6, 6)), "labels": np.arange(60) % 3}
+    words = {"out": tmp_path / "run.h5", "trained_on": "other-data", "store": "pooled"}
+    with (
+        layerwise.extract_arrays(arrays, **words) as run,
+        pytest.raises(UserError, match=r"with --store maps and another --out, as /provenance says it was made\.$"),
+    ):
+        open_activations(run, 1, "test", source="stored")

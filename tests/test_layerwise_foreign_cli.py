@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -263,15 +264,19 @@ def test_bad_input_is_one_line(
 
 
 def test_a_depth_without_stored_maps_says_which_command_stores_them(
-    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run.h5"
-    words = [nets, "--trained-on", "nothing", "--image-size", "16", "--subset", "60", "--store", "pooled"]
-    assert run_extract(*words, "--out", str(out)) == 0
+    words = [nets, "--trained-on", "nothing", "--image-size", "16", "--subset", "60", "--label", "a ViT"]
+    words += ["--store", "pooled", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/layerwise-extract", *words])
+    assert run_extract(*words) == 0
     capsys.readouterr()
     assert call(probe, "probe-depth", [str(out), "--probe", "cnn-1", "--epochs", "1", "--probe-width", "2"]) == 1
     err = capsys.readouterr().err
-    assert f"layerwise-extract {nets} --store maps --out run.h5 --force" in err
+    command = f"layerwise-extract {nets} --trained-on nothing --image-size 16 --subset 60 --label 'a ViT'"
+    assert f"Make it again with --store maps and another --out, as /provenance says it was made ({command}" in err
+    assert "--force" not in err
 
 
 def test_labels_of_one_name_are_told_apart_by_words(

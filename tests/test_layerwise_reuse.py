@@ -98,6 +98,28 @@ def test_this_machine_tells_its_free_memory() -> None:
     assert reuse._memory_room() > 10**6
 
 
+def make_group(folder: Path, limit: str, current: int, cache: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{current}\n")
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cache}\n")
+
+
+def test_the_limit_of_a_container_or_job_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/job/step\n")
+    make_group(tmp_path / "groups" / "job" / "step", "max", 10, 0)
+    make_group(tmp_path / "groups" / "job", "1000", 600, 100)
+    make_group(tmp_path / "groups", "3000", 700, 0)
+    make_group(tmp_path, "1", 0, 0)  # above where groups are mounted
+    assert list(reuse._group_rooms(tmp_path / "groups", own)) == [500, 2300]
+    own.write_text("3:memory:/elsewhere\n")
+    assert list(reuse._group_rooms(tmp_path / "groups", own)) == [2300]
+    assert list(reuse._group_rooms(tmp_path / "nowhere", tmp_path / "nothing")) == []
+    monkeypatch.setattr(reuse, "_group_rooms", lambda *words: iter([7, 10**18]))
+    assert reuse._memory_room() == 7
+
+
 def test_keeping_what_is_augmented_anew_is_refused_with_what_to_do() -> None:
     with pytest.raises(UsageError, match=r"crops and flips are drawn anew in each epoch. Give --views N .*recompute"):
         small_config(**{"training.prefix": "cache"})
