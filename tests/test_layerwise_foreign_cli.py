@@ -187,7 +187,7 @@ def test_the_folder_of_data_sets_in_the_environment_does_not_disturb_arrays(
 ) -> None:
     np.savez(tmp_path / "a.npz", layer=np.zeros((60, 4)), labels=np.arange(60) % 3)
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
-    assert run_extract("--from", f"{tmp_path}/a.npz", "--list-layers") == 0
+    assert run_extract("--from", f"{tmp_path}/a.npz", "--trained-on", "nothing", "--list-layers") == 0
 
 
 def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
