@@ -6,7 +6,10 @@ rounded to float16 where they fit; recomputed ones are float32 from the images a
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -191,9 +194,11 @@ def _nor_maps(source: str) -> str:
 
 
 def _again(run: RunFile, flag: str) -> str:
-    if (origin := run.extraction) is not None:
-        subject = origin.get("model") or f"--from {origin.get('source')}"
-        flag = flag if flag.startswith("--store") else "--store maps"  # a network built elsewhere is not in the file
-        return f"Make it again with them: layerwise-extract {subject} {flag} --out {run.path.name} --force"
+    if run.extraction is not None:
+        # A network built elsewhere is not in the file, so whole maps must be; and only /provenance knows every option.
+        program, *words = json.loads(run.provenance.get("command", '[""]'))
+        is_command = Path(program).name == "layerwise-extract"
+        made = f" ({shlex.join(['layerwise-extract', *words])})" if is_command else ""
+        return f"Make it again with --store maps and another --out, as /provenance says it was made{made}."
     recipe = run.config.recipe if run.config else "RECIPE"
     return f"Make it again with them: layerwise-train {recipe} {flag} --out {run.path.name} --force"

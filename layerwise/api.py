@@ -20,7 +20,15 @@ from layerwise.feeding import LoaderFeed
 from layerwise.foreign import Extraction
 from layerwise.hardware import pick_device
 from layerwise.network import freeze
-from layerwise.origins import DEFAULT_MAX_SIZE, Origin, Subject, Target, fingerprint_of, holdout_of
+from layerwise.origins import (
+    DEFAULT_MAX_SIZE,
+    Origin,
+    Subject,
+    Target,
+    fingerprint_of,
+    holdout_of,
+    require_fold,
+)
 from layerwise.preprocessing import Wishes
 from layerwise.recipes import recipe as recipe_named
 from layerwise.requests import ArraysRequest, from_arrays, on_images, subject_of
@@ -103,7 +111,7 @@ def extract_network(
             loaders {"train": ..., "test": ...} (and "validation") of pairs (x, label), x as the network takes it.
         out: run file to write.
         trained_on: what the network was trained on: "nothing", "other-data", "train-fold", or "train-split" (the
-            validation fold was seen, so there is none).
+            validation fold was seen, so there is none). After "train-fold" loaders need a "validation".
         label: what tables and figures call it; its class where empty.
         seed: tells repetitions apart that figures average.
         layers: "auto" (the output of each stage), or names and patterns with commas.
@@ -129,6 +137,7 @@ def extract_network(
         subject = subject_of(data, preprocessing)
         facts: dict[str, Any] = {"preprocessing": preprocessing.facts()}
     else:
+        require_fold(trained_on, "validation" in data, "the mapping of loaders")
         feed = LoaderFeed(data, holdout_of(trained_on, holdout), target.device)
         made = Extraction(model.to(target.device), feed, layers, convention_of(model, tokens))
         subject = _subject_of_loaders(feed, data_name, classes)

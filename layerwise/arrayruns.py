@@ -18,7 +18,7 @@ from layerwise.feeding import SPLITS, within
 from layerwise.foreign import write_run
 from layerwise.forms import Convention, form_of
 from layerwise.layers import matches
-from layerwise.origins import Origin, Subject, Target, fingerprint_of, holdout_of
+from layerwise.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
 from layerwise.publication import refuse_existing
 from layerwise.runwriter import RunWriter
 from layerwise.streaming import Depth, DepthStream
@@ -45,7 +45,7 @@ class ArrayRun:
         layers: "auto" for all arrays in the order of the store, else names and patterns with commas, in whose order
             they become depths.
         trained_on, holdout: as for networks; a stratified share of train becomes the validation fold where none is
-            given and the network has not seen the whole train split.
+            given and the network has seen none of the samples.
 
     Raises UserError for arrays that are no run: lengths that differ, labels or splits that are missing or no such.
     """
@@ -58,6 +58,7 @@ class ArrayRun:
         self._check_lengths(prefixes)
         read = {prefix: self._read_labels(prefix) for prefix in prefixes}
         self.classes, coded = _encode(store, read)
+        self._require_splits(groups, trained_on)
         share = holdout_of(trained_on, holdout)
         self.segments = [self._segment(prefix, coded[prefix], groups, share) for prefix in prefixes]
         owned = {split: (s, rows) for s in self.segments for split, rows in s.owned.items()}
@@ -67,11 +68,6 @@ class ArrayRun:
                 "(validation may be there)."
             )
         order = [split for split in SPLITS if split in owned]
-        if trained_on == "train-split" and "validation" in order:
-            raise UserError(
-                f"{store.name} has a validation split, but --trained-on train-split says that no sample was unseen in "
-                "training. Give --trained-on train-fold if it was unseen, or call those samples train."
-            )
         self.labels = {split: coded[owned[split][0].prefix][owned[split][1]] for split in order}
         self.index = {split: self._read_index(*owned[split]) for split in order}
         self.depths = self._depths(prefixes, tokens)
@@ -175,6 +171,16 @@ class ArrayRun:
             kept, held = stratified_split(label[owned["train"]], share)
             owned |= {"train": owned["train"][kept], "validation": owned["train"][held]}
         return Segment(prefix, owned)
+
+    def _require_splits(self, groups: list[str], trained_on: str) -> None:
+        """Raise UserError where only the user can know which samples the network has seen, and does not say it."""
+        given = set(groups) or (set(self._read_splits()) if "splits" in self.store.names() else set())
+        if trained_on.startswith("train-") and not given:
+            raise UserError(
+                f"{self.store.name} does not say which samples are for testing, but --trained-on {trained_on} says "
+                "that the network has seen others. Give an array 'splits', or groups train/ and test/."
+            )
+        require_fold(trained_on, "validation" in given, self.store.name)
 
     def _read_splits(self) -> dict[str, np.ndarray]:
         given = whole(self.store, "splits").astype(str)

@@ -94,7 +94,8 @@ class H5Store:
         if h5py.check_string_dtype(rows.dtype):
             rows = rows.asstr()
         for start in range(0, len(self._file[name]), size):
-            yield np.asarray(rows[start : start + size])
+            block = np.asarray(rows[start : start + size])
+            yield block.astype(str) if block.dtype == object else block  # h5py gives text as Python objects
 
 
 def _datasets(group: h5py.Group, prefix: str = "") -> Iterator[str]:

@@ -178,6 +178,11 @@ class TrainingConfig:
         """Whether the images that an epoch reads come again in later ones, so that what is computed of them can."""
         return self.views > 0 or not self.augments
 
+    @property
+    def repeats(self) -> bool:
+        """Whether the epochs do read some images again, so that keeping what is computed of them spares something."""
+        return self.is_fixed and self.epochs > max(1, self.views)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

@@ -81,7 +81,7 @@ class Extraction:
             assert self.image_shape is not None
             kept = {s: writer.rows(f"images/{s}", (n, *self.image_shape), np.uint8) for s, n in self.counts.items()}
 
-        def visit(name: str, call: int, output: Any) -> None:
+        def visit(name: str, call: int, inputs: Any, output: Any) -> None:
             if (j := places.get((name, call))) is not None:
                 tensor = single_tensor(output)
                 assert tensor is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -50,7 +51,7 @@ def extract(
         typer.Option(
             "--trained-on",
             help="What it was trained on: nothing, other-data, train-fold (not the validation fold), or train-split "
-            "(all of it: then nothing is chosen on a fold). Needed unless it is known to be untrained.",
+            "(all of it: then nothing is chosen on a fold). Needed to write, unless it is known to be untrained.",
         ),
     ] = None,
     label: Annotated[str | None, typer.Option("--label", help="What tables and figures call the network.")] = None,
@@ -126,6 +127,15 @@ def extract(
         raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
     if batch_size < 1:
         raise UsageError(f"--batch-size is {batch_size}, but must be a number of images of at least 1.")
+    if arrays is not None:
+        given = {
+            "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
+            "--dataset": dataset != "digits", "--subset": subset, "--download": download,
+            "--batch-size": batch_size != 64, "--data-dir": _is_typed(data_dir),
+            "--set data.image_size": any(setting.startswith("data.image_size") for setting in settings or []),
+        }  # fmt: skip
+        if flags := [flag for flag, value in given.items() if value]:
+            raise UsageError(f"{flags[0]} speaks of a network or its images, but --from reads arrays; leave it out.")
     data = _data(dataset, subset, holdout, settings or [])
 
     from layerwise.hardware import pick_device
@@ -133,19 +143,16 @@ def extract(
     from layerwise.requests import ArraysRequest, NetworkRequest, from_arrays, from_network
     from layerwise.storage import parse_size
 
+    is_written = not (list_layers or dry_run)
     made: tuple[Extraction | ArrayRun, Origin, Subject]
     target = Target(
         out=out, device=pick_device(device), store=store, max_size=parse_size(max_size), force=force, data_dir=data_dir
     )
     if arrays is not None:
-        networks_only = {
-            "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
-        }  # fmt: skip
-        if given := [flag for flag, value in networks_only.items() if value]:
-            raise UsageError(f"{given[0]} speaks of a network, but --from reads arrays; leave it out.")
         arrays_request = ArraysRequest(
-            arrays=arrays, trained_on=trained_on, label=label, seed=seed, layers=layers, tokens=tokens
-        )
+            arrays=arrays, trained_on=trained_on, label=label, seed=seed, layers=layers, tokens=tokens,
+            is_written=is_written,
+        )  # fmt: skip
         made = from_arrays(arrays_request, data)
     else:
         assert network is not None
@@ -153,7 +160,7 @@ def extract(
             spec=network, arguments=_arguments(arguments or []), weights=weights,
             trained_on=trained_on, label=label, seed=seed, layers=layers, tokens=tokens,
             image_size=image_size, mean=_constants("--mean", mean), std=_constants("--std", std),
-            batch_size=batch_size,
+            batch_size=batch_size, is_written=is_written,
         )  # fmt: skip
         made = from_network(request, data, target, download=download)
     extraction, origin, subject = made
@@ -194,6 +201,11 @@ def _write(extraction: Extraction | ArrayRun, origin: Origin, subject: Subject, 
         print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.form.shape)):<15}  {depth.form.kind}")
     print(f"wrote {target.out}")
     commandline.log.info("next: probe-depth %s --probe linear", target.out)
+
+
+def _is_typed(data_dir: Path | None) -> bool:
+    """Return whether --data-dir was given, not only the environment variable that stands for it."""
+    return data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA")
 
 
 def _data(dataset: str, subset: int, holdout: float, settings: list[str]) -> DataConfig:

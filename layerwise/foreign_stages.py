@@ -51,9 +51,10 @@ def stages(model: nn.Module, layers: Sequence[Layer]) -> list[Layer]:
     if body is not None:
         opened = set(_called_children(model, "", called - {body}))
         inside = [layer for layer in by_name.values() if layer.module in opened]
-        last = max(place for place, part in enumerate(inside) if part.module.startswith(f"{body}."))
-        parts: list[Layer | None] = [*inside[: last + 1], None]
-        return [part for part, following in pairwise(parts) if part is not None and _ends(part, following)]
+        places = [place for place, part in enumerate(inside) if part.module.startswith(f"{body}.")]
+        if places:  # none where the network holds such a body but never calls it
+            parts: list[Layer | None] = [*inside[: places[-1] + 1], None]
+            return [part for part, following in pairwise(parts) if part is not None and _ends(part, following)]
     opened = set(_called_children(model, "", called))
     return [x for x in layers if x.module in opened and x.form is not None and not _is_classifier(x)]
 

@@ -26,7 +26,7 @@ MAPS, CHANNELS_LAST, GRID, MEAN, CLASS, VECTOR = (
 class Convention:
     """How a network orders its axes and tokens.
 
-    channels_last: whether its 4-dimensional outputs are [n, H, W, C].
+    channels_last: whether its 4-dimensional outputs are [n, H, W, C], but for layers whose kind says otherwise.
     prefix: how many tokens stand before the patch tokens, the class token first among them; None where that is not
         known: then none if the number of tokens is a square, one class token if it is a square and one.
     has_class_token: whether the first of those tokens is a class token.

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from layerwise.axes import Axes
 from layerwise.errors import UsageError, UserError
 from layerwise.forms import Convention, Form, form_of
 
-Visit = Callable[[str, int, Any], None]
+Visit = Callable[[str, int, Any, Any], None]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Layer:
 
 @contextmanager
 def tapped(model: nn.Module, visit: Visit, names: set[str] | None = None) -> Iterator[None]:
-    """Call visit(module name, call, output) whenever a module (one of `names`) returns, until the block ends.
+    """Call visit(module name, call, inputs, output) whenever a module (one of `names`) returns, until the block ends.
 
     An output is to be read at once: a later module may write into it, as nn.ReLU(inplace=True) does.
     """
@@ -54,7 +55,7 @@ def tapped(model: nn.Module, visit: Visit, names: set[str] | None = None) -> Ite
     def listen(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, args: Any, output: Any) -> None:
             calls[name] += 1
-            visit(name, calls[name], output)
+            visit(name, calls[name], args, output)
 
         return hook
 
@@ -85,11 +86,13 @@ def trace(model: nn.Module, x: Tensor, convention: Convention) -> list[Layer]:
 
     Raises UserError, with the network's own words, where it cannot take such inputs.
     """
-    kinds = {name: type(module).__name__ for name, module in model.named_modules()}
+    modules = dict(model.named_modules())
+    axes = Axes(convention.channels_last)
     found: list[tuple[Layer, Any]] = []
 
-    def visit(name: str, call: int, output: Any) -> None:
-        found.append((_layer(name, call, kinds[name], output, len(x), convention), output))
+    def visit(name: str, call: int, inputs: Any, output: Any) -> None:
+        own = replace(convention, channels_last=axes.are_last(modules[name], inputs, single_tensor(output)))
+        found.append((_layer(name, call, type(modules[name]).__name__, output, len(x), own), output))
 
     with tapped(model, visit):
         try:

@@ -148,10 +148,13 @@ def operations_to_epochs(
 def match_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> RunConfig:
     """Return an end-to-end configuration with as many epochs as spend what the greedy one does in training.
 
-    Its stepwise schedule is stretched in proportion. What comes back says match="epochs", since its epochs now stand in
+    A greedy run whose prefix is left to "auto" counts as keeping it wherever images repeat, whatever memory is free.
+    The stepwise schedule is stretched in proportion. What comes back says match="epochs", since its epochs now stand in
     it: a run repeated from it is the same run.
     """
-    greedy = replace(config, mode="greedy", match="epochs")
+    keeps = config.training.prefix == "auto" and config.training.repeats
+    training = replace(config.training, prefix="cache") if keeps else config.training
+    greedy = replace(config, mode="greedy", match="epochs", training=training)
     spent = sum(count_operations(greedy, image, n_classes, counts).training)
     epochs = operations_to_epochs(spent, config, image, n_classes, counts)
     every = max(1, round(config.training.lr_every * epochs / config.training.epochs))

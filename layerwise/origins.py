@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from layerwise.errors import UsageError, unknown
+from layerwise.errors import UsageError, UserError, unknown
 
 TRAINED_ON = ("nothing", "other-data", "train-fold", "train-split")
 DEFAULT_MAX_SIZE = 8 * 10**9
@@ -84,6 +84,26 @@ class Subject:
 def holdout_of(trained_on: str, holdout: float) -> float:
     """Return the share set apart for validation: none where the network has seen the whole train split."""
     return 0.0 if trained_on == "train-split" else holdout
+
+
+def require_fold(trained_on: str, has_fold: bool, whose: str) -> None:
+    """Raise UserError where data contradict `trained_on`: their fold was seen, or the unseen one is not there.
+
+    A fold drawn here would hold samples that a network trained elsewhere has seen.
+
+    Args:
+        has_fold: whether the data came with a validation fold. whose: what messages call the data.
+    """
+    if trained_on == "train-split" and has_fold:
+        raise UserError(
+            f"{whose} has a validation split, but --trained-on train-split says that no sample was unseen in "
+            "training. Give --trained-on train-fold if it was unseen, or call those samples train."
+        )
+    if trained_on == "train-fold" and not has_fold:
+        raise UserError(
+            f"{whose} has no validation split, but --trained-on train-fold says that one was unseen in training, and "
+            "one drawn here would not be. Give its samples as validation, or say --trained-on train-split."
+        )
 
 
 def fingerprint_of(labels: np.ndarray, index: np.ndarray) -> str:

@@ -100,6 +100,11 @@ def preprocessing_for(model: nn.Module, preset: Preset | None, dataset: Dataset,
     for name in ("mean", "std"):
         wish = getattr(wishes, name)
         chosen = own[name] if wish is None else wish
+        if wish is None and chosen is not None and len(chosen) not in (1, channels):
+            raise UsageError(
+                f"the network's own preprocessing has a {name} for each of {len(chosen)} channels, but it takes "
+                f"{channels} here. Give others: --mean data --std data are those of the train fold."
+            )
         constants[name] = _a_channel(name, data[name] if chosen in (None, "data") else chosen, channels)
     if min(constants["std"]) <= 0:
         raise UsageError(f"--std has {min(constants['std']):g}, but each value must be above 0.")

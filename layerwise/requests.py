@@ -30,7 +30,10 @@ Constants = tuple[float, ...] | str | None
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkRequest:
-    """What a user says of a network; fields as the options of layerwise-extract."""
+    """What a user says of a network; fields as the options of layerwise-extract.
+
+    is_written: whether a file is to be written, for which trained_on must be said; layers and bytes need it not.
+    """
 
     spec: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -44,6 +47,7 @@ class NetworkRequest:
     mean: Constants = None
     std: Constants = None
     batch_size: int = 64
+    is_written: bool = True
 
 
 def from_network(
@@ -108,7 +112,7 @@ def subject_of(dataset: Dataset, preprocessing: Preprocessing) -> Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class ArraysRequest:
-    """What a user says of arrays made elsewhere, in a file or in memory; fields as the options of layerwise-extract."""
+    """What a user says of arrays made elsewhere, in a file or in memory; fields as of `NetworkRequest`."""
 
     arrays: Path | ArrayStore
     trained_on: str | None = None
@@ -116,6 +120,7 @@ class ArraysRequest:
     seed: int = 0
     layers: str = "auto"
     tokens: str = "patch"
+    is_written: bool = True
 
 
 def from_arrays(request: ArraysRequest, data: DataConfig) -> tuple[ArrayRun, Origin, Subject]:
@@ -123,18 +128,15 @@ def from_arrays(request: ArraysRequest, data: DataConfig) -> tuple[ArrayRun, Ori
 
     Of `data`, holdout and label are read. Raises UserError or UsageError for whatever of it cannot be.
     """
-    if request.trained_on is None:
-        raise UsageError(f"arrays do not say whether their network has seen the validation fold. {_say_it()}")
+    trained_on = request.trained_on or _unsaid("arrays do", "their network", request.is_written)
     store = open_arrays(request.arrays) if isinstance(request.arrays, Path) else request.arrays
     name = Path(store.name).stem if isinstance(request.arrays, Path) else "arrays"
     facts = {
         "kind": "arrays", "source": Path(store.name).name, "layers": request.layers, "tokens": request.tokens,
         "holdout": data.holdout,
     }  # fmt: skip
-    origin = Origin(label=request.label or name, trained_on=request.trained_on, seed=request.seed, facts=facts)
-    run = ArrayRun(
-        store, layers=request.layers, tokens=request.tokens, trained_on=request.trained_on, holdout=data.holdout
-    )
+    origin = Origin(label=request.label or name, trained_on=trained_on, seed=request.seed, facts=facts)
+    run = ArrayRun(store, layers=request.layers, tokens=request.tokens, trained_on=trained_on, holdout=data.holdout)
     return run, origin, run.subject(data.label or name)
 
 
@@ -147,18 +149,23 @@ def _trained_on(request: NetworkRequest, is_untrained: bool) -> str:
             raise UsageError(f"{spec} without --weights is untrained, but --trained-on is {given}. Give its --weights.")
         return "nothing"
     if given is None:
-        whose = "the weights do" if request.weights else f"{spec} does"
-        raise UsageError(f"{whose} not say whether the network has seen the validation fold. {_say_it()}")
+        return _unsaid("the weights do" if request.weights else f"{spec} does", "the network", request.is_written)
     if given == "nothing" and request.weights is not None:
         raise UsageError("--trained-on nothing says that the network is untrained, but --weights gives it weights.")
     return given
 
 
-def _say_it() -> str:
-    return (
+def _unsaid(who: str, network: str, is_written: bool) -> str:
+    """Return what stands for --trained-on where nothing is written; else raise UsageError, which asks for it."""
+    say_it = (
         "Say it: --trained-on nothing, other-data or train-fold (the fold is unseen, so probes may choose on it), or "
         "train-split (it is not)."
     )
+    unknown = f"{who} not say whether {network} has seen the validation fold."
+    if is_written:
+        raise UsageError(f"{unknown} {say_it}")
+    log.info("%s To write the file, %s", unknown, say_it[0].lower() + say_it[1:])
+    return "other-data"
 
 
 def _describe(preprocessing: Preprocessing, dataset: Dataset) -> str:

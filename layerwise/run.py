@@ -28,7 +28,7 @@ from layerwise.reporting import Report
 from layerwise.reuse import resolve_prefix
 from layerwise.runwriter import RunWriter, create_run
 from layerwise.scoring import DepthScores, score_auxiliaries
-from layerwise.state import Checkpoint, open_checkpoint
+from layerwise.state import Checkpoint, open_checkpoint, prefix_begun_with
 from layerwise.storage import Plan, plan, require_disk, show_size
 from layerwise.training import settle_batch_norm, train
 
@@ -59,7 +59,7 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
-    config = resolve(config, dataset, place.device)
+    config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
     storage = plan_storage(config, dataset, place.max_size)
     require_disk(place.out, storage.total)
     _announce(storage, config, place.out)
@@ -69,7 +69,8 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
         checkpoint.load(network)
         start = time.perf_counter()
         if config.mode == "untrained":
-            settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
+            with products("fp32"):
+                settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
             log.info("untrained: every weight is as it was drawn, BatchNorm has the statistics of one pass")
         else:
             with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
@@ -78,8 +79,10 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds)
 
 
-def resolve(config: RunConfig, dataset: Dataset, device: torch.device) -> RunConfig:
+def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
     """Return the configuration with what was left to the run decided: precision, prefix, epochs to match operations.
+
+    begun: the prefix of a stopped training of the same output, which "auto" takes up.
 
     Raises UsageError for settings that these images do not allow.
     """
@@ -89,7 +92,7 @@ def resolve(config: RunConfig, dataset: Dataset, device: torch.device) -> RunCon
         config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
         log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
     config = replace(config, precision=pick_precision(config.precision, device))
-    return resolve_prefix(config, dataset.image_shape, counts, device)
+    return resolve_prefix(config, dataset.image_shape, counts, device, begun)
 
 
 def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) -> None:

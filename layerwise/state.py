@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("layerwise.state")
 
 FORMAT = "layerwise-state"
+STATE = "state.h5"
 SAVE_EVERY = 5.0  # seconds of training that a killed process loses at most, with the epoch in progress
 
 
@@ -116,7 +117,8 @@ class Checkpoint:
         if file.attrs.get("format") != FORMAT:
             raise UserError(f"{self.path} is no state of a training. Move it away to train from the start.")
         saved, asked = (_flat(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
-        for field in sorted(saved.keys() | asked.keys()):
+        # The prefix last: what auto becomes may follow from another field, which is then the one to name.
+        for field in sorted(saved.keys() | asked.keys(), key=lambda name: (name == "training.prefix", name)):
             if saved.get(field) != asked.get(field):
                 raise UserError(
                     f"{self.path and self.path.parent} was begun with {field} = {saved.get(field)!r}, but this command "
@@ -129,10 +131,22 @@ class Checkpoint:
             )
 
 
+def prefix_begun_with(out: Path) -> str | None:
+    """Return training.prefix of the stopped training of a run file; None where there is none that can be read.
+
+    What "auto" became followed from the memory that was free then, and a training goes on as it was begun.
+    """
+    try:
+        with h5py.File(_folder(out) / STATE, "r") as file:
+            return str(json.loads(file.attrs["config"])["training"]["prefix"])
+    except (OSError, KeyError, ValueError):  # Checkpoint.load says what is wrong with it
+        return None
+
+
 @contextmanager
 def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -> Iterator[Checkpoint]:
     """Yield the checkpoint beside a run file, held against other processes; it is removed when the block succeeds."""
-    folder = out.with_name(out.name + ".state")
+    folder = _folder(out)
     folder.mkdir(exist_ok=True)
     with open(folder / "lock", "w") as lock:
         try:
@@ -142,7 +156,7 @@ def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -
                 f"another layerwise-train is working on {out}. Wait for it, or give another --out."
             ) from None
         remove_leftovers(out)
-        checkpoint = Checkpoint(folder / "state.h5", config, fingerprint)
+        checkpoint = Checkpoint(folder / STATE, config, fingerprint)
         try:
             yield checkpoint
         except (KeyboardInterrupt, Terminated):
@@ -150,6 +164,10 @@ def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -
                 log.warning("what was trained is kept in %s: the same command goes on from there", folder)
             raise
         shutil.rmtree(folder)
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(out.name + ".state")
 
 
 def _parts(network: LayerwiseNetwork) -> Iterator[tuple[str, nn.Module]]:

@@ -138,10 +138,10 @@ def train_stage(
     done = checkpoint.resume(number, problems)
 
     start = time.perf_counter()
-    kind = Kept if config.training.prefix == "cache" and stage.prefix else Recomputed
     prefix = FrozenPrefix(network, stage.prefix, config.precision)
-    source = kind(data, prefix, config, stage.depths[0], checkpoint.folder)
     epochs = range(done, config.training.epochs)
+    keeps = config.training.prefix == "cache" and stage.prefix and epochs  # nothing is kept that nobody will read
+    source = (Kept if keeps else Recomputed)(data, prefix, config, stage.depths[0], checkpoint.folder)
     steps = data["train"].batches(config.training.batch_size)
     loop = solve(
         problems, source.batches, epochs, steps, stage.name, chained=stage.chained, fetch=source.fetch, tick=report.step

@@ -6,9 +6,11 @@ The first two are built without weights, which a seed then draws. A factory is t
 from __future__ import annotations
 
 import importlib.util
+import sys
 import traceback
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -167,8 +169,10 @@ def _factory(path: Path, name: str) -> Callable[..., nn.Module]:
     module_spec = importlib.util.spec_from_file_location(f"layerwise_factory_{path.stem}", path)
     assert module_spec is not None and module_spec.loader is not None
     file = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = file  # where dataclasses, among others, look up what a class was written in
     try:
-        module_spec.loader.exec_module(file)
+        with _beside(path):
+            module_spec.loader.exec_module(file)
     except Exception as error:  # of any kind: it is the user's code
         reason = f"{type(error).__name__}: {error} ({_place(error)})"
         raise UserError(f"{path} failed while it was read: {reason}.") from error
@@ -178,9 +182,21 @@ def _factory(path: Path, name: str) -> Callable[..., nn.Module]:
         raise UserError(f"{path} has no function {name!r}; it has {', '.join(held) or 'none'}.")
 
     def checked(**arguments: Any) -> nn.Module:
-        module = factory(**arguments)
+        with _beside(path):
+            module = factory(**arguments)
         if not isinstance(module, nn.Module):
             raise UserError(f"{path}:{name} returned a {type(module).__name__}, but a torch.nn.Module is needed.")
         return module
 
     return checked
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let imports find what lies beside a file first, as they do where Python runs that file."""
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -78,6 +78,18 @@ def test_a_network_runs_over_data_loaders_as_they_are(tmp_path: Path) -> None:
         assert run.splits == ["train", "test"]
 
 
+def test_loaders_must_agree_with_what_the_network_was_trained_on(tmp_path: Path) -> None:
+    net, loaders = SmallNet(), {"train": loader(60), "test": loader(20)}
+    out, folds = tmp_path / "run.h5", loaders | {"validation": loader(10)}
+    with pytest.raises(UserError, match="loaders has a validation split, but --trained-on train-split says that no"):
+        layerwise.extract_network(net, folds, out=out, trained_on="train-split", device="cpu")
+    with pytest.raises(UserError, match="loaders has no validation split, but --trained-on train-fold says that one"):
+        layerwise.extract_network(net, loaders, out=out, trained_on="train-fold", device="cpu")
+    assert not out.exists()
+    with layerwise.extract_network(net, folds, out=out, trained_on="train-fold", device="cpu") as run:
+        assert len(run.labels("validation")) == 10
+
+
 def test_arrays_in_memory_or_in_a_file(tmp_path: Path) -> None:
     arrays = {"layer": np.random.default_rng(0).normal(size=(60, 3)), "labels": np.arange(60) % 3}
     words = {"trained_on": "other-data", "label": "theirs", "data_name": "set"}
@@ -87,3 +99,13 @@ def test_arrays_in_memory_or_in_a_file(tmp_path: Path) -> None:
     np.savez(tmp_path / "b.npz", **arrays)
     with layerwise.extract_arrays(str(tmp_path / "b.npz"), out=tmp_path / "b.h5", **words) as run:
         assert run.dataset["fingerprint"] == digest
+
+
+def test_what_a_call_made_is_to_be_made_again_by_that_call(tmp_path: Path) -> None:
+    arrays = {"layer": np.zeros((60, 2, 6, 6)), "labels": np.arange(60) % 3}
+    words = {"out": tmp_path / "run.h5", "trained_on": "other-data", "store": "pooled"}
+    with (
+        layerwise.extract_arrays(arrays, **words) as run,
+        pytest.raises(UserError, match=r"with --store maps and another --out, as /provenance says it was made\.$"),
+    ):
+        open_activations(run, 1, "test", source="stored")

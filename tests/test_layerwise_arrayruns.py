@@ -70,12 +70,53 @@ def test_splits_that_are_given_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_network_that_has_seen_all_of_train_leaves_no_fold(tmp_path: Path) -> None:
-    with extract(tmp_path, trained_on="train-split") as run:
+    with extract(tmp_path, arrays(splits=np.array(["train", "test"] * 30)), trained_on="train-split") as run:
         assert run.splits == ["train", "test"]
     splits = np.array(["train", "test", "val"] * 20)
     given = arrays(splits=splits, labels=np.repeat([0, 1], 30))
     with pytest.raises(UserError, match="has a validation split, but --trained-on train-split says that no sample"):
         extract(tmp_path, given, trained_on="train-split", force=True)
+
+
+@pytest.mark.parametrize("given", ["splits", "groups"])
+def test_a_fold_that_the_network_has_not_seen_is_never_drawn_here(given: str, tmp_path: Path) -> None:
+    made, label = arrays(), np.arange(N) % 3
+    names = {"splits": ["train", "test"], "groups": []}[given]
+    if given == "groups":
+        made = {f"{split}/{name}": made[name] for split in ("train", "test") for name in ("fc", "labels")}
+    else:
+        made |= {"splits": np.array(names * 30)}
+    with pytest.raises(
+        UserError, match=r"has no validation split, but --trained-on train-fold says .* Give its samples as validation"
+    ):
+        extract(tmp_path, made, trained_on="train-fold")
+    if given == "groups":
+        made |= {"validation/fc": arrays()["fc"], "validation/labels": label}
+    else:
+        made |= {"splits": np.array(["train", "test", "val"] * 20), "labels": np.repeat([0, 1], 30)}
+    with extract(tmp_path, made, trained_on="train-fold") as run:
+        assert run.splits == ["train", "validation", "test"]
+        assert len(run.labels("validation")) == (N if given == "groups" else N // 3)
+
+
+@pytest.mark.parametrize("trained_on", ["train-fold", "train-split"])
+def test_the_test_split_of_a_network_that_has_seen_samples_is_never_drawn_here(trained_on: str, tmp_path: Path) -> None:
+    message = f"does not say which samples are for testing, but --trained-on {trained_on} says .*Give an array 'splits'"
+    with pytest.raises(UserError, match=message):
+        extract(tmp_path, trained_on=trained_on)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_in_hdf5_gives_classes_and_splits(tmp_path: Path) -> None:
+    names = np.array(["cat", "ant", "bee"] * 20)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["fc"] = arrays()["fc"]
+        file["labels"] = names.astype(object)
+        file["splits"] = np.repeat(np.array(["train", "test"], dtype="S"), 30)
+    with extract(tmp_path, tmp_path / "a.h5") as run:
+        assert run.dataset["classes"] == ["ant", "bee", "cat"]
+        np.testing.assert_array_equal(run.indices("test"), np.arange(30, 60))
+        assert [run.dataset["classes"][label] for label in run.labels("test")] == names[30:].tolist()
 
 
 @pytest.mark.parametrize("ending", ["npz", "h5"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -165,6 +166,30 @@ def test_dry_run_shows_the_bytes_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("flag", ["--list-layers", "--dry-run"])
+@pytest.mark.parametrize("kind", ["network", "arrays"])
+def test_what_writes_nothing_need_not_know_what_the_network_was_trained_on(
+    flag: str, kind: str, nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "a.npz", encoder=np.zeros((60, 4)), labels=np.arange(60) % 3)
+    words = [nets, "--image-size", "16", "--subset", "60"] if kind == "network" else ["--from", f"{tmp_path}/a.npz"]
+    words += ["--out", str(tmp_path / "run.h5")]
+    assert run_extract(*words, flag) == 0
+    out, err = capsys.readouterr()
+    assert "encoder" in out
+    assert "To write the file, say it: --trained-on nothing, other-data or train-fold" in err
+    assert run_extract(*words) == 2
+    assert not (tmp_path / "run.h5").exists()
+
+
+def test_the_folder_of_data_sets_in_the_environment_does_not_disturb_arrays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.savez(tmp_path / "a.npz", layer=np.zeros((60, 4)), labels=np.arange(60) % 3)
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
+    assert run_extract("--from", f"{tmp_path}/a.npz", "--trained-on", "nothing", "--list-layers") == 0
+
+
 def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = [nets, "--trained-on", "nothing", "--image-size", "16", "--subset", "60", "--out", str(tmp_path / "run.h5")]
     assert run_extract(*words, "--dry-run") == 0
@@ -182,7 +207,18 @@ def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: 
     [
         ([], 2, "give either a network, such as torchvision:resnet18, or arrays by --from FILE"),
         ([*RESNET, "--from", "x.npz"], 2, "give either a network"),
-        (["--from", "x.npz", "--image-size", "3"], 2, "--image-size speaks of a network, but --from reads arrays"),
+        *(
+            (["--from", "x.npz", *given.split()], 2, f"{flag} speaks of a network or its images, but --from reads arr")
+            for flag, given in (
+                ("--image-size", "--image-size 3"),
+                ("--subset", "--subset 9"),
+                ("--dataset", "--dataset mnist"),
+                ("--data-dir", "--data-dir ."),
+                ("--download", "--download"),
+                ("--batch-size", "--batch-size 3"),
+                ("--set data.image_size", "--set data.image_size=9"),
+            )
+        ),
         (["--from", "x.npz"], 2, "arrays do not say whether their network has seen the validation fold"),
         (["--from", "x.npz", "--trained-on", "nothing"], 1, "x.npz does not exist; expected arrays"),
         (["resnet18"], 2, "network 'resnet18' is not understood"),
@@ -228,15 +264,19 @@ def test_bad_input_is_one_line(
 
 
 def test_a_depth_without_stored_maps_says_which_command_stores_them(
-    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run.h5"
-    words = [nets, "--trained-on", "nothing", "--image-size", "16", "--subset", "60", "--store", "pooled"]
-    assert run_extract(*words, "--out", str(out)) == 0
+    words = [nets, "--trained-on", "nothing", "--image-size", "16", "--subset", "60", "--label", "a ViT"]
+    words += ["--store", "pooled", "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/bin/layerwise-extract", *words])
+    assert run_extract(*words) == 0
     capsys.readouterr()
     assert call(probe, "probe-depth", [str(out), "--probe", "cnn-1", "--epochs", "1", "--probe-width", "2"]) == 1
     err = capsys.readouterr().err
-    assert f"layerwise-extract {nets} --store maps --out run.h5 --force" in err
+    command = f"layerwise-extract {nets} --trained-on nothing --image-size 16 --subset 60 --label 'a ViT'"
+    assert f"Make it again with --store maps and another --out, as /provenance says it was made ({command}" in err
+    assert "--force" not in err
 
 
 def test_labels_of_one_name_are_told_apart_by_words(

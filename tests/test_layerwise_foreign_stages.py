@@ -75,6 +75,13 @@ def test_auto_takes_the_children_of_any_other_network_but_for_its_classifier() -
         assert names(choose(net, layers_of(net, 1, 8, 8), "auto")) == expected
 
 
+@pytest.mark.parametrize("body", ["features", "layers"])
+def test_a_body_that_is_never_called_is_no_body(body: str) -> None:
+    net = SmallNet()
+    setattr(net, body, nn.Sequential(nn.Linear(2, 2)))
+    assert names(choose(net, layers_of(net, 1, 8, 8), "auto")) == ["conv1", "norm", "relu:1", "conv2", "relu:2"]
+
+
 def test_a_network_without_any_stage_says_so() -> None:
     net = nn.Sequential(nn.Flatten(0))
     with pytest.raises(UserError, match="no stage of this network could be found. Name --layers"):

@@ -39,7 +39,7 @@ def test_an_output_is_read_before_the_next_module_writes_into_it() -> None:
     expected = net.norm(net.conv1(x))
     assert (expected < 0).any()
 
-    def visit(name: str, call: int, output: Any) -> None:
+    def visit(name: str, call: int, inputs: Any, output: Any) -> None:
         seen[name, call] = output.clone()
 
     with tapped(net, visit, {"norm", "relu"}):

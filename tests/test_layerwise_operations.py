@@ -240,6 +240,30 @@ def test_matched_operations_are_nearest_to_the_greedy_runs_and_the_configuration
     assert matched.match == "epochs"
 
 
+@pytest.mark.parametrize(
+    ("fields", "counted"),
+    [
+        ({"training.crop_padding": 0}, "cache"),
+        ({"training.views": 2}, "cache"),
+        ({}, "recompute"),
+        ({"training.crop_padding": 0, "training.prefix": "recompute"}, "recompute"),
+    ],
+)
+def test_a_prefix_left_to_auto_is_matched_as_kept_wherever_images_repeat(fields: dict[str, Any], counted: str) -> None:
+    fields = {"network.depth": 4, "training.epochs": 60} | fields
+    matched = match_operations(small_config(mode="end-to-end", match="operations", **fields), IMAGE, N_CLASSES, COUNTS)
+    assert matched.training.prefix == fields.get("training.prefix", "auto")
+    views = {} if fields.get("training.crop_padding") == 0 else {"training.views": 2}
+    greedy = {
+        "cache": small_config(**fields | views | {"training.prefix": "cache"}),
+        "recompute": small_config(**fields | {"training.prefix": "recompute"}),
+    }
+    spent = {prefix: sum(count(config).training) for prefix, config in greedy.items()}
+    one_epoch = sum(count(matched).training) / matched.training.epochs
+    assert spent["recompute"] - spent["cache"] > 2 * one_epoch  # the two are told apart
+    assert abs(sum(count(matched).training) - spent[counted]) <= one_epoch / 2
+
+
 def test_matching_is_refused_where_there_is_nothing_to_match() -> None:
     with pytest.raises(UsageError, match="match is 'operations', but must be 'epochs' unless the mode is end-to-end"):
         small_config(match="operations")

@@ -7,8 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from layerwise.errors import UsageError
-from layerwise.origins import Origin, Subject, fingerprint_of, holdout_of
+from layerwise.errors import UsageError, UserError
+from layerwise.origins import Origin, Subject, fingerprint_of, holdout_of, require_fold
 
 
 def test_all_of_it_is_kept_as_json() -> None:
@@ -48,6 +48,15 @@ def test_a_network_that_has_seen_the_train_split_leaves_no_fold() -> None:
         0.1,
         0,
     ]
+
+
+def test_a_fold_that_was_seen_and_an_unseen_one_that_is_not_there_are_refused() -> None:
+    require_fold("train-fold", True, "the data")
+    require_fold("train-split", False, "the data")
+    with pytest.raises(UserError, match="the data has a validation split, but --trained-on train-split says that no"):
+        require_fold("train-split", True, "the data")
+    with pytest.raises(UserError, match="the data has no validation split, but --trained-on train-fold says that one"):
+        require_fold("train-fold", False, "the data")
 
 
 def test_the_fingerprint_depends_on_labels_and_positions() -> None:

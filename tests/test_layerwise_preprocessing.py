@@ -55,6 +55,17 @@ def test_wishes_come_before_the_preset() -> None:
     assert (made.resize, made.crop, made.mean, made.std) == (10, 9, PRESET.mean, PRESET.std)
 
 
+def test_a_preset_for_other_channels_is_called_the_networks_own() -> None:
+    data = made_dataset()
+    message = "the network's own preprocessing has a mean for each of 3 channels, but it takes 1 here.*--mean data"
+    with pytest.raises(UsageError, match=message):
+        preprocessing_for(GREY, PRESET, data, Wishes())
+    with pytest.raises(UsageError, match="the network's own preprocessing has a std for each of 3 channels"):
+        preprocessing_for(GREY, PRESET, data, Wishes(mean="data"))
+    made = preprocessing_for(GREY, PRESET, data, Wishes(mean="data", std="data"))
+    assert (made.mean, made.std, made.crop) == (data.mean, data.std, 9)
+
+
 def test_a_network_without_convolutions_takes_the_images_channels() -> None:
     assert preprocessing_for(nn.Linear(3, 2), None, made_dataset(channels=3), Wishes()).channels == 3
 

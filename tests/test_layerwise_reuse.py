@@ -76,8 +76,48 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
         fitting_place(10**18, CPU, tmp_path)
 
 
+def test_on_a_gpu_auto_keeps_what_fits_the_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = kept_bytes(small_config(**STILL), IMAGE, COUNTS)
+    for device, memory, expected in ((2 * needed, 0, "cache"), (2 * needed - 2, 10**12, "recompute")):
+        monkeypatch.setattr(reuse, "_device_room", lambda _, room=device: room)
+        monkeypatch.setattr(reuse, "_memory_room", lambda room=memory: room)
+        config = resolve_prefix(small_config(**STILL), IMAGE, COUNTS, torch.device("cuda"))
+        assert config.training.prefix == expected
+
+
+def test_what_torch_holds_for_nobody_is_given_back_before_the_device_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    free = [0]
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: free.__setitem__(0, 2000))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free[0], 4000))
+    assert fitting_place(1000, torch.device("cuda"), tmp_path) == "device"
+
+
 def test_this_machine_tells_its_free_memory() -> None:
     assert reuse._memory_room() > 10**6
+
+
+def make_group(folder: Path, limit: str, current: int, cache: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "memory.max").write_text(f"{limit}\n")
+    (folder / "memory.current").write_text(f"{current}\n")
+    (folder / "memory.stat").write_text(f"anon 5\ninactive_file {cache}\n")
+
+
+def test_the_limit_of_a_container_or_job_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = tmp_path / "own"
+    own.write_text("0::/job/step\n")
+    make_group(tmp_path / "groups" / "job" / "step", "max", 10, 0)
+    make_group(tmp_path / "groups" / "job", "1000", 600, 100)
+    make_group(tmp_path / "groups", "3000", 700, 0)
+    make_group(tmp_path, "1", 0, 0)  # above where groups are mounted
+    assert list(reuse._group_rooms(tmp_path / "groups", own)) == [500, 2300]
+    own.write_text("3:memory:/elsewhere\n")
+    assert list(reuse._group_rooms(tmp_path / "groups", own)) == [2300]
+    assert list(reuse._group_rooms(tmp_path / "nowhere", tmp_path / "nothing")) == []
+    monkeypatch.setattr(reuse, "_group_rooms", lambda *words: iter([7, 10**18]))
+    assert reuse._memory_room() == 7
 
 
 def test_keeping_what_is_augmented_anew_is_refused_with_what_to_do() -> None:

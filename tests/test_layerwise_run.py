@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -67,6 +68,22 @@ def test_provenance_tells_software_threads_and_durations(run_path: Path) -> None
 
 def test_software_names_every_library_that_computes() -> None:
     assert {"layerwise", "python", "torch", "torchvision", "numpy", "h5py", "scikit-learn"} <= set(software())
+
+
+def test_batch_norm_of_an_untrained_run_is_measured_in_exact_float32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    allowed: list[bool] = []
+    settle = run.settle_batch_norm
+
+    def watched(*words: Any) -> None:
+        allowed.append(torch.backends.cudnn.allow_tf32)
+        settle(*words)
+
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(run, "settle_batch_norm", watched)
+    make_run(tmp_path / "run.h5", mode="untrained")
+    assert allowed == [False]
 
 
 def test_an_untrained_run_has_blocks_and_no_auxiliaries(tmp_path: Path) -> None:

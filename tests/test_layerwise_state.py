@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
-from layerwise import commandline, state, training
+from layerwise import commandline, reuse, state, training
 from layerwise import run as run_module
 from layerwise.errors import UserError
 from layerwise.run import Place, train_run
@@ -208,6 +208,53 @@ def test_a_state_that_cannot_be_read_is_named(stopped: Path, damage: str, messag
             file["x"] = 1
     with pytest.raises(UserError, match=message):
         make_run(stopped, **fields("greedy"))
+
+
+@pytest.mark.parametrize("begun", ["cache", "recompute"])
+def test_what_auto_was_resolved_to_holds_whatever_memory_is_free_when_it_goes_on(
+    begun: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, still = tmp_path / "run.h5", fields("greedy") | {"training.crop_padding": 0, "training.prefix": "auto"}
+    room = {"cache": 10**12, "recompute": 0}
+    monkeypatch.setattr(reuse, "_memory_room", lambda: room[begun])
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, 1)
+        with pytest.raises(Killed):
+            make_run(path, **still)
+    (other,) = set(room) - {begun}
+    monkeypatch.setattr(reuse, "_memory_room", lambda: room[other])
+    monkeypatch.setattr(training, "Kept", training.Recomputed)  # nothing would fit now; what is computed is the same
+    with pytest.raises(UserError, match=rf"begun with training.prefix = '{begun}', but this command says '{other}'"):
+        make_run(path, **still | {"training.prefix": other})
+    with RunFile(make_run(path, **still)) as run:
+        assert run.config is not None
+        assert run.config.training.prefix == begun
+
+
+def test_a_field_that_forbids_the_prefix_of_auto_is_the_one_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, views = tmp_path / "run.h5", fields("greedy") | {"training.crop_padding": 1, "training.views": 1}
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, 1)
+        with pytest.raises(Killed):
+            make_run(path, **views)
+    with pytest.raises(UserError, match="was begun with training.views = 1, but this command says 0"):
+        make_run(path, **views | {"training.views": 0})
+
+
+def test_nothing_is_kept_for_a_block_whose_epochs_are_all_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
+) -> None:
+    def filled(*words: Any) -> None:
+        raise AssertionError("an output was kept that nobody reads")
+
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, 6)
+        with pytest.raises(Killed):
+            make_run(tmp_path / "run.h5", **fields(KEPT))
+    monkeypatch.setattr(training, "Kept", filled)
+    assert digest(make_run(tmp_path / "run.h5", **fields(KEPT))) == uninterrupted[KEPT]
 
 
 def test_a_second_process_on_the_same_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,20 @@ def test_what_does_not_fit_is_named(change: Any, message: str, tmp_path: Path) -
 def test_what_holds_no_weights_is_named(content: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):
         load_weights(SmallNet(), saved(tmp_path / "w.pt", content))
+
+
+# Opcodes that no torch.save writes in this order: a call without its arguments, and one without anything to call.
+@pytest.mark.parametrize(
+    ("opcodes", "kind"), [(b"ctorch._utils\n_rebuild_tensor_v2\n)R.", "TypeError"), (b"R.", "IndexError")]
+)
+def test_a_damaged_file_that_misleads_the_safe_reader_is_named(opcodes: bytes, kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    whole = zipfile.ZipFile(saved(tmp_path / "whole.pt", SmallNet().state_dict()))
+    with zipfile.ZipFile(path, "w") as damaged:
+        for name in whole.namelist():
+            damaged.writestr(name, b"\x80\x02" + opcodes if name.endswith("data.pkl") else whole.read(name))
+    with pytest.raises(UserError, match=rf"w.pt cannot be read as weights \({kind}\).*Take an intact copy"):
+        load_weights(SmallNet(), path)
 
 
 def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:

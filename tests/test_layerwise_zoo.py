@@ -85,6 +85,31 @@ def test_a_factory_is_run_with_its_arguments_and_nothing_is_known_of_its_weights
     assert (first.name, first.preset, first.is_untrained) == ("small", None, False)
 
 
+SIBLINGS = """
+from __future__ import annotations
+from dataclasses import dataclass, field
+import parts_beside_the_factory
+
+@dataclass
+class Sizes:
+    width: int = field(default=4)
+
+def net():
+    import more_parts_beside_the_factory as more
+    return parts_beside_the_factory.layer(Sizes().width + more.EXTRA)
+"""
+
+
+def test_a_factory_may_import_what_lies_beside_it_and_define_dataclasses(tmp_path: Path) -> None:
+    (tmp_path / "nets.py").write_text(SIBLINGS)
+    layer = "from torch import nn\n\ndef layer(width):\n    return nn.Linear(width, 2)\n"
+    (tmp_path / "parts_beside_the_factory.py").write_text(layer)
+    (tmp_path / "more_parts_beside_the_factory.py").write_text("EXTRA = 3\n")
+    before = list(sys.path)
+    assert build(f"{tmp_path}/nets.py:net", {}, 0).module.in_features == 7
+    assert sys.path == before
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

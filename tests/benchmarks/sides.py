@@ -1,7 +1,7 @@
 """One side of the comparison in test_bench_training, in a process of its own: prints as JSON what it measured.
 
-Each side is begun as its user begins it; ours sets the process up as the command does, the published loop leaves it
-as Python made it.
+Each side is begun as its user begins it: ours keeps freed memory as the command does, the published loop leaves the
+allocator as Python made it. What else the command sets, OMP_WAIT_POLICY=PASSIVE, test_bench_training sets for both.
 """
 
 from __future__ import annotations
