@@ -7,6 +7,7 @@ import math
 import numpy as np
 import torch
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 
 
 def slow_downsample(x: np.ndarray) -> np.ndarray:
@@ -151,7 +152,8 @@ def linear_optima(X, y, lams, loss, n_classes):
             return value + (ridge * table**2).sum() / 2, gradient.ravel()
 
         options = {"maxiter": 10_000, "maxfun": 20_000, "maxcor": 20, "ftol": 1e-15, "gtol": 1e-6}
-        best = minimize(objective, (table * scale).ravel(), jac=True, method="L-BFGS-B", options=options)
+        with threadpool_limits(1):  # two threads would spend these small products waiting for each other
+            best = minimize(objective, (table * scale).ravel(), jac=True, method="L-BFGS-B", options=options)
         table, found[lam] = best.x.reshape(shape) / scale, best.fun
     return [found[lam] for lam in lams]
 
