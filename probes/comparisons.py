@@ -28,7 +28,9 @@ _NAME = list(PROBE_KEY[1:-1])
 
 
 def compare(run: RunFile) -> None:
-    """Put the comparisons between the probes of a run into its table, in the place of those there."""
+    """Put the comparisons between the probes of a run into its table, in the place of those there; none without one."""
+    if not table_path(run.path).exists():
+        return
     with locked(run.path):
         own = read_rows(run)
         scored = own[(own["metric"] == "accuracy") & (own["split"] == "test")]

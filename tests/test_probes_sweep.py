@@ -56,6 +56,12 @@ def test_a_stopped_sweep_goes_on_and_a_complete_one_does_nothing(own_run: Path) 
         assert set(read_rows(run)["test_reads"]) == {1}
 
 
+def test_what_stops_the_first_fit_is_said_and_not_that_there_is_no_table(own_run: Path) -> None:
+    with RunFile(own_run) as run, pytest.raises(KeyboardInterrupt):
+        sweep(run, Task(run), Noted(run, fails_at=1), [1])
+    assert not own_run.with_name("run.probes.csv").exists()
+
+
 def test_force_fits_again_and_another_recipe_is_another_probe(own_run: Path) -> None:
     with RunFile(own_run) as run:
         sweep(run, Task(run), Noted(run), [1])
