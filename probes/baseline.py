@@ -10,7 +10,7 @@ import pandas as pd
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.family import ProbeName
-from probes.predictions import read_correct
+from probes.predictions import paired, read_correct
 from probes.statistics import paired_interval
 
 
@@ -41,12 +41,10 @@ def beside(run: RunFile, baseline: RunFile, names: Sequence[ProbeName]) -> list[
     """Return the probes of `names` that both runs have predictions of, refitted ones where there are."""
     found = []
     for name in names:
-        pair = [_newest(one, name) for one in (run, baseline)]
-        if pair[0] is None or pair[1] is None:
-            continue
-        both = pd.concat([pair[0], pair[1]], axis=1, join="inner").to_numpy(bool)
-        low, high = paired_interval(both[:, 1], both[:, 0])
-        found.append(Beside(name, float(both[:, 0].mean()), float(both[:, 1].mean()), low, high))
+        pair = paired(_newest(run, name), _newest(baseline, name))
+        if pair is not None:
+            own, other = pair
+            found.append(Beside(name, float(own.mean()), float(other.mean()), *paired_interval(other, own)))
     return found
 
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from layerwise.errors import UserError
 from layerwise.publication import published
 from probes.protocol import PROTOCOL_VERSION, Predictions
-from probes.results import locked
+from probes.results import locked, parse_table
 
 LEARNING_RATES = (0.003, 0.01)
 FIXED_LEARNING_RATE = 0.01
@@ -85,16 +84,4 @@ def save_candidates(run_path: Path, depth: int, tried: Sequence[tuple[Setting, f
 
 
 def _read(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=_TEXT)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as a table of learning rates tried ({type(error).__name__}). Move it away, and run "
-            "probe-depth again."
-        ) from None
-    if missing := [column for column in COLUMNS if column not in table]:
-        raise UserError(
-            f"{path} is no table of learning rates tried: it lacks the column {missing[0]!r}. Move it away, and run "
-            "probe-depth again."
-        )
-    return table
+    return parse_table(path, "learning rates tried", _TEXT, COLUMNS)

@@ -16,7 +16,7 @@ import pandas as pd
 
 from layerwise.runfile import RunFile
 from probes.family import ProbeName
-from probes.predictions import read_correct
+from probes.predictions import paired, read_correct
 from probes.results import PROBE_KEY, locked, read_rows, read_table, table_path, write_table
 from probes.statistics import holm, mcnemar, paired_interval
 from probes.task import NO_CONTROL
@@ -82,8 +82,5 @@ def _paired(run: RunFile, first: dict[str, object], second: dict[str, object]) -
     """Return whether two probes are right about each test image that both have seen, in one order."""
     names = [ProbeName(**{column: row[column] for column in _NAME}) for row in (first, second)]  # type: ignore[arg-type]
     refits = (int(first["refit"]), int(second["refit"]))  # type: ignore[call-overload]
-    right = [read_correct(run, name, refit) for name, refit in zip(names, refits, strict=True)]
-    if right[0] is None or right[1] is None:
-        return None
-    both = pd.concat([right[0], right[1]], axis=1, join="inner")
-    return both[0].to_numpy(), both[1].to_numpy()
+    one, other = (read_correct(run, name, refit) for name, refit in zip(names, refits, strict=True))
+    return paired(one, other)

@@ -78,6 +78,14 @@ def read_correct(run: RunFile, name: ProbeName, refit: int) -> pd.Series | None:
         return pd.Series(group["predicted"][:] == group["label"][:], index=group["index"][:])
 
 
+def paired(first: pd.Series | None, second: pd.Series | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return what two of `read_correct` say of the images that both have, bool [n] each in one order, or None."""
+    if first is None or second is None:
+        return None
+    both = pd.concat([first, second], axis=1, join="inner")
+    return both[0].to_numpy(bool), both[1].to_numpy(bool)
+
+
 def _group(run_id: str, name: ProbeName, refit: int) -> str:
     target = "" if name.target == CLASS else f"target-{name.target}/"
     return (

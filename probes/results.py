@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,24 +147,32 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
     }
 
 
+def parse_table(path: Path, what: str, types: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:
+    """Return a table that stands beside a run; raise UserError if it cannot be read, or lacks one of the columns.
+
+    what: what it is a table of, for the messages.
+    """
+    try:
+        table = pd.read_csv(path, dtype=dict(types))
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as a table of {what} ({type(error).__name__}). Move it away, and run "
+            "probe-depth again."
+        ) from None
+    if missing := [column for column in columns if column not in table]:
+        raise UserError(
+            f"{path} is no table of {what}: it lacks the column {missing[0]!r}. "
+            "Move it away, and run probe-depth again."
+        )
+    return table
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`.
 
     Tables of protocol version 1 have no target and no count of test reads: their target was the class, read once.
     """
-    try:
-        table = pd.read_csv(path, dtype=_TYPES)
-    except (ValueError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as a table of probe results ({type(error).__name__}). Move it away, and run "
-            "probe-depth again."
-        ) from None
-    missing = [column for column in (*_FIRST, "value") if column not in table]
-    if missing:
-        raise UserError(
-            f"{path} is no table of probe results: it lacks the column {missing[0]!r}. "
-            "Move it away, and run probe-depth again."
-        )
+    table = parse_table(path, "probe results", _TYPES, (*_FIRST, "value"))
     if "target" not in table:
         table = table.assign(target=CLASS, test_reads=1)
     if "neighbors" not in table:
