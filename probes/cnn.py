@@ -1,8 +1,8 @@
 """Owns the CNN-p probes of a run as one family: their learning rates, chosen once for all depths, and their fits.
 
 1. `prepare` tries every rate with seed 0 at two depths of the run, and chooses one for each p and width.
-2. `fit` trains seed 0 on the train fold (refit 0) and every seed on train + validation (refit 1) at one depth, from one
-   read of its activations, and only then reads the test split.
+2. `fit` trains every seed on train + validation (refit 1) at one depth, from one read of its activations, and only then
+   reads the test split. Where rates were tried, seed 0 on the train fold at the chosen rate (refit 0) is kept too.
 """
 
 from __future__ import annotations
@@ -131,14 +131,14 @@ class CnnFamily(Family):
         return self._sources[depth]
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
-        """Train the wanted probes of a depth: on the train fold, and again on train + validation where there is one.
+        """Train the wanted probes of a depth on train + validation; on the train fold what chose the rate, or all.
 
-        Only seed 0 is fitted on the train fold alone, where a refit follows: it is the seed that chose.
+        Without a validation fold all are fitted on the train fold; with one, seed 0 alone where rates are tried.
         """
         designs = [Design.named(name) for name in wanted]
         data = self._data(self.task, depth, [split for split in self.run.splits if split != "test"])
         has_fold = self.selection != "seen"
-        fitted = {0: self._first_fits(data, depth, [d for d in designs if d.seed == 0 or not has_fold])}
+        fitted = {0: self._first_fits(data, depth, [d for d in designs if self.fits_fold(d, depth)])}
         if has_fold:
             fitted[1] = self._train(data, len(data), depth, [self._candidate(d) for d in designs])
         probes = {(refit, c.design): t.module for refit, found in fitted.items() for c, t in found.items()}
@@ -154,11 +154,16 @@ class CnnFamily(Family):
                 fits[candidate.design].append(self._report(candidate, trained, depth, refit, scores))
         return [(name, fits[Design.named(name)]) for name in wanted]
 
+    def fits_fold(self, design: Design, depth: int) -> bool:
+        """Return whether a probe is fitted on the train fold alone: where there is no other, or where it chose."""
+        if self.selection != "validation":
+            return self.selection == "seen"
+        return design.seed == 0 and depth in trial_depths(self.run)
+
     def _first_fits(self, data: Labelled, depth: int, designs: Sequence[Design]) -> dict[Candidate, Trained]:
         """Return the fits on the train fold, taking those that were trained there to choose a rate as they are."""
         candidates = [self._candidate(design) for design in designs]
-        known = {} if isinstance(self.task, Permuted) else self._tried
-        found = {c: known[depth, c] for c in candidates if (depth, c) in known}
+        found = {c: self._tried[depth, c] for c in candidates if (depth, c) in self._tried}
         missing = [c for c in candidates if c not in found]
         return found | (self._train(data, data.split(0).stop, depth, missing) if missing else {})
 

@@ -66,7 +66,7 @@ def _at_depth(
     family: CnnFamily, depth: int, names: Sequence[ProbeName], pairs: Sequence[tuple[int, int]], timer: Timer
 ) -> DepthForecast:
     counts = {split: len(family.task.rows(split)) for split in family.run.splits}
-    trainings = _trainings(family, names, pairs, counts)
+    trainings = _trainings(family, depth, names, pairs, counts)
     shape, n_classes, epochs = family.run.depth_shape(depth), len(family.task.classes), family.epochs
     train = sum(
         epochs * t.rates * t.images * d.training_operations(shape, n_classes) for t in trainings for d in t.designs
@@ -89,15 +89,18 @@ def _at_depth(
 
 
 def _trainings(
-    family: CnnFamily, names: Sequence[ProbeName], pairs: Sequence[tuple[int, int]], counts: Mapping[str, int]
+    family: CnnFamily,
+    depth: int,
+    names: Sequence[ProbeName],
+    pairs: Sequence[tuple[int, int]],
+    counts: Mapping[str, int],
 ) -> list[Training]:
     """Return what is trained at a depth; a design that tried all rates there is not trained again at the chosen one."""
     designs = [Design.named(name) for name in names]
     if "validation" not in counts:
         return [Training(tuple(designs), counts["train"])]
     tried = [Design(p, width, 0) for p, width in pairs]
-    again = family.task.control == "permuted"  # rates are tried on the real labels, so those fits are of no use here
-    first = [d for d in designs if d.seed == 0 and (again or d not in tried)]
+    first = [d for d in designs if family.fits_fold(d, depth) and d not in tried]
     both = counts["train"] + counts["validation"]
     found = [
         Training(tuple(tried), counts["train"], len(LEARNING_RATES)),

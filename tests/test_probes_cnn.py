@@ -41,7 +41,7 @@ def fits(
     return {(n.probe, n.probe_width, n.probe_seed): found for n, found in probes.fit(depth, names)}
 
 
-def test_both_fits_of_seed_0_and_the_refit_of_the_others(own_run: Path) -> None:
+def test_every_seed_is_refitted_and_seed_0_fitted_on_the_fold_where_rates_are_tried(own_run: Path) -> None:
     with RunFile(own_run) as run:
         found = fits(run, ps=[1, 2], widths=[4, 6], seeds=2)
     assert set(found) == {(f"cnn-{p}", width, seed) for p in (1, 2) for width in (4, 6) for seed in (0, 1)}
@@ -52,14 +52,17 @@ def test_both_fits_of_seed_0_and_the_refit_of_the_others(own_run: Path) -> None:
     assert (first.refit, last.refit, other.refit) == (0, 1, 1)
     assert (first.n_train, last.n_train, last.n_features, last.iterations) == (1295, 1438, 6 * 8 * 8, 1)
     assert not np.array_equal(last.scores["test"].true_log_probability, other.scores["test"].true_log_probability)
+    with RunFile(own_run) as run:
+        ((untried,),) = fits(run, 0).values()
+    assert (untried.refit, untried.n_train) == (1, 1438)
 
 
 def test_a_probe_on_the_input_learns_from_pixels_as_a_small_network_does(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        first, last = fits(run, 0, widths=[16], epochs=6)["cnn-1", 16, 0]
-    assert last.scores["test"].accuracy > 0.93
-    assert first.learning_rate in LEARNING_RATES
-    assert first.selection == "validation"
+        (only,) = fits(run, 0, widths=[16], epochs=6)["cnn-1", 16, 0]
+    assert only.scores["test"].accuracy > 0.93
+    assert only.learning_rate in LEARNING_RATES
+    assert only.selection == "validation"
 
 
 def test_one_rate_serves_all_depths_and_does_not_depend_on_which_were_asked_for(own_run: Path) -> None:
@@ -144,13 +147,12 @@ def test_without_a_fold_the_learning_rate_is_the_stated_one(tmp_path: Path) -> N
 
 def test_permuted_labels_take_the_rate_of_the_real_ones_and_test_at_chance(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        first, last = fits(run, task=Permuted(Task(run)), widths=[32], epochs=4)["cnn-1", 32, 0]
+        (only,) = fits(run, task=Permuted(Task(run)), widths=[32], epochs=4)["cnn-1", 32, 0]
         tried = pd.read_csv(candidates_path(own_run))
     assert set(tried["control"]) == {"none"}
-    assert first.selection == "control"
+    assert (only.refit, only.selection) == (1, "control")
     # 359 images of ten classes: chance is 0.1 with a deviation of 0.016.
-    assert abs(last.scores["test"].accuracy - 0.1) < 0.05
-    assert abs(first.scores["validation"].accuracy - 0.1) < 0.1
+    assert abs(only.scores["test"].accuracy - 0.1) < 0.05
 
 
 def test_the_teacher_chooses_on_its_own_labels(own_run: Path) -> None:
