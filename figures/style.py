@@ -62,6 +62,8 @@ _RC: dict[Any, Any] = {
     "lines.markersize": 3.8,
     "lines.markeredgewidth": 0.8,
     "pdf.fonttype": 42,  # TrueType: type 3 fonts are refused by several publishers
+    "svg.fonttype": "path",  # an SVG cannot be relied on to bring its font, so letters are outlines
+    "svg.hashsalt": "layerwise",  # names inside the file are random without it
     "savefig.bbox": None,  # the size on the page is the size asked for
 }
 
@@ -90,12 +92,13 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """Return the figure as the bytes of a PDF and of a 300 dpi PNG, the same for the same figure."""
-    pdf, png = io.BytesIO(), io.BytesIO()
+    """Return the figure as the bytes of a PDF, an SVG and a 300 dpi PNG, the same for the same figure."""
+    pdf, svg, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with applied():
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=300)
-    return {".pdf": pdf.getvalue(), ".png": png.getvalue()}
+    return {".pdf": pdf.getvalue(), ".svg": svg.getvalue(), ".png": png.getvalue()}
 
 
 def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
