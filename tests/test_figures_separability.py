@@ -8,14 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from analysis.separability import curves
 from figures.separability import draw
+from tests.figure_checks import check_marks, check_texts, data_lines, intervals
 from tests.probe_rows import row, run_rows, table
 
 LINEAR = (("linear", 0),)
@@ -44,17 +40,8 @@ FIGURES = {
 }
 
 
-def intervals(axes: Axes) -> list[Any]:
-    """Return the ends ((x, low), (x, high)) of every interval drawn."""
-    return [ends for lines in axes.collections if isinstance(lines, LineCollection) for ends in lines.get_segments()]
-
-
 def depths(line: Any) -> np.ndarray:
     return np.asarray(line.get_xdata(), dtype=float)
-
-
-def data_lines(axes: Axes) -> list[Any]:
-    return [line for line in axes.lines if not str(line.get_label()).startswith("_")]
 
 
 def test_the_drawn_points_are_those_of_the_table() -> None:
@@ -138,61 +125,8 @@ def test_depths_are_whole_numbers(name: str, size: str) -> None:
 def test_nothing_is_cut_and_nothing_overlaps(name: str, size: str, width: int) -> None:
     figure = draw(FIGURES[name], size)
     assert figure.get_figwidth() * 25.4 == pytest.approx(width)
-    figure.set_dpi(300)
-    figure.canvas.draw()
-    boxes = text_boxes(figure)
-    page = figure.bbox
-    for words, box in boxes:
-        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, words
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        assert not a.overlaps(b), (one, other)
-    signs = marker_boxes(figure)
-    for (words, box), sign in itertools.product(boxes, signs):
-        assert not box.overlaps(sign), words
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_no_marker_is_cut_by_its_panel(name: str) -> None:
-    figure = draw(FIGURES[name])
-    for axes in figure.axes:
-        for box in marker_boxes(figure, axes):
-            assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-            assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
-
-
-def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Return every text of the figure that is seen, and the whole legend, with its box in pixels."""
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    renderer = canvas.get_renderer()
-    texts = []
-    for axes in figure.axes:
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        # A tick beyond the limits has a label that is not drawn.
-        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts += [tick.label1 for tick in ticks if tick.label1.get_visible()]
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
-    (legend,) = figure.legends
-    return [*boxes, ("legend", legend.get_window_extent(renderer))]
-
-
-def marker_boxes(figure: Figure, only: Axes | None = None) -> list[Bbox]:
-    """Return a box in pixels around every marker and every end of an interval."""
-    radius = 1.8 / 72 * figure.dpi
-    boxes = []
-    for axes in figure.axes if only is None else [only]:
-        drawn = [
-            line.get_transform().transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
-            for line in axes.lines
-            if line.get_label() not in ("_chance", "_break")
-        ]
-        for x, y in np.concatenate(drawn):
-            boxes.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
-        for ends in intervals(axes):
-            (x0, y0), (x1, y1) = axes.transData.transform(ends)
-            boxes.append(Bbox.from_extents(x0 - 1, y0, x1 + 1, y1))
-    return boxes
+    check_texts(figure)
+    check_marks(figure)
 
 
 def test_the_figure_leaves_no_trace_in_pyplot() -> None:
