@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.errors import UserError
-from probes.results import table_path
+from probes.results import parse_table, table_path
 from probes.task import CLASS
 
 log = logging.getLogger("layerwise.analysis")
@@ -95,19 +95,7 @@ def _rows(run: Path, identity: str) -> pd.DataFrame:
 
 
 def _parse(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=_TYPES)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as a table of probe results: {str(error).rstrip('.')}. Move it away and "
-            f"probe again with `probe-depth`."
-        ) from None
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise UserError(
-            f"{path} lacks the columns {', '.join(missing)}, so it is no table of probe results. Move it "
-            f"away and probe again with `probe-depth`."
-        )
+    table = parse_table(path, "probe results", _TYPES, COLUMNS)
     # Tables of an older version do not say the experiment, nor do those of networks without a configuration.
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file; its label takes that place.
