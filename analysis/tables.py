@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.errors import UserError
+from probes.predictions import predictions_path
 from probes.results import parse_table, table_path
 from probes.task import CLASS
 
@@ -35,6 +36,8 @@ _INTEGER = (
     "n_samples",
 )
 _INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed", "iterations")
+# Tables of an older version lack these.
+_LATER = ("blocks", "batch_norm")
 _NUMBER = ("chance", "value", "ci_low", "ci_high")
 COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
 _TYPES = {
@@ -43,7 +46,7 @@ _TYPES = {
     "target": "str",
     "network": "str",
     **dict.fromkeys(_INTEGER, "int64"),
-    **dict.fromkeys(_INTEGER_OR_EMPTY, "Int64"),
+    **dict.fromkeys((*_INTEGER_OR_EMPTY, *_LATER), "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
 }
 
@@ -53,7 +56,7 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
 
     Args:
         runs: paths of run files `x.h5`, each with its `x.probes.csv` beside it. A run given twice, under the
-            same or another name, is counted once.
+            same or another name, is counted once; the predictions beside a run, which `*.h5` names too, are left out.
 
     Returns:
         The rows whose run_id is that of the run file, all columns, and `run`: the path as given.
@@ -65,7 +68,7 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
 
     names: dict[str, Path] = {}
     tables = []
-    for run in runs:
+    for run in _without_predictions(runs):
         identity = run_id(run)
         if identity in names:
             log.warning("%s is the same run as %s; it is counted once.", run, names[identity])
@@ -73,6 +76,11 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
         names[identity] = run
         tables.append(_rows(run, identity))
     return pd.concat(tables, ignore_index=True)
+
+
+def _without_predictions(runs: Sequence[Path]) -> list[Path]:
+    beside = {predictions_path(run) for run in runs}
+    return [run for run in runs if run not in beside]
 
 
 def _rows(run: Path, identity: str) -> pd.DataFrame:
@@ -102,4 +110,5 @@ def _parse(path: Path) -> pd.DataFrame:
     mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
     # The target of a table of protocol version 1 was always the class.
     target = table.get("target", CLASS)
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target)
+    later = {name: table.get(name, pd.array([pd.NA] * len(table), dtype="Int64")) for name in _LATER}
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target, **later)

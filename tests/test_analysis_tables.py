@@ -130,3 +130,14 @@ def test_a_missing_column_is_named(tmp_path: Path) -> None:
     run = write_run(tmp_path, "a", rows)
     with pytest.raises(UserError, match=r"a.probes.csv is no table of probe results: it lacks the column 'refit'"):
         tables.read([run])
+
+
+def test_predictions_beside_a_run_are_no_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "a", run_rows([0.5], run_id="a"))
+    assert set(tables.read([run, tmp_path / "a.predictions.h5"])["run"]) == {str(run)}
+
+
+def test_a_table_of_an_older_version_does_not_say_how_deep_the_network_is(tmp_path: Path) -> None:
+    rows = [{name: one for name, one in row(0.5, run_id="a").items() if name not in ("blocks", "batch_norm")}]
+    read = tables.read([write_run(tmp_path, "a", rows)])
+    assert read[["blocks", "batch_norm"]].isna().all(axis=None)

@@ -67,8 +67,10 @@ def test_against_probe_width_the_same_five_files(tmp_path: Path, capsys: Capture
     assert written[["depth", "probe_width", "value"]].to_numpy().tolist() == [
         [0, 64, 0.5], [0, 128, 0.5], [1, 64, 0.6], [1, 128, 0.6],
     ]  # fmt: skip
-    code, message = refusal(capsys, run, "-o", tmp_path / "other.pdf", "--by", "width")
-    assert (code, message) == (2, "unknown x axis 'width'. Did you mean 'probe-width'? Choices: depth, probe-width.")
+    assert refusal(capsys, run, "-o", tmp_path / "other.pdf", "--by", "probe-width", "--relative") == (
+        2,
+        "against the width of a probe no depth is drawn. Leave out --relative.",
+    )
 
 
 def test_the_table_holds_the_points(runs: list[Path], tmp_path: Path) -> None:
@@ -78,6 +80,15 @@ def test_the_table_holds_the_points(runs: list[Path], tmp_path: Path) -> None:
     assert list(written.columns) == list(expected.columns)
     for column in ("depth", "k", "accuracy", "ci_low", "ci_high", "interval", "n_runs", "chance"):
         assert written[column].tolist() == expected[column].tolist()
+
+
+def test_lines_stand_for_the_factor_asked_for(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    words = ("--by", "mode", "--relative", "--probe", "linear")
+    assert command(*runs, "-o", tmp_path / "figure.pdf", *words) == 0
+    written = pd.read_csv(tmp_path / "figure.csv")
+    assert (written["by"].unique().tolist(), written["ks"].unique().tolist()) == (["mode"], ["1, 2"])
+    assert written["accuracy"].tolist() == pytest.approx([0.3, 0.6, 0.775])
+    assert "against relative depth j/J (J = 4)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
@@ -116,6 +127,11 @@ def test_outputs_are_refused_before_anything_is_read(tmp_path: Path, capsys: Cap
             2,
             "unknown probe 'cnn1'. Did you mean 'cnn-1'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
             "knn, ncm, auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
+        ),
+        (
+            ["--by", "seeds"],
+            2,
+            "unknown factor 'seeds'. Did you mean 'seed'? Choices: k, mode, width, probe-width, pool, seed.",
         ),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other; give one of them."),
     ],

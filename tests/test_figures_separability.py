@@ -8,10 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
 
 from analysis.separability import curves
 from figures.separability import draw
-from tests.figure_checks import check_marks, check_texts, data_lines, intervals
+from layerwise.errors import UserError
+from tests.figure_checks import check_marks, check_page, check_texts, data_lines, intervals
 from tests.probe_rows import row, run_rows, table
 
 LINEAR = (("linear", 0),)
@@ -29,7 +32,22 @@ def points(probes: Any = THREE, modes: Any = ("greedy",), high: float = 0.8, dep
     return curves(table(rows))
 
 
+def study(modes: Any = ("greedy", "parallel", "end-to-end"), widths: Any = (64, 128), seeds: int = 2) -> pd.DataFrame:
+    """Return the rows of a study: every mode with k = 1, 2, 3, untrained networks with k = 1, 2, each of some seeds."""
+    rows = []
+    for place, mode in enumerate((*modes, "untrained")):
+        for k, width, seed in itertools.product((1, 2, 3)[: 2 if mode == "untrained" else 3], widths, range(seeds)):
+            rise = np.linspace(0, 1, 5)[1:] ** (0.3 * k)
+            values = 0.75 - 0.15 * place - 0.1 * (1 - rise) + 0.02 * (width == 128) + 0.02 * seed
+            named = {"mode": mode, "k": k, "width": width, "aux_width": 64, "seed": seed}
+            rows += run_rows([0.3, *map(float, values)], (("linear-ovr", 0), ("cnn-1", 64), ("cnn-2", 64)), **named)
+    return table(rows)
+
+
 FIGURES = {
+    "the study": curves(study()),
+    "modes": curves(study(), by="mode"),
+    "many seeds": curves(study(()).query("k == 1"), by="seed"),
     "one panel": points(LINEAR),
     "three": points(),
     "six, untrained": points(SIX, ("greedy", "untrained")),
@@ -97,7 +115,7 @@ def test_titles_and_labels() -> None:
     assert titles == [
         "linear",
         "linear (one-vs-rest)",
-        *("CNN-1, $M$ = 64", "CNN-1, $M$ = 256", "CNN-2, $M$ = 64", "CNN-2, $M$ = 256"),
+        *("CNN-1, width 64", "CNN-1, width 256", "CNN-2, width 64", "CNN-2, width 256"),
     ]
     assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", ""] * 3
     assert [axes.get_xlabel() for axes in figure.axes] == [""] * 4 + ["depth $j$ (0 = input)"] * 2
@@ -159,3 +177,114 @@ def test_the_raw_pixels_stand_once_in_a_linear_panel_beside_the_input_and_off_it
     assert all(float(depths(sign)[0]) < x - 0.05 for x in others)
     assert float(depths(sign)[0]) > -0.5
     assert not [line for line in second.lines if line.get_label() == "_pixels"]
+
+
+def bands(axes: Any) -> list[PolyCollection]:
+    return [area for area in axes.collections if isinstance(area, PolyCollection)]
+
+
+def test_untrained_networks_of_several_seeds_are_bands_behind_the_lines() -> None:
+    made = curves(study(("greedy",)))
+    figure = draw(made, "double")
+    for axes, (probe, panel) in zip(figure.axes, made.groupby("probe", sort=False), strict=True):
+        first = 1 if probe == "linear-ovr" else 0  # the pooled input is that of the trained networks
+        drawn = bands(axes)
+        assert [bool(area.get_hatch()) for area in drawn] == [True, False]  # k = 1, without BatchNorm, is hatched
+        for area, k in zip(drawn, (1, 2), strict=True):
+            line = panel.query(f"mode == 'untrained' and k == {k} and depth >= {first}")
+            x, y = area.get_paths()[0].vertices.T
+            for name, agreed in (("ci_low", min), ("ci_high", max)):
+                ends = [agreed(y[np.isclose(x, depth)]) for depth in line["depth"]]
+                assert ends == pytest.approx(list(100 * line[name]))
+            assert area.get_zorder() < min(
+                mark.get_zorder() for mark in data_lines(axes) if mark.get_marker() != "None"
+            )
+        means = [mark for mark in data_lines(axes) if mark.get_marker() == "None"]
+        assert [str(mark.get_label()) for mark in means] == ["untrained, no BatchNorm", "untrained"]
+        for mark, k in zip(means, (1, 2), strict=True):
+            expected = 100 * panel.query(f"mode == 'untrained' and k == {k} and depth >= {first}")["accuracy"]
+            assert np.asarray(mark.get_ydata()).tolist() == pytest.approx(list(expected))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        study(("greedy",), seeds=1, widths=(64,)),
+        study(()),
+        pd.concat([study(("greedy",)), study(()).query("k == 2").assign(k=3, run=lambda rows: "3" + rows["run"])]),
+    ],
+    ids=["one seed", "nothing beside", "three of them"],
+)
+def test_else_they_are_lines(rows: pd.DataFrame) -> None:
+    figure = draw(curves(rows))
+    assert not any(bands(axes) for axes in figure.axes)
+    (legend,) = figure.legends
+    assert "$k$ = 2, untrained" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_a_band_is_named_by_its_k_where_batchnorm_does_not_tell() -> None:
+    (legend,) = draw(curves(study(("greedy",)).assign(batch_norm=1))).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert {"$k$ = 1, untrained", "$k$ = 2, untrained"} < set(names)
+
+
+def test_a_column_of_the_legend_holds_a_mode() -> None:
+    (legend,) = draw(curves(study()), "double").legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *(f"$k$ = {k}, {mode}" for mode in ("greedy", "parallel", "end-to-end") for k in (1, 2, 3)),
+        *("untrained, no BatchNorm", "untrained"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "labels"),
+    [
+        ("mode", ["greedy"]),
+        ("width", ["$M$ = 64", "$M$ = 128"]),
+        ("seed", ["seed 0", "seed 1"]),
+    ],
+)
+def test_lines_stand_for_the_factor_asked_for(by: str, labels: list[str]) -> None:
+    made = curves(study(("greedy",)).query("mode == 'greedy'"), by=by)
+    figure = draw(made, "double")
+    for axes, (_, panel) in zip(figure.axes, made.groupby("probe", sort=False), strict=True):
+        drawn = data_lines(axes)
+        assert [line.get_label() for line in drawn] == labels
+        first = int(panel["probe"].iloc[0] == "linear-ovr")
+        for line, (_, expected) in zip(
+            drawn, panel.groupby(made.columns.intersection(["mode", by]).tolist()), strict=True
+        ):
+            values = 100 * expected.query(f"depth >= {first}")["accuracy"]
+            assert np.asarray(line.get_ydata()).tolist() == pytest.approx(list(values))
+    lightness = [np.dot(to_rgb(line.get_color()), [0.299, 0.587, 0.114]) for line in data_lines(figure.axes[0])]
+    assert lightness == sorted(lightness, reverse=True)
+
+
+def test_poolings_are_lines_of_one_panel() -> None:
+    rows = [
+        one for pooling in (1, 2, 4) for one in run_rows([0.1 * pooling, 0.4, 0.4 + 0.1 * pooling], pooling=pooling)
+    ]
+    (axes,) = draw(curves(table(rows), by="pool")).axes
+    assert axes.get_title() == "linear"
+    assert [line.get_label() for line in data_lines(axes)] == ["1x1", "2x2", "4x4"]
+
+
+def test_relative_depth() -> None:
+    foreign = run_rows([0.3] * 13, mode="net", k=None, width=None, aux_width=None, blocks=12)
+    made = curves(table(run_rows([0.3, 0.5, 0.6, 0.7, 0.8]) + foreign))
+    (axes,) = draw(made, relative=True).axes
+    assert axes.get_xlabel() == "relative depth $j/J$ (0 = input)"
+    for line, blocks in zip(data_lines(axes), (4, 12), strict=True):
+        expected = np.arange(1, blocks + 1) / blocks
+        assert np.abs(depths(line) - expected).max() < 0.1 / 12
+    with pytest.raises(UserError) as error:
+        draw(made.assign(blocks=pd.array([pd.NA] * len(made), dtype="Int64")), relative=True)
+    assert str(error.value) == (
+        "the results of an older version do not say how deep the networks are, so depth cannot be relative. "
+        "Probe again with `probe-depth --force`, or leave out --relative."
+    )
+
+
+@pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
+def test_the_page_of_the_study(size: str, width: float) -> None:
+    check_page(draw(curves(study()), size), width)

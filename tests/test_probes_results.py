@@ -79,6 +79,8 @@ DESIGN = [
     "network",
     "neighbors",
     "distance",
+    "blocks",
+    "batch_norm",
 ]
 
 
@@ -108,6 +110,7 @@ def test_the_table_has_the_designs_columns_and_each_key_once(own_run: Path) -> N
     assert set(table.run_id) == {run_id}
     assert table[["k", "width", "aux_width", "seed"]].drop_duplicates().to_numpy().tolist() == [[2, 6, 5, 0]]
     assert table.dtypes["k"] == np.int64
+    assert table[["blocks", "batch_norm"]].drop_duplicates().to_numpy().tolist() == [[2, 1]]
 
 
 def test_values_intervals_and_units(own_run: Path) -> None:
