@@ -53,17 +53,18 @@ def separability_figure(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Draw accuracy against depth: a panel for each probe, a line for each k and mode, intervals, chance.
+    """Draw accuracy against depth: a panel for each probe, a line for each k and mode.
 
-    Reads the results that probe-depth wrote beside each run file (x.probes.csv), writes figure.pdf,
-    figure.svg, figure.png (300 dpi), figure.csv (the points drawn) and figure.txt (the caption), and
-    prints their paths and the caption.
+    Reads the results that probe-depth wrote beside each run file (x.probes.csv).
+    Writes figure.pdf, .svg, .png (300 dpi), .csv (the points drawn) and .txt (the
+    caption), and prints their paths and the caption.
 
-    A line of one network has the interval over the images of the split. A line of several is the mean,
-    over the widths M (and over k, where lines stand for another factor), of the means over seeds, and has a
-    t interval over seeds. Untrained networks of several seeds beside others are bands.
+    A line of one network has the interval over the images of the split. A line of
+    several is the mean, over the widths M (and over k, where lines stand for
+    another factor), of the means over seeds, and has a t interval over seeds.
+    Untrained networks of several seeds, beside others, are bands.
 
-    Example: separability-figure k1.h5 k2.h5 k3.h5 --probe linear,cnn-1 --size double -o figure.pdf
+    Example: separability-figure k1.h5 k2.h5 --probe linear,cnn-1 -o figure.pdf
     """
     set_verbosity(quiet, verbose)
     check_size(size)

@@ -147,8 +147,8 @@ def test_bands_are_told_apart() -> None:
     text = caption(curves(table(several() + several(mode="untrained"))))
     assert (
         "k = 1, greedy; k = 2, greedy: mean of 4 networks (M = 64, 128; 2 seeds), each M weighing the same; bars: "
-        "seeds (t 95%). untrained, no BatchNorm (hatched band); untrained (grey band): mean of 4 networks (M = 64, 128; 2 "
-        "seeds), each M weighing the same; band: seeds (t 95%). A bar shorter"
+        "seeds (t 95%). untrained, no BatchNorm (hatched band); untrained (grey band): mean of 4 networks (M = 64, "
+        "128; 2 seeds), each M weighing the same; band: seeds (t 95%). A bar shorter"
     ) in text
 
 

@@ -168,5 +168,5 @@ def test_help_loads_nothing_heavy() -> None:
         "print([name for name in ('torch', 'pandas', 'h5py', 'matplotlib') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "separability-figure k1.h5 k2.h5 k3.h5" in done.stdout
+    assert "separability-figure k1.h5 k2.h5 --probe" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"

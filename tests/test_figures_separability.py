@@ -44,7 +44,14 @@ def study(modes: Any = ("greedy", "parallel", "end-to-end"), widths: Any = (64, 
     return table(rows)
 
 
+def pooled() -> list[dict[str, Any]]:
+    """Return the rows of one network with three poolings, whose inputs lie far apart."""
+    sides = (1, 2, 4)
+    return [one for side in sides for one in run_rows([0.1 + 0.2 * side, 0.92, 0.9 + 0.02 * side], pooling=side)]
+
+
 FIGURES = {
+    "poolings": curves(table(pooled()), by="pool"),
     "the study": curves(study()),
     "modes": curves(study(), by="mode"),
     "many seeds": curves(study(()).query("k == 1"), by="seed"),
@@ -261,12 +268,10 @@ def test_lines_stand_for_the_factor_asked_for(by: str, labels: list[str]) -> Non
 
 
 def test_poolings_are_lines_of_one_panel() -> None:
-    rows = [
-        one for pooling in (1, 2, 4) for one in run_rows([0.1 * pooling, 0.4, 0.4 + 0.1 * pooling], pooling=pooling)
-    ]
-    (axes,) = draw(curves(table(rows), by="pool")).axes
+    (axes,) = draw(curves(table(pooled()), by="pool")).axes
     assert axes.get_title() == "linear"
     assert [line.get_label() for line in data_lines(axes)] == ["1x1", "2x2", "4x4"]
+    assert "30.0, 50.0, 90.0%" in [text.get_text() for text in axes.texts]
 
 
 def test_relative_depth() -> None:
