@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -29,16 +30,19 @@ def same_images(rows: pd.DataFrame, split: str) -> None:
             )
 
 
-def same_experiment(rows: pd.DataFrame) -> None:
-    """Raise UserError if runs of one line differ in more than what a line averages over, widths and seeds.
+def same_experiment(rows: pd.DataFrame, line: Sequence[str] = LINE) -> None:
+    """Raise UserError if runs of one line differ in more than what a line averages over: widths, seeds, maybe k.
 
     Args:
         rows: all rows of the runs. What a run is an experiment of is true of all its rows, so one that says it is
             enough: rows that an older version wrote do not.
+        line: the columns that tell lines apart.
     """
-    runs = rows.groupby([*LINE, "run"], dropna=False, sort=False, as_index=False)["experiment"].max()
-    for _, line in runs.groupby(LINE, dropna=False, sort=False):
-        different = line.drop_duplicates("experiment")
+    own = [*LINE, *(column for column in line if column in NETWORK)]
+    runs = rows.groupby([*own, "run"], dropna=False, sort=False, as_index=False)["experiment"].max()
+    of_networks = [column for column in line if column in own]
+    for _, averaged in runs.groupby(of_networks, dropna=False, sort=False):
+        different = averaged.drop_duplicates("experiment")
         if len(different) > 1:
             raise UserError(_different_experiments(different.iloc[0], different.iloc[1]))
     across = runs[runs["mode"].isin(MODES)].drop_duplicates("experiment")
@@ -78,7 +82,8 @@ def same_depths(rows: pd.DataFrame) -> None:
 
 def _different_experiments(one: pd.Series, other: pd.Series) -> str:
     alike = "the same mode and k" if one["mode"] in MODES else f"the same label, {one['mode']},"
-    would = f"{one['run']} and {other['run']} have {alike} and would be averaged, but"
+    k = "" if str(one["k"]) == str(other["k"]) else "k, "
+    would = f"{one['run']} and {other['run']} {'' if k else f'have {alike} and '}would be averaged, but"
     for run in (one, other):
         if not run["experiment"]:
             return (
@@ -87,14 +92,14 @@ def _different_experiments(one: pd.Series, other: pd.Series) -> str:
             )
     return (
         f"{would} are different experiments ({one['experiment']} and {other['experiment']}): their data or their "
-        f"configurations differ in more than widths and seed. `layerwise-inspect` shows in what; draw a figure for "
+        f"configurations differ in more than {k}widths and seed. `layerwise-inspect` shows in what; draw a figure for "
         f"each."
     )
 
 
-def same_fit_in_lines(rows: pd.DataFrame) -> None:
+def same_fit_in_lines(rows: pd.DataFrame, line: Sequence[str] = LINE) -> None:
     """Raise UserError if a probe of one line was fitted on more images in some place, or a CNN probe trained longer."""
-    for _, fits in rows.groupby([*PANEL, *LINE, "refit"], dropna=False, sort=False):
+    for _, fits in rows.groupby(list(dict.fromkeys([*PANEL, *line, "refit"])), dropna=False, sort=False):
         if found := _difference(fits, "n_train", "fitted on", "images"):
             raise UserError(f"{found}, so they cannot be one line. Draw a figure for each run.")
     for probe, fits in rows[rows["probe"].str.startswith("cnn-")].groupby("probe"):

@@ -17,7 +17,7 @@ from analysis.comparability import (
     same_images,
     same_training_images,
 )
-from analysis.tables import PANEL
+from analysis.tables import LINE, PANEL
 from layerwise.errors import UsageError, UserError, unknown
 from probes.catalogue import LINEAR, TRAINED, hidden_convolutions
 from probes.task import CLASS, NO_CONTROL
@@ -28,7 +28,11 @@ SPLITS = ("train", "validation", "test")
 
 
 def select(
-    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", refit: bool = True
+    rows: pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    split: str = "test",
+    refit: bool = True,
+    line: Sequence[str] = LINE,
 ) -> pd.DataFrame:
     """Return the accuracy rows of comparable probes, the same probes for every run.
 
@@ -39,6 +43,7 @@ def select(
         split: train, validation or test.
         refit: take probes refitted on train + validation. A run without them (trained on everything, so that
             it has no validation fold) gives those it has. Auxiliary classifiers and ensembles are never refitted.
+        line: the columns that tell lines apart; runs alike in them are averaged, and so must be of one experiment.
 
     Raises:
         UserError: if a run lacks what was asked for, or the runs cannot be compared. UsageError: if the
@@ -49,14 +54,14 @@ def select(
     chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == "native") & ~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
-    same_experiment(rows)
+    same_experiment(rows, line)
     chosen = _probes(chosen, runs, probes)
     chosen = _split(chosen, split)
     chosen = _refit(chosen, refit)
     chosen = _newest_protocol(chosen)
     chosen = _common_widths(chosen, runs)
     same_images(chosen, split)
-    same_fit_in_lines(chosen)
+    same_fit_in_lines(chosen, line)
     same_training_images(chosen)
     same_depths(chosen)
     each_seed_once(chosen)

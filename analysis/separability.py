@@ -2,9 +2,10 @@
 
 The width M (with the auxiliary width) is a fixed factor, the seed the repetition. A point is the mean over
 widths of the means over seeds within each width, (1/W) sum_M mean_M, whose variance is s^2 / W^2 sum_M 1/n_M
-with s^2 pooled within widths; so the difference between widths never widens an interval. A line of one
-network has the interval over the images of its split. The two spreads answer different questions and are
-never mixed in one interval.
+with s^2 pooled within widths; so the difference between widths never widens an interval. Where a line averages
+over k, another fixed factor, the cells are those of k and M, by the same rule. A line of one network, or of one
+seed, has the interval over the images of its split. The two spreads answer different questions and are never mixed
+in one interval.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.factors import CELL, check_lines, line_columns, line_name, panel_columns, probes_with_lines
 from analysis.pixels import with_pixels
 from analysis.selection import select
 from analysis.tables import LINE, NETWORK, PANEL
@@ -25,38 +27,49 @@ from probes.statistics import CONFIDENCE, wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
 
-_CELL = NETWORK[:2]
+# Columns of a point that are missing where its networks differ in them, or have none.
+_MAYBE = ("k", "width", "seed", "blocks", "batch_norm")
 
 
 def curves(
-    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", refit: bool = True
+    rows: pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    split: str = "test",
+    refit: bool = True,
+    *,
+    by: str = "k",
 ) -> pd.DataFrame:
-    """Return accuracy against depth for each probe and each kind of network, with a 95% interval.
+    """Return accuracy against depth for each probe and each line of networks, with a 95% interval.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them.
         probes, split, refit: which rows to take, see `analysis.selection.select`.
+        by: the factor that lines stand for. "k": a line for each k of each mode; "mode"; "width": M; "pool": the
+            pooling of the probe; "seed". What a line averages over are the other fixed factors, k and M, and seeds.
 
     Returns:
-        A row for each point, ordered as drawn. Panel: probe, probe_width, pooling. Line: mode, k. Then depth,
-        accuracy, ci_low, ci_high (in [0, 1]); interval: over what, empty where none can be given;
-        n_runs, n_seeds, widths (M of the runs averaged), chance (one level for all runs), dataset, split,
+        A row for each point, ordered as drawn. by: as given. Panel: probe, probe_width, pooling. Line: mode, and k,
+        width or seed where the line has one, else missing. Then depth, accuracy, ci_low, ci_high (in [0, 1]);
+        interval: over what, empty where none can be given; n_runs, n_seeds, ks, widths (k, M of the runs averaged),
+        blocks (J) and batch_norm (1, 0), missing where not one; chance (one level for all runs), dataset, split,
         n_samples (images of the split), refit, selection, protocol_version (of the rows used); pixels, pixels_low,
         pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
 
     Raises:
-        UserError: if the runs lack what was asked for or cannot be compared.
+        UserError: if the runs lack what was asked for or cannot be compared. UsageError: for an unknown factor.
     """
+    panel, line_of = panel_columns(by), line_columns(by)
     every = rows
-    rows = select(rows, probes, split, refit)
+    rows = select(rows, probes_with_lines(rows, probes, by), split, refit, line_of)
+    check_lines(rows, by)
     networks = average_probe_seeds(rows)
     # One level for the figure: where classes tie in a training fold, runs may differ in it by an image.
     networks["chance"] = float(np.mean(networks["chance"].unique()))
     points = []
-    for _, line in networks.groupby([*PANEL, *LINE], dropna=False):
-        points += [_point(group) for _, group in _common_depths(line).groupby("depth")]
-    table = with_pixels(pd.DataFrame(points), every)
-    return table.sort_values([*PANEL, *LINE, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
+    for _, line in networks.groupby([*panel, *line_of], dropna=False):
+        points += [_point(group, by) for _, group in _common_depths(line, by).groupby("depth")]
+    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_MAYBE, "Int64")), every)
+    return table.sort_values([*panel, *line_of, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
 
 
 def pooled_t(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -87,13 +100,15 @@ def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         ci_high=("ci_high", "first"),
         n_samples=("n_samples", "first"),
         chance=("chance", "first"),
+        blocks=("blocks", "first"),
+        batch_norm=("batch_norm", "first"),
         refit=("refit", "first"),
         selection=("selection", "first"),
         protocol_version=("protocol_version", "first"),
     )
 
 
-def _common_depths(line: pd.DataFrame) -> pd.DataFrame:
+def _common_depths(line: pd.DataFrame, by: str) -> pd.DataFrame:
     """Keep the depths that all networks of a line have: a mean over others at each would bend the curve."""
     counts = line["run"].groupby(line["depth"]).transform("size")
     common = counts == line["run"].nunique()
@@ -105,50 +120,67 @@ def _common_depths(line: pd.DataFrame) -> pd.DataFrame:
     if not common.all():
         left_out = ", ".join(map(str, sorted(set(line.loc[~common, "depth"]))))
         log.warning(
-            "probe %s, k = %s: depths %s are left out, for not every run has them; `probe-depth` adds them.",
+            "probe %s, %s: depths %s are left out, for not every run has them; `probe-depth` adds them.",
             line["probe"].iloc[0],
-            line["k"].iloc[0],
+            line_name(line[line_columns(by)].iloc[0], by),
             left_out,
         )
     return line[common]
 
 
-def _point(networks: pd.DataFrame) -> dict[Hashable, object]:
+def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
     """Return the point of one line at one depth from the networks averaged in it."""
-    groups = [list(cell["value"]) for _, cell in networks.groupby(_CELL, dropna=False)]
+    groups = [list(cell["value"]) for _, cell in networks.groupby(CELL, dropna=False)]
     low, high, interval = _interval(networks, groups)
+    if by == "seed":
+        low, high, interval = _interval_over_images(networks)
     first = networks.iloc[0]
     return {
-        **first[[*PANEL, *LINE, "depth"]].to_dict(),
+        "by": by,
+        **first[[*PANEL, "mode"]].to_dict(),
+        **{column: _the_one(networks[column]) for column in _MAYBE},
+        **first[["depth"]].to_dict(),
         "accuracy": float(np.mean([np.mean(group) for group in groups])),
         "ci_low": low,
         "ci_high": high,
         "interval": interval,
         "n_runs": len(networks),
         "n_seeds": networks["seed"].nunique(dropna=False),
+        "ks": _listed(networks["k"].dropna()),
         "widths": _listed(networks["width"].dropna()),
         **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
         **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
     }
 
 
+def _the_one(values: pd.Series) -> object:
+    """Return the value that all have, or a missing one."""
+    return values.iloc[0] if values.nunique(dropna=False) == 1 else pd.NA
+
+
 def _interval(networks: pd.DataFrame, groups: list[list[float]]) -> tuple[float, float, str]:
-    """Return the interval of a point and over what it is; empty for several widths of one seed each."""
-    none = (math.nan, math.nan, "")
+    """Return the interval of a point and over what it is; empty for several cells of one seed each."""
     if max(map(len, groups)) > 1:
         return *pooled_t(groups), "seeds (t 95%)"
     if len(networks) > 1:
-        return none
-    only = networks.iloc[0]
+        return math.nan, math.nan, ""
+    return _interval_over_images(networks)
+
+
+def _interval_over_images(networks: pd.DataFrame) -> tuple[float, float, str]:
+    """Return the interval of the mean of these very networks, with the images alone drawn at random."""
+    only, n = networks.iloc[0], len(networks)
+    if networks["ci_low"].isna().any():
+        return math.nan, math.nan, ""
     images = f"{only['split']} images (Wilson 95%"
-    if math.isnan(only["ci_low"]):
-        return none
-    if only["probe_seeds"] == 1:
+    if n == 1 and only["probe_seeds"] == 1:
         return only["ci_low"], only["ci_high"], images + ")"
-    # An image counts with the share of the probe's seeds that are right about it. A share in [0, 1] of mean p
-    # has variance p (1 - p) at most, so the interval of a proportion p is, if anything, too wide.
-    low, high = wilson_interval(only["value"], only["n_samples"])
-    return low, high, f"{images} at the mean of {only['probe_seeds']} probe seeds)"
+    # An image counts with the share of the networks, and of the seeds of the probe, that are right about it. A share in
+    # [0, 1] of mean p has variance p (1 - p) at most, so the interval of a proportion p is, if anything, too wide.
+    low, high = wilson_interval(float(networks["value"].mean()), only["n_samples"])
+    means = [f"{n} networks"] if n > 1 else []
+    means += [f"{only['probe_seeds']} probe seeds"] if only["probe_seeds"] > 1 else []
+    return low, high, f"{images} at the mean of {' and '.join(means)})"
 
 
 def _listed(values: pd.Series) -> str:

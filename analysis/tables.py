@@ -9,7 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.errors import UserError
-from probes.results import table_path
+from probes.predictions import predictions_path
+from probes.results import parse_table, table_path
 from probes.task import CLASS
 
 log = logging.getLogger("layerwise.analysis")
@@ -35,6 +36,8 @@ _INTEGER = (
     "n_samples",
 )
 _INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed", "iterations")
+# Tables of an older version lack these.
+_LATER = ("blocks", "batch_norm")
 _NUMBER = ("chance", "value", "ci_low", "ci_high")
 COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
 _TYPES = {
@@ -43,7 +46,7 @@ _TYPES = {
     "target": "str",
     "network": "str",
     **dict.fromkeys(_INTEGER, "int64"),
-    **dict.fromkeys(_INTEGER_OR_EMPTY, "Int64"),
+    **dict.fromkeys((*_INTEGER_OR_EMPTY, *_LATER), "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
 }
 
@@ -53,7 +56,7 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
 
     Args:
         runs: paths of run files `x.h5`, each with its `x.probes.csv` beside it. A run given twice, under the
-            same or another name, is counted once.
+            same or another name, is counted once; the predictions beside a run, which `*.h5` names too, are left out.
 
     Returns:
         The rows whose run_id is that of the run file, all columns, and `run`: the path as given.
@@ -65,7 +68,7 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
 
     names: dict[str, Path] = {}
     tables = []
-    for run in runs:
+    for run in _without_predictions(runs):
         identity = run_id(run)
         if identity in names:
             log.warning("%s is the same run as %s; it is counted once.", run, names[identity])
@@ -73,6 +76,11 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
         names[identity] = run
         tables.append(_rows(run, identity))
     return pd.concat(tables, ignore_index=True)
+
+
+def _without_predictions(runs: Sequence[Path]) -> list[Path]:
+    beside = {predictions_path(run) for run in runs}
+    return [run for run in runs if run not in beside]
 
 
 def _rows(run: Path, identity: str) -> pd.DataFrame:
@@ -95,23 +103,12 @@ def _rows(run: Path, identity: str) -> pd.DataFrame:
 
 
 def _parse(path: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype=_TYPES)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, ValueError, OSError) as error:
-        raise UserError(
-            f"{path} cannot be read as a table of probe results: {str(error).rstrip('.')}. Move it away and "
-            f"probe again with `probe-depth`."
-        ) from None
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise UserError(
-            f"{path} lacks the columns {', '.join(missing)}, so it is no table of probe results. Move it "
-            f"away and probe again with `probe-depth`."
-        )
+    table = parse_table(path, "probe results", _TYPES, COLUMNS)
     # Tables of an older version do not say the experiment, nor do those of networks without a configuration.
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
     # The target of a table of protocol version 1 was always the class.
     target = table.get("target", CLASS)
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target)
+    later = {name: table.get(name, pd.array([pd.NA] * len(table), dtype="Int64")) for name in _LATER}
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target, **later)

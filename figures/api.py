@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from analysis.separability import curves
 from analysis.tables import read
-from figures.separability import draw as draw_curves
+from analysis.widths import against_width
+from figures import caption, separability, widths
+from layerwise.errors import UsageError
 
 
 def draw(
@@ -18,6 +21,8 @@ def draw(
     *,
     split: str = "test",
     refit: bool = True,
+    by: str = "k",
+    relative: bool = False,
     size: str = "single",
 ) -> Figure:
     """Return the figure of accuracy against depth, of the probe results beside the given run files.
@@ -26,6 +31,9 @@ def draw(
         runs: paths of run files, each with its x.probes.csv.
         probes: names of probes, a panel each; None takes the fitted ones that every run has.
         split: train, validation or test. refit: probes refitted on train + validation.
+        by: what the lines of a panel stand for: "k" (and mode), "mode", "width" (M), "pool" (the pooling in front of
+            linear probes) or "seed". "probe-width" draws accuracy and selectivity against the width of CNN probes.
+        relative: whether depth is j / J, for networks of different depth.
         size: "single" (85 mm wide) or "double" (170 mm).
 
     Returns:
@@ -33,4 +41,17 @@ def draw(
 
     Raises UserError where a run lacks what was asked for, or the runs cannot be compared.
     """
-    return draw_curves(curves(read([Path(run) for run in runs]), probes, split, refit), size)
+    return drawn([Path(run) for run in runs], probes, split, refit, by, relative, size)[0]
+
+
+def drawn(
+    runs: Sequence[Path], probes: Sequence[str] | None, split: str, refit: bool, by: str, relative: bool, size: str
+) -> tuple[Figure, pd.DataFrame, str]:
+    """Return the figure of `draw`, its points and its caption."""
+    if by == "probe-width":
+        if relative:
+            raise UsageError("against the width of a probe no depth is drawn. Leave out --relative.")
+        points = against_width(read(runs), probes, split, refit)
+        return widths.draw(points, size), points, widths.caption(points)
+    points = curves(read(runs), probes, split, refit, by=by)
+    return separability.draw(points, size, relative), points, caption.caption(points, relative)

@@ -6,7 +6,7 @@ import re
 
 import pandas as pd
 
-from analysis.tables import LINE
+from figures.lines import keyed, lines
 from figures.style import line_label
 from probes.catalogue import TRAINED
 
@@ -34,15 +34,19 @@ _TRAINED = {
 }
 
 
-def caption(curves: pd.DataFrame) -> str:
-    """Return the caption, one paragraph, of points as `analysis.separability.curves` returns them."""
+def caption(curves: pd.DataFrame, relative: bool = False) -> str:
+    """Return the caption, one paragraph, of points as `analysis.separability.curves` returns them.
+
+    relative: whether depth is drawn as j / J.
+    """
     first = curves.iloc[0]
+    blocks = ", ".join(map(str, sorted(set(curves["blocks"].dropna()))))
+    depth = f"relative depth j/J (J = {blocks})" if relative else "depth j"
     return " ".join(
         [
-            f"Accuracy of probes against depth j on {first['dataset']}, {first['split']} split "
+            f"Accuracy of probes against {depth} on {first['dataset']}, {first['split']} split "
             f"({first['n_samples']} images).",
             *_lines(curves),
-            *(["A bar shorter than its marker is hidden by it."] if any(curves["interval"]) else []),
             *_probes(curves),
             f"Dotted line: chance ({100 * first['chance']:.3g}%), the accuracy of always predicting the most "
             f"frequent class of the training data.",
@@ -54,27 +58,36 @@ def caption(curves: pd.DataFrame) -> str:
 def _lines(curves: pd.DataFrame) -> list[str]:
     """Say what each line averages and what its bars are; lines of which the same is true share a sentence."""
     named: dict[str, list[str]] = {}
-    for (mode, k), line in curves.groupby(LINE, sort=False, dropna=False):
-        alone = curves["mode"].nunique() == 1
-        name = line_label(mode, None if pd.isna(k) else int(k), alone).replace("$k$", "k").replace(r"\$", "$")
-        named.setdefault(_averaged(line), []).append(name)
+    drawn = lines(curves)
+    for key, points in keyed(curves):
+        line = drawn[key]
+        area = ("hatched" if "hatch" in line.area else "grey") if line.band else ""
+        named.setdefault(_averaged(points, line.band), []).append(line.name + (f" ({area} band)" if area else ""))
     sentences = []
     for averaged, names in named.items():
         what = averaged.replace("one network", "one network each", 1) if len(names) > 1 else averaged
         sentences.append(f"{'; '.join(names)}: {what}.")
+    if any("bars: " in averaged for averaged in named):
+        sentences.append("A bar shorter than its marker is hidden by it.")
     return sentences
 
 
-def _averaged(line: pd.DataFrame) -> str:
+def _averaged(line: pd.DataFrame, band: bool) -> str:
     point = line.iloc[0]
-    width = f"M = {point['widths']}" if point["widths"] else ""
-    bars = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
-    shown = f"bars: {bars}" if bars else "no interval, for no width has two seeds or the split has none"
+    # What the line stands for is its name; a line of a k is one of several, each of which has its own.
+    factors = {"k": "" if point["by"] == "k" else point["ks"], "M": "" if point["by"] == "width" else point["widths"]}
+    held = [f"{name} = {values}" for name, values in factors.items() if values]
+    over = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
+    none = "no interval, for no width has two seeds or the split has none"
+    shown = f"{'band' if band else 'bars'}: {over}" if over else none
     if point["n_runs"] == 1:
-        return f"one network{width and f' ({width})'}; {shown}"
-    seeds = f"{point['n_seeds']} seed{'s' if point['n_seeds'] > 1 else ''}"
-    what = ", ".join(filter(None, (width, seeds)))
-    return f"mean of {point['n_runs']} networks ({what}), each M weighing the same; {shown}"
+        about = f" ({', '.join(held)})" if held else ""
+        return f"one network{about}; {shown}"
+    if point["by"] != "seed":
+        held.append(f"{point['n_seeds']} seed{'s' if point['n_seeds'] > 1 else ''}")
+    several = [name for name, values in factors.items() if "," in values]
+    weighing = f", each {'pair of k and M' if len(several) == 2 else several[0]} weighing the same" if several else ""
+    return f"mean of {point['n_runs']} networks ({'; '.join(held)}){weighing}; {shown}"
 
 
 def _probes(curves: pd.DataFrame) -> list[str]:
@@ -91,7 +104,7 @@ def _probes(curves: pd.DataFrame) -> list[str]:
             )
     if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
         sentences.append(
-            "CNN-p: a CNN with p hidden layers, trained on the whole maps; M in a panel's title is its width."
+            "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
         )
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]

@@ -21,6 +21,10 @@ _PANEL_HEIGHTS = (34.0, 50.0)
 _PANEL_ASPECT = 0.9
 
 
+# Drawn over each other where there are several; the first has the words.
+Handle = Artist | tuple[Artist, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Panels of equal size in rows from the top left; all lengths in mm.
@@ -85,11 +89,12 @@ def columns(size: str, panels: int) -> int:
 
 
 def figure_with_legend(
-    size: str, panels: int, handles: Sequence[Artist], across: int | None = None
+    size: str, panels: int, handles: Sequence[Handle], across: int | None = None, group: int = 0
 ) -> tuple[Figure, Grid]:
     """Return a figure of the named width, as high as its panels and legend need, with the legend drawn.
 
     across: panels in a row; None takes as many as suit their number.
+    group: handles that belong together, each so many; where a column of the legend holds as many, it holds a group.
     """
     grid = Grid(width=style.WIDTHS_MM[size], panels=panels, columns=across or columns(size, panels))
     ruler = style.new_figure(grid.width, grid.height)
@@ -103,11 +108,13 @@ def figure_with_legend(
     band = _extent_mm(ruler, handles, count)[1] + _LEGEND_GAP
     grid = Grid(width=grid.width, panels=panels, columns=grid.columns, band=band)
     figure = style.new_figure(grid.width, grid.height)
+    if -(-len(handles) // count) != group:
+        handles = _by_rows(handles, count)
     _legend(figure, handles, count, "upper center", (0.5, 1 - _LEGEND_GAP / grid.height))
     return figure, grid
 
 
-def _widest_that_fits(ruler: Figure, handles: Sequence[Artist], width: float) -> int:
+def _widest_that_fits(ruler: Figure, handles: Sequence[Handle], width: float) -> int:
     """Return the number of legend columns: as few rows as fit the width, and rows as equal as can be."""
     for rows in range(1, len(handles)):
         count = -(-len(handles) // rows)
@@ -116,7 +123,7 @@ def _widest_that_fits(ruler: Figure, handles: Sequence[Artist], width: float) ->
     return 1
 
 
-def _extent_mm(ruler: Figure, handles: Sequence[Artist], count: int) -> tuple[float, float]:
+def _extent_mm(ruler: Figure, handles: Sequence[Handle], count: int) -> tuple[float, float]:
     legend = _legend(ruler, handles, count, "center", (0.5, 0.5))
     canvas = ruler.canvas
     assert isinstance(canvas, FigureCanvasAgg)
@@ -125,12 +132,17 @@ def _extent_mm(ruler: Figure, handles: Sequence[Artist], count: int) -> tuple[fl
     return box.width / ruler.dpi * style.MM_PER_INCH, box.height / ruler.dpi * style.MM_PER_INCH
 
 
-def _legend(figure: Figure, handles: Sequence[Artist], count: int, loc: Any, anchor: tuple[float, float]) -> Legend:
-    # matplotlib fills column by column. A legend wider than high is read row by row, so it is dealt out anew.
-    if count * count >= len(handles):
-        handles = [handle for column in range(count) for handle in handles[column::count]]
+def _by_rows(handles: Sequence[Handle], count: int) -> Sequence[Handle]:
+    """Return the order in which a legend wider than high is read row by row: matplotlib fills column by column."""
+    if count * count < len(handles):
+        return handles
+    return [handle for column in range(count) for handle in handles[column::count]]
+
+
+def _legend(figure: Figure, handles: Sequence[Handle], count: int, loc: Any, anchor: tuple[float, float]) -> Legend:
     return figure.legend(
         handles=handles,
+        labels=[(handle[0] if isinstance(handle, tuple) else handle).get_label() for handle in handles],
         ncols=count,
         loc=loc,
         bbox_to_anchor=anchor,

@@ -2,45 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from analysis.tables import LINE, PANEL
+from analysis.factors import panel_columns
 from figures import style
 from figures.axis import AccuracyAxis, accuracy_axis, is_pooled_input
 from figures.layout import figure_with_legend
-from layerwise.config import MODES
+from figures.lines import Key, Line, keyed, lines
+from layerwise.errors import UserError
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
 _STEP, _SPREAD = 0.09, 0.45
 
 
-def draw(curves: pd.DataFrame, size: str = "single") -> Figure:
+def draw(curves: pd.DataFrame, size: str = "single", relative: bool = False) -> Figure:
     """Return the figure of accuracy (%) against depth.
 
     Args:
         curves: points as `analysis.separability.curves` returns them.
         size: "single" (85 mm wide, a column) or "double" (170 mm, a page).
+        relative: whether depth is j / J, for networks of different depth.
+
+    Raises:
+        UserError: if depth is relative, and a table of results does not say J.
     """
+    curves = curves.assign(x=_depths(curves, relative))
+    # One block, in the unit of the axis; of the deepest network.
+    unit = 1 / float(curves["blocks"].max()) if relative else 1.0
     with style.applied():
-        panels = [panel for _, panel in curves.groupby(PANEL, sort=False)]
-        signs = _signs(curves)
-        handles = [Line2D([], [], **sign) for sign in signs.values()]
-        figure, grid = figure_with_legend(size, len(panels), handles)
+        panels = [panel for _, panel in curves.groupby(panel_columns(curves["by"].iloc[0]), sort=False)]
+        named = lines(curves)
+        first, *_ = named
+        group = sum(key[0] == first[0] for key in named)  # the k of one mode
+        handles = [line.handle for line in named.values()]
+        figure, grid = figure_with_legend(size, len(panels), handles, group=group)
         axis = accuracy_axis(curves, grid.panel_height)
         for place, panel in enumerate(panels):
             axes = figure.add_axes(grid.rectangle(place))
-            _draw_panel(axes, panel, signs, axis)
+            _draw_panel(axes, panel, named, axis, unit)
+            axes.xaxis.set_major_locator(
+                MaxNLocator(nbins=5 if relative else 9, integer=not relative, steps=[1, 2, 5, 10])
+            )
             axes.set_title(_title(panel, curves))
-            axes.set_xlim(-0.5, max(1, curves["depth"].max()) + 0.5)
+            axes.set_xlim(-0.5 * unit, max(unit, curves["x"].max()) + 0.5 * unit)
             if grid.is_lowest(place):
-                axes.set_xlabel("depth $j$ (0 = input)")
+                axes.set_xlabel("relative depth $j/J$ (0 = input)" if relative else "depth $j$ (0 = input)")
             if grid.is_left(place):
                 axes.set_ylabel(f"{curves['split'].iloc[0]} accuracy (%)")
             else:
@@ -48,48 +59,52 @@ def draw(curves: pd.DataFrame, size: str = "single") -> Figure:
         return figure
 
 
-def _signs(curves: pd.DataFrame) -> dict[tuple[str, int | None], dict[str, Any]]:
-    """Return the properties of each line of the figure, in the legend's order."""
-    lines = dict.fromkeys(key for key, _ in _lines(curves))
-    alone = len({mode for mode, _ in lines}) == 1
-    built_elsewhere = [line for line in lines if line[0] not in MODES]
-    places = {line: built_elsewhere.index(line) if line in built_elsewhere else 0 for line in lines}
-    return {
-        line: {**style.line_style(*line, place), "label": style.line_label(*line, alone)}
-        for line, place in places.items()
-    }
+def _depths(curves: pd.DataFrame, relative: bool) -> pd.Series:
+    if not relative:
+        return curves["depth"].astype(float)
+    if curves["blocks"].isna().any():
+        raise UserError(
+            "the results of an older version do not say how deep the networks are, so depth cannot be relative. "
+            "Probe again with `probe-depth --force`, or leave out --relative."
+        )
+    return curves["depth"] / curves["blocks"].astype(float)
 
 
-def _lines(panel: pd.DataFrame) -> Iterator[tuple[tuple[str, int | None], pd.DataFrame]]:
-    for (mode, k), line in panel.groupby(LINE, sort=False, dropna=False):
-        yield (mode, None if pd.isna(k) else int(k)), line
-
-
-def _draw_panel(axes: Axes, panel: pd.DataFrame, signs: dict[Any, dict[str, Any]], axis: AccuracyAxis) -> None:
+def _draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: AccuracyAxis, unit: float) -> None:
     axis.apply(axes)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 5, 10]))
-    step = min(_STEP, _SPREAD / len(signs))
-    shifts = {line: (place - (len(signs) - 1) / 2) * step for place, line in enumerate(signs)}
-    for key, line in _lines(panel):
-        _draw_line(axes, line, signs[key], shifts[key], axis)
-    _draw_pixels(axes, panel.iloc[0], min(shifts.values()) - _STEP)
+    signed = [key for key, line in named.items() if not line.band]
+    step = min(_STEP, _SPREAD / len(signed))
+    shifts = {key: (place - (len(signed) - 1) / 2) * step * unit for place, key in enumerate(signed)}
+    for key, line in keyed(panel):
+        if named[key].band:
+            _draw_band(axes, line[~is_pooled_input(line)], named[key])
+        else:
+            _draw_line(axes, line, named[key], shifts[key], axis)
+    _draw_pixels(axes, panel.iloc[0], min(shifts.values()) - _STEP * unit)
     if axis.input_below:
-        _name_input(axes, panel[is_pooled_input(panel)], max(shifts.values()), axis)
+        _name_input(axes, panel[is_pooled_input(panel)], max(shifts.values()) + 0.18 * unit, axis)
 
 
-def _draw_line(axes: Axes, line: pd.DataFrame, sign: dict[str, Any], shift: float, axis: AccuracyAxis) -> None:
+def _draw_band(axes: Axes, line: pd.DataFrame, band: Line) -> None:
+    """Draw the interval of untrained networks as an area, with its mean; their pooled input is that of the others."""
+    x, low, mean, high = (line[name].to_numpy(float) for name in ("x", "ci_low", "accuracy", "ci_high"))
+    axes.fill_between(x, 100 * low, 100 * high, linewidth=0, zorder=0.5, label="_band", **band.area)
+    axes.plot(x, 100 * mean, zorder=0.6, **band.sign, label=band.label)
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, drawn: Line, shift: float, axis: AccuracyAxis) -> None:
     """Draw one line; a linear probe reads few features at depth 0, so that this point stands apart, hollow."""
-    apart = is_pooled_input(line)
+    apart, sign = is_pooled_input(line), {**drawn.sign, "label": drawn.label}
     hollow = {**sign, "markerfacecolor": "white", "linestyle": "none", "label": "_input"}
     if axis.input_below:
         heights = [axis.input_height] * int(apart.sum())
-        axes.plot(line.loc[apart, "depth"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
+        axes.plot(line.loc[apart, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
         line, apart = line[~apart], apart[~apart]
     for points, properties in (
         (line[~apart], {"markeredgecolor": "white", "markeredgewidth": 0.4}),
         (line[apart], hollow),
     ):
-        x, y = points["depth"] + shift, 100 * points["accuracy"]
+        x, y = points["x"] + shift, 100 * points["accuracy"]
         known = points["interval"] != ""
         low, high = 100 * points["ci_low"], 100 * points["ci_high"]
         axes.vlines(x[known], low[known], high[known], color=sign["color"], linewidth=0.7, zorder=2)
@@ -109,18 +124,19 @@ def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAx
     """Write the accuracy of the pooled input beside its signs, which stand under the break and at no height."""
     found = sorted({f"{100 * accuracy:.1f}" for accuracy in points["accuracy"]}, key=float)
     if found:
-        text = f"{' to '.join(found[:: max(1, len(found) - 1)])}%"
+        differ = points["by"].iloc[0] == "pool"
+        text = f"{', '.join(found) if differ else ' to '.join(found[:: max(1, len(found) - 1)])}%"
         place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "left", "va": "center", "fontsize": 6.5}
-        axes.text(shift + 0.18, axis.input_height, text, **place)
+        axes.text(shift, axis.input_height, text, **place)
 
 
 def _title(panel: pd.DataFrame, curves: pd.DataFrame) -> str:
-    """Return "linear" or "CNN-1, M = 64"; the pooling is named where panels differ in it alone."""
-    probe, width, pooling = panel.iloc[0][PANEL]
-    words = [{"linear-ovr": "linear (one-vs-rest)"}.get(probe, probe.replace("cnn-", "CNN-"))]
-    if width:
-        words.append(f"$M$ = {width}")
-    alike = curves[(curves["probe"] == probe) & (curves["probe_width"] == width)]
-    if alike["pooling"].nunique() > 1:
-        words.append(f"{pooling}x{pooling}" if pooling else "whole maps")
+    """Return "linear" or "CNN-1, width 64"; the pooling is named where panels differ in it alone."""
+    first = panel.iloc[0]
+    words = [{"linear-ovr": "linear (one-vs-rest)"}.get(first["probe"], first["probe"].replace("cnn-", "CNN-"))]
+    if first["probe_width"]:
+        words.append(f"width {first['probe_width']}")
+    alike = curves[(curves["probe"] == first["probe"]) & (curves["probe_width"] == first["probe_width"])]
+    if alike["pooling"].nunique() > panel["pooling"].nunique():
+        words.append(f"{first['pooling']}x{first['pooling']}" if first["pooling"] else "whole maps")
     return ", ".join(words)

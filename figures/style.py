@@ -36,6 +36,16 @@ GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
 UNTRAINED_DASHES = (0, (2.2, 1.4))
 PARALLEL_DASHES = (0, (1, 1))
 CHANCE_DASHES = (0, (1, 1.8))
+# Two bands that overlap: one filled, one hatched, so that each is seen through the other, also without colour; and
+# the mean of each, since a band may be thinner than a line.
+BANDS: tuple[dict[str, Any], ...] = (
+    {"facecolor": "#CCCCCC", "edgecolor": "none"},
+    {"facecolor": "none", "edgecolor": "#8A8A8A", "hatch": "//////"},
+)
+BAND_MEANS: tuple[dict[str, Any], ...] = (
+    {"color": GREY, "linewidth": 0.8, "linestyle": "solid"},
+    {"color": GREY, "linewidth": 0.8, "linestyle": UNTRAINED_DASHES},
+)
 
 _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -61,7 +71,10 @@ _RC: dict[Any, Any] = {
     "lines.linewidth": 1.1,
     "lines.markersize": 3.8,
     "lines.markeredgewidth": 0.8,
+    "hatch.linewidth": 0.5,
     "pdf.fonttype": 42,  # TrueType: type 3 fonts are refused by several publishers
+    "svg.fonttype": "path",  # an SVG cannot be relied on to bring its font, so letters are outlines
+    "svg.hashsalt": "layerwise",  # names inside the file are random without it
     "savefig.bbox": None,  # the size on the page is the size asked for
 }
 
@@ -90,12 +103,13 @@ def new_figure(width_mm: float, height_mm: float) -> Figure:
 
 
 def rendered(figure: Figure) -> dict[str, bytes]:
-    """Return the figure as the bytes of a PDF and of a 300 dpi PNG, the same for the same figure."""
-    pdf, png = io.BytesIO(), io.BytesIO()
+    """Return the figure as the bytes of a PDF, an SVG and a 300 dpi PNG, the same for the same figure."""
+    pdf, svg, png = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with applied():
         figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=300)
-    return {".pdf": pdf.getvalue(), ".png": png.getvalue()}
+    return {".pdf": pdf.getvalue(), ".svg": svg.getvalue(), ".png": png.getvalue()}
 
 
 def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
@@ -120,8 +134,19 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
     colour = _COLOURS[place] if k is not None and mode != "end-to-end" else "black"
     if mode == "parallel":
         colour = seaborn.light_palette(colour, 5).as_hex()[2]
-    dashes = {"parallel": PARALLEL_DASHES, "end-to-end": "solid"}.get(mode, _DASHES[place])
+    dashes = PARALLEL_DASHES if mode == "parallel" else _DASHES[place]
     return {"color": colour, "marker": MARKERS[place], "linestyle": dashes}
+
+
+def mode_style(mode: str, place: int) -> dict[str, Any]:
+    """Return the properties of the line of a mode, whatever its k; place: among the modes, from 0, gives the marker."""
+    return line_style(mode, 1, place) | {"marker": MARKERS[place % len(MARKERS)]}
+
+
+def ordered_styles(count: int) -> list[dict[str, Any]]:
+    """Return the properties of lines whose order is the message, such as widths: from light to dark."""
+    shades = seaborn.color_palette("crest", count).as_hex()
+    return [{"color": shade, "marker": MARKERS[place % len(MARKERS)]} for place, shade in enumerate(shades)]
 
 
 def line_label(mode: str, k: int | None, alone: bool = True) -> str:

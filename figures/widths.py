@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -63,13 +62,10 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
 def _signs(depths: list[int]) -> dict[int, dict[str, Any]]:
     """Return the properties of each depth's line: from light to dark with depth, the input grey and dashed."""
     blocks = [depth for depth in depths if depth > 0]
-    shades = seaborn.color_palette("crest", len(blocks)).as_hex()
     signs: dict[int, dict[str, Any]] = {}
     if 0 in depths:
         signs[0] = {"color": style.GREY, "marker": "o", "linestyle": style.UNTRAINED_DASHES}
-    for place, depth in enumerate(blocks):
-        signs[depth] = {"color": shades[place], "marker": style.MARKERS[place % len(style.MARKERS)]}
-    return signs
+    return signs | dict(zip(blocks, style.ordered_styles(len(blocks)), strict=True))
 
 
 def _accuracies(points: pd.DataFrame) -> pd.DataFrame:

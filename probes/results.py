@@ -44,11 +44,22 @@ COLUMNS = (
     "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
     "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
     "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
-    "experiment", "target", "test_reads", "network", "neighbors", "distance",
+    "experiment", "target", "test_reads", "network", "neighbors", "distance", "blocks", "batch_norm",
 )  # fmt: skip
 
 # Counts that some rows lack (k of a foreign network) stay integers in the text.
-_COUNTS = ("k", "width", "aux_width", "seed", "converged", "iterations", "test_reads", "neighbors")
+_COUNTS = (
+    "k",
+    "width",
+    "aux_width",
+    "seed",
+    "converged",
+    "iterations",
+    "test_reads",
+    "neighbors",
+    "blocks",
+    "batch_norm",
+)
 _TYPES = {"run_id": "str", "target": "str"} | dict.fromkeys(_COUNTS, "Int64")
 
 
@@ -76,7 +87,7 @@ def rows(run: RunFile, task: Task, name: ProbeName, fits: Sequence[Fit]) -> list
 
 def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
     columns = {"run_id": run.run_id, "dataset": run.dataset["name"], "n_classes": len(task.classes)}
-    columns["experiment"] = experiment(run)
+    columns |= {"experiment": experiment(run), "blocks": max(run.depths)}
     origin = run.extraction
     if origin is not None:
         columns |= {"network": origin["label"], "seed": origin["seed"]}
@@ -89,6 +100,7 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
             "width": net.width,
             "aux_width": net.aux_width,
             "seed": cfg.seed,
+            "batch_norm": int(net.has_batch_norm),
         }
     return columns
 
@@ -175,8 +187,11 @@ def read_table(path: Path) -> pd.DataFrame:
     table = parse_table(path, "probe results", _TYPES, (*_FIRST, "value"))
     if "target" not in table:
         table = table.assign(target=CLASS, test_reads=1)
-    if "neighbors" not in table:
-        table = table.assign(neighbors=pd.array([pd.NA] * len(table), dtype="Int64"), distance=None)
+    for column in ("neighbors", "blocks", "batch_norm"):
+        if column not in table:
+            table[column] = pd.array([pd.NA] * len(table), dtype="Int64")
+    if "distance" not in table:
+        table["distance"] = None
     return table
 
 

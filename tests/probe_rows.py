@@ -44,8 +44,11 @@ def row(value: float, **fields: Any) -> dict[str, Any]:
         },
         **{"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "selection": "validation"},
         **{"iterations": 12, "experiment": "0a1b2c", "target": "class"},
+        "blocks": 4,
     }
-    return made | fields
+    # The paper's rule; a network built elsewhere does not say.
+    batch_norm = None if fields.get("k", 1) is None else int(fields.get("k", 1) > 1)
+    return made | {"batch_norm": batch_norm} | fields
 
 
 def run_rows(
@@ -66,7 +69,9 @@ def run_rows(
 def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """Return rows as `analysis.tables.read` would: the run's path is its run_id and `.h5`."""
     made = pd.DataFrame(rows)
-    made = made.astype(dict.fromkeys(("k", "width", "aux_width", "seed", "iterations"), "Int64"))
+    made = made.astype(
+        dict.fromkeys(("k", "width", "aux_width", "seed", "iterations", "blocks", "batch_norm"), "Int64")
+    )
     return made.assign(run=made["run_id"] + ".h5")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 from typing import Any
@@ -12,12 +13,26 @@ import pytest
 from scipy import stats
 
 from analysis.separability import curves, pooled_t
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError
+from probes.statistics import wilson_interval
 from tests.probe_rows import row, run_rows, table
 
 COLUMNS = [
-    *("probe", "probe_width", "pooling", "mode", "k", "depth", "accuracy", "ci_low", "ci_high", "interval"),
-    *("n_runs", "n_seeds", "widths", "chance", "dataset", "split", "n_samples"),
+    *(
+        "by",
+        "probe",
+        "probe_width",
+        "pooling",
+        "mode",
+        "k",
+        "width",
+        "seed",
+        "blocks",
+        "batch_norm",
+        "depth",
+        "accuracy",
+    ),
+    *("ci_low", "ci_high", "interval", "n_runs", "n_seeds", "ks", "widths", "chance", "dataset", "split", "n_samples"),
     *("refit", "selection", "protocol_version", "pixels", "pixels_low", "pixels_high"),
 ]
 
@@ -150,7 +165,7 @@ def test_depths_that_a_network_of_the_line_lacks_are_left_out(caplog: pytest.Log
         made = curves(table(rows))
     assert made.groupby("k")["depth"].agg(list).to_dict() == {1: [0, 1], 2: [0, 1, 2]}
     assert caplog.messages == [
-        "probe linear, k = 1: depths 2 are left out, for not every run has them; `probe-depth` adds them."
+        "probe linear, greedy, k = 1: depths 2 are left out, for not every run has them; `probe-depth` adds them."
     ]
 
 
@@ -182,3 +197,78 @@ def test_networks_without_k_are_one_line() -> None:
     extracted = made[made["mode"] == "extracted"]
     assert extracted["k"].isna().all() and extracted["accuracy"].tolist() == [0.3, 0.6]
     assert extracted["widths"].tolist() == ["", ""] and extracted["n_runs"].tolist() == [1, 1]
+
+
+def crossed(**fields: Any) -> list[dict[str, Any]]:
+    """Return networks of k = 1, 2, M = 64, 128 and seeds 0, 1, 2, without that of k = 2, M = 128, seed 2."""
+    rng, rows = np.random.default_rng(1), []
+    for k, width, seed in itertools.product((1, 2), (64, 128), (0, 1, 2)):
+        if (k, width, seed) != (2, 128, 2):
+            named = {"run_id": f"{k}-{width}-{seed}", "k": k, "width": width, "seed": seed, "n_samples": 1000}
+            rows.append(row(float(0.5 + 0.1 * k + width / 1000 + rng.normal(0, 0.01)), **named | fields))
+    return rows
+
+
+@pytest.mark.parametrize(("by", "lines"), [("k", ["k"]), ("mode", []), ("width", ["width"])])
+def test_what_is_no_line_is_a_fixed_factor(by: str, lines: list[str]) -> None:
+    """A point and its interval are those of least squares with a level for each cell, of the mean of the levels."""
+    rows = table(crossed())
+    for _, point in curves(rows, by=by).iterrows():
+        own = rows[[all(one[name] == point[name] for name in lines) for _, one in rows.iterrows()]]
+        cells = pd.get_dummies(own["k"].astype(str) + "-" + own["width"].astype(str)).to_numpy(float)
+        level, (rss,), *_ = np.linalg.lstsq(cells, own["value"].to_numpy())
+        mean, freedom = np.full(len(level), 1 / len(level)), len(own) - len(level)
+        half = stats.t.ppf(0.975, freedom) * math.sqrt(mean @ (rss / freedom * np.linalg.inv(cells.T @ cells)) @ mean)
+        assert point["accuracy"] == pytest.approx(mean @ level, abs=1e-12)
+        assert (point["ci_low"], point["ci_high"]) == pytest.approx(
+            (mean @ level - half, mean @ level + half), abs=1e-12
+        )
+        assert (point["interval"], point["n_runs"]) == ("seeds (t 95%)", len(own))
+
+
+def test_a_line_says_what_it_stands_for_and_what_it_averages() -> None:
+    made = {by: curves(table(crossed()), by=by) for by in ("k", "mode", "width", "seed")}
+    assert made["k"][["k", "ks", "widths"]].to_numpy().tolist() == [[1, "1", "64, 128"], [2, "2", "64, 128"]]
+    assert made["width"][["width", "ks"]].to_numpy().tolist() == [[64, "1, 2"], [128, "1, 2"]]
+    assert made["seed"]["seed"].tolist() == [0, 1, 2] and made["seed"]["n_runs"].tolist() == [4, 4, 3]
+    (point,) = made["mode"].to_dict("records")
+    assert (point["mode"], point["ks"], point["widths"]) == ("greedy", "1, 2", "64, 128")
+    assert all(pd.isna(point[name]) for name in ("k", "width", "seed", "batch_norm")) and point["blocks"] == 4
+
+
+def test_a_line_of_one_seed_has_the_interval_over_images() -> None:
+    """It is Wilson's, of the mean of the networks of that seed, by the score equation."""
+    made = curves(table(crossed()), by="seed")
+    for seed, point in made.set_index("seed").iterrows():
+        values = [one["value"] for one in crossed() if one["seed"] == seed]
+        assert point["accuracy"] == pytest.approx(np.mean(values))
+        assert point["interval"] == f"test images (Wilson 95% at the mean of {len(values)} networks)"
+        for end in (point["ci_low"], point["ci_high"]):
+            half = stats.norm.ppf(0.975) * math.sqrt(end * (1 - end) / 1000)
+            assert abs(np.mean(values) - end) == pytest.approx(half, rel=1e-9)
+
+
+def test_one_network_of_one_seed_keeps_its_own_interval() -> None:
+    made = curves(
+        table([row(0.8, ci_low=0.71, ci_high=0.87, seed=seed, run_id=f"{seed}") for seed in (0, 1)]), by="seed"
+    )
+    assert made["interval"].tolist() == ["test images (Wilson 95%)"] * 2
+    assert made[["ci_low", "ci_high"]].to_numpy().tolist() == [[0.71, 0.87]] * 2
+
+
+def test_coverage_of_the_interval_over_images_at_the_mean_of_networks() -> None:
+    """Of networks whose errors go together, as networks' do, at least 0.95 of 2,000 intervals hold the truth."""
+    rng, covered, n = np.random.default_rng(0), 0, 200
+    for _ in range(2000):
+        hard = rng.uniform(size=n) < 0.3  # images that most networks are wrong about
+        right = rng.uniform(size=(3, n)) < np.where(hard, 0.2, 0.95)
+        low, high = wilson_interval(float(right.mean()), n)
+        covered += bool(low <= 0.3 * 0.2 + 0.7 * 0.95 <= high)
+    assert covered / 2000 > 0.95 - 3 * math.sqrt(0.95 * 0.05 / 2000)
+
+
+def test_an_unknown_factor() -> None:
+    with pytest.raises(
+        UsageError, match="^unknown factor 'depth'. Did you mean 'width'. Choices: k, mode, width, pool, seed.$"
+    ):
+        curves(table(crossed()), by="depth")

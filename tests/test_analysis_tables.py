@@ -112,23 +112,32 @@ def test_older_runs_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "No columns to parse from file"),
-        ("a,b\n1,2,3\n1,2,3,4\n", "Error tokenizing data"),
-        ("depth,value\nfirst,0.5\n", "first"),
-        ("\x00\xff", "lacks the columns"),
+        ("", "cannot be read as a table of probe results (EmptyDataError)"),
+        ("a,b\n1,2,3\n1,2,3,4\n", "cannot be read as a table of probe results (ParserError)"),
+        ("depth,value\nfirst,0.5\n", "cannot be read as a table of probe results (ValueError)"),
+        ("\x00\xff", "is no table of probe results: it lacks the column 'run_id'"),
     ],
 )
 def test_not_a_table(tmp_path: Path, text: str, reason: str) -> None:
     (tmp_path / "a.probes.csv").write_bytes(text.encode("utf-8"))
     with pytest.raises(UserError) as error:
         tables.read([tmp_path / "a.h5"])
-    message = str(error.value)
-    assert reason in message
-    assert message.endswith("probe again with `probe-depth`.")
+    assert str(error.value) == f"{tmp_path / 'a.probes.csv'} {reason}. Move it away, and run probe-depth again."
 
 
 def test_a_missing_column_is_named(tmp_path: Path) -> None:
     rows = [{name: value for name, value in row(0.5).items() if name not in ("refit", "chance")}]
     run = write_run(tmp_path, "a", rows)
-    with pytest.raises(UserError, match=r"a.probes.csv lacks the columns refit, chance, so it is no table"):
+    with pytest.raises(UserError, match=r"a.probes.csv is no table of probe results: it lacks the column 'refit'"):
         tables.read([run])
+
+
+def test_predictions_beside_a_run_are_no_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path, "a", run_rows([0.5], run_id="a"))
+    assert set(tables.read([run, tmp_path / "a.predictions.h5"])["run"]) == {str(run)}
+
+
+def test_a_table_of_an_older_version_does_not_say_how_deep_the_network_is(tmp_path: Path) -> None:
+    rows = [{name: one for name, one in row(0.5, run_id="a").items() if name not in ("blocks", "batch_norm")}]
+    read = tables.read([write_run(tmp_path, "a", rows)])
+    assert read[["blocks", "batch_norm"]].isna().all(axis=None)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from typing import Any
 
 from analysis.separability import curves
 from figures.caption import caption
@@ -33,7 +35,7 @@ def test_seeds_and_widths_and_lines_alike() -> None:
     rows += run_rows([0.3, 0.4], mode="untrained")
     text = caption(curves(table(rows)))
     assert (
-        "k = 1, greedy; k = 2, greedy: mean of 6 networks (M = 64, 128, 3 seeds), "
+        "k = 1, greedy; k = 2, greedy: mean of 6 networks (M = 64, 128; 3 seeds), "
         "each M weighing the same; bars: seeds (t "
         "95%). k = 1, untrained: one network (M = 64); bars: test images (Wilson 95%). "
     ) in text
@@ -41,7 +43,7 @@ def test_seeds_and_widths_and_lines_alike() -> None:
 
 def test_no_interval_is_said() -> None:
     rows = run_rows([0.3], width=64) + run_rows([0.3], width=128)
-    assert "mean of 2 networks (M = 64, 128, 1 seed), each M weighing the same; no interval" in caption(
+    assert "mean of 2 networks (M = 64, 128; 1 seed), each M weighing the same; no interval" in caption(
         curves(table(rows))
     )
     rows = run_rows([0.3], split="train", ci_low=math.nan, ci_high=math.nan)
@@ -53,7 +55,10 @@ def test_probes() -> None:
     rows = run_rows([0.3], (("linear-ovr", 0), ("cnn-1", 64)))
     text = caption(curves(table(rows)))
     assert "linear-ovr: one-versus-rest logistic regression on 2x2-pooled activations;" in text
-    assert "CNN-p: a CNN with p hidden layers, trained on the whole maps; M in a panel's title is its width." in text
+    assert (
+        "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
+        in text
+    )
     assert "linear: multinomial" not in text
 
 
@@ -106,3 +111,49 @@ def test_an_extracted_network_has_no_width() -> None:
 def test_a_network_built_elsewhere_is_called_by_its_label_as_it_is_typed() -> None:
     rows = run_rows([0.3], mode="net of $5, untrained", k=None, width=None, aux_width=None)
     assert "net of $5, untrained: one network; bars: test images (Wilson 95%)." in caption(curves(table(rows)))
+
+
+def several(**fields: Any) -> list[dict[str, Any]]:
+    """Return the rows of networks of k = 1, 2, M = 64, 128 and seeds 0, 1, of two poolings."""
+    rows = []
+    for k, width, seed, pooling in itertools.product((1, 2), (64, 128), (0, 1), (1, 2)):
+        own = {"run_id": f"{fields}{k}{width}{seed}", "k": k, "width": width, "seed": seed, "pooling": pooling}
+        rows += run_rows([0.3, 0.5, 0.6], **own | fields)
+    return rows
+
+
+def test_each_factor_says_what_it_averages() -> None:
+    table_of_all = table(several())
+    expected = {
+        "mode": "greedy: mean of 8 networks (k = 1, 2; M = 64, 128; 2 seeds), each pair of k and M weighing the same; "
+        "bars: seeds (t 95%).",
+        "width": "M = 64; M = 128: mean of 4 networks (k = 1, 2; 2 seeds), each k weighing the same; bars: seeds",
+        "pool": "1x1; 2x2: mean of 8 networks (k = 1, 2; M = 64, 128; 2 seeds), each pair of k and M weighing",
+        "seed": "seed 0; seed 1: mean of 4 networks (k = 1, 2; M = 64, 128), each pair of k and M weighing the same; "
+        "bars: test images (Wilson 95% at the mean of 4 networks).",
+    }
+    for by, words in expected.items():
+        assert words in caption(curves(table_of_all, by=by))
+
+
+def test_one_seed_of_one_network() -> None:
+    rows = [one for one in several() if (one["k"], one["width"]) == (2, 64)]
+    assert "seed 0; seed 1: one network each (k = 2, M = 64); bars: test images (Wilson 95%)." in caption(
+        curves(table(rows), by="seed")
+    )
+
+
+def test_bands_are_told_apart() -> None:
+    text = caption(curves(table(several() + several(mode="untrained"))))
+    assert (
+        "k = 1, greedy; k = 2, greedy: mean of 4 networks (M = 64, 128; 2 seeds), each M weighing the same; bars: "
+        "seeds (t 95%). untrained, no BatchNorm (hatched band); untrained (grey band): mean of 4 networks (M = 64, "
+        "128; 2 seeds), each M weighing the same; band: seeds (t 95%). A bar shorter"
+    ) in text
+
+
+def test_relative_depth_says_how_deep_the_networks_are() -> None:
+    rows = run_rows([0.3, 0.5]) + run_rows([0.3, 0.4], mode="net", k=None, width=None, aux_width=None, blocks=12)
+    assert caption(curves(table(rows)), relative=True).startswith(
+        "Accuracy of probes against relative depth j/J (J = 4, 12) on digits, test split (360 images)."
+    )

@@ -1,4 +1,4 @@
-"""Tests of figures/cli.py: three files or none, the same each time, and every refusal in one line."""
+"""Tests of figures/cli.py: five files or none, the same each time, and every refusal in one line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from figures.cli import separability_figure
 from layerwise.commandline import call
 from tests.probe_rows import run_rows, write_run
 
-SUFFIXES = (".pdf", ".png", ".csv")
+SUFFIXES = (".pdf", ".svg", ".png", ".csv", ".txt")
 Capture = pytest.CaptureFixture[str]
 
 
@@ -43,19 +43,20 @@ def refusal(capsys: Capture, *words: Any) -> tuple[int, str]:
     return code, err.removeprefix("separability-figure: ").strip()
 
 
-def test_three_files_their_paths_and_a_caption(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
+def test_five_files_their_paths_and_a_caption(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
     assert command(*runs, "-o", tmp_path / "figure.pdf") == 0
     *paths, caption = capsys.readouterr().out.splitlines()
     assert paths == [str(tmp_path / f"figure{suffix}") for suffix in SUFFIXES]
     assert caption.startswith("Accuracy of probes against depth j on digits, test split (360 images).")
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "figure.txt").read_text() == caption + "\n"
     assert sorted(path.name for path in tmp_path.iterdir() if path.suffix not in (".h5",)) == [
-        *("figure.csv", "figure.pdf", "figure.png", "k1.probes.csv", "k2.probes.csv"),
+        *("figure.csv", "figure.pdf", "figure.png", "figure.svg", "figure.txt", "k1.probes.csv", "k2.probes.csv"),
     ]
 
 
-def test_against_probe_width_the_same_three_files(tmp_path: Path, capsys: Capture) -> None:
+def test_against_probe_width_the_same_five_files(tmp_path: Path, capsys: Capture) -> None:
     rows = run_rows([0.5, 0.6], (("cnn-1", 64), ("cnn-1", 128)), run_id="w")
     run = write_run(tmp_path, "w", rows)
     assert command(run, "-o", tmp_path / "figure.pdf", "--by", "probe-width") == 0
@@ -66,8 +67,10 @@ def test_against_probe_width_the_same_three_files(tmp_path: Path, capsys: Captur
     assert written[["depth", "probe_width", "value"]].to_numpy().tolist() == [
         [0, 64, 0.5], [0, 128, 0.5], [1, 64, 0.6], [1, 128, 0.6],
     ]  # fmt: skip
-    code, message = refusal(capsys, run, "-o", tmp_path / "other.pdf", "--by", "width")
-    assert (code, message) == (2, "unknown x axis 'width'. Did you mean 'probe-width'? Choices: depth, probe-width.")
+    assert refusal(capsys, run, "-o", tmp_path / "other.pdf", "--by", "probe-width", "--relative") == (
+        2,
+        "against the width of a probe no depth is drawn. Leave out --relative.",
+    )
 
 
 def test_the_table_holds_the_points(runs: list[Path], tmp_path: Path) -> None:
@@ -77,6 +80,15 @@ def test_the_table_holds_the_points(runs: list[Path], tmp_path: Path) -> None:
     assert list(written.columns) == list(expected.columns)
     for column in ("depth", "k", "accuracy", "ci_low", "ci_high", "interval", "n_runs", "chance"):
         assert written[column].tolist() == expected[column].tolist()
+
+
+def test_lines_stand_for_the_factor_asked_for(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    words = ("--by", "mode", "--relative", "--probe", "linear")
+    assert command(*runs, "-o", tmp_path / "figure.pdf", *words) == 0
+    written = pd.read_csv(tmp_path / "figure.csv")
+    assert (written["by"].unique().tolist(), written["ks"].unique().tolist()) == (["mode"], ["1, 2"])
+    assert written["accuracy"].tolist() == pytest.approx([0.3, 0.6, 0.775])
+    assert "against relative depth j/J (J = 4)" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
@@ -95,53 +107,10 @@ def test_the_same_figure_has_the_same_bytes(runs: list[Path], tmp_path: Path) ->
         assert (tmp_path / f"one{suffix}").read_bytes() == (tmp_path / f"two{suffix}").read_bytes()
 
 
-def test_all_existing_outputs_are_named_and_kept(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
-    for name in ("figure.pdf", "figure.csv"):
-        (tmp_path / name).write_text("mine")
-    assert refusal(capsys, *runs, "-o", tmp_path / "figure.pdf") == (
-        1,
-        f"{tmp_path / 'figure.pdf'}, {tmp_path / 'figure.csv'} exist already. "
-        f"Give another name, or --force to replace them.",
-    )
-    assert (tmp_path / "figure.csv").read_text() == "mine" and not (tmp_path / "figure.png").exists()
-    assert command(*runs, "-o", tmp_path / "figure.pdf", "--force") == 0
-    assert (tmp_path / "figure.csv").read_text().startswith("probe,")
-
-
 def test_outputs_are_refused_before_anything_is_read(tmp_path: Path, capsys: Capture) -> None:
     (tmp_path / "figure.png").write_text("mine")
     code, message = refusal(capsys, tmp_path / "no-such.h5", "-o", tmp_path / "figure.pdf")
     assert code == 1 and message.startswith(f"{tmp_path / 'figure.png'} exists already.")
-
-
-def test_probe_results_are_never_written_over(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
-    before = (tmp_path / "k1.probes.csv").read_bytes()
-    output = tmp_path / "k1.probes.pdf"
-    assert refusal(capsys, *runs, "-o", output, "--force") == (
-        2,
-        f"-o {output} would write over the probe results {tmp_path / 'k1.probes.csv'}. Give another name.",
-    )
-    assert (tmp_path / "k1.probes.csv").read_bytes() == before
-
-
-def test_nothing_is_left_when_writing_fails(
-    runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = sorted(tmp_path.iterdir())
-    written: list[Path] = []
-
-    def fail_at_the_third(path: Path, content: bytes) -> int:
-        written.append(path)
-        if len(written) == 3:
-            raise OSError(28, "No space left on device")
-        with open(path, "wb") as file:
-            return file.write(content)
-
-    monkeypatch.setattr(Path, "write_bytes", fail_at_the_third)
-    code, message = refusal(capsys, *runs, "-o", tmp_path / "figure.pdf")
-    assert code == 1
-    assert message == f"{tmp_path / 'figure.csv'} cannot be written: No space left on device. No file was made."
-    assert sorted(tmp_path.iterdir()) == before and len(written) == 3
 
 
 @pytest.mark.parametrize(
@@ -159,6 +128,11 @@ def test_nothing_is_left_when_writing_fails(
             "unknown probe 'cnn1'. Did you mean 'cnn-1'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
             "knn, ncm, auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
         ),
+        (
+            ["--by", "seeds"],
+            2,
+            "unknown factor 'seeds'. Did you mean 'seed'? Choices: k, mode, width, probe-width, pool, seed.",
+        ),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other; give one of them."),
     ],
 )
@@ -168,14 +142,6 @@ def test_wrong_words(
     assert refusal(capsys, *runs, "-o", tmp_path / "figure.pdf", *words) == (code, message)
 
 
-def test_another_kind_of_file(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
-    output = tmp_path / "figure.svg"
-    assert refusal(capsys, *runs, "-o", output) == (
-        2,
-        f"-o {output} ends in .svg, but a figure is written as .pdf, .png, .csv. Give -o {tmp_path / 'figure.pdf'}.",
-    )
-
-
 def test_a_probe_that_was_not_run(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
     code, message = refusal(capsys, *runs, "-o", tmp_path / "figure.pdf", "--probe", "cnn-2")
     assert code == 1
@@ -183,11 +149,6 @@ def test_a_probe_that_was_not_run(runs: list[Path], tmp_path: Path, capsys: Capt
         f"{runs[0]} has no rows of probe cnn-2 (found: cnn-1, linear). "
         f"`probe-depth {runs[0]} --probe cnn-2` makes them."
     )
-
-
-def test_a_folder_that_is_not_there(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
-    code, message = refusal(capsys, *runs, "-o", tmp_path / "none" / "figure.pdf")
-    assert code == 1 and message.startswith(f"the folder {tmp_path / 'none'} does not exist")
 
 
 def test_the_validation_split_takes_the_probes_before_refitting(tmp_path: Path) -> None:
@@ -207,5 +168,5 @@ def test_help_loads_nothing_heavy() -> None:
         "print([name for name in ('torch', 'pandas', 'h5py', 'matplotlib') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "separability-figure k1.h5 k2.h5 k3.h5" in done.stdout
+    assert "separability-figure k1.h5 k2.h5 --probe" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
+from matplotlib.collections import PolyCollection
+from matplotlib.colors import to_rgb
 
 from analysis.separability import curves
 from figures.separability import draw
+from layerwise.errors import UserError
+from tests.figure_checks import check_marks, check_page, check_texts, data_lines, intervals
 from tests.probe_rows import row, run_rows, table
 
 LINEAR = (("linear", 0),)
@@ -33,7 +32,29 @@ def points(probes: Any = THREE, modes: Any = ("greedy",), high: float = 0.8, dep
     return curves(table(rows))
 
 
+def study(modes: Any = ("greedy", "parallel", "end-to-end"), widths: Any = (64, 128), seeds: int = 2) -> pd.DataFrame:
+    """Return the rows of a study: every mode with k = 1, 2, 3, untrained networks with k = 1, 2, each of some seeds."""
+    rows = []
+    for place, mode in enumerate((*modes, "untrained")):
+        for k, width, seed in itertools.product((1, 2, 3)[: 2 if mode == "untrained" else 3], widths, range(seeds)):
+            rise = np.linspace(0, 1, 5)[1:] ** (0.3 * k)
+            values = 0.75 - 0.15 * place - 0.1 * (1 - rise) + 0.02 * (width == 128) + 0.02 * seed
+            named = {"mode": mode, "k": k, "width": width, "aux_width": 64, "seed": seed}
+            rows += run_rows([0.3, *map(float, values)], (("linear-ovr", 0), ("cnn-1", 64), ("cnn-2", 64)), **named)
+    return table(rows)
+
+
+def pooled() -> list[dict[str, Any]]:
+    """Return the rows of one network with three poolings, whose inputs lie far apart."""
+    sides = (1, 2, 4)
+    return [one for side in sides for one in run_rows([0.1 + 0.2 * side, 0.92, 0.9 + 0.02 * side], pooling=side)]
+
+
 FIGURES = {
+    "poolings": curves(table(pooled()), by="pool"),
+    "the study": curves(study()),
+    "modes": curves(study(), by="mode"),
+    "many seeds": curves(study(()).query("k == 1"), by="seed"),
     "one panel": points(LINEAR),
     "three": points(),
     "six, untrained": points(SIX, ("greedy", "untrained")),
@@ -44,17 +65,8 @@ FIGURES = {
 }
 
 
-def intervals(axes: Axes) -> list[Any]:
-    """Return the ends ((x, low), (x, high)) of every interval drawn."""
-    return [ends for lines in axes.collections if isinstance(lines, LineCollection) for ends in lines.get_segments()]
-
-
 def depths(line: Any) -> np.ndarray:
     return np.asarray(line.get_xdata(), dtype=float)
-
-
-def data_lines(axes: Axes) -> list[Any]:
-    return [line for line in axes.lines if not str(line.get_label()).startswith("_")]
 
 
 def test_the_drawn_points_are_those_of_the_table() -> None:
@@ -110,7 +122,7 @@ def test_titles_and_labels() -> None:
     assert titles == [
         "linear",
         "linear (one-vs-rest)",
-        *("CNN-1, $M$ = 64", "CNN-1, $M$ = 256", "CNN-2, $M$ = 64", "CNN-2, $M$ = 256"),
+        *("CNN-1, width 64", "CNN-1, width 256", "CNN-2, width 64", "CNN-2, width 256"),
     ]
     assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", ""] * 3
     assert [axes.get_xlabel() for axes in figure.axes] == [""] * 4 + ["depth $j$ (0 = input)"] * 2
@@ -138,61 +150,8 @@ def test_depths_are_whole_numbers(name: str, size: str) -> None:
 def test_nothing_is_cut_and_nothing_overlaps(name: str, size: str, width: int) -> None:
     figure = draw(FIGURES[name], size)
     assert figure.get_figwidth() * 25.4 == pytest.approx(width)
-    figure.set_dpi(300)
-    figure.canvas.draw()
-    boxes = text_boxes(figure)
-    page = figure.bbox
-    for words, box in boxes:
-        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, words
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        assert not a.overlaps(b), (one, other)
-    signs = marker_boxes(figure)
-    for (words, box), sign in itertools.product(boxes, signs):
-        assert not box.overlaps(sign), words
-
-
-@pytest.mark.parametrize("name", FIGURES)
-def test_no_marker_is_cut_by_its_panel(name: str) -> None:
-    figure = draw(FIGURES[name])
-    for axes in figure.axes:
-        for box in marker_boxes(figure, axes):
-            assert axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
-            assert axes.bbox.y0 <= box.y0 and box.y1 <= axes.bbox.y1
-
-
-def text_boxes(figure: Figure) -> list[tuple[str, Bbox]]:
-    """Return every text of the figure that is seen, and the whole legend, with its box in pixels."""
-    canvas = figure.canvas
-    assert isinstance(canvas, FigureCanvasAgg)
-    renderer = canvas.get_renderer()
-    texts = []
-    for axes in figure.axes:
-        texts += [axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts]
-        # A tick beyond the limits has a label that is not drawn.
-        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
-            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
-            texts += [tick.label1 for tick in ticks if tick.label1.get_visible()]
-    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in texts if text.get_text()]
-    (legend,) = figure.legends
-    return [*boxes, ("legend", legend.get_window_extent(renderer))]
-
-
-def marker_boxes(figure: Figure, only: Axes | None = None) -> list[Bbox]:
-    """Return a box in pixels around every marker and every end of an interval."""
-    radius = 1.8 / 72 * figure.dpi
-    boxes = []
-    for axes in figure.axes if only is None else [only]:
-        drawn = [
-            line.get_transform().transform(np.column_stack([line.get_xdata(), line.get_ydata()]))
-            for line in axes.lines
-            if line.get_label() not in ("_chance", "_break")
-        ]
-        for x, y in np.concatenate(drawn):
-            boxes.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
-        for ends in intervals(axes):
-            (x0, y0), (x1, y1) = axes.transData.transform(ends)
-            boxes.append(Bbox.from_extents(x0 - 1, y0, x1 + 1, y1))
-    return boxes
+    check_texts(figure)
+    check_marks(figure)
 
 
 def test_the_figure_leaves_no_trace_in_pyplot() -> None:
@@ -225,3 +184,112 @@ def test_the_raw_pixels_stand_once_in_a_linear_panel_beside_the_input_and_off_it
     assert all(float(depths(sign)[0]) < x - 0.05 for x in others)
     assert float(depths(sign)[0]) > -0.5
     assert not [line for line in second.lines if line.get_label() == "_pixels"]
+
+
+def bands(axes: Any) -> list[PolyCollection]:
+    return [area for area in axes.collections if isinstance(area, PolyCollection)]
+
+
+def test_untrained_networks_of_several_seeds_are_bands_behind_the_lines() -> None:
+    made = curves(study(("greedy",)))
+    figure = draw(made, "double")
+    for axes, (probe, panel) in zip(figure.axes, made.groupby("probe", sort=False), strict=True):
+        first = 1 if probe == "linear-ovr" else 0  # the pooled input is that of the trained networks
+        drawn = bands(axes)
+        assert [bool(area.get_hatch()) for area in drawn] == [True, False]  # k = 1, without BatchNorm, is hatched
+        for area, k in zip(drawn, (1, 2), strict=True):
+            line = panel.query(f"mode == 'untrained' and k == {k} and depth >= {first}")
+            x, y = area.get_paths()[0].vertices.T
+            for name, agreed in (("ci_low", min), ("ci_high", max)):
+                ends = [agreed(y[np.isclose(x, depth)]) for depth in line["depth"]]
+                assert ends == pytest.approx(list(100 * line[name]))
+            assert area.get_zorder() < min(
+                mark.get_zorder() for mark in data_lines(axes) if mark.get_marker() != "None"
+            )
+        means = [mark for mark in data_lines(axes) if mark.get_marker() == "None"]
+        assert [str(mark.get_label()) for mark in means] == ["untrained, no BatchNorm", "untrained"]
+        for mark, k in zip(means, (1, 2), strict=True):
+            expected = 100 * panel.query(f"mode == 'untrained' and k == {k} and depth >= {first}")["accuracy"]
+            assert np.asarray(mark.get_ydata()).tolist() == pytest.approx(list(expected))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        study(("greedy",), seeds=1, widths=(64,)),
+        study(()),
+        pd.concat([study(("greedy",)), study(()).query("k == 2").assign(k=3, run=lambda rows: "3" + rows["run"])]),
+    ],
+    ids=["one seed", "nothing beside", "three of them"],
+)
+def test_else_they_are_lines(rows: pd.DataFrame) -> None:
+    figure = draw(curves(rows))
+    assert not any(bands(axes) for axes in figure.axes)
+    (legend,) = figure.legends
+    assert "$k$ = 2, untrained" in [text.get_text() for text in legend.get_texts()]
+
+
+def test_a_band_is_named_by_its_k_where_batchnorm_does_not_tell() -> None:
+    (legend,) = draw(curves(study(("greedy",)).assign(batch_norm=1))).legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert {"$k$ = 1, untrained", "$k$ = 2, untrained"} < set(names)
+
+
+def test_a_column_of_the_legend_holds_a_mode() -> None:
+    (legend,) = draw(curves(study()), "double").legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        *(f"$k$ = {k}, {mode}" for mode in ("greedy", "parallel", "end-to-end") for k in (1, 2, 3)),
+        *("untrained, no BatchNorm", "untrained"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("by", "labels"),
+    [
+        ("mode", ["greedy"]),
+        ("width", ["$M$ = 64", "$M$ = 128"]),
+        ("seed", ["seed 0", "seed 1"]),
+    ],
+)
+def test_lines_stand_for_the_factor_asked_for(by: str, labels: list[str]) -> None:
+    made = curves(study(("greedy",)).query("mode == 'greedy'"), by=by)
+    figure = draw(made, "double")
+    for axes, (_, panel) in zip(figure.axes, made.groupby("probe", sort=False), strict=True):
+        drawn = data_lines(axes)
+        assert [line.get_label() for line in drawn] == labels
+        first = int(panel["probe"].iloc[0] == "linear-ovr")
+        for line, (_, expected) in zip(
+            drawn, panel.groupby(made.columns.intersection(["mode", by]).tolist()), strict=True
+        ):
+            values = 100 * expected.query(f"depth >= {first}")["accuracy"]
+            assert np.asarray(line.get_ydata()).tolist() == pytest.approx(list(values))
+    lightness = [np.dot(to_rgb(line.get_color()), [0.299, 0.587, 0.114]) for line in data_lines(figure.axes[0])]
+    assert lightness == sorted(lightness, reverse=True)
+
+
+def test_poolings_are_lines_of_one_panel() -> None:
+    (axes,) = draw(curves(table(pooled()), by="pool")).axes
+    assert axes.get_title() == "linear"
+    assert [line.get_label() for line in data_lines(axes)] == ["1x1", "2x2", "4x4"]
+    assert "30.0, 50.0, 90.0%" in [text.get_text() for text in axes.texts]
+
+
+def test_relative_depth() -> None:
+    foreign = run_rows([0.3] * 13, mode="net", k=None, width=None, aux_width=None, blocks=12)
+    made = curves(table(run_rows([0.3, 0.5, 0.6, 0.7, 0.8]) + foreign))
+    (axes,) = draw(made, relative=True).axes
+    assert axes.get_xlabel() == "relative depth $j/J$ (0 = input)"
+    for line, blocks in zip(data_lines(axes), (4, 12), strict=True):
+        expected = np.arange(1, blocks + 1) / blocks
+        assert np.abs(depths(line) - expected).max() < 0.1 / 12
+    with pytest.raises(UserError) as error:
+        draw(made.assign(blocks=pd.array([pd.NA] * len(made), dtype="Int64")), relative=True)
+    assert str(error.value) == (
+        "the results of an older version do not say how deep the networks are, so depth cannot be relative. "
+        "Probe again with `probe-depth --force`, or leave out --relative."
+    )
+
+
+@pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
+def test_the_page_of_the_study(size: str, width: float) -> None:
+    check_page(draw(curves(study()), size), width)

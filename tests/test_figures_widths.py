@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 
 from analysis.widths import against_width
 from figures.widths import caption, draw
 from layerwise.errors import UsageError
+from tests.figure_checks import check_marks, check_texts
 from tests.probe_rows import run_rows, table
-from tests.test_figures_separability import text_boxes
 
 
 def points(probes: tuple[str, ...] = ("cnn-1", "cnn-2"), depths: int = 5, teacher: bool = True) -> pd.DataFrame:
@@ -64,14 +63,9 @@ def test_titles_labels_and_legend() -> None:
     ids=["four", "one", "plain", "deep"],
 )
 def test_nothing_is_cut_and_nothing_overlaps(made: pd.DataFrame, size: str) -> None:
-    figure: Figure = draw(made, size)
-    figure.set_dpi(300)
-    figure.canvas.draw()
-    page, boxes = figure.bbox, text_boxes(figure)
-    for words, box in boxes:
-        assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1, words
-    for (one, a), (other, b) in itertools.combinations(boxes, 2):
-        assert not a.overlaps(b), (one, other)
+    figure = draw(made, size)
+    check_texts(figure)
+    check_marks(figure)
 
 
 def test_more_probes_than_fit_are_refused() -> None:

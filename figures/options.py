@@ -1,0 +1,17 @@
+"""Owns the words that every command of figures takes alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Runs = Annotated[list[Path], typer.Argument(metavar="RUN.H5...", help="Run files, probed by probe-depth.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="The figure, e.g. figure.pdf; .svg, .png, .csv, .txt come with it.")
+]
+Size = Annotated[str, typer.Option("--size", help="single (85 mm wide) or double (170 mm).")]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing outputs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Say only warnings.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say details.")]

@@ -1,0 +1,99 @@
+"""Owns what a command of figures leaves behind: the figure in three forms, its points and its caption, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from layerwise.errors import UsageError, UserError, unknown
+from layerwise.publication import published, refuse_existing
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".pdf", ".svg", ".png", ".csv", ".txt")
+SIZES = ("single", "double")
+# What probe-depth keeps beside x.h5, of the suffixes above.
+_RESULTS = (".probes.csv", ".candidates.csv")
+
+
+def check_size(size: str) -> None:
+    """Raise UsageError if `size` is no width of a figure, "single" (85 mm) or "double" (170 mm)."""
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
+
+
+def outputs(
+    path: Path, inputs: Sequence[Path], force: bool, suffixes: Sequence[str] = SUFFIXES, what: str = "figure"
+) -> dict[str, Path]:
+    """Return where each output goes, by suffix; refuse, before anything is read, those that cannot be written.
+
+    Args:
+        path: as the user gave it, with one of the suffixes or none.
+        inputs: run files; the results beside them are never written over, not with `force` either.
+        force: whether existing outputs are replaced.
+        suffixes, what: of outputs that are no figure.
+
+    Raises:
+        UsageError: another suffix, or a name that would write over results. UserError: outputs that exist, a folder
+            that is missing or closed.
+    """
+    if path.suffix not in ("", *suffixes):
+        raise UsageError(
+            f"-o {path} ends in {path.suffix}, but a {what} is written as {', '.join(suffixes)}. "
+            f"Give -o {path.with_suffix(suffixes[0])}."
+        )
+    found = {suffix: path.with_suffix(suffix) for suffix in suffixes}
+    results = {run.with_name(f"{run.stem}{ending}").resolve() for run in inputs for ending in _RESULTS}
+    for one in found.values():
+        if one.resolve() in results:
+            raise UsageError(f"-o {path} would write over the probe results {one}. Give another name.")
+    existing = [str(one) for one in found.values() if one.exists()]
+    if existing and not force:
+        exist, them = ("exists", "it") if len(existing) == 1 else ("exist", "them")
+        raise UserError(f"{', '.join(existing)} {exist} already. Give another name, or --force to replace {them}.")
+    for one in found.values():
+        refuse_existing(one, force)
+    return found
+
+
+def publish(figure: Figure, points: pd.DataFrame, caption: str, paths: Mapping[str, Path], force: bool) -> None:
+    """Write a figure as PDF, SVG and PNG, its points as CSV and its caption as text; all, or none.
+
+    Args:
+        figure: as a `draw` of this package returns it.
+        points: the table that was drawn.
+        caption: one paragraph.
+        paths: as `outputs` returns them.
+        force: whether existing files are replaced.
+
+    Drawn twice, the files have the same bytes.
+    """
+    from figures.style import rendered
+
+    contents = rendered(figure) | {
+        ".csv": points.to_csv(index=False, lineterminator="\n").encode(),
+        ".txt": f"{caption}\n".encode(),
+    }
+    write({path: contents[suffix] for suffix, path in paths.items()}, force)
+
+
+def write(contents: Mapping[Path, bytes], force: bool) -> None:
+    """Write all files under temporary names first, then give each its own."""
+    with ExitStack() as stack:
+        for path, content in contents.items():
+            temporary = stack.enter_context(published(path, force=force))
+            try:
+                temporary.write_bytes(content)
+            except OSError as error:
+                raise UserError(f"{path} cannot be written: {error.strerror}. No file was made.") from None
+
+
+def say(paths: Mapping[str, Path], caption: str) -> None:
+    """Print the paths written, a line each, and then the caption."""
+    for path in paths.values():
+        print(path)
+    print(caption)
