@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.tables import NETWORK, PANEL
 from layerwise.config import MODES
 from layerwise.errors import UsageError, UserError, unknown
-from probes.catalogue import LINEAR, NEAREST
+from probes.catalogue import LINEAR, POOLED
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -54,11 +54,9 @@ def probes_with_lines(rows: pd.DataFrame, probes: Sequence[str] | None, by: str)
     if by != "pool":
         return probes
     for probe in probes or ():
-        if probe not in (*LINEAR, *NEAREST):
-            raise UsageError(
-                f"probe {probe} reads no pooled activations; by pool, give {', '.join((*LINEAR, *NEAREST))}."
-            )
-    own = rows[rows["probe"].isin(probes or (*LINEAR, *NEAREST)) & (rows["pooling"] > 0)]
+        if probe not in POOLED:
+            raise UsageError(f"probe {probe} reads no pooled activations; by pool, give {', '.join(POOLED)}.")
+    own = rows[rows["probe"].isin(probes or POOLED) & (rows["pooling"] > 0)]
     runs = rows["run"].nunique()
     shared = own.groupby(["probe", "pooling"])["run"].nunique().eq(runs).groupby("probe").sum()
     found = [str(probe) for probe, poolings in shared.items() if poolings > 1]

@@ -19,7 +19,7 @@ from scipy import stats
 from analysis.selection import select
 from analysis.separability import average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
-from probes.catalogue import LINEAR, NEAREST
+from probes.catalogue import POOLED
 from probes.statistics import CONFIDENCE, holm
 
 CELL = NETWORK[:2]
@@ -82,7 +82,7 @@ def slope_contrasts(rows: pd.DataFrame, probes: Sequence[str] | None = None, spl
 def _ordered(rows: pd.DataFrame, probes: Sequence[str] | None, split: str) -> pd.DataFrame:
     """Return the accuracy of each network at each depth of the trend, means over the seeds of a probe."""
     networks = average_probe_seeds(select(rows, probes, split))
-    return networks[(networks["depth"] > 0) | ~networks["probe"].isin((*LINEAR, *NEAREST))]
+    return networks[(networks["depth"] > 0) | ~networks["probe"].isin(POOLED)]
 
 
 def _slopes(networks: pd.DataFrame) -> pd.DataFrame:

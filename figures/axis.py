@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from figures import style
-from probes.catalogue import LINEAR, NEAREST
+from probes.catalogue import POOLED
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
@@ -132,7 +132,7 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
     """Return which points are a probe of A x_0: few features, no part of the line."""
-    return (points["depth"] == 0) & points["probe"].isin((*LINEAR, *NEAREST))
+    return (points["depth"] == 0) & points["probe"].isin(POOLED)
 
 
 def _extent(points: pd.DataFrame) -> tuple[float, float]:

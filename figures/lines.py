@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.factors import line_columns
+from analysis.tables import PANEL
 from figures import style
 from figures.axis import is_pooled_input
 from figures.layout import Handle
@@ -113,7 +114,7 @@ def _bands(points: pd.DataFrame) -> dict[Key, Line]:
 def _has_area(line: pd.DataFrame) -> bool:
     """Say whether a line has an interval over seeds at two depths of one panel at least."""
     known = line[line["interval"].str.startswith("seeds") & ~is_pooled_input(line)]
-    return not known.empty and bool(known.groupby(["probe", "probe_width", "pooling"])["depth"].nunique().min() > 1)
+    return not known.empty and bool(known.groupby(PANEL)["depth"].nunique().min() > 1)
 
 
 def _band_label(key: Key, untrained: dict[Key, pd.DataFrame]) -> str:

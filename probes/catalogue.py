@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LINEAR = ("linear", "linear-ovr")
 NEAREST = ("knn", "ncm")
+POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
 CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
 SOURCES = ("auto", "stored", "recompute")
 POOLS = (1, 2, 4, 8)
