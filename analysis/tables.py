@@ -10,8 +10,7 @@ import pandas as pd
 
 from layerwise.errors import UserError
 from probes.predictions import predictions_path
-from probes.results import parse_table, table_path
-from probes.task import CLASS
+from probes.results import parse_table, table_path, with_later_columns
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -36,8 +35,6 @@ _INTEGER = (
     "n_samples",
 )
 _INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed", "iterations")
-# Tables of an older version lack these.
-_LATER = ("blocks", "batch_norm")
 _NUMBER = ("chance", "value", "ci_low", "ci_high")
 COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
 _TYPES = {
@@ -46,7 +43,7 @@ _TYPES = {
     "target": "str",
     "network": "str",
     **dict.fromkeys(_INTEGER, "int64"),
-    **dict.fromkeys((*_INTEGER_OR_EMPTY, *_LATER), "Int64"),
+    **dict.fromkeys((*_INTEGER_OR_EMPTY, "blocks", "batch_norm"), "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
 }
 
@@ -103,12 +100,9 @@ def _rows(run: Path, identity: str) -> pd.DataFrame:
 
 
 def _parse(path: Path) -> pd.DataFrame:
-    table = parse_table(path, "probe results", _TYPES, COLUMNS)
+    table = with_later_columns(parse_table(path, "probe results", _TYPES, COLUMNS))
     # Tables of an older version do not say the experiment, nor do those of networks without a configuration.
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
-    # The target of a table of protocol version 1 was always the class.
-    target = table.get("target", CLASS)
-    later = {name: table.get(name, pd.array([pd.NA] * len(table), dtype="Int64")) for name in _LATER}
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, target=target, **later)
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment)

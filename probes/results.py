@@ -180,11 +180,15 @@ def parse_table(path: Path, what: str, types: Mapping[str, str], columns: Sequen
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`.
+    """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`."""
+    return with_later_columns(parse_table(path, "probe results", _TYPES, (*_FIRST, "value")))
+
+
+def with_later_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of any version with the columns that their version did not have.
 
     Tables of protocol version 1 have no target and no count of test reads: their target was the class, read once.
     """
-    table = parse_table(path, "probe results", _TYPES, (*_FIRST, "value"))
     if "target" not in table:
         table = table.assign(target=CLASS, test_reads=1)
     for column in ("neighbors", "blocks", "batch_norm"):
