@@ -27,6 +27,7 @@ class LinearFamily(Family):
         pools: sides of the average A. At depth 0 the raw pixels are probed too (pooling 0), as a reference.
         features: "native", or "matched": random orthonormal projections of the standardised features to the least
             width over depths >= 1, ten of them at each depth.
+        pixels: whether the raw pixels are probed at depth 0, where the run has them and they are not too many.
         max_memory: bytes; features of which twice their size exceeds it are read block by block, with the same result.
     """
 
@@ -40,8 +41,9 @@ class LinearFamily(Family):
         features: str = "native",
         device: torch.device,
         max_memory: int | None = None,
+        pixels: bool = True,
     ):
-        self.max_memory = max_memory
+        self.max_memory, self.pixels = max_memory, pixels
         self.run, self.task, self.probe, self.features, self.device = run, task, probe, features, device
         self.pools = tuple(pools)
         self.title = f"{probe} probe" + (", features matched to the least width" if features == "matched" else "")
@@ -70,7 +72,8 @@ class LinearFamily(Family):
         return found
 
     def _reads_pixels(self) -> bool:
-        return self.features == "native" and int(np.prod(self.run.depth_shape(0))) <= MOST_PIXELS and self._has_pixels()
+        wanted = self.pixels and self.features == "native"
+        return wanted and int(np.prod(self.run.depth_shape(0))) <= MOST_PIXELS and self._has_pixels()
 
     def _has_pixels(self) -> bool:
         return self.run.images("train") is not None or self.run.maps(0, "train") is not None

@@ -142,6 +142,11 @@ def test_what_the_table_holds_is_shown_and_not_fitted_again(own_run: Path, capsy
     assert set(after[after.depth == 2].test_reads) == {1}
 
 
+def test_raw_pixels_are_left_out_on_request(own_run: Path) -> None:
+    assert run_probe(own_run, "--depths", "0", "--no-pixels") == 0
+    assert set(read(own_run)["pooling"]) == {2}
+
+
 def test_other_poolings_stand_beside_each_other(own_run: Path) -> None:
     assert run_probe(own_run, "--pool", "1,4") == 0
     table = read(own_run)

@@ -222,6 +222,8 @@ def test_raw_pixels_are_left_out_where_the_file_has_none_or_they_are_too_many(
             return [name.pooling for name in LinearFamily(run, Task(run), "linear", device=CPU).names(0)]
 
     assert sides(run_path) == [2, 0]
+    with RunFile(run_path) as run:
+        assert [n.pooling for n in LinearFamily(run, Task(run), "linear", device=CPU, pixels=False).names(0)] == [2]
     assert sides(make_run(tmp_path / "bare.h5", max_size=300_000, **{"training.epochs": 1})) == [2]
     monkeypatch.setattr(linear, "MOST_PIXELS", 63)
     assert sides(run_path) == [2]
