@@ -39,7 +39,7 @@ def fit(
         depths: depths to probe; None takes all at which the probe has something to say.
         control: none, permuted or teacher: labels of a control task.
         pools: of linear, knn and ncm: sides of the average A.
-        features: of linear probes: native, or matched to the least width.
+        features: of linear probes: native, or projected: matched to the least width, input to the input's number.
         pixels: of linear probes: whether depth 0 is probed as raw pixels too, as a reference.
         widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
         device: auto, cpu or cuda.

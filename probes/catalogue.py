@@ -22,7 +22,7 @@ POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
 CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
 SOURCES = ("auto", "stored", "recompute")
 POOLS = (1, 2, 4, 8)
-FEATURES = ("native", "matched")
+FEATURES = ("native", "matched", "input")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
 CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
 

@@ -46,7 +46,10 @@ def probe(
     ] = "2",
     features: Annotated[
         str,
-        typer.Option(help="native, or matched: random projections of every depth to the least width, as a check."),
+        typer.Option(
+            help="native; matched or input: random projections of every depth to the least width, or to the number of "
+            "features of the pooled input."
+        ),
     ] = "native",
     pixels: Annotated[
         bool,
