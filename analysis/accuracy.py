@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 
 from analysis.published import TRAINED_ON, Published, greedy
@@ -23,8 +25,8 @@ def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
 
     Returns:
         A row for each kind, probe (the auxiliary classifiers and ensembles that a run trained itself included) and
-        depth: mode, k, width, aux_width, blocks, depth, probe, probe_width, pooling, accuracy, ci_low, ci_high, interval
-        (over seeds, or for one seed over images, and never both), n_runs, n_seeds, n_samples, dataset, split; and
+        depth: mode, k, width, aux_width, blocks, depth, probe, probe_width, pooling, accuracy, ci_low, ci_high,
+        interval (over seeds, for one seed over images, never both), n_runs, n_seeds, n_samples, dataset, split; and
         published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy of it,
         of the auxiliary and the ensemble), source, and differs: in what the published network is another.
 
@@ -52,9 +54,9 @@ def _common(rows: pd.DataFrame) -> list[str]:
     return sorted(common - set(TRAINED)) + [probe for probe in TRAINED if probe in common]
 
 
-def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, object]) -> pd.DataFrame:
+def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, Any]) -> pd.DataFrame:
     points = points.drop(columns=["by", "ks", "widths", "seed", "pixels", "pixels_low", "pixels_high", "chance"])
-    number = greedy(str(points["dataset"].iloc[0]), int(kind["k"])) if kind["mode"] == "greedy" else None  # type: ignore[call-overload]
+    number = greedy(points["dataset"].iloc[0], kind["k"]) if kind["mode"] == "greedy" else None
     if number is None:
         return points.assign(published=float("nan"), source="", differs="")
     last = points["depth"] == points.loc[points["probe"] == "auxiliary", "depth"].max()

@@ -10,12 +10,14 @@ import torch
 from torch import nn
 
 from layerwise.forecast import show_seconds
+from layerwise.operations import Shape
 from layerwise.problem import AuxiliaryProblem
 from layerwise.storage import show_size
 from layerwise.timing import Work, seconds_per_batch
+from probes.catalogue import CNN_EPOCHS
 from probes.cnn import CnnFamily, trial_depths
 from probes.cnn_rates import FIXED_LEARNING_RATE, LEARNING_RATES
-from probes.cnn_training import BATCH, Design, features, new_probe, recipe, scorer, steps
+from probes.cnn_training import BATCH, SIDE, Design, features, new_probe, recipe, scorer, steps
 from probes.family import ProbeName
 from probes.reading import fits_memory
 
@@ -75,7 +77,8 @@ def _at_depth(
     scored = [(t, counts.get("validation", 0) if t.rates > 1 else sum(counts.values())) for t in trainings]
     score = sum(t.rates * n * d.operations(shape, n_classes) for t, n in scored for d in t.designs)
     sample = list(dict.fromkeys(Design(d.p, d.width, 0) for t in trainings for d in t.designs))
-    rates = _throughput(family, depth, sample, timer)
+    bench = Bench(shape, n_classes, family.device, family.precision, epochs)
+    rates = throughput(bench, depth, sample, timer)
     source = family.source_of(depth)
     passes = _images_read(family, depth, trainings, counts)
     return DepthForecast(
@@ -86,6 +89,37 @@ def _at_depth(
         nbytes=passes * source.nbytes,
         seconds=train / rates[0] + score / rates[1] + passes * source.seconds,
     )
+
+
+def planned_operations(
+    shapes: Sequence[Shape], blocks: Sequence[int], counts: Mapping[str, int], n_classes: int, designs: Sequence[Design]
+) -> tuple[int, int, int]:
+    """Return the operations of the CNN probes of a network not trained yet: training, scoring, recomputed blocks.
+
+    They are those of `forecast_sweep` where maps are recomputed from the images and those of a depth fit the memory.
+
+    Args:
+        shapes: (C, H, W) of x_0 to x_J. blocks: operations of blocks 1 to J for one image. counts: images of splits.
+        designs: every probe at each depth, by the default recipe.
+    """
+    probeable = [depth for depth, shape in enumerate(shapes) if min(shape[1:]) >= SIDE]
+    trials = _first_and_last(probeable)
+    train = score = recomputed = 0
+    for depth in probeable:
+        seen, every = counts["train"] + counts.get("validation", 0), sum(counts.values())
+        tried = [design for design in designs if design.seed == 0 and depth in trials and "validation" in counts]
+        rates = len(LEARNING_RATES)
+        cost = functools.partial(Design.training_operations, shape=shapes[depth], n_classes=n_classes)
+        forward = functools.partial(Design.operations, shape=shapes[depth], n_classes=n_classes)
+        train += CNN_EPOCHS * (seen * sum(map(cost, designs)) + rates * counts["train"] * sum(map(cost, tried)))
+        score += every * sum(map(forward, designs)) + rates * counts.get("validation", 0) * sum(map(forward, tried))
+        recomputed += (every + bool(tried) * seen) * sum(blocks[:depth])
+    return train, score, recomputed
+
+
+def _first_and_last(probeable: Sequence[int]) -> set[int]:
+    blocks = [depth for depth in probeable if depth > 0] or probeable
+    return {blocks[0], blocks[-1]} if blocks else set()
 
 
 def _trainings(
@@ -119,26 +153,39 @@ def _images_read(family: CnnFamily, depth: int, trainings: Sequence[Training], c
     return scored + sum(family.epochs * t.images for t in trainings)
 
 
-def _throughput(family: CnnFamily, depth: int, designs: Sequence[Design], timer: Timer) -> tuple[float, float]:
+@dataclass(frozen=True)
+class Bench:
+    """What probes are rehearsed on: maps of a shape (C, H, W), classes, device, number type of products, epochs."""
+
+    shape: Shape
+    n_classes: int
+    device: torch.device
+    precision: str
+    epochs: int
+
+
+def throughput(
+    bench: Bench, depth: int, designs: Sequence[Design], timer: Timer = seconds_per_batch
+) -> tuple[float, float]:
     """Return operations a second in training and in scoring, measured on random maps of the depth's shape."""
-    shape, n_classes = family.run.depth_shape(depth), len(family.task.classes)
-    probes = [new_probe(design, shape, n_classes, depth).to(family.device) for design in designs]
+    shape, n_classes, device, precision = bench.shape, bench.n_classes, bench.device, bench.precision
+    probes = [new_probe(design, shape, n_classes, depth).to(device) for design in designs]
 
     def maps(n: int) -> torch.Tensor:
-        x = torch.rand(n, *shape, device=family.device).to(family.dtype)
+        x = torch.rand(n, *shape, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
         return x.contiguous(memory_format=torch.channels_last)
 
     def step(n: int) -> Callable[[], object]:
-        x, y = maps(n), torch.zeros(n, dtype=torch.int64, device=family.device)
-        config = recipe(FIXED_LEARNING_RATE, family.epochs)
-        problems = [AuxiliaryProblem(nn.Identity(), probe, config, family.precision) for probe in probes]
+        x, y = maps(n), torch.zeros(n, dtype=torch.int64, device=device)
+        config = recipe(FIXED_LEARNING_RATE, bench.epochs)
+        problems = [AuxiliaryProblem(nn.Identity(), probe, config, precision) for probe in probes]
         for problem in problems:
             problem.start_epoch(0, steps(BATCH))
-        return _waiting(family.device, [functools.partial(problem.step, x, y) for problem in problems])
+        return _waiting(device, [functools.partial(problem.step, x, y) for problem in problems])
 
     def score(n: int) -> Callable[[], object]:
         x, scorers = maps(n), [scorer(probe.eval()) for probe in probes]
-        return _waiting(family.device, [functools.partial(features, one, x, family.precision) for one in scorers])
+        return _waiting(device, [functools.partial(features, one, x, precision) for one in scorers])
 
     train = BATCH * sum(design.training_operations(shape, n_classes) for design in designs)
     forward = SCORED * sum(design.operations(shape, n_classes) for design in designs)

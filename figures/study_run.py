@@ -1,0 +1,90 @@
+"""Owns the work on one network of a study: it is trained if it is not there, and gets the probes that it lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from figures.study import Job, Study, Unit, run_path, same_training
+from layerwise.errors import UserError
+
+if TYPE_CHECKING:
+    from layerwise.runfile import RunFile
+    from probes.family import Family, ProbeName
+    from probes.task import Task
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the data lie and what computes: what a study does not say of itself."""
+
+    data_dir: Path | None = None
+    device: str = "auto"
+    download: bool = False
+
+
+def is_complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> bool:
+    """Return whether a network is trained and has all its probes.
+
+    Raises UserError if its file is damaged, or is of another configuration.
+    """
+    path = run_path(folder, unit)
+    if not path.exists():
+        return False
+    with _opened(path, study, unit) as run:
+        return not any(left for job in study.jobs(unit) for _, _, left in _families(run, job, machine))
+
+
+def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> None:
+    """Do what a network lacks: training, which goes on where it was stopped, and then each probe.
+
+    Raises UserError for what stops it, such as a damaged file or another process at work on it; nothing is replaced.
+    """
+    path = run_path(folder, unit)
+    if not path.exists():
+        _train(path, study, unit, machine)
+    from probes.sweep import sweep
+
+    with _opened(path, study, unit) as run:
+        for job in study.jobs(unit):
+            for task, family, left in _families(run, job, machine):
+                if left:
+                    sweep(run, task, family, family.depths())
+
+
+def _train(path: Path, study: Study, unit: Unit, machine: Machine) -> None:
+    from layerwise.hardware import pick_device
+    from layerwise.run import Place, train_run
+
+    place = Place(out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download)
+    train_run(study.config(unit), place)
+
+
+@contextmanager
+def _opened(path: Path, study: Study, unit: Unit) -> Iterator[RunFile]:
+    from layerwise.runfile import RunFile
+
+    with RunFile(path) as run:
+        if run.config is None or not same_training(run.config, study.config(unit)):
+            raise UserError(
+                f"{path} is no network of this study: its configuration is another (`layerwise-inspect {path}`). "
+                "Move it away, and the same command trains the one that belongs there."
+            )
+        yield run
+
+
+def _families(run: RunFile, job: Job, machine: Machine) -> Iterator[tuple[Task, Family, dict[int, list[ProbeName]]]]:
+    """Yield the families of a job, each with what it asks and what is left of it to fit."""
+    from layerwise.hardware import pick_device
+    from probes.catalogue import CNN_EPOCHS, CNN_SEEDS, Settings, families
+    from probes.sweep import missing
+    from probes.task import Task
+
+    common = {"pools": (2,), "features": "native", "widths": (64,), "seeds": CNN_SEEDS, "epochs": CNN_EPOCHS}
+    settings = Settings(**{**common, "source": "auto", "device": pick_device(machine.device), **job.settings})
+    task = Task(run)
+    for family in families(run, task, job.probes, settings):
+        yield task, family, dict(missing(run, family, family.depths()))
