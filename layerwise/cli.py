@@ -41,6 +41,10 @@ def train(
     depth: Annotated[int | None, typer.Option("--depth", help="J, the number of blocks.")] = None,
     aux_width: Annotated[int | None, typer.Option("--aux-width", help="M~, channels of the first auxiliary.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each block.")] = None,
+    prune_to: Annotated[
+        int | None,
+        typer.Option("--prune-to", help="Filters that stay of each trained block (they double as M does); 0: all."),
+    ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help=f"How to train: {', '.join(MODES)}.")] = None,
     dataset: Annotated[
         str | None,
@@ -124,7 +128,7 @@ def train(
         "data.dataset": dataset, "data.holdout": holdout, "data.subset": subset, "network.k": k, "network.width": width,
         "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
         "seed": seed, "store": store, "precision": precision, "match": match,
-        "training.prefix": prefix, "training.views": views,
+        "training.prefix": prefix, "training.views": views, "network.prune_to": prune_to,
     }  # fmt: skip
     config = _configure(recipe_name, dataset, flags, settings or [])
 
@@ -182,6 +186,18 @@ def _print_scores(scores: Sequence[DepthScores]) -> None:
         cells = "".join(f"  {value:>10.2%}" for value in score.accuracy.values())
         joined = f"  {score.ensembles['logits', 'test']:>13.2%}" if has_ensemble else ""
         print(f"{score.depth:>5}  {' x '.join(map(str, score.shape)):<14}{cells}{joined}")
+    if scores[0].pruned is not None:
+        _print_pruning(scores)
+
+
+def _print_pruning(scores: Sequence[DepthScores]) -> None:
+    """Print, for each pruned block, its filters and the test accuracy of its auxiliary in the three states."""
+    print(f"\n{'block':>5}  {'filters':<14}  test: before  pruned  fine-tuned")
+    for score in scores:
+        if (record := score.pruned) is not None:
+            filters = f"{len(record.saliency)} -> {len(record.kept)}"
+            before, cut, after = (record.accuracy[state, "test"] for state in ("before", "pruned", "finetuned"))
+            print(f"{score.depth:>5}  {filters:<14}  {before:>12.2%}  {cut:>6.2%}  {after:>10.2%}")
 
 
 def _print_recipes(name: str | None) -> None:

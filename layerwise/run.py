@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 
 from layerwise.batches import DeviceSplit
 from layerwise.blocks import shapes
+from layerwise.compression import Pruned, accuracy_attributes, score_pruning
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
@@ -21,7 +22,7 @@ from layerwise.extract import dump_depths, dump_module
 from layerwise.hardware import pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
-from layerwise.operations import count_problems, heads, match_operations, weight_bytes
+from layerwise.operations import count_problems, heads, match_operations, pruning_bytes, weight_bytes
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
 from layerwise.reporting import Report
@@ -113,10 +114,11 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
     net, image = config.network, dataset.image_shape
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
-    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes)))
-    rows = config.training.epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
+    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes))) + pruning_bytes(net)
+    epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
+    rows = epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
-    xs = shapes(image, net.depth, net.width, net.downsample)
+    xs = shapes(image, net.depth, net.frozen_width, net.downsample)
     scored = counts.get("validation", 0) + counts["test"]
     output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
     return plan(xs, counts, weights + output_bytes, config.store, max_size, history_bytes)
@@ -146,6 +148,7 @@ def _publish(
     start = time.perf_counter()
     with products("fp32"):
         scores = score_auxiliaries(network, dataset, heads(config))
+        _score_pruned(network, dataset, scores, checkpoint.pruned)
     seconds["score"] = time.perf_counter() - start
     start = time.perf_counter()
     with products("fp32"), create_run(place.out, force=place.force) as writer:
@@ -156,6 +159,17 @@ def _publish(
         seconds["dump"] = time.perf_counter() - start
         writer.attributes("provenance", provenance(place.device, place.data_dir, seconds))
     return scores
+
+
+def _score_pruned(
+    network: LayerwiseNetwork, dataset: Dataset, scores: Sequence[DepthScores], pruned: Mapping[int, Pruned]
+) -> None:
+    """Score every auxiliary before its block was pruned, right after it, and fine-tuned, in the records themselves."""
+    score_pruning(network, dataset, pruned)
+    for score in scores:
+        if (record := pruned.get(score.depth)) is not None:
+            record.accuracy |= {("finetuned", split): value for split, value in score.accuracy.items()}
+            score.pruned = record
 
 
 def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset, fingerprint: dict[str, str]) -> None:
@@ -177,6 +191,10 @@ def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequenc
         dump_module(writer, f"auxiliaries/{score.depth:02d}", network.auxiliaries[score.depth - 1], accuracies)
         for split, logits in score.logits.items():
             writer.array(f"outputs/{score.depth:02d}/{split}", logits)
+        if score.pruned is not None:
+            writer.attributes(f"compression/{score.depth:02d}", accuracy_attributes(score.pruned))
+            writer.array(f"compression/{score.depth:02d}/kept", score.pruned.kept)
+            writer.array(f"compression/{score.depth:02d}/saliency", score.pruned.saliency)
 
 
 def _write_history(writer: RunWriter, history: Sequence[Epoch]) -> None:
