@@ -1,7 +1,7 @@
-"""Owns layerwise compression: which filters of a trained block matter, and the block and its auxiliary without the rest.
+"""Owns layerwise compression: which filters of a trained block matter, and block and auxiliary without the others.
 
-The criterion is that of Molchanov et al. 2016 (arXiv 1611.06440), a first-order Taylor expansion of the loss: with a the
-map of filter c after relu and L_i the loss of image i alone,
+The criterion is that of Molchanov et al. 2016 (arXiv 1611.06440), a first-order Taylor expansion of the loss: with a
+the map of filter c after relu and L_i the loss (cross-entropy) of image i alone,
 
     saliency(c) = mean over images i of | sum over positions of a_i dL_i/da_i |
 
@@ -57,7 +57,7 @@ def saliencies(block: nn.Module, auxiliary: nn.Module, batches: Batches) -> np.n
         maps.requires_grad_()
         with torch.enable_grad():
             loss = F.cross_entropy(auxiliary(maps), y, reduction="sum")
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         assert maps.grad is not None
         change = (maps.detach() * maps.grad).sum((2, 3)).abs().double().sum(0)
         total, n = total.to(change.device) + change, n + len(y)
@@ -163,7 +163,10 @@ def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[i
     wanted = {j: record for j, record in pruned.items() if record.before}
     heads = {j: _states(network, j, record) for j, record in wanted.items()}
     for name, split in dataset.splits.items() if wanted else ():
-        data, correct = DeviceSplit(split, network.mean.device), dict.fromkeys(((j, s) for j in wanted for s in "bp"), 0)
+        data, correct = (
+            DeviceSplit(split, network.mean.device),
+            dict.fromkeys(((j, s) for j in wanted for s in "bp"), 0),
+        )
         for x, y in data.in_order(network.normalise):
             for j, block in enumerate(network.blocks[: max(wanted)], start=1):
                 maps = block(x)

@@ -94,7 +94,9 @@ class NetworkConfig:
         last, filters = self.last_aux_width, self.prune_to
         _check(last >= 0, "network.last_aux_width", last, "a number of channels, or 0 for what network.aux_width gives")
         _check(last == 0 or self.k > 1, "network.last_aux_width", last, "0 at k = 1, whose auxiliaries are linear")
-        _check(0 <= filters < self.width, "network.prune_to", filters, f"fewer filters than M = {self.width}; 0 for all")
+        _check(
+            0 <= filters < self.width, "network.prune_to", filters, f"fewer filters than M = {self.width}; 0 for all"
+        )
         inside = all(1 <= j <= self.depth for j in self.downsample)
         _check(
             inside,

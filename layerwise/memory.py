@@ -48,7 +48,7 @@ class Memory:
 
 
 class Maps:
-    """Values a single image takes: volumes[j] those of x_j, trained[j] while block j is trained, before it is pruned."""
+    """Values a single image takes: volumes[j] those of x_j, trained[j] while block j is trained and not yet pruned."""
 
     def __init__(self, network: NetworkConfig, image: Shape, n_classes: int):
         self.network = network

@@ -59,9 +59,9 @@ class Operations:
     """Floating-point operations of a whole run.
 
     training: for each block, with the validation fold's evaluation after every epoch, its pruning and fine-tuning;
-    scoring: one pass of every split through the blocks and each auxiliary that was trained, and where blocks were pruned
-    one more, with blocks and auxiliaries as they were before, and with auxiliaries right after it; dump: one pass of every split through the blocks
-    (three where values do not fit float16, which is not known before).
+    scoring: one pass of every split through the blocks and each auxiliary that was trained, and where blocks were
+    pruned one more, with blocks and auxiliaries as they were before, and with auxiliaries right after it; dump: one
+    pass of every split through the blocks (three where values do not fit float16, which is not known before).
     """
 
     training: tuple[int, ...]
@@ -139,7 +139,7 @@ def weight_bytes(config: RunConfig, problems: list[Problem]) -> int:
 
 
 def pruning_bytes(config: NetworkConfig) -> int:
-    """Return the bytes of what the run file says of pruned filters: which stayed (int64), and all saliencies (float64)."""
+    """Return the bytes of what a run file says of pruned filters: which stayed (int64), all saliencies (float64)."""
     if not config.prune_to:
         return 0
     return sum(8 * config.doubled(config.prune_to + config.width, j) for j in range(1, config.depth + 1))

@@ -25,6 +25,7 @@ from layerwise.network import LayerwiseNetwork
 from layerwise.operations import count_problems, heads, match_operations, pruning_bytes, weight_bytes
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
+from layerwise.replacement import Taken
 from layerwise.reporting import Report
 from layerwise.reuse import resolve_prefix
 from layerwise.runwriter import RunWriter, create_run
@@ -49,14 +50,15 @@ class Place:
     download: bool = False
 
 
-def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
+def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> list[DepthScores]:
     """Carry out a configuration and publish its run file; return what its auxiliaries score, by depth.
 
-    A training that was stopped goes on from its last epoch. Raises UserError before anything is trained if the output
+    A training that was stopped goes on from its last epoch. `taken`: data and trained blocks of a finished run of which
+    this one differs in its last problem alone. Raises UserError before anything is trained if the output
     exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
     refuse_existing(place.out, place.force)
-    dataset = load_configured(config.data, place.data_dir, download=place.download)
+    dataset = taken.dataset if taken else load_configured(config.data, place.data_dir, download=place.download)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
@@ -67,7 +69,8 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
     config = replace(config, store="maps" if storage.maps else "pooled")
     fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
     with open_checkpoint(place.out, config, fingerprint) as checkpoint:
-        checkpoint.load(network)
+        if not checkpoint.load(network) and taken:
+            taken.give(network, checkpoint)
         start = time.perf_counter()
         if config.mode == "untrained":
             with products("fp32"):
@@ -77,7 +80,8 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
             with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
                 train(network, dataset, config, checkpoint, report)
         seconds = {"train": time.perf_counter() - start}
-        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds)
+        source = {"source_run_id": taken.run_id} if taken else {}
+        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
 
 
 def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
@@ -142,6 +146,7 @@ def _publish(
     checkpoint: Checkpoint,
     fingerprint: dict[str, str],
     seconds: dict[str, float],
+    source: dict[str, str],
 ) -> list[DepthScores]:
     if place.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
         network.to(memory_format=torch.contiguous_format)
@@ -157,7 +162,7 @@ def _publish(
         _write_history(writer, checkpoint.history)
         dump_depths(writer, network, dataset, storage)
         seconds["dump"] = time.perf_counter() - start
-        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds))
+        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds) | source)
     return scores
 
 

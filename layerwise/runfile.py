@@ -278,6 +278,11 @@ class RunFile:
         rows = self._rows_or_none("/history")
         return None if rows is None else rows[:]
 
+    def epoch_seconds(self) -> np.ndarray | None:
+        """Wall time of each epoch of `history`, float64, or None."""
+        rows = self._rows_or_none("/provenance/epoch_seconds")
+        return None if rows is None else rows[:]
+
     def storage(self) -> dict[str, tuple[tuple[int, ...], str, int]]:
         """Return {path: (shape, type, bytes)} for every dataset."""
         return {

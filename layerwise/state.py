@@ -64,13 +64,15 @@ class Checkpoint:
         """The folder of the state, removed when the run is published."""
         return self.path and self.path.parent
 
-    def load(self, network: LayerwiseNetwork) -> None:
-        """Take up what an earlier process saved, if it did: weights into the network, position and history here.
+    def load(self, network: LayerwiseNetwork) -> bool:
+        """Take up what an earlier process saved: weights into the network, position and history here.
+
+        Returns whether there was something.
 
         Raises UserError, naming the field, if it was saved under another configuration or with other data.
         """
         if self.path is None or not self.path.exists():
-            return
+            return False
         try:
             with h5py.File(self.path, "r") as file:
                 self._refuse_other(file)
@@ -87,6 +89,7 @@ class Checkpoint:
                 f"Delete {self.path.parent} to train from the start."
             ) from None
         log.info("resuming from %s: %d epochs of stage %d are done", self.path.parent, self.epochs_done, self.stage + 1)
+        return True
 
     def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> int:
         """Give the problems of a stage back what they held, and return how many of its epochs are done."""

@@ -25,7 +25,6 @@ from layerwise.operations import count_operations, count_problems
 from layerwise.run import Place
 from layerwise.storage import plan
 
-
 PRUNED = {"network.k": 3, "network.prune_to": 3, "network.downsample": (2,), "training.finetune_epochs": 3}
 
 

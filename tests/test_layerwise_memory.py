@@ -22,7 +22,7 @@ from layerwise.reporting import Report
 from layerwise.reuse import kept_bytes
 from layerwise.stages import Stage, stages
 from layerwise.state import Checkpoint
-from layerwise.training import DeviceSplit, evaluate, train_stage
+from layerwise.training import DeviceSplit, evaluate, train, train_stage
 
 COUNTS = {"train": 200, "validation": 140, "test": 300}
 IMAGE, N_CLASSES = (1, 8, 8), 10
@@ -125,8 +125,17 @@ def test_pruning_and_training_take_what_the_allocator_hands_out_within_a_factor_
     assert 0.5 < found.phases["training block 1"] / trained < 2
     assert 0.5 < found.phases["pruning block 1"] / pruned < 2
     assert peak_bytes(lambda: solve(tuning, 1)) < trained
-    states = (*net.state_dict().values(), *network(config, data).state_dict().values())
-    assert found.weights >= sum(t.nbytes for t in states) - sum(t.nbytes for t in net.blocks[1].state_dict().values())
+
+
+def test_what_was_before_pruning_is_counted_among_the_weights(data: Dataset) -> None:
+    config = small_config(
+        **{"network.k": 3, "network.prune_to": 4, "training.epochs": 1, "training.finetune_epochs": 1}
+    )
+    net, checkpoint = network(config, data), Checkpoint(None, config, {})
+    with Report(1) as report:
+        train(net, data, config, checkpoint, report)
+    before = sum(array.nbytes for record in checkpoint.pruned.values() for array in record.before.values())
+    assert forecast(config).weights == before + sum(t.nbytes for t in net.state_dict().values())
 
 
 def test_greedy_training_needs_no_more_than_its_largest_problem_and_end_to_end_training_does(data: Dataset) -> None:
