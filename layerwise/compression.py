@@ -145,8 +145,11 @@ def prune(network: LayerwiseNetwork, data: DeviceSplit, j: int, batch_size: int)
     freeze(block)
     freeze(auxiliary)
     inputs = ((network.advance(x, 0, j - 1), y) for x, y in data.in_order(network.normalise, batch_size))
+    if data.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
+        network.to(memory_format=torch.contiguous_format)
     with exact_float32():
         saliency = saliencies(block, auxiliary, inputs)
+    network.to(memory_format=torch.channels_last)
     parts = {"block": block, "auxiliary": auxiliary}
     before = {f"{p}/{n}": t.cpu().numpy().copy() for p, module in parts.items() for n, t in module.state_dict().items()}
     kept = most_salient(saliency, network.shapes[j][0])

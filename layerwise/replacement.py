@@ -71,8 +71,8 @@ def replaced(config: RunConfig, width: int, path: Path) -> RunConfig:
         raise UsageError(f"--replace-auxiliary is {width}, but must be a number of channels, at least 1.")
     if config.mode != "greedy":
         raise UsageError(
-            f"{path} was trained in mode {config.mode}, but --replace-auxiliary solves the last problem of a greedy run "
-            "again: only there is it apart from the others."
+            f"{path} was trained in mode {config.mode}, but --replace-auxiliary solves the last problem of a greedy "
+            "run again: only there is it apart from the others."
         )
     if net.k == 1:
         raise UsageError(f"{path} was trained at k = 1, whose auxiliaries are linear: there is no width to replace.")
@@ -90,16 +90,13 @@ def take_over(path: Path, data_dir: Path | None, *, download: bool = False) -> T
         config = run.config
         if config is None:
             raise UserError(f"{path} has no configuration: it was not trained by layerwise-train, which --from needs.")
-        weights = {
-            (kind, j): run.weights(kind, j)
-            for kind in ("blocks", "auxiliaries")
-            for j in range(1, config.network.depth)
-        }
+        below = range(1, config.network.depth)
+        weights = {(kind, j): run.weights(kind, j) for kind in ("blocks", "auxiliaries") for j in below}
         found = {key: value for key, value in weights.items() if value is not None}
         if config.mode == "greedy" and len(found) < len(weights):
             raise UserError(f"{path} lacks weights of blocks or auxiliaries; take the whole file, as it was written.")
         dataset = _dataset(run, config, data_dir, download=download)
-        pruned = {j: record for j in range(1, config.network.depth) if (record := _pruned(run, j)) is not None}
+        pruned = {j: record for j in below if (record := _pruned(run, j)) is not None}
         history = _history(run, config, dataset)
         return Taken(run.run_id, config, dataset, found, history, run.scores(config.network.depth), pruned)
 
@@ -155,7 +152,8 @@ def describe_replacement(taken: Taken, config: RunConfig, scores: Sequence[Depth
     last = scores[-1]
     names = {f"{split}_accuracy": value for split, value in last.accuracy.items()}
     names |= {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in last.ensembles.items()}
-    yield f"{'auxiliary':<10}{'width':>6}{'validation':>12}{'test':>9}{'ensemble test':>15}{'parameters':>13}{'with blocks':>14}"
+    head = f"{'auxiliary':<10}{'width':>6}{'validation':>12}{'test':>9}{'ensemble test':>15}"
+    yield f"{head}{'parameters':>13}{'with blocks':>14}"
     image, classes = taken.dataset.image_shape, len(taken.dataset.classes)
     yield _row("original", taken.config, taken.scores, image, classes)
     yield _row("replaced", config, names, image, classes)

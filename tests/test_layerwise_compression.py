@@ -1,4 +1,4 @@
-"""Compression: saliency against the removal of filters for real, narrow networks against zeroed ones, what a run keeps."""
+"""Compression: saliency against removing filters for real, narrow networks against zeroed ones, what a run keeps."""
 
 from __future__ import annotations
 
