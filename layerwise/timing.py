@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from layerwise.batches import EVALUATION_BATCH, DeviceSplit
 from layerwise.cache import Kept
 from layerwise.capture import WARM_UP, CapturedStep
-from layerwise.compression import narrow_all, saliencies
+from layerwise.compression import Pruned, narrow_all, saliencies, score_pruning
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split
 from layerwise.extract import DUMP_BATCH, dump_depths
@@ -115,6 +115,9 @@ class Rehearsal:
         else:
             yield from self._training()
             yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *self.counts), self._score)
+            if self.config.network.prune_to:
+                batches = self._batches(EVALUATION_BATCH, *self.counts)
+                yield Work("scoring", EVALUATION_BATCH, batches, self._score_states)
         freeze(self.network)
         yield Work("dump", DUMP_BATCH, self._batches(DUMP_BATCH, *self.counts), self._dump)
 
@@ -239,6 +242,16 @@ class Rehearsal:
             self._wait()
 
         return batch
+
+    def _score_states(self, n: int) -> Callable[[], object]:
+        """Return what scores n images by all blocks and auxiliaries before pruning, and auxiliaries right after it."""
+        data = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+        records = {}
+        for j in heads(self.config):
+            modules = {"block": self.network.new_block(j), "auxiliary": self.network.new_auxiliary(j)}
+            before = {f"{p}/{name}": t.numpy() for p, m in modules.items() for name, t in m.state_dict().items()}
+            records[j] = Pruned(np.arange(self.network.shapes[j][0]), np.empty(0), before)
+        return lambda: score_pruning(self.network, data, records)
 
     def _dump(self, n: int) -> Callable[[], object]:
         dataset = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
