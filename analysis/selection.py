@@ -33,6 +33,7 @@ def select(
     split: str = "test",
     refit: bool = True,
     line: Sequence[str] = LINE,
+    features: str = "native",
 ) -> pd.DataFrame:
     """Return the accuracy rows of comparable probes, the same probes for every run.
 
@@ -43,6 +44,7 @@ def select(
         split: train, validation or test.
         refit: take probes refitted on train + validation. A run without them (trained on everything, so that
             it has no validation fold) gives those it has. Auxiliary classifiers and ensembles are never refitted.
+        features: of linear probes, as probe-depth's --features.
         line: the columns that tell lines apart; runs alike in them are averaged, and so must be of one experiment.
 
     Raises:
@@ -51,7 +53,7 @@ def select(
     """
     _check_question(probes, split, refit)
     chosen = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS)]
-    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == "native") & ~reads_pixels(chosen)]
+    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == features) & ~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows, line)

@@ -16,14 +16,14 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analysis.factors import CELL, check_lines, line_columns, line_name, panel_columns, probes_with_lines
 from analysis.pixels import with_pixels
+from analysis.repetition import half_width, pooled
 from analysis.selection import select
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
-from probes.statistics import CONFIDENCE, wilson_interval
+from probes.statistics import wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -72,22 +72,19 @@ def curves(
     return table.sort_values([*panel, *line_of, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
 
 
-def pooled_t(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
+def pooled_t(groups: Sequence[Sequence[float]], lowest: float = 0.0) -> tuple[float, float]:
     """Return the 95% interval of the mean of group means, from the variance pooled within groups.
 
     Args:
         groups: accuracies (one for each seed) of each width; at least one group has two.
+        lowest: the least that there can be, 0 of accuracies and -1 of their differences.
 
     Returns:
-        Lower and upper end, cut to [0, 1] (accuracies lie there, so coverage is not lost).
+        Lower and upper end, cut to [lowest, 1] (the numbers lie there, so coverage is not lost).
     """
-    sizes = np.array([len(group) for group in groups])
-    means = np.array([np.mean(group) for group in groups])
-    freedom = int(np.sum(sizes - 1))
-    squares = sum(float(np.sum((np.asarray(group) - mean) ** 2)) for group, mean in zip(groups, means, strict=True))
-    error = math.sqrt(squares / freedom * float(np.sum(1 / sizes))) / len(groups)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    return max(0.0, float(np.mean(means)) - half), min(1.0, float(np.mean(means)) + half)
+    mean, error, freedom = pooled(groups)
+    half = half_width(error, freedom)
+    return max(lowest, mean - half), min(1.0, mean + half)
 
 
 def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:

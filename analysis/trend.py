@@ -8,21 +8,23 @@ nearest-neighbour probe is the pooled input, which has few features, and is left
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
+from dataclasses import asdict
+from math import nan
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from analysis.repetition import Difference, difference
 from analysis.selection import select
 from analysis.separability import average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
 from probes.catalogue import POOLED
-from probes.statistics import CONFIDENCE, holm
+from probes.statistics import holm
 
-CELL = NETWORK[:2]
+WIDTHS = NETWORK[:2]
 
 
 def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test") -> pd.DataFrame:
@@ -39,14 +41,14 @@ def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str =
     Source: Page 1963, by scipy.stats.page_trend_test (exact where there are few seeds and depths).
     """
     found = []
-    for key, cell in _ordered(rows, probes, split).groupby([*PANEL, *LINE, *CELL], dropna=False, sort=False):
+    for key, cell in _ordered(rows, probes, split).groupby([*PANEL, *LINE, *WIDTHS], dropna=False, sort=False):
         block = cell.pivot(index="seed", columns="depth", values="value").dropna(axis="columns").to_numpy()
         n_seeds, n_depths = block.shape
         page = stats.page_trend_test(block) if n_seeds >= 2 and n_depths >= 3 else None
         found.append(
-            dict(zip([*PANEL, *LINE, *CELL], key, strict=True))
+            dict(zip([*PANEL, *LINE, *WIDTHS], key, strict=True))
             | {"n_seeds": n_seeds, "n_depths": n_depths}
-            | {"L": page.statistic if page else math.nan, "p": page.pvalue if page else math.nan}
+            | {"L": page.statistic if page else nan, "p": page.pvalue if page else nan}
         )
     return pd.DataFrame(found)
 
@@ -55,28 +57,34 @@ def slope_contrasts(rows: pd.DataFrame, probes: Sequence[str] | None = None, spl
     """Return how much faster accuracy rises with depth in one line than in another, for each pair in a panel.
 
     The slope of a network is the least-squares slope of its accuracy on depth. A contrast is the mean over widths of
-    the difference of mean slopes over seeds, with the variance pooled within line and width (Student's t). Only
-    widths that both lines have count. p-values are adjusted by Holm over the pairs of a panel.
+    the difference of mean slopes over seeds, by Student's t: paired within seeds where both lines have the same, else
+    with the variance pooled within line and width (`analysis.repetition`). Only widths that both lines have count.
+    Lines that differ in k alone are compared, and lines that differ in mode alone; p-values are adjusted by Holm over
+    the pairs of a panel that answer the same of these two questions.
 
     Args:
         rows, probes, split: as in `trends`.
 
     Returns:
-        A row for each panel and pair of lines: first, second (mode and k of each), difference (second - first, in
-        accuracy a depth), ci_low, ci_high, freedom, p, p_holm. Missing where no width has two seeds.
+        A row for each panel and pair of lines: first, second (mode and k of each), compares ("k" or "mode"),
+        difference (second - first, in accuracy a depth), ci_low, ci_high, p, freedom, paired, p_holm. Interval and p
+        are missing where no width has two seeds.
     """
     slopes = _slopes(_ordered(rows, probes, split))
     found = []
     for key, panel in slopes.groupby(PANEL, sort=False):
         lines = [line for _, line in panel.groupby(LINE, dropna=False, sort=False)]
-        pairs = [_contrast(first, second) for first, second in itertools.combinations(lines, 2)]
-        known = [i for i, pair in enumerate(pairs) if not math.isnan(pair["p"])]
-        adjusted = dict(zip(known, holm([pairs[i]["p"] for i in known]), strict=True))
-        found += [
-            dict(zip(PANEL, key, strict=True)) | pair | {"p_holm": adjusted.get(i, math.nan)}
-            for i, pair in enumerate(pairs)
-        ]
-    return pd.DataFrame(found)
+        pairs = [pair for pair in itertools.combinations(lines, 2) if _compared(*pair)]
+        contrasts = [_contrast(first, second) for first, second in pairs]
+        found += [dict(zip(PANEL, key, strict=True)) | contrast for contrast in contrasts]
+    table = pd.DataFrame(found, columns=[*PANEL, "first", "second", "compares", *Difference.__dataclass_fields__])
+    return table.assign(p_holm=table.groupby([*PANEL, "compares"], sort=False)["p"].transform(_holm_of_known))
+
+
+def _holm_of_known(p: pd.Series) -> pd.Series:
+    """Return p-values of one family adjusted by Holm; those that are missing stay missing and count for nothing."""
+    known = p.dropna()
+    return pd.Series(holm(known), index=known.index, dtype=float).reindex(p.index)
 
 
 def _ordered(rows: pd.DataFrame, probes: Sequence[str] | None, split: str) -> pd.DataFrame:
@@ -97,24 +105,24 @@ def _slopes(networks: pd.DataFrame) -> pd.DataFrame:
 
 def _contrast(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     """Return the contrast of two lines of one panel."""
-    groups = [
-        {cell: group.to_numpy() for cell, group in line.groupby(CELL, dropna=False)["slope"]}
+    sides = [
+        {cell: group.set_index("seed")["slope"] for cell, group in line.groupby(WIDTHS, dropna=False)}
         for line in (first, second)
     ]
-    cells = [cell for cell in groups[0] if cell in groups[1]]
-    used = [part[cell] for part in groups for cell in cells]
-    freedom = sum(len(group) - 1 for group in used)
+    cells = [cell for cell in sides[0] if cell in sides[1]]
     names = dict(zip(("first", "second"), (_name(line) for line in (first, second)), strict=True))
-    unknown = dict.fromkeys(("difference", "ci_low", "ci_high", "p"), math.nan)
-    if freedom == 0 or not cells:
-        return names | unknown | {"freedom": freedom}
-    difference = float(np.mean([groups[1][cell].mean() - groups[0][cell].mean() for cell in cells]))
-    variance = sum(float(((group - group.mean()) ** 2).sum()) for group in used) / freedom
-    error = math.sqrt(variance * sum(1 / len(group) for group in used)) / len(cells)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, freedom)) * error
-    p = 2 * float(stats.t.sf(abs(difference) / error, freedom)) if error else float(difference == 0)
-    ends = {"ci_low": difference - half, "ci_high": difference + half}
-    return names | {"difference": difference, **ends, "p": p, "freedom": freedom}
+    if not cells:
+        found = Difference(difference=nan, ci_low=nan, ci_high=nan, p=nan, freedom=0, paired=False)
+    else:
+        found = difference(*({cell: side[cell] for cell in cells} for side in sides))
+    return names | {"compares": _compared(first, second)} | asdict(found)
+
+
+def _compared(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """Return the factor, "k" or "mode", in which alone two lines differ; empty where they differ in both."""
+    one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
+    different = [column for column in LINE if one[column] != other[column]]
+    return different[0] if len(different) == 1 else ""
 
 
 def _name(line: pd.DataFrame) -> str:

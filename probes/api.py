@@ -23,6 +23,7 @@ def fit(
     control: str = "none",
     pools: Sequence[int] = (2,),
     features: str = "native",
+    pixels: bool = True,
     widths: Sequence[int] = (64, 128, 256),
     seeds: int = CNN_SEEDS,
     epochs: int = CNN_EPOCHS,
@@ -38,7 +39,8 @@ def fit(
         depths: depths to probe; None takes all at which the probe has something to say.
         control: none, permuted or teacher: labels of a control task.
         pools: of linear, knn and ncm: sides of the average A.
-        features: of linear probes: native, or matched to the least width.
+        features: of linear probes: native, or projected: matched to the least width, input to the input's number.
+        pixels: of linear probes: whether depth 0 is probed as raw pixels too, as a reference.
         widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
         device: auto, cpu or cuda.
         force: fit again what the table already holds.
@@ -50,8 +52,8 @@ def fit(
     """
     hidden_convolutions(probe)
     settings = Settings(
-        pools=pools, features=features, widths=widths, seeds=seeds, epochs=epochs, source=source,
-        device=pick_device(device),
+        pools=pools, features=features, pixels=pixels, widths=widths, seeds=seeds, epochs=epochs,
+        source=source, device=pick_device(device),
     )  # fmt: skip
     task = controlled(Task(run), control)
     (family,) = families(run, task, [probe], settings)

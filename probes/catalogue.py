@@ -22,7 +22,7 @@ POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
 CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
 SOURCES = ("auto", "stored", "recompute")
 POOLS = (1, 2, 4, 8)
-FEATURES = ("native", "matched")
+FEATURES = ("native", "matched", "input")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
 CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
 
@@ -31,8 +31,8 @@ CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
 class Settings:
     """What a user says of the probes beside their names.
 
-    pools: of the probes of A x_j. features, max_memory (bytes): of the linear probes. widths M, number of seeds,
-        epochs, source of maps: of the CNN probes.
+    pools: of the probes of A x_j. features, max_memory (bytes), pixels: of the linear probes. widths M, number of
+        seeds, epochs, source of maps: of the CNN probes.
     """
 
     pools: Sequence[int]
@@ -43,6 +43,7 @@ class Settings:
     source: str
     device: torch.device
     max_memory: int | None = None
+    pixels: bool = True
 
     def __post_init__(self) -> None:
         counts = (("probe widths", self.widths), ("number of seeds", (self.seeds,)), ("epochs", (self.epochs,)))
@@ -81,7 +82,7 @@ def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings)
         if name in LINEAR:
             found[name] = LinearFamily(
                 run, task, name, pools=settings.pools, features=settings.features, max_memory=settings.max_memory,
-                device=settings.device,
+                pixels=settings.pixels, device=settings.device,
             )  # fmt: skip
         elif name in NEAREST:
             kind = KnnFamily if name == "knn" else NcmFamily

@@ -46,8 +46,18 @@ def probe(
     ] = "2",
     features: Annotated[
         str,
-        typer.Option(help="native, or matched: random projections of every depth to the least width, as a check."),
+        typer.Option(
+            help="native; matched or input: random projections of every depth to the least width, or to the number of "
+            "features of the pooled input."
+        ),
     ] = "native",
+    pixels: Annotated[
+        bool,
+        typer.Option(
+            "--pixels/--no-pixels",
+            help="Whether linear probes read the raw pixels too, as a reference; equal in all runs on one data set.",
+        ),
+    ] = True,
     max_memory: Annotated[
         str,
         typer.Option(help="Features that would take more than this (twice) are streamed, with the same result."),
@@ -118,7 +128,7 @@ def probe(
 
     settings = Settings(
         pools=sides, features=features, max_memory=parse_size(max_memory), widths=probe_widths, seeds=seeds,
-        epochs=epochs, source=source,
+        epochs=epochs, source=source, pixels=pixels,
         device=pick_device(device),
     )  # fmt: skip
     with RunFile(file) as run:

@@ -18,7 +18,7 @@ class ProbeName:
     """What names a probe at a depth, beside the run: columns of the key, and the number type it is fitted in.
 
     pooling: side of the average A; 0 where the probe reads whole maps. probe_width: 0 where it has none.
-    probe_seed: of a CNN probe; the draw of the projection for matched features; else 0.
+    probe_seed: of a CNN probe; the draw of the projection for matched or input features; else 0.
     control, target: what it is asked to tell, as in probes.task.Task.
     """
 

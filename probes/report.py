@@ -105,7 +105,7 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
         spread = 100 * test.groupby(_KEY)["value"].std().max()
         if set(rows[rows["refit"] == 0]["probe_seed"]) == {0}:
             yield "train, valid: seed 0, fitted on the train fold"
-        what = "projections" if (rows["features"] == "matched").any() else "probe seeds"
+        what = "projections" if (rows["features"] != "native").any() else "probe seeds"
         yield f"means over {seeds} {what}, whose accuracies deviate by {spread:.2f} at most"
 
 

@@ -31,18 +31,30 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
 def paired_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     """Return the 95% bootstrap interval of accuracy(after) - accuracy(before) on the same images, in [-1, 1].
 
-    Images are drawn with replacement, each with both its outcomes; the interval is the percentile one over 10,000
-    resamples. An image enters a resample as won, lost or unchanged, so that the counts of the three are drawn at
-    once, which is the same distribution. Source: Efron and Tibshirani 1993, sections 13.3 and 8.3.
+    Images are drawn with replacement, each with both its outcomes. Source: Efron and Tibshirani 1993, section 8.3.
 
     Args:
         before, after: whether each of the n images was told right, bool [n], in the same order.
     """
-    n = len(before)
-    won, lost = discordant(before, after)
-    counts = np.random.default_rng(0).multinomial(n, [won / n, lost / n, (n - won - lost) / n], RESAMPLES)
+    return mean_interval(after.astype(float) - before)
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95% percentile bootstrap interval of the mean of n images, from 10,000 resamples.
+
+    An image enters a resample with one of few values (won 1, lost -1 or unchanged 0, or shares where several probes
+    are averaged), so that the counts of the values are drawn at once, which is the same distribution as drawing
+    images with replacement. Source: Efron and Tibshirani 1993, section 13.3.
+
+    Args:
+        values: a number of each image, [n].
+    """
+    different, counts = np.unique(np.round(values, 12), return_counts=True)
+    order = np.lexsort((-different, -np.abs(different)))
+    n = len(values)
+    drawn = np.random.default_rng(0).multinomial(n, counts[order] / n, RESAMPLES)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile((counts[:, 0] - counts[:, 1]) / n, [tail, 1 - tail])
+    low, high = np.quantile(drawn @ different[order] / n, [tail, 1 - tail])
     return float(low), float(high)
 
 

@@ -72,17 +72,31 @@ def test_pages_p_is_fair_under_the_null() -> None:
         assert abs(np.mean(p <= level) - level) < 2.6 * math.sqrt(level * (1 - level) / 400) + 0.02
 
 
-def test_a_contrast_of_one_width_is_the_t_test_of_the_slopes() -> None:
+def test_a_contrast_of_one_width_is_the_paired_t_test_of_the_slopes() -> None:
     rows = networks(np.random.default_rng(2), {1: 0.02, 2: 0.03})
     found = slope_contrasts(table(rows)).iloc[0]
     values = pd.DataFrame(rows).query("depth > 0").groupby(["k", "seed"])[["depth", "value"]]
     slopes = values.apply(lambda network: stats.linregress(network["depth"], network["value"]).slope)
-    theirs = stats.ttest_ind(slopes[2], slopes[1])
+    theirs = stats.ttest_rel(slopes[2], slopes[1])
     assert found["difference"] == pytest.approx(slopes[2].mean() - slopes[1].mean())
     assert found["p"] == pytest.approx(theirs.pvalue)
     interval = theirs.confidence_interval(0.95)
     assert (found["ci_low"], found["ci_high"]) == pytest.approx((interval.low, interval.high))
-    assert (found["first"], found["second"], found["freedom"]) == ("greedy, k = 1", "greedy, k = 2", 8)
+    assert (found["first"], found["second"], found["freedom"]) == ("greedy, k = 1", "greedy, k = 2", 4)
+    assert (found["compares"], found["paired"]) == ("k", True)
+
+
+def test_a_contrast_of_different_seeds_is_the_t_test_of_two_samples() -> None:
+    rows = networks(np.random.default_rng(2), {1: 0.02, 2: 0.03})
+    other = [r | {"seed": r["seed"] + 10 * (r["k"] == 2)} for r in rows]
+    found = slope_contrasts(table(other)).iloc[0]
+    values = pd.DataFrame(other).query("depth > 0").groupby(["k", "seed"])[["depth", "value"]]
+    slopes = values.apply(lambda network: stats.linregress(network["depth"], network["value"]).slope)
+    theirs = stats.ttest_ind(slopes[2], slopes[1])
+    assert found["p"] == pytest.approx(theirs.pvalue)
+    interval = theirs.confidence_interval(0.95)
+    assert (found["ci_low"], found["ci_high"]) == pytest.approx((interval.low, interval.high))
+    assert (found["freedom"], found["paired"]) == (8, False)
 
 
 def test_widths_are_fixed_their_difference_widens_no_interval() -> None:
@@ -120,5 +134,6 @@ def test_holm_is_over_the_pairs_of_one_panel() -> None:
 
 def test_one_seed_a_width_says_that_nothing_is_known() -> None:
     made = slope_contrasts(table(networks(np.random.default_rng(6), {1: 0.01, 2: 0.03}, seeds=1)))
-    assert made[["difference", "p", "p_holm"]].isna().all(axis=None)
+    assert made[["ci_low", "ci_high", "p", "p_holm"]].isna().all(axis=None)
     assert made["freedom"].tolist() == [0]
+    assert made["difference"].iloc[0] == pytest.approx(0.02, abs=0.01)

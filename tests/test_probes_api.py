@@ -48,7 +48,7 @@ def test_fits_and_predictions_have_a_repr_without_their_arrays() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"features": "foo"}, "unknown kind of features 'foo'. Choices: native, matched"),
+        ({"features": "foo"}, "unknown kind of features 'foo'. Choices: native, matched, input"),
         ({"pools": (3,)}, "unknown pooling '3'. Choices: 1, 2, 4, 8"),
         ({"source": "disk"}, "unknown source 'disk'"),
         ({"widths": ()}, "found probe widths none, expected positive integers"),

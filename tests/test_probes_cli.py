@@ -142,6 +142,11 @@ def test_what_the_table_holds_is_shown_and_not_fitted_again(own_run: Path, capsy
     assert set(after[after.depth == 2].test_reads) == {1}
 
 
+def test_raw_pixels_are_left_out_on_request(own_run: Path) -> None:
+    assert run_probe(own_run, "--depths", "0", "--no-pixels") == 0
+    assert set(read(own_run)["pooling"]) == {2}
+
+
 def test_other_poolings_stand_beside_each_other(own_run: Path) -> None:
     assert run_probe(own_run, "--pool", "1,4") == 0
     table = read(own_run)
@@ -211,3 +216,15 @@ def test_a_pooling_finer_than_the_maps_is_refused_with_the_depth(
     )
     assert said in capsys.readouterr().err
     assert set(read(path).depth) == {0, 1}  # what was fitted before it is kept
+
+
+def test_features_of_the_inputs_number_stand_beside_the_native_ones(
+    own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_probe(own_run) == 0
+    assert run_probe(own_run, "--features", "input") == 0
+    assert "linear probe, features matched to the input's number; accuracy in %" in capsys.readouterr().out
+    table = read(own_run)
+    projected = table[table.features == "input"]
+    assert set(projected.depth) == {1, 2}
+    assert set(projected.n_features) == set(table[(table.depth == 0) & (table.pooling == 2)].n_features) == {4}

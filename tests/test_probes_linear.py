@@ -222,6 +222,8 @@ def test_raw_pixels_are_left_out_where_the_file_has_none_or_they_are_too_many(
             return [name.pooling for name in LinearFamily(run, Task(run), "linear", device=CPU).names(0)]
 
     assert sides(run_path) == [2, 0]
+    with RunFile(run_path) as run:
+        assert [n.pooling for n in LinearFamily(run, Task(run), "linear", device=CPU, pixels=False).names(0)] == [2]
     assert sides(make_run(tmp_path / "bare.h5", max_size=300_000, **{"training.epochs": 1})) == [2]
     monkeypatch.setattr(linear, "MOST_PIXELS", 63)
     assert sides(run_path) == [2]
@@ -240,3 +242,53 @@ def test_streamed_features_give_the_same_probe(run_path: Path) -> None:
             assert b.converged
             for split, scored in a.scores.items():
                 assert (scored.predicted == b.scores[split].predicted).mean() > 0.99
+
+
+def to_input(run: RunFile, **more: Any) -> LinearFamily:
+    return LinearFamily(run, Task(run), "linear", features="input", device=CPU, **more)
+
+
+def test_features_of_the_inputs_number_are_ten_draws_of_it_at_each_depth_from_1(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        family = to_input(run)
+        assert family.depths() == [1, 2]
+        names = family.names(1)
+        assert [(name.probe_seed, name.features) for name in names] == [(draw, "input") for draw in range(DRAWS)]
+        fitted = family.fit(1, names)
+        assert {fit.n_features for _, fits in fitted for fit in fits} == {4}  # of one channel, 2x2-pooled
+        (x, y), (inside, labels) = (features(run, 1)[split] for split in ("train", "validation"))
+    # the third draw by hand
+    standardise, turn = Standardiser(x), random_projection(24, 4, 2, 1)
+    first = fitted[2][1][0]
+    assert first.penalty is not None
+    (fit,) = fit_path(standardise(x) @ turn, y, (first.penalty,), n_classes=10)
+    theirs = fit.decision_function(standardise(inside) @ turn).argmax(1)
+    assert (theirs != first.scores["validation"].predicted).sum() <= 1
+    assert (theirs == labels).mean() == pytest.approx(first.scores["validation"].accuracy, abs=1 / len(labels))
+    assert len({fits[1].scores["test"].accuracy for _, fits in fitted}) > 1
+
+
+class Narrow(RunFile):
+    """A run whose input is said to have four channels more than a digit has, or which has no input."""
+
+    kept = (0, 1, 2)
+
+    @property
+    def depths(self) -> list[int]:
+        return list(self.kept)
+
+    def pooled(self, depth: int, split: str) -> Rows | None:
+        return None
+
+    def depth_shape(self, depth: int) -> tuple[int, int, int]:
+        return (7, 8, 8) if depth == 0 else super().depth_shape(depth)
+
+
+def test_fewer_features_than_the_inputs_are_refused_before_a_fit(run_path: Path) -> None:
+    with Narrow(run_path) as run:
+        family = to_input(run)
+        with pytest.raises(UserError, match=r"run.h5, depth 2: found 24 features \(2x2-pooled\), fewer than the 28 of"):
+            family.prepare({2: family.names(2)})
+        run.kept = (1, 2)  # type: ignore[misc]
+        with pytest.raises(UserError, match=r"run.h5 has no depth 0, so nothing says how many features its input has"):
+            family.prepare({2: family.names(2)})

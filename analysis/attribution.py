@@ -1,0 +1,183 @@
+"""Owns the attribution of a gain in accuracy to its causes: what each depth gives over the input, split into four parts.
+
+With a_j the accuracy of a linear probe at depth j and a_0 that on the pooled input,
+
+    pooling    a_j(untrained, projected to the number of features of the pooled input) - a_0
+    width      a_j(untrained) - a_j(untrained, projected)
+    training   a_j(greedy) - a_j(untrained)
+    left       a_j(end to end) - a_j(greedy)
+
+so that pooling + width + training is the gain of the greedy network over the input, and all four that of the network
+trained end to end. The untrained network is the greedy one before its training: the same seed, M and, where its k is
+another, the same blocks, which do not depend on k but for BatchNorm. All parts are differences within a seed, whose
+interval is over seeds; with one seed it is over images, and says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from analysis.outcomes import mean_difference, outcomes
+from analysis.selection import select
+from analysis.separability import average_probe_seeds, pooled_t
+from analysis.tables import NETWORK
+from layerwise.errors import UserError, unknown
+from probes.catalogue import LINEAR
+from probes.statistics import mean_interval
+
+log = logging.getLogger("layerwise.analysis")
+
+# Each part and the two accuracies of which it is the difference, second - first.
+PARTS: dict[str, tuple[str, str]] = {
+    "pooling": ("input", "projected"),
+    "width": ("projected", "untrained"),
+    "training": ("untrained", "greedy"),
+    "left": ("greedy", "end-to-end"),
+}
+OVER_SEEDS = "seeds (paired t 95%)"
+OVER_IMAGES = "{split} images (paired bootstrap 95%)"
+_GREEDY = ["k", *NETWORK]
+_START = ["batch_norm", "width", "seed"]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """The networks of one kind: their rows, a row for each network and depth, and what names them beside a greedy one."""
+
+    rows: pd.DataFrame
+    networks: pd.DataFrame
+    key: list[str]
+
+
+def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", pool: int = 2) -> pd.DataFrame:
+    """Return the parts of the gain of each depth over the pooled input, for each k of the greedy networks.
+
+    Args:
+        rows: probe results as `analysis.tables.read` returns them, of greedy and untrained networks, and of networks
+            trained end to end where there are.
+        probe: linear or linear-ovr. split: train, validation or test. pool: the side of the average A.
+
+    Returns:
+        A row for each k, depth j >= 1 and part: k, depth, part (a key of `PARTS`), value (in [-1, 1]), ci_low, ci_high,
+        interval (over what; empty where none can be given), n_networks, n_seeds, widths, probe, pooling, dataset,
+        split, n_samples. A part that no network has is left out, with a warning of what would give it; all parts of a
+        k are of the same networks, so that they add up.
+
+    Raises:
+        UserError: if there are no greedy networks, or no untrained ones with the seeds and widths of theirs.
+    """
+    if probe not in LINEAR:
+        raise unknown("linear probe", probe, LINEAR)
+    kinds = _kinds(rows[(rows["pooling"] == pool) | (rows["probe"] != probe)], probe, split)
+    merged = _beside(kinds)
+    points = []
+    for _, networks in merged.groupby(["k", "depth"]):
+        points += [_point(networks, part, kinds, split) for part in PARTS if PARTS[part][1] in kinds]
+    return pd.DataFrame(points).sort_values(["k", "depth"], kind="stable").reset_index(drop=True)
+
+
+def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
+    """Return the networks of each kind that the runs have, by the names in `PARTS`."""
+    native = select(rows, [probe], split)
+    of = {mode: native[native["mode"] == mode] for mode in ("greedy", "untrained", "end-to-end")}
+    for mode in ("greedy", "untrained"):
+        if of[mode].empty:
+            raise UserError(
+                f"no run is {mode}, and the gain of greedy networks over untrained ones cannot be split without. "
+                f"`layerwise-train --mode {mode}` makes one, `probe-depth` its results."
+            )
+    kinds = {
+        "input": _kind(of["greedy"][of["greedy"]["depth"] == 0].drop(columns="depth"), _GREEDY),
+        "greedy": _kind(of["greedy"], [*_GREEDY, "depth"]),
+        "untrained": _kind(of["untrained"], [*_START, "depth"]),
+    }
+    if not of["end-to-end"].empty:
+        kinds["end-to-end"] = _kind(of["end-to-end"], [*_GREEDY, "depth"])
+    else:
+        log.warning("no run is end-to-end, so what greedy training leaves is not shown (--mode end-to-end).")
+    untrained = rows[rows["mode"] == "untrained"]
+    projected = untrained[(untrained["features"] == "input") & (untrained["probe"] == probe)]
+    lacking = sorted(set(untrained["run"]) - set(projected["run"]))
+    if lacking:
+        log.warning(
+            "pooling and width are not told apart: %s has no probe of as many features as the input "
+            "(`probe-depth %s --probe %s --features input`).",
+            *(lacking[0], lacking[0], probe),
+        )
+    else:
+        kinds["projected"] = _kind(select(projected, [probe], split, features="input"), [*_START, "depth"])
+    return kinds
+
+
+def _kind(rows: pd.DataFrame, key: list[str]) -> _Kind:
+    every = rows if "depth" in rows else rows.assign(depth=0)
+    networks = average_probe_seeds(every)
+    if networks["batch_norm"].isna().any():
+        raise UserError(
+            f"the results of {networks.loc[networks['batch_norm'].isna(), 'run'].iloc[0]}, of an older version, do not "
+            "say whether the network has BatchNorm. Probe it again with `probe-depth --force`."
+        )
+    # Several untrained networks of the same blocks differ in what no block has, k and the auxiliary width.
+    return _Kind(every, networks.sort_values("k").drop_duplicates(key), key)
+
+
+def _beside(kinds: dict[str, _Kind]) -> pd.DataFrame:
+    """Return a row for each greedy network and depth: its accuracy, and value and run of each other kind, under its name."""
+    merged = kinds["greedy"].networks[lambda networks: networks["depth"] > 0]
+    merged = merged.rename(columns={"value": "greedy"}).assign(**{"run of greedy": merged["run"]})
+    for name, kind in kinds.items():
+        if name != "greedy":
+            own = kind.networks[[*kind.key, "value", "run"]].rename(columns={"value": name, "run": f"run of {name}"})
+            merged = merged.merge(own, on=kind.key, how="left")
+    complete = merged[list(kinds)].notna().all(axis="columns")
+    for run in merged.loc[~complete, "run"].drop_duplicates():
+        row = merged[(merged["run"] == run) & ~complete].iloc[0]
+        lacking = " or ".join(name for name in kinds if pd.isna(row[name]))
+        log.warning("%s is left out: no %s network of its k, widths and seed has depth %s.", run, lacking, row["depth"])
+    merged = merged[merged.groupby("run")["k"].transform("size") == complete.groupby(merged["run"]).transform("sum")]
+    if merged.empty:
+        raise UserError("no greedy network has an untrained one of its width and seed beside it. Train it with both.")
+    return merged
+
+
+def _point(networks: pd.DataFrame, part: str, kinds: dict[str, _Kind], split: str) -> dict[str, object]:
+    """Return one part at one depth of one k."""
+    before, after = PARTS[part]
+    differences = (networks[after] - networks[before]).rename("value")
+    groups = [list(cell) for _, cell in differences.groupby([networks[name] for name in NETWORK[:2]], dropna=False)]
+    low, high, interval = _interval(groups, networks, (before, after), kinds, split)
+    first = networks.iloc[0]
+    return {
+        **first[["k", "depth"]].to_dict(),
+        "part": part,
+        "value": sum(sum(group) / len(group) for group in groups) / len(groups),
+        **{"ci_low": low, "ci_high": high, "interval": interval},
+        **{"n_networks": len(networks), "n_seeds": networks["seed"].nunique()},
+        "widths": ", ".join(map(str, sorted(set(networks["width"])))),
+        **first[["probe", "pooling", "dataset", "split", "n_samples"]].to_dict(),
+    }
+
+
+def _interval(
+    groups: Sequence[Sequence[float]], networks: pd.DataFrame, ends: tuple[str, str], kinds: dict[str, _Kind], split: str
+) -> tuple[float, float, str]:
+    """Return the interval over seeds where a width has two of them, else over images, where their outcomes are kept."""
+    if max(map(len, groups)) > 1:
+        return *pooled_t(groups, lowest=-1.0), OVER_SEEDS
+    if split != "test":
+        return float("nan"), float("nan"), ""
+    pairs = [tuple(_outcomes(network, end, kinds) for end in ends) for _, network in networks.iterrows()]
+    differences = mean_difference([(first, second) for first, second in pairs])
+    if differences is None:
+        return float("nan"), float("nan"), ""
+    return *mean_interval(differences.to_numpy()), OVER_IMAGES.format(split=split)
+
+
+def _outcomes(network: pd.Series, kind: str, kinds: dict[str, _Kind]) -> pd.Series | None:
+    rows = kinds[kind].rows
+    depth = 0 if kind == "input" else network["depth"]
+    return outcomes(rows[(rows["run"] == network[f"run of {kind}"]) & (rows["depth"] == depth)])
