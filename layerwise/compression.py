@@ -166,21 +166,19 @@ def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[i
     wanted = {j: record for j, record in pruned.items() if record.before}
     heads = {j: _states(network, j, record) for j, record in wanted.items()}
     for name, split in dataset.splits.items() if wanted else ():
-        data, correct = (
-            DeviceSplit(split, network.mean.device),
-            dict.fromkeys(((j, s) for j in wanted for s in "bp"), 0),
-        )
+        data = DeviceSplit(split, network.mean.device)
+        correct = {(j, state): 0 for j in wanted for state in ("before", "pruned")}
         for x, y in data.in_order(network.normalise):
             for j, block in enumerate(network.blocks[: max(wanted)], start=1):
                 maps = block(x)
                 if j in wanted:
                     whole, cut = heads[j]
-                    correct[j, "b"] += int((whole(x).argmax(1) == y).sum())
-                    correct[j, "p"] += int((cut(maps).argmax(1) == y).sum())
+                    correct[j, "before"] += int((whole(x).argmax(1) == y).sum())
+                    correct[j, "pruned"] += int((cut(maps).argmax(1) == y).sum())
                 x = maps
         for j, record in wanted.items():
-            record.accuracy["before", name] = correct[j, "b"] / len(data)
-            record.accuracy["pruned", name] = correct[j, "p"] / len(data)
+            for state in ("before", "pruned"):
+                record.accuracy[state, name] = correct[j, state] / len(data)
 
 
 def _states(network: LayerwiseNetwork, j: int, record: Pruned) -> tuple[nn.Module, nn.Module]:

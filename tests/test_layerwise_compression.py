@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from conftest import make_run, small_config
@@ -14,6 +16,7 @@ from reference import removed, slow_saliency
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from figures.cli import separability_figure
 from layerwise.activations import load_network, open_activations
 from layerwise.batches import DeviceSplit
 from layerwise.blocks import AuxiliaryClassifier, Block
@@ -66,6 +69,7 @@ def test_saliency_is_the_slope_of_each_images_loss_along_the_filter(trained: Pat
 def test_saliency_ranks_filters_nearly_as_removing_them_for_real_does(trained: Path) -> None:
     network, x, y = parts(trained)
     block, auxiliary = network.blocks[0], network.auxiliaries[0]
+    x, y = x[:400], y[:400]
     saliency = saliencies(block, auxiliary, [(x, y)])
     with torch.no_grad():
         maps = block(x)
@@ -184,6 +188,27 @@ def test_the_network_of_the_file_repeats_its_maps_and_scores(pruned_path: Path) 
             torch.testing.assert_close(stored, again, rtol=2.0**-11, atol=1e-5)
         correct = network.auxiliaries[1](again).argmax(1).numpy() == run.labels("test")
         assert correct.mean() == run.scores(2)["test_accuracy"]
+
+
+def test_a_pruned_run_is_probed_and_drawn_as_any_other(
+    pruned_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its depths have fewer channels than M; probes count the features that are there, auxiliaries score the same."""
+    path = shutil.copy(pruned_path, tmp_path / "run.h5")
+    words = [str(path), "--probe", "linear,ncm,auxiliary,ensemble", "--no-pixels", "--quiet"]
+    assert call(probe, "probe-depth", words) == 0
+    table = pd.read_csv(path.with_suffix(".probes.csv"))
+    linear = table[(table.probe == "linear") & (table.split == "test") & (table.metric == "accuracy")]
+    features = linear.groupby("depth")[["channels", "n_features"]].max()
+    assert features.to_numpy().tolist() == [[1, 4], [3, 12], [3, 12]]
+    own = table[(table.probe == "auxiliary") & (table.split == "test") & (table.metric == "accuracy")]
+    with RunFile(path) as run:
+        for depth in (1, 2):
+            assert own[own.depth == depth].value.item() == run.pruning(depth)[2]["finetuned_test_accuracy"]  # type: ignore[index]
+    words = [str(path), "-o", str(tmp_path / "figure.pdf"), "--quiet"]
+    assert call(separability_figure, "separability-figure", words) == 0
+    assert (tmp_path / "figure.pdf").exists()
+    capsys.readouterr()
 
 
 def test_a_kept_prefix_trains_the_same_network(tmp_path: Path) -> None:
