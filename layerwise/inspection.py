@@ -25,8 +25,9 @@ def describe_run(run: RunFile) -> Iterator[str]:
     )
     if run.config:
         net, cfg = run.config.network, run.config
+        last = f"M_f = {net.last_aux_width}, " if net.last_aux_width else ""
         yield (
-            f"network         J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, "
+            f"network         J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, {last}"
             f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
         )
         yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"

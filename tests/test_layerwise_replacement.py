@@ -17,6 +17,7 @@ from layerwise.commandline import call
 from layerwise.config import set_fields
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
+from layerwise.inspection import describe_run
 from layerwise.replacement import describe_replacement, replaced, take_over
 from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
@@ -160,6 +161,17 @@ def test_the_table_sets_both_beside_each_other(sources: dict[str, Path], tmp_pat
             auxiliary = size("auxiliaries/03")
             whole = auxiliary + size("blocks")
         assert line.split()[1:] == [str(width), *(f"{v:.2%}" for v in told), f"{auxiliary:,}", f"{whole:,}"]
+
+
+def test_inspection_names_the_width_of_the_last_auxiliary_where_it_is_another(
+    sources: dict[str, Path], tmp_path: Path
+) -> None:
+    replace_auxiliary(sources["plain"], tmp_path / "run.h5")
+    found = []
+    for path in (sources["plain"], tmp_path / "run.h5"):
+        with RunFile(path) as run:
+            found += [line for line in describe_run(run) if line.startswith("network")]
+    assert found == [f"network         J = 3, M = 6, k = 3, M~ = 5, {last}BatchNorm on" for last in ("", "M_f = 4, ")]
 
 
 def test_a_run_of_one_block_without_a_fold_has_dashes_in_its_table(tmp_path: Path) -> None:
