@@ -1,4 +1,4 @@
-"""Owns the attribution of a gain in accuracy to its causes: what each depth gives over the input, split into four parts.
+"""Owns the attribution of gains in accuracy: what each depth gives over the input, split into four parts.
 
 With a_j the accuracy of a linear probe at depth j and a_0 that on the pooled input,
 
@@ -46,7 +46,7 @@ _START = ["batch_norm", "width", "seed"]
 
 @dataclass(frozen=True)
 class _Kind:
-    """The networks of one kind: their rows, a row for each network and depth, and what names them beside a greedy one."""
+    """The networks of one kind: their rows, one for each network and depth, and what names them beside a greedy one."""
 
     rows: pd.DataFrame
     networks: pd.DataFrame
@@ -126,7 +126,7 @@ def _kind(rows: pd.DataFrame, key: list[str]) -> _Kind:
 
 
 def _beside(kinds: dict[str, _Kind]) -> pd.DataFrame:
-    """Return a row for each greedy network and depth: its accuracy, and value and run of each other kind, under its name."""
+    """Return a row for each greedy network and depth: accuracy and run of each kind, under its name."""
     merged = kinds["greedy"].networks[lambda networks: networks["depth"] > 0]
     merged = merged.rename(columns={"value": "greedy"}).assign(**{"run of greedy": merged["run"]})
     for name, kind in kinds.items():
@@ -163,7 +163,11 @@ def _point(networks: pd.DataFrame, part: str, kinds: dict[str, _Kind], split: st
 
 
 def _interval(
-    groups: Sequence[Sequence[float]], networks: pd.DataFrame, ends: tuple[str, str], kinds: dict[str, _Kind], split: str
+    groups: Sequence[Sequence[float]],
+    networks: pd.DataFrame,
+    ends: tuple[str, str],
+    kinds: dict[str, _Kind],
+    split: str,
 ) -> tuple[float, float, str]:
     """Return the interval over seeds where a width has two of them, else over images, where their outcomes are kept."""
     if max(map(len, groups)) > 1:

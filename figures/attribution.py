@@ -1,4 +1,4 @@
-"""Owns the attribution figure: what architecture and training give at each depth, a column for each k, and its caption."""
+"""Owns the attribution figure, what architecture and training give at each depth, and its caption."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _MOST = {"single": 3, "double": 5}
 
 
 def draw(points: pd.DataFrame, size: str = "single") -> Figure:
-    """Return the figure: a column for each k; in points of accuracy, above what the untrained network gives, below training.
+    """Return the figure: a column for each k; above, what the untrained network gives, below, what training does.
 
     Args:
         points: as `analysis.attribution.attribution` returns them.

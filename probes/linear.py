@@ -32,12 +32,8 @@ class LinearFamily(Family):
     Args:
         pools: sides of the average A. At depth 0 the raw pixels are probed too (pooling 0), as a reference.
         features: "native", or "matched": random orthonormal projections of the standardised features to the least
-<<<<<<< HEAD
-            width over depths >= 1, ten of them at each depth.
-        pixels: whether the raw pixels are probed at depth 0, where the run has them and they are not too many.
-=======
             width over depths >= 1, ten of them at each depth; or "input": such projections to the width of depth 0.
->>>>>>> wip-attribution
+        pixels: whether the raw pixels are probed at depth 0, where the run has them and they are not too many.
         max_memory: bytes; features of which twice their size exceeds it are read block by block, with the same result.
     """
 

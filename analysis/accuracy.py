@@ -1,0 +1,84 @@
+"""Owns the accuracy of each depth by every probe, with the published number of the same k beside it."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from analysis.published import TRAINED_ON, Published, greedy
+from analysis.separability import curves
+from layerwise.errors import UserError
+from probes.catalogue import TRAINED
+from probes.task import CLASS, NO_CONTROL
+
+_KIND = ["mode", "k", "width", "aux_width"]
+_ENSEMBLE = "ensemble"
+
+
+def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+    """Return the accuracy of each kind of network at each depth, by each probe that all of its runs have.
+
+    Args:
+        rows: probe results as `analysis.tables.read` returns them. Runs alike in mode, k and widths are averaged.
+        split: train, validation or test.
+
+    Returns:
+        A row for each kind, probe (the auxiliary classifiers and ensembles that a run trained itself included) and
+        depth: mode, k, width, aux_width, blocks, depth, probe, probe_width, pooling, accuracy, ci_low, ci_high, interval
+        (over seeds, or for one seed over images, and never both), n_runs, n_seeds, n_samples, dataset, split; and
+        published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy of it,
+        of the auxiliary and the ensemble), source, and differs: in what the published network is another.
+
+    Raises:
+        UserError: if the runs of one kind have no probe in common, or cannot be averaged.
+    """
+    found = []
+    for key, own in rows.groupby(_KIND, dropna=False, sort=True):
+        kind = dict(zip(_KIND, key, strict=True))
+        probes = _common(own)
+        if not probes:
+            names = ", ".join(own["run"].unique())
+            raise UserError(f"{names} have no probe in common. Probe them alike with `probe-depth`.")
+        points = curves(own, probes, split)
+        found.append(_beside(points.assign(aux_width=kind["aux_width"], width=kind["width"]), own, kind))
+    return pd.concat(found, ignore_index=True)
+
+
+def _common(rows: pd.DataFrame) -> list[str]:
+    """Return the probes that every run has rows of: fitted ones first, those trained with the network last."""
+    own = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS) & (rows["control"] == NO_CONTROL)]
+    own = own[own["features"] == "native"]
+    had = [set(run["probe"]) for _, run in own.groupby("run")]
+    common = set.intersection(*had) if had else set()
+    return sorted(common - set(TRAINED)) + [probe for probe in TRAINED if probe in common]
+
+
+def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, object]) -> pd.DataFrame:
+    points = points.drop(columns=["by", "ks", "widths", "seed", "pixels", "pixels_low", "pixels_high", "chance"])
+    number = greedy(str(points["dataset"].iloc[0]), int(kind["k"])) if kind["mode"] == "greedy" else None  # type: ignore[call-overload]
+    if number is None:
+        return points.assign(published=float("nan"), source="", differs="")
+    last = points["depth"] == points.loc[points["probe"] == "auxiliary", "depth"].max()
+    values = {"auxiliary": number.top1, _ENSEMBLE: number.ensemble}
+    published = points["probe"].map(values).where(last).astype(float) / 100
+    shown = published.notna()
+    words = _differs(rows, number)
+    return points.assign(
+        published=published,
+        source=shown.map({True: number.source, False: ""}),
+        differs=shown.map({True: words, False: ""}),
+    )
+
+
+def _differs(rows: pd.DataFrame, number: Published) -> str:
+    """Return in what the paper's network is another: "data cifar10-jpeg; M = 32, not 128"."""
+    own = rows[rows["probe"] == "auxiliary"].iloc[0] if (rows["probe"] == "auxiliary").any() else rows.iloc[0]
+    words = [] if own["dataset"] == number.dataset else [f"data {own['dataset']}"]
+    if own["n_train"] != TRAINED_ON[number.dataset]:
+        words.append(f"trained on {own['n_train']:,} of {TRAINED_ON[number.dataset]:,} images")
+    pairs = (
+        ("J", own["blocks"], number.blocks),
+        ("M", own["width"], number.width),
+        ("M~", own["aux_width"], number.aux_width),
+    )
+    words += [f"{name} = {mine}, not {theirs}" for name, mine, theirs in pairs if theirs and mine != theirs]
+    return "; ".join(words)

@@ -1,0 +1,76 @@
+"""Owns the comparison of two runs at each depth: the same probe of both, on the same test images, image by image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from layerwise.errors import UserError
+from probes.family import ProbeName
+from probes.predictions import paired, read_correct
+from probes.results import PROBE_KEY
+from probes.statistics import holm, mcnemar, paired_interval
+from probes.task import CLASS, NO_CONTROL
+
+log = logging.getLogger("layerwise.analysis")
+
+_NAME = list(PROBE_KEY[1:-1])
+_LINE = ["probe", "probe_width", "probe_seed", "pooling"]
+
+
+def differences(first: Path, second: Path, probes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return how much more accurate each probe of the second run is, at each depth that both have.
+
+    Args:
+        first, second: probed run files of the same images.
+        probes: names; None takes all that both have.
+
+    Returns:
+        A row for each probe, width and seed of it, pooling and depth: those, first, second (test accuracies in [0, 1]),
+        difference (second - first), ci_low, ci_high (paired bootstrap, 95%), p (McNemar, exact), p_holm (adjusted over
+        the depths of one probe), n_samples. The spread over images alone: another seed of a network may differ more.
+
+    Raises:
+        UserError: if the runs are not of the same images, or have no probe with predictions in common.
+    """
+    from analysis.tables import read
+    from layerwise.runfile import RunFile
+    from probes.baseline import require_same_images
+
+    found = []
+    with RunFile(first) as one, RunFile(second) as other:
+        require_same_images(one, other)
+        common = _fitted(read([first]), probes).index.intersection(_fitted(read([second]), probes).index)
+        for key in common:
+            *values, refit = key
+            name = ProbeName(**dict(zip(_NAME, values, strict=True)))
+            pair = paired(read_correct(one, name, int(refit)), read_correct(other, name, int(refit)))
+            if pair is None:
+                continue
+            low, high = paired_interval(*pair)
+            before, after = (float(right.mean()) for right in pair)
+            found.append(
+                {column: getattr(name, column) for column in [*_LINE, "depth"]}
+                | {"first": before, "second": after, "difference": after - before, "ci_low": low, "ci_high": high}
+                | {"p": mcnemar(*pair), "n_samples": len(pair[0])}
+            )
+    if not found:
+        what = "no probe" if probes is None else f"no probe {', '.join(probes)}"
+        raise UserError(
+            f"{first} and {second} have {what} with predictions in common. `probe-depth RUN.H5` makes them for each."
+        )
+    table = pd.DataFrame(found).sort_values([*_LINE, "depth"], kind="stable").reset_index(drop=True)
+    return table.assign(p_holm=table.groupby(_LINE, sort=False)["p"].transform(lambda p: pd.Series(holm(p), p.index)))
+
+
+def _fitted(rows: pd.DataFrame, probes: Sequence[str] | None) -> pd.DataFrame:
+    """Return the rows of test accuracies on the classes, of the refitted probes where there are, by name and refit."""
+    own = rows[(rows["metric"] == "accuracy") & (rows["split"] == "test") & (rows["features"] == "native")]
+    own = own[(own["target"] == CLASS) & (own["control"] == NO_CONTROL)]
+    if probes is not None:
+        own = own[own["probe"].isin(probes)]
+    own = own[own["refit"] == own.groupby(_NAME)["refit"].transform("max")]
+    return own.set_index([*_NAME, "refit"])

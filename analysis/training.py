@@ -1,0 +1,87 @@
+"""Owns the training curves: loss and accuracy of each auxiliary problem against its epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from analysis.repetition import half_width, pooled
+from layerwise.errors import UserError
+
+MEASURES = ("loss", "accuracy")
+_NETWORK = ["width", "aux_width"]
+
+
+def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
+    """Return loss and accuracy of each block's auxiliary problem at each of its epochs.
+
+    Args:
+        runs: run files, probed or not. mode: those of another mode of training are left out.
+
+    Returns:
+        A row for each k, block, epoch (from 1), split (train or validation) and measure (loss, in nats, or accuracy, in
+        [0, 1]): value, the mean over widths of the means over seeds; ci_low, ci_high (Student's t over seeds, pooled
+        within widths; missing where no width has two seeds), n_runs, n_seeds, widths, learning_rate (the last of the
+        epoch), mode, dataset. Accuracy on the train fold is that while training, on augmented images.
+
+    Raises:
+        UserError: if no run of that mode has a history, or the runs differ in data or in their number of epochs.
+    """
+    tables = [table for path in runs if (table := _history(path)) is not None]
+    own = [table for table in tables if table["mode"].iloc[0] == mode]
+    if not own:
+        raise UserError(
+            f"none of the {len(runs)} runs was trained by mode {mode} here, so there is no training to draw. "
+            f"`layerwise-train --mode {mode}` makes one."
+        )
+    history = pd.concat(own, ignore_index=True)
+    for column, what in (("dataset", "data sets"), ("epochs", "numbers of epochs")):
+        if history[column].nunique() > 1:
+            some = "; ".join(f"{value} ({run})" for value, run in history.groupby(column)["run"].first().items())
+            raise UserError(f"the runs are of different {what}: {some}. Draw a figure for each.")
+    points = [
+        _point(group.dropna(subset="value"), dict(zip(("k", "block", "epoch", "split", "measure"), key, strict=True)))
+        for key, group in history.groupby(["k", "block", "epoch", "split", "measure"])
+        if group["value"].notna().any()
+    ]
+    return pd.DataFrame(points)
+
+
+def _history(path: Path) -> pd.DataFrame | None:
+    """Return the history of a run in long form; None for a run without training."""
+    from layerwise.runfile import RunFile
+
+    with RunFile(path) as run:
+        config, history, dataset = run.config, run.history(), run.dataset["name"]
+    if config is None or history is None:
+        return None
+    table = pd.DataFrame(history)
+    table["epoch"] += 1
+    parts = [
+        table[["block", "epoch", "learning_rate"]].assign(
+            split=split, measure=measure, value=table[f"{split}_{measure}"]
+        )
+        for split in ("train", "validation")
+        for measure in MEASURES
+    ]
+    net = config.network
+    return pd.concat(parts).assign(
+        run=str(path), mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width, seed=config.seed,
+        epochs=config.training.epochs, dataset=dataset,
+    )  # fmt: skip
+
+
+def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
+    mean, error, freedom = pooled([list(cell) for _, cell in rows.groupby(_NETWORK)["value"]])
+    half = half_width(error, freedom) if freedom else math.nan
+    first = rows.iloc[0]
+    return {
+        **key,
+        **{"value": mean, "ci_low": mean - half, "ci_high": mean + half},
+        **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique()},
+        "widths": ", ".join(map(str, sorted(set(rows["width"])))),
+        **first[["learning_rate", "mode", "dataset"]].to_dict(),
+    }

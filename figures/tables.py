@@ -1,0 +1,248 @@
+"""Owns how tables look: Markdown for a screen, LaTeX (booktabs) for a paper, from the tables that analysis makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+
+from analysis.published import NUMBERS
+from probes.catalogue import LINEAR, TRAINED
+
+_PROBES = {"linear": "linear", "linear-ovr": "one-vs-rest", "auxiliary": "auxiliary", "ensemble": "ensemble"}
+_SPECIAL = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "$": r"\$", "^": r"\^{}"}
+_SPECIAL |= {"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text: a head, rows of as many cells, a caption, notes under it; `text` columns are set left."""
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str
+    notes: Sequence[str] = field(default_factory=tuple)
+    text: int = 1
+
+
+def markdown(table: Table) -> str:
+    """Return the table as Markdown with aligned columns: caption, table, notes."""
+    cells = [[_bar(cell) for cell in row] for row in (table.head, *table.rows)]
+    widths = [max(3, *(len(row[place]) for row in cells)) for place in range(len(table.head))]
+
+    def line(row: Sequence[str]) -> str:
+        padded = [
+            cell.ljust(width) if place < table.text else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        return f"| {' | '.join(padded)} |"
+
+    rule = ["-" * width if place < table.text else f"{'-' * (width - 1)}:" for place, width in enumerate(widths)]
+    notes = [f"{note}\n" for note in table.notes]
+    return "\n".join([f"{table.caption}\n", line(cells[0]), line(rule), *map(line, cells[1:]), "", *notes])
+
+
+def latex(table: Table) -> str:
+    r"""Return the table as a LaTeX table environment; it needs \usepackage{booktabs} and no other package."""
+    columns = "l" * table.text + "r" * (len(table.head) - table.text)
+    body = [f"{' & '.join(map(_tex, row))} \\\\" for row in table.rows]
+    notes = [rf"\par\smallskip\footnotesize {_tex(note)}" for note in table.notes]
+    return "\n".join(
+        [
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_tex(table.caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            f"{' & '.join(map(_tex, table.head))} \\\\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            *notes,
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def accuracy_table(accuracies: pd.DataFrame) -> Table:
+    """Return accuracies (%), as `analysis.accuracy.accuracies` makes them: a row for each network and depth."""
+    found = dict.fromkeys(zip(*(accuracies[c] for c in ("probe", "probe_width", "pooling")), strict=True))
+    panels = sorted(found, key=lambda panel: panel[0] in TRAINED)  # fitted probes first, as they came
+    rows = []
+    kind = ["mode", "k", "width", "aux_width"]
+    published = bool(accuracies["published"].notna().any())
+    for _, own in accuracies.groupby(kind, dropna=False, sort=False):
+        for depth, at in own.groupby("depth"):
+            first = at.iloc[0]
+            by = {(row["probe"], row["probe_width"], row["pooling"]): row for row in at.to_dict("records")}
+            rows.append(
+                [first["mode"], *(_or_dash(first[name]) for name in ("k", "width")), str(depth)]
+                + [_accuracy(by.get(panel)) for panel in panels]
+                + ([_published(at)] if published else [])
+            )
+    first = accuracies.iloc[0]
+    head = ["network", "k", "M", "depth", *(_panel(*panel) for panel in panels)]
+    intervals = "; ".join(dict.fromkeys(interval for interval in accuracies["interval"] if interval))
+    notes = [f"Brackets: 95% interval over {intervals}."] if intervals else []
+    for (mode, k, width), own in accuracies[accuracies["differs"] != ""].groupby(["mode", "k", "width"]):
+        notes.append(
+            f"Published beside {mode}, k = {k}, M = {width}: {own['source'].iloc[0]}. Here: {own['differs'].iloc[0]}."
+        )
+    return Table(
+        head=[*head, *(["published (ensemble)"] if published else [])],
+        rows=rows,
+        caption=f"Accuracy (%) on {first['dataset']}, {first['split']} split ({first['n_samples']} images), "
+        f"of each depth (0 = input).",
+        notes=notes,
+    )
+
+
+def trends_table(trends: pd.DataFrame) -> Table:
+    """Return Page's tests, as `analysis.trend.trends` makes them."""
+    return _plain(
+        trends,
+        {
+            **_LINE_COLUMNS,
+            "width": ("M", _or_dash),
+            "n_seeds": ("seeds", str),
+            "n_depths": ("depths", str),
+            "L": ("L", lambda value: "-" if pd.isna(value) else f"{value:g}"),
+            "p": ("p", _p),
+        },
+        "Page's trend test: does accuracy rise with depth? Seeds are the blocks; one-sided p, of no rise.",
+        2,
+    )
+
+
+def contrasts_table(contrasts: pd.DataFrame) -> Table:
+    """Return contrasts of slopes, as `analysis.trend.slope_contrasts` makes them."""
+    return _plain(
+        contrasts,
+        {
+            **_PANEL_COLUMNS,
+            "first": ("line", str),
+            "second": ("against", str),
+            "difference": ("points a depth", _points),
+            "ci": ("95% interval", str),
+            "p": ("p", _p),
+            "p_holm": ("p (Holm)", _p),
+        },
+        "How much faster accuracy rises with depth in the second line than in the first: differences of slopes, "
+        "Student's t over seeds, Holm over the pairs of a probe that differ in k alone, and over those in mode alone.",
+        3,
+    )
+
+
+def differences_table(differences: pd.DataFrame, first: str, second: str) -> Table:
+    """Return two runs beside each other, as `analysis.differences.differences` makes them."""
+    return _plain(
+        differences,
+        {
+            **_PANEL_COLUMNS,
+            "depth": ("depth", str),
+            "first": ("first", _percent),
+            "second": ("second", _percent),
+            "difference": ("points", _points),
+            "ci": ("95% interval", str),
+            "p": ("p", _p),
+            "p_holm": ("p (Holm)", _p),
+        },
+        f"Accuracy (%) of {second} minus that of {first} on the same {differences['n_samples'].iloc[0]} test images: "
+        "paired bootstrap, exact McNemar test, Holm over depths.",
+        1,
+    )
+
+
+def published_table() -> Table:
+    """Return all published numbers, with their sources."""
+    rows = [
+        [
+            *(number.dataset, number.network, _number(number.top1), _number(number.ensemble)),
+            *(_number(number.top5), _number(number.top5_ensemble), number.source),
+        ]
+        for number in NUMBERS
+    ]
+    head = ["data", "network", "top-1", "ensemble", "top-5", "ensemble top-5", "source"]
+    notes = ["second hand: not read in the source itself; check before quoting."]
+    return Table(head=head, rows=rows, caption="Published test accuracies (%).", notes=notes, text=2)
+
+
+def _plain(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]], caption: str, text: int) -> Table:
+    if "ci_low" in table:
+        table = table.assign(ci=[_ends(low, high) for low, high in zip(table["ci_low"], table["ci_high"], strict=True)])
+    table = table.assign(
+        panel=[_panel(*row) for row in zip(table["probe"], table["probe_width"], table["pooling"], strict=True)]
+    )
+    rows = [[show(row[name]) for name, (_, show) in columns.items()] for row in table.to_dict("records")]
+    return Table(head=[title for title, _ in columns.values()], rows=rows, caption=caption, text=text)
+
+
+def _panel(probe: str, probe_width: int, pooling: int) -> str:
+    name = _PROBES.get(probe, probe.replace("cnn-", "CNN-"))
+    if probe_width:
+        return f"{name} ({probe_width})"
+    if probe in LINEAR and not pooling:
+        return f"{name}, raw pixels"
+    return name if pooling in (0, 2) else f"{name} {pooling}x{pooling}"
+
+
+def _accuracy(point: dict[str, Any] | None) -> str:
+    if point is None:
+        return "-"
+    value = f"{100 * point['accuracy']:.1f}"
+    return value if pd.isna(point["ci_low"]) else f"{value} [{100 * point['ci_low']:.1f}, {100 * point['ci_high']:.1f}]"
+
+
+def _published(points: pd.DataFrame) -> str:
+    by = points.dropna(subset="published").set_index("probe")["published"]
+    if by.empty:
+        return "-"
+    ensemble = f" ({100 * by['ensemble']:.1f})" if "ensemble" in by else ""
+    return f"{100 * by['auxiliary']:.1f}{ensemble}" if "auxiliary" in by else f"-{ensemble}"
+
+
+def _or_dash(value: Any) -> str:
+    return "-" if pd.isna(value) else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:g}"
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"
+
+
+def _points(value: float) -> str:
+    return "-" if pd.isna(value) else f"{100 * value:+.2f}"
+
+
+def _ends(low: float, high: float) -> str:
+    return "-" if pd.isna(low) else f"[{100 * low:+.2f}, {100 * high:+.2f}]"
+
+
+def _p(value: float) -> str:
+    if pd.isna(value):
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _bar(cell: str) -> str:
+    return cell.replace("|", r"\|")
+
+
+def _tex(cell: str) -> str:
+    return "".join(_SPECIAL.get(letter, letter) for letter in cell)
+
+
+_PANEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {"panel": ("probe", str)}
+_LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
+    **_PANEL_COLUMNS,
+    "mode": ("network", str),
+    "k": ("k", _or_dash),
+}
