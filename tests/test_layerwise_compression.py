@@ -16,6 +16,7 @@ from reference import removed, slow_saliency
 from scipy.stats import spearmanr
 from torch import Tensor, nn
 
+from analysis.training import training_curves
 from figures.cli import separability_figure
 from layerwise.activations import load_network, open_activations
 from layerwise.batches import DeviceSplit
@@ -25,7 +26,7 @@ from layerwise.commandline import call
 from layerwise.compression import most_salient, narrow, prune, saliencies
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.datasets import load_dataset
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, UserError
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
 from probes.cli import probe
@@ -209,6 +210,16 @@ def test_a_pruned_run_is_probed_and_drawn_as_any_other(
     assert call(separability_figure, "separability-figure", words) == 0
     assert (tmp_path / "figure.pdf").exists()
     capsys.readouterr()
+
+
+def test_training_curves_go_on_through_fine_tuning_and_are_not_averaged_with_those_without(
+    pruned_path: Path, tmp_path: Path
+) -> None:
+    curves = training_curves([pruned_path])
+    assert sorted(curves[curves.block == 2].epoch.unique()) == [1, 2, 3, 4]
+    whole = make_run(tmp_path / "whole.h5", **PRUNED | {"network.prune_to": 0})
+    with pytest.raises(UserError, match=r"the runs are of different numbers of epochs: 2 \(.*; 4 \("):
+        training_curves([pruned_path, whole])
 
 
 def test_a_kept_prefix_trains_the_same_network(tmp_path: Path) -> None:
