@@ -70,7 +70,7 @@ def _history(path: Path) -> pd.DataFrame | None:
     net = config.network
     return pd.concat(parts).assign(
         run=str(path), mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width, seed=config.seed,
-        epochs=config.training.epochs, dataset=dataset,
+        epochs=int(table["epoch"].max()), dataset=dataset,
     )  # fmt: skip
 
 

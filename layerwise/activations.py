@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from layerwise.blocks import average
+from layerwise.compression import narrow_all
 from layerwise.errors import UserError, unknown
 from layerwise.extract import POOL_SIDE
 from layerwise.hardware import exact_float32
@@ -179,6 +180,8 @@ def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:
         tuple(normalisation["std"]),
         config.seed,
     )
+    if config.network.prune_to:
+        narrow_all(network, range(1, config.network.depth + 1))
     for kind, modules in (("blocks", network.blocks), ("auxiliaries", network.auxiliaries)):
         for j, module in enumerate(modules, start=1):
             weights = run.weights(kind, j)

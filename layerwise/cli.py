@@ -16,6 +16,7 @@ from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
 
 if TYPE_CHECKING:
+    from layerwise.run import Place
     from layerwise.scoring import DepthScores
 
 Quiet = Annotated[
@@ -41,6 +42,10 @@ def train(
     depth: Annotated[int | None, typer.Option("--depth", help="J, the number of blocks.")] = None,
     aux_width: Annotated[int | None, typer.Option("--aux-width", help="M~, channels of the first auxiliary.")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each block.")] = None,
+    prune_to: Annotated[
+        int | None,
+        typer.Option("--prune-to", help="Filters that stay of each trained block (they double as M does); 0: all."),
+    ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help=f"How to train: {', '.join(MODES)}.")] = None,
     dataset: Annotated[
         str | None,
@@ -83,6 +88,18 @@ def train(
         float | None,
         typer.Option("--holdout", help="Share of the train split set apart for validation; 0 for none."),
     ] = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="With --replace-auxiliary: a finished greedy run, whose configuration is taken."),
+    ] = None,
+    replace_auxiliary: Annotated[
+        int | None,
+        typer.Option(
+            "--replace-auxiliary",
+            help="Solve the last problem of the run of --from again with an auxiliary so wide (M_f); all blocks below "
+            "are taken over.",
+        ),
+    ] = None,
     store: Annotated[
         str | None,
         typer.Option("--store", help="pooled (A x_j, 2x2), maps (x_j whole beside it), or auto (maps where they fit)."),
@@ -124,9 +141,12 @@ def train(
         "data.dataset": dataset, "data.holdout": holdout, "data.subset": subset, "network.k": k, "network.width": width,
         "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
         "seed": seed, "store": store, "precision": precision, "match": match,
-        "training.prefix": prefix, "training.views": views,
+        "training.prefix": prefix, "training.views": views, "network.prune_to": prune_to,
     }  # fmt: skip
-    config = _configure(recipe_name, dataset, flags, settings or [])
+    if source is None and replace_auxiliary is None:
+        config = _configure(recipe_name, dataset, flags, settings or [])
+    else:
+        _check_replacement(recipe_name, flags, settings or [], source, replace_auxiliary, out, dry_run)
 
     from layerwise.hardware import pick_device
     from layerwise.run import Place, train_run
@@ -136,6 +156,9 @@ def train(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
         tensorboard=tensorboard, download=download,
     )  # fmt: skip
+    if source is not None and replace_auxiliary is not None:
+        _replace(source, replace_auxiliary, place, store)
+        return
     if dry_run and download:
         raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
     if dry_run:
@@ -171,6 +194,57 @@ def _configure(
     return set_fields(config, values)
 
 
+def _check_replacement(
+    recipe_name: str | None,
+    flags: Mapping[str, object],
+    settings: list[str],
+    source: Path | None,
+    width: int | None,
+    out: Path,
+    dry_run: bool,
+) -> None:
+    """Refuse --from or --replace-auxiliary alone, and whatever beside them would be another configuration."""
+    if source is None or width is None:
+        raise UsageError("--from RUN.H5 and --replace-auxiliary WIDTH belong together; give both.")
+    given = [f"the recipe {recipe_name}"] if recipe_name is not None else []
+    given += [_flag_of(path) for path, value in flags.items() if value is not None and path != "store"]
+    given += [f"--set {setting}" for setting in settings]
+    if given:
+        raise UsageError(
+            f"--from takes the configuration of {source}, in which --replace-auxiliary changes one width, so "
+            f"{given[0]} cannot stand beside it."
+        )
+    if dry_run:
+        raise UsageError("--dry-run forecasts a whole training, and --from is a part of one; give one of the two.")
+    if out.resolve() == source.resolve():
+        raise UsageError(f"--out is {str(out)!r}, which is the run that --from reads; give another name.")
+
+
+def _flag_of(path: str) -> str:
+    """Return the flag that sets a field of the configuration."""
+    return "--" + path.rpartition(".")[2].replace("_", "-")
+
+
+def _replace(source: Path, width: int, place: Place, store: str | None) -> None:
+    """Solve the last problem of a run again and print it beside the original."""
+    from layerwise.publication import refuse_existing
+    from layerwise.replacement import describe_replacement, replaced, take_over
+    from layerwise.run import train_run
+
+    refuse_existing(place.out, place.force)
+    taken = take_over(source, place.data_dir, download=place.download)
+    config = replaced(taken.config, width, source)
+    if store is not None:
+        config = set_fields(config, {"store": store})
+    scores = train_run(config, place, taken)
+    _print_scores(scores)
+    print()
+    for line in describe_replacement(taken, config, scores):
+        print(line)
+    print(f"wrote {place.out}")
+    commandline.log.info("next: probe-depth %s --probe linear", place.out)
+
+
 def _print_scores(scores: Sequence[DepthScores]) -> None:
     """Print the auxiliaries' accuracy at each depth, and the ensemble's where there are several."""
     if not scores:
@@ -182,6 +256,18 @@ def _print_scores(scores: Sequence[DepthScores]) -> None:
         cells = "".join(f"  {value:>10.2%}" for value in score.accuracy.values())
         joined = f"  {score.ensembles['logits', 'test']:>13.2%}" if has_ensemble else ""
         print(f"{score.depth:>5}  {' x '.join(map(str, score.shape)):<14}{cells}{joined}")
+    if scores[0].pruned is not None:
+        _print_pruning(scores)
+
+
+def _print_pruning(scores: Sequence[DepthScores]) -> None:
+    """Print, for each pruned block, its filters and the test accuracy of its auxiliary in the three states."""
+    print(f"\n{'block':>5}  {'filters':<14}  test: before  pruned  fine-tuned")
+    for score in scores:
+        if (record := score.pruned) is not None:
+            filters = f"{len(record.saliency)} -> {len(record.kept)}"
+            before, cut, after = (record.accuracy[state, "test"] for state in ("before", "pruned", "finetuned"))
+            print(f"{score.depth:>5}  {filters:<14}  {before:>12.2%}  {cut:>6.2%}  {after:>10.2%}")
 
 
 def _print_recipes(name: str | None) -> None:

@@ -70,6 +70,10 @@ class NetworkConfig:
     batch_norm: "auto" is the paper's rule (none at k = 1, everywhere at k > 1), "on" or "off" overrule it.
     initialisation: "default" is PyTorch's, as in the authors' code; "kaiming" (He et al. 2015, normal, fan-out) or
         "orthogonal" (Saxe et al. 2014) draw the weights of convolutions and linear layers.
+    last_aux_width: M_f, channels of the convolutions of block J's auxiliary, whatever was doubled before; 0 is the
+        width that M~ gives it.
+    prune_to: filters that stay of the first block once it is trained (they double where M does); the next block reads
+        those alone. 0 prunes nothing.
     """
 
     depth: int
@@ -80,11 +84,19 @@ class NetworkConfig:
     average: int = 2
     batch_norm: str = "auto"
     initialisation: str = "default"
+    last_aux_width: int = 0
+    prune_to: int = 0
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "k", "aux_width", "average"):
             value = getattr(self, name)
             _check(isinstance(value, int) and value >= 1, f"network.{name}", value, "an integer of at least 1")
+        last, filters = self.last_aux_width, self.prune_to
+        _check(last >= 0, "network.last_aux_width", last, "a number of channels, or 0 for what network.aux_width gives")
+        _check(last == 0 or self.k > 1, "network.last_aux_width", last, "0 at k = 1, whose auxiliaries are linear")
+        _check(
+            0 <= filters < self.width, "network.prune_to", filters, f"fewer filters than M = {self.width}; 0 for all"
+        )
         inside = all(1 <= j <= self.depth for j in self.downsample)
         _check(
             inside,
@@ -101,6 +113,21 @@ class NetworkConfig:
     def has_batch_norm(self) -> bool:
         """Whether blocks and auxiliaries carry BatchNorm."""
         return self.k > 1 if self.batch_norm == "auto" else self.batch_norm == "on"
+
+    @property
+    def frozen_width(self) -> int:
+        """Channels of the first block when it is frozen: M, or what pruning leaves of it."""
+        return self.prune_to or self.width
+
+    def doubled(self, width: int, j: int) -> int:
+        """Return what a width given for the first block is at block j: it doubles at each P after block 1."""
+        return width * 2 ** sum(1 for b in self.downsample if 1 < b <= j)
+
+    def aux_width_at(self, j: int) -> int:
+        """Return the channels of the convolutions of block j's auxiliary."""
+        if j == self.depth and self.last_aux_width:
+            return self.last_aux_width
+        return self.doubled(self.aux_width, j)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +147,9 @@ class TrainingConfig:
     prefix: where the output of the frozen blocks comes from: "recompute" computes it for every batch, "cache" once for
         each image and view when a block begins; "auto" keeps it where images do not change from epoch to epoch and it
         fits, and is resolved before it is stored.
+    finetune_epochs: epochs for which an auxiliary is trained on, on its frozen block, after the block was pruned
+        (network.prune_to); unused without pruning. The paper's are 20.
+    finetune_rate: the learning rate with which that begins; the schedule is the same, over finetune_epochs.
     """
 
     epochs: int
@@ -137,12 +167,15 @@ class TrainingConfig:
     flip: bool = False
     views: int = 0
     prefix: str = "auto"
+    finetune_epochs: int = 20
+    finetune_rate: float = 0.01
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "lr_every"):
+        for name in ("epochs", "batch_size", "lr_every", "finetune_epochs"):
             _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "an integer of at least 1")
-        rate = self.learning_rate
-        _check(0 < rate < math.inf, "training.learning_rate", rate, "a finite number above 0")
+        for name in ("learning_rate", "finetune_rate"):
+            rate = getattr(self, name)
+            _check(0 < rate < math.inf, f"training.{name}", rate, "a finite number above 0")
         _check(0 < self.lr_factor <= 1, "training.lr_factor", self.lr_factor, "a factor in (0, 1]")
         _check(0 <= self.momentum < 1, "training.momentum", self.momentum, "a number in [0, 1)")
         decay = self.weight_decay
@@ -183,6 +216,11 @@ class TrainingConfig:
         """Whether the epochs do read some images again, so that keeping what is computed of them spares something."""
         return self.is_fixed and self.epochs > max(1, self.views)
 
+    @property
+    def finetuning(self) -> TrainingConfig:
+        """How an auxiliary is trained on after its block was pruned."""
+        return dataclasses.replace(self, epochs=self.finetune_epochs, learning_rate=self.finetune_rate)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
@@ -220,6 +258,10 @@ class RunConfig:
         _check(
             self.training.prefix != "cache" or self.mode == "greedy",
             "training.prefix", self.training.prefix, f"recompute or auto: mode {self.mode} freezes no block to keep",
+        )  # fmt: skip
+        _check(
+            self.network.prune_to == 0 or self.mode == "greedy",
+            "network.prune_to", self.network.prune_to, f"0 in mode {self.mode}: greedy training alone prunes",
         )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
 

@@ -99,6 +99,9 @@ def describe_forecast(forecast: Forecast) -> Iterator[str]:
     yield f"{config.recipe}, {config.mode}: k = {net.k}, J = {net.depth}, M = {net.width}, seed {config.seed}"
     trained = f"{config.training.epochs} epochs of {config.precision} products"
     yield "no weight is trained" if config.mode == "untrained" else trained
+    if net.prune_to:
+        epochs = config.training.finetune_epochs
+        yield f"each block pruned to {net.prune_to} (as M), then {epochs} epochs of fine-tuning"
     sizes = ", ".join(f"{name} {n:,}" for name, n in forecast.counts.items())
     yield f"{config.data.dataset}: {sizes} images"
     yield ""

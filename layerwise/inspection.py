@@ -25,8 +25,9 @@ def describe_run(run: RunFile) -> Iterator[str]:
     )
     if run.config:
         net, cfg = run.config.network, run.config
+        last = f"M_f = {net.last_aux_width}, " if net.last_aux_width else ""
         yield (
-            f"network         J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, "
+            f"network         J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, {last}"
             f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
         )
         yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"
@@ -34,12 +35,24 @@ def describe_run(run: RunFile) -> Iterator[str]:
         yield from textwrap.wrap(settings, 80, initial_indent="settings        ", subsequent_indent=16 * " ")
     if run.extraction:
         yield from _origin_lines(run.extraction)
+    yield from _pruning_lines(run)
     yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
     yield ""
     width = max(10, *(len(run.depth_module(depth)) for depth in run.depths))
     yield f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
     for depth in run.depths:
         yield _depth_line(run, depth, width)
+
+
+def _pruning_lines(run: RunFile) -> Iterator[str]:
+    """Yield what is said of each pruned block: its filters, and its auxiliary's test accuracy in the three states."""
+    for depth in run.depths:
+        if (found := run.pruning(depth)) is not None:
+            kept, saliency, accuracy = found
+            states = (("before", "before"), ("after", "pruned"), ("fine-tuned", "finetuned"))
+            told = ", ".join(f"{word} {accuracy[f'{state}_test_accuracy']:.2%}" for word, state in states)
+            line = f"block {depth}: {len(saliency)} -> {len(kept)} filters; test {told}"
+            yield from textwrap.wrap(line, 80, initial_indent="pruned          ", subsequent_indent=16 * " ")
 
 
 def _origin_lines(origin: dict[str, Any]) -> Iterator[str]:

@@ -48,13 +48,14 @@ class Memory:
 
 
 class Maps:
-    """Values a single image takes: volumes[j] those of x_j."""
+    """Values a single image takes: volumes[j] those of x_j, trained[j] while block j is trained and not yet pruned."""
 
     def __init__(self, network: NetworkConfig, image: Shape, n_classes: int):
         self.network = network
         self.n_classes = n_classes
-        self.problems = count_problems(network, image, n_classes)
-        self.volumes = [prod(s) for s in shapes(image, network.depth, network.width, network.downsample)]
+        self.problems = [problem.trained for problem in count_problems(network, image, n_classes)]
+        self.volumes = [prod(s) for s in shapes(image, network.depth, network.frozen_width, network.downsample)]
+        self.trained = [self.volumes[0], *(prod(problem.shape) for problem in self.problems)]
         # A convolution's output is kept beside relu's where BatchNorm stands between them.
         self.copies = 2 if network.has_batch_norm else 1
 
@@ -62,7 +63,7 @@ class Maps:
         """Return the values kept for backward by blocks first..last with auxiliary `last`."""
         blocks = range(first, last + 1)
         unshuffled = sum(self.volumes[j - 1] for j in blocks if j in self.network.downsample and j > first)
-        maps = self.volumes[first - 1] + unshuffled + self.copies * sum(self.volumes[j] for j in blocks)
+        maps = self.volumes[first - 1] + unshuffled + self.copies * sum(self.trained[j] for j in blocks)
         hidden = (self.network.k - 1) * self.copies * self.auxiliary_volume(last)
         return maps + hidden + self.copies * self._features(last) + self.n_classes
 
@@ -79,13 +80,13 @@ class Maps:
     def largest(self, first: int, last: int) -> int:
         """Return the values of the largest maps that blocks first..last and auxiliary `last` compute."""
         hidden = [self.auxiliary_volume(last)] if self.network.k > 1 else []
-        return max(self.volumes[first : last + 1] + hidden)
+        return max(self.trained[first : last + 1] + hidden)
 
     def forward(self, last: int) -> int:
         """Return the most values alive at once while blocks 1..last and their auxiliaries run without gradients."""
-        layers = [(self.volumes[j - 1], self.volumes[j]) for j in range(1, last + 1)]
+        layers = [(self.volumes[j - 1], self.trained[j]) for j in range(1, last + 1)]
         if self.network.k > 1:
-            layers += [(self.volumes[j], self.auxiliary_volume(j)) for j in range(1, last + 1)]
+            layers += [(self.trained[j], self.auxiliary_volume(j)) for j in range(1, last + 1)]
         return max(before + (self.copies + 1) * after for before, after in layers)
 
 
@@ -99,6 +100,8 @@ def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Map
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
     data = sum(counts.values()) * (prod(image) + LABEL_BYTES)
     weights = sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems)
+    if config.network.prune_to:  # what was before pruning is kept until it is scored
+        weights += sum(p.block.nbytes + p.auxiliary.nbytes for p in count_problems(config.network, image, n_classes))
     kept = kept_bytes(config, image, counts) if config.training.prefix == "cache" else 0
     return Memory(data, weights, phases, kept)
 
@@ -126,4 +129,6 @@ def _training(config: RunConfig, maps: Maps, n_train: int) -> dict[str, int]:
         step = maps.kept(first, last) + 2 * maps.largest(first, last)
         kept = map_bytes * batch * max(step, maps.forward(last))
         found[f"training block {last}"] = FLOAT_BYTES * states * learned + kept + made
+        if config.network.prune_to:  # in float32; fine-tuning takes less than training did
+            found[f"pruning block {last}"] = FLOAT_BYTES * batch * max(step, maps.forward(last))
     return found

@@ -29,7 +29,8 @@ def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
 class LayerwiseNetwork(nn.Module):
     """J blocks and their auxiliary classifiers, with the normalisation that turns an image into x_0.
 
-    shapes[j]: (C, H, W) of x_j, for j = 0..J. Blocks are numbered from 1: block j computes x_j from x_{j-1}.
+    shapes[j]: (C, H, W) of x_j, for j = 0..J, of frozen blocks. Blocks are numbered from 1: block j computes x_j from
+    x_{j-1}. Where it is to be pruned (config.prune_to), it is M wide until layerwise.compression narrows it.
     """
 
     mean: Tensor
@@ -48,21 +49,22 @@ class LayerwiseNetwork(nn.Module):
         self.config = config
         self.n_classes = n_classes
         self.seed = seed
-        self.shapes = shapes(image_shape, config.depth, config.width, config.downsample)
-        self.blocks = nn.ModuleList(self._new_block(j) for j in range(1, config.depth + 1))
-        self.auxiliaries = nn.ModuleList(self._new_auxiliary(j) for j in range(1, config.depth + 1))
+        self.shapes = shapes(image_shape, config.depth, config.frozen_width, config.downsample)
+        self.blocks = nn.ModuleList(self.new_block(j) for j in range(1, config.depth + 1))
+        self.auxiliaries = nn.ModuleList(self.new_auxiliary(j) for j in range(1, config.depth + 1))
         # Values stay what they are; convolutions read and write maps whose channels lie together, which is faster.
         self.to(memory_format=torch.channels_last)
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
-    def _new_block(self, j: int) -> Block:
+    def new_block(self, j: int) -> Block:
+        """Return block j as its training begins."""
         cfg = self.config
         return initialised(
             derive_seed(self.seed, "block", j),
             lambda: Block(
                 self.shapes[j - 1][0],
-                self.shapes[j][0],
+                cfg.doubled(cfg.width, j),
                 downsampling=j in cfg.downsample,
                 batch_norm=cfg.has_batch_norm,
                 # As in the authors' code: without BatchNorm the first convolution alone has a bias.
@@ -71,16 +73,16 @@ class LayerwiseNetwork(nn.Module):
             cfg.initialisation,
         )
 
-    def _new_auxiliary(self, j: int) -> AuxiliaryClassifier:
+    def new_auxiliary(self, j: int) -> AuxiliaryClassifier:
+        """Return the auxiliary classifier of block j as its training begins."""
         cfg = self.config
-        doublings = sum(1 for b in cfg.downsample if 1 < b <= j)
         return initialised(
             derive_seed(self.seed, "auxiliary", j),
             lambda: AuxiliaryClassifier(
-                self.shapes[j][0],
+                cfg.doubled(cfg.width, j),
                 self.n_classes,
                 k=cfg.k,
-                width=cfg.aux_width * 2**doublings,
+                width=cfg.aux_width_at(j),
                 batch_norm=cfg.has_batch_norm,
                 side=cfg.average,
             ),

@@ -37,21 +37,31 @@ class Part:
 
 @dataclass(frozen=True)
 class Problem:
-    """Auxiliary problem j by count: shape (C, H, W) of x_j, block j, its auxiliary and that one's channels."""
+    """Auxiliary problem j by count: shape (C, H, W) of x_j, block j, its auxiliary and that one's channels.
+
+    unpruned: the same while block j is trained, where it is pruned afterwards.
+    """
 
     shape: Shape
     block: Part
     auxiliary: Part
     aux_width: int
+    unpruned: Problem | None = None
+
+    @property
+    def trained(self) -> Problem:
+        """The problem as it is while block j is trained."""
+        return self.unpruned or self
 
 
 @dataclass(frozen=True)
 class Operations:
     """Floating-point operations of a whole run.
 
-    training: for each block, with the validation fold's evaluation after every epoch; scoring: one pass of every
-    split through the blocks and each auxiliary that was trained; dump: one pass of every split through the blocks
-    (three where values do not fit float16, which is not known before).
+    training: for each block, with the validation fold's evaluation after every epoch, its pruning and fine-tuning;
+    scoring: one pass of every split through the blocks and each auxiliary that was trained, and where blocks were
+    pruned one more, with blocks and auxiliaries as they were before, and with auxiliaries right after it; dump: one
+    pass of every split through the blocks (three where values do not fit float16, which is not known before).
     """
 
     training: tuple[int, ...]
@@ -66,15 +76,21 @@ class Operations:
 
 def count_problems(config: NetworkConfig, image: Shape, n_classes: int) -> list[Problem]:
     """Return auxiliary problems 1..J by count, for images of shape (C, H, W)."""
-    xs = shapes(image, config.depth, config.width, config.downsample)
+    xs = shapes(image, config.depth, config.frozen_width, config.downsample)
     found = []
     for j, (before, shape) in enumerate(pairwise(xs), start=1):
-        # A block's channels double where its auxiliary's do.
-        aux_width = config.aux_width * shape[0] // config.width
-        channels = before[0] * (4 if j in config.downsample else 1)
-        block = _convolution(channels, shape, config.has_batch_norm, bias=j == 1 and not config.has_batch_norm)
-        found.append(Problem(shape, block, _auxiliary(config, shape, aux_width, n_classes), aux_width))
+        unpruned = None
+        if config.prune_to:
+            unpruned = _problem(config, j, before, (config.doubled(config.width, j), *shape[1:]), n_classes)
+        found.append(replace(_problem(config, j, before, shape, n_classes), unpruned=unpruned))
     return found
+
+
+def _problem(config: NetworkConfig, j: int, before: Shape, shape: Shape, n_classes: int) -> Problem:
+    """Return problem j of a block that reads x_{j-1} of one shape and makes x_j of another."""
+    channels, aux_width = before[0] * (4 if j in config.downsample else 1), config.aux_width_at(j)
+    block = _convolution(channels, shape, config.has_batch_norm, bias=j == 1 and not config.has_batch_norm)
+    return Problem(shape, block, _auxiliary(config, shape, aux_width, n_classes), aux_width)
 
 
 def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) -> Part:
@@ -122,6 +138,13 @@ def weight_bytes(config: RunConfig, problems: list[Problem]) -> int:
     return sum(p.block.nbytes for p in problems) + sum(problems[j - 1].auxiliary.nbytes for j in heads(config))
 
 
+def pruning_bytes(config: NetworkConfig) -> int:
+    """Return the bytes of what a run file says of pruned filters: which stayed (int64), all saliencies (float64)."""
+    if not config.prune_to:
+        return 0
+    return sum(8 * config.doubled(config.prune_to + config.width, j) for j in range(1, config.depth + 1))
+
+
 def count_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Operations:
     """Return the operations of a run.
 
@@ -133,6 +156,9 @@ def count_operations(config: RunConfig, image: Shape, n_classes: int, counts: Ma
     blocks, n = sum(p.block.operations for p in problems), sum(counts.values())
     auxiliaries = [problems[j - 1].auxiliary.operations for j in heads(config)]
     scoring = n * (blocks + sum(auxiliaries)) if auxiliaries else 0
+    if config.network.prune_to:
+        states = sum(p.trained.block.operations + p.trained.auxiliary.operations for p in problems)
+        scoring += n * (states + blocks + sum(auxiliaries))
     return Operations(TRAINING[config.mode](config, problems, counts), scoring, n * blocks)
 
 
@@ -169,12 +195,31 @@ def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int
     cfg, found, prefix = config.training, [], 0
     views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
     for p in problems:
-        block, auxiliary = p.block.operations, p.auxiliary.operations
+        block, auxiliary = p.trained.block.operations, p.trained.auxiliary.operations
         below = (counts["train"] * views + _held(counts) * times) * prefix
         train = counts["train"] * (2 * block + 3 * auxiliary)
-        found.append(below + cfg.epochs * (train + _held(counts) * (block + auxiliary)))
-        prefix += block
+        spent = below + cfg.epochs * (train + _held(counts) * (block + auxiliary))
+        if config.network.prune_to:
+            # The saliency takes one pass, and the gradient of the maps without that of the weights.
+            spent += counts["train"] * (prefix + block + 2 * auxiliary)
+            spent += _finetuning(config, p, prefix + p.block.operations, counts)
+        found.append(spent)
+        prefix += p.block.operations
     return tuple(found)
+
+
+def _finetuning(config: RunConfig, problem: Problem, prefix: int, counts: Mapping[str, int]) -> int:
+    """Return what training an auxiliary on above `prefix` operations of frozen blocks spends."""
+    cfg, net, auxiliary = config.training, config.network, problem.auxiliary.operations
+    epochs = cfg.finetune_epochs
+    views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (epochs, epochs)
+    below = (counts["train"] * views + _held(counts) * times) * prefix
+    # The first layer passes no gradient on, but for a linear one behind a BatchNorm that is trained.
+    if net.k > 1:
+        first = convolution_operations(problem.shape[0], (problem.aux_width, *problem.shape[1:]))
+    else:
+        first = 0 if net.has_batch_norm else auxiliary
+    return below + epochs * (counts["train"] * (3 * auxiliary - first) + _held(counts) * auxiliary)
 
 
 def _untrained(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:

@@ -34,11 +34,12 @@ class Report:
         if self._writer is not None:
             self._writer.close()
 
-    def start(self, stage: str, steps: int) -> None:
-        """Begin a stage of so many steps in all."""
+    def start(self, stage: str, steps: int, last_epoch: int | None = None) -> None:
+        """Begin a stage of so many steps in all; `last_epoch` is the number of its last epoch."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
         self._stage, self._seconds, self._shown = stage, {}, ""
+        self._last = self.epochs - 1 if last_epoch is None else last_epoch
         self._task = self._bar.add_task(stage, total=steps)
 
     def step(self, score: Score | None) -> None:
@@ -55,8 +56,9 @@ class Report:
         held = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
         scores = f"accuracy while training {row.train.accuracy:.1%}{held}"
         log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
-        if row.epoch == self.epochs - 1:
-            log.info("depth %d: %s, %.0f s", row.block, scores, self._seconds[row.block])
+        if row.epoch == self._last:
+            name = f"depth {row.block}" + (", fine-tuned" if row.epoch >= self.epochs else "")
+            log.info("%s: %s, %.0f s", name, scores, self._seconds[row.block])
 
 
 def _write_scalars(writer: Any, row: Epoch) -> None:

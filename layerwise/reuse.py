@@ -27,7 +27,9 @@ def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[s
         image: shape (C, H, W) of one image; counts: number of images of each split.
     """
     net = config.network
-    outputs = shapes(image, net.depth, net.width, net.downsample)[1:-1]
+    outputs = shapes(image, net.depth, net.frozen_width, net.downsample)[1:]
+    if not net.prune_to:
+        outputs = outputs[:-1]  # the last block's is read where its auxiliary is fine-tuned, and nowhere else
     images = max(1, config.training.views) * counts["train"] + counts.get("validation", 0)
     return max((prod(shape) for shape in outputs), default=0) * images * (2 if config.precision == "bf16" else 4)
 
@@ -48,7 +50,8 @@ def resolve_prefix(
     cfg = config.training
     if cfg.prefix != "auto":
         return config
-    can = config.mode == "greedy" and config.network.depth > 1 and cfg.is_fixed
+    has_prefix = config.network.depth > 1 or config.network.prune_to > 0
+    can = config.mode == "greedy" and has_prefix and cfg.is_fixed
     keeps = can and begun != "recompute"
     if keeps and begun is None:
         room = _device_room(device) if device.type == "cuda" else _memory_room()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import torch
 
 from layerwise.batches import DeviceSplit
 from layerwise.blocks import shapes
+from layerwise.compression import Pruned, accuracy_attributes, score_pruning
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
@@ -21,9 +22,10 @@ from layerwise.extract import dump_depths, dump_module
 from layerwise.hardware import pick_precision, products
 from layerwise.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.network import LayerwiseNetwork
-from layerwise.operations import count_problems, heads, match_operations, weight_bytes
+from layerwise.operations import count_problems, heads, match_operations, pruning_bytes, weight_bytes
 from layerwise.provenance import provenance
 from layerwise.publication import refuse_existing
+from layerwise.replacement import Taken
 from layerwise.reporting import Report
 from layerwise.reuse import resolve_prefix
 from layerwise.runwriter import RunWriter, create_run
@@ -48,14 +50,15 @@ class Place:
     download: bool = False
 
 
-def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
+def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> list[DepthScores]:
     """Carry out a configuration and publish its run file; return what its auxiliaries score, by depth.
 
-    A training that was stopped goes on from its last epoch. Raises UserError before anything is trained if the output
+    A training that was stopped goes on from its last epoch. `taken`: data and trained blocks of a finished run of which
+    this one differs in its last problem alone. Raises UserError before anything is trained if the output
     exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
     refuse_existing(place.out, place.force)
-    dataset = load_configured(config.data, place.data_dir, download=place.download)
+    dataset = taken.dataset if taken else load_configured(config.data, place.data_dir, download=place.download)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
@@ -66,7 +69,8 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
     config = replace(config, store="maps" if storage.maps else "pooled")
     fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
     with open_checkpoint(place.out, config, fingerprint) as checkpoint:
-        checkpoint.load(network)
+        if not checkpoint.load(network) and taken:
+            taken.give(network, checkpoint)
         start = time.perf_counter()
         if config.mode == "untrained":
             with products("fp32"):
@@ -76,7 +80,8 @@ def train_run(config: RunConfig, place: Place) -> list[DepthScores]:
             with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
                 train(network, dataset, config, checkpoint, report)
         seconds = {"train": time.perf_counter() - start}
-        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds)
+        source = {"source_run_id": taken.run_id} if taken else {}
+        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
 
 
 def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
@@ -113,10 +118,11 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
     net, image = config.network, dataset.image_shape
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
-    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes)))
-    rows = config.training.epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
+    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes))) + pruning_bytes(net)
+    epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
+    rows = epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
-    xs = shapes(image, net.depth, net.width, net.downsample)
+    xs = shapes(image, net.depth, net.frozen_width, net.downsample)
     scored = counts.get("validation", 0) + counts["test"]
     output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
     return plan(xs, counts, weights + output_bytes, config.store, max_size, history_bytes)
@@ -140,12 +146,14 @@ def _publish(
     checkpoint: Checkpoint,
     fingerprint: dict[str, str],
     seconds: dict[str, float],
+    source: dict[str, str],
 ) -> list[DepthScores]:
     if place.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
         network.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
     with products("fp32"):
         scores = score_auxiliaries(network, dataset, heads(config))
+        _score_pruned(network, dataset, scores, checkpoint.pruned)
     seconds["score"] = time.perf_counter() - start
     start = time.perf_counter()
     with products("fp32"), create_run(place.out, force=place.force) as writer:
@@ -154,8 +162,19 @@ def _publish(
         _write_history(writer, checkpoint.history)
         dump_depths(writer, network, dataset, storage)
         seconds["dump"] = time.perf_counter() - start
-        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds))
+        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds) | source)
     return scores
+
+
+def _score_pruned(
+    network: LayerwiseNetwork, dataset: Dataset, scores: Sequence[DepthScores], pruned: Mapping[int, Pruned]
+) -> None:
+    """Score every auxiliary before its block was pruned, right after it, and fine-tuned, in the records themselves."""
+    score_pruning(network, dataset, pruned)
+    for score in scores:
+        if (record := pruned.get(score.depth)) is not None:
+            record.accuracy |= {("finetuned", split): value for split, value in score.accuracy.items()}
+            score.pruned = record
 
 
 def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset, fingerprint: dict[str, str]) -> None:
@@ -177,6 +196,10 @@ def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequenc
         dump_module(writer, f"auxiliaries/{score.depth:02d}", network.auxiliaries[score.depth - 1], accuracies)
         for split, logits in score.logits.items():
             writer.array(f"outputs/{score.depth:02d}/{split}", logits)
+        if score.pruned is not None:
+            writer.attributes(f"compression/{score.depth:02d}", accuracy_attributes(score.pruned))
+            writer.array(f"compression/{score.depth:02d}/kept", score.pruned.kept)
+            writer.array(f"compression/{score.depth:02d}/saliency", score.pruned.saliency)
 
 
 def _write_history(writer: RunWriter, history: Sequence[Epoch]) -> None:

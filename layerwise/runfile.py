@@ -260,6 +260,14 @@ class RunFile:
         folder = f"auxiliaries/{j:02d}"
         return dict(self._file[folder].attrs) if folder in self._file else {}
 
+    def pruning(self, j: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]] | None:
+        """What pruning did to block j: filters kept int64 [F], saliencies float64 [M], accuracies by name; or None."""
+        folder = f"compression/{j:02d}"
+        if folder not in self._file:
+            return None
+        kept, saliency = (self._rows(f"/{folder}/{name}")[:] for name in ("kept", "saliency"))
+        return kept, saliency, dict(self._file[folder].attrs)
+
     def outputs(self, j: int, split: str) -> np.ndarray | None:
         """Logits float32 [n, n_classes] of auxiliary j on a split, or None."""
         rows = self._rows_or_none(f"/outputs/{j:02d}/{split}")
@@ -268,6 +276,11 @@ class RunFile:
     def history(self) -> np.ndarray | None:
         """A structured row for each epoch, or None."""
         rows = self._rows_or_none("/history")
+        return None if rows is None else rows[:]
+
+    def epoch_seconds(self) -> np.ndarray | None:
+        """Wall time of each epoch of `history`, float64, or None."""
+        rows = self._rows_or_none("/provenance/epoch_seconds")
         return None if rows is None else rows[:]
 
     def storage(self) -> dict[str, tuple[tuple[int, ...], str, int]]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from layerwise.batches import DeviceSplit
+from layerwise.compression import Pruned
 from layerwise.datasets import Dataset
 from layerwise.ensemble import WEIGHTINGS, ensemble
 from layerwise.network import LayerwiseNetwork
@@ -22,6 +23,7 @@ class DepthScores:
     """What the auxiliary of one depth says: accuracy in [0, 1] by split, and logits float32 [n, n_classes].
 
     ensembles: accuracy of the ensemble of all auxiliaries up to this depth, by (weighting, split).
+    pruned: what pruning did to the block; None where nothing was pruned.
     """
 
     depth: int
@@ -29,6 +31,7 @@ class DepthScores:
     accuracy: dict[str, float] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)
     ensembles: dict[tuple[str, str], float] = field(default_factory=dict)
+    pruned: Pruned | None = None
 
 
 @torch.no_grad()

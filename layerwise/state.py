@@ -16,7 +16,7 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ import numpy as np
 import torch
 
 from layerwise.commandline import Terminated
+from layerwise.compression import Pruned, accuracies_of, accuracy_attributes, narrow_all
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.history import Epoch, from_rows, to_rows
@@ -47,13 +48,14 @@ SAVE_EVERY = 5.0  # seconds of training that a killed process loses at most, wit
 class Checkpoint:
     """Where a training stands, and the file in which it is kept.
 
-    stage: number of the stage in progress, from 0. history: the epochs done.
+    stage: number of the stage in progress, from 0. history: the epochs done. pruned: what pruning did, by block.
     """
 
     def __init__(self, path: Path | None, config: RunConfig, fingerprint: dict[str, str]):
         self.path, self.config, self.fingerprint = path, config, fingerprint
         self.stage, self.epochs_done = 0, 0
         self.history: list[Epoch] = []
+        self.pruned: dict[int, Pruned] = {}
         self._problems: list[dict[str, np.ndarray]] = []
         self._saved = -math.inf
 
@@ -62,16 +64,20 @@ class Checkpoint:
         """The folder of the state, removed when the run is published."""
         return self.path and self.path.parent
 
-    def load(self, network: LayerwiseNetwork) -> None:
-        """Take up what an earlier process saved, if it did: weights into the network, position and history here.
+    def load(self, network: LayerwiseNetwork) -> bool:
+        """Take up what an earlier process saved: weights into the network, position and history here.
+
+        Returns whether there was something.
 
         Raises UserError, naming the field, if it was saved under another configuration or with other data.
         """
         if self.path is None or not self.path.exists():
-            return
+            return False
         try:
             with h5py.File(self.path, "r") as file:
                 self._refuse_other(file)
+                self.pruned = _read_pruned(file)
+                narrow_all(network, self.pruned)
                 for name, module in _parts(network):
                     _load_module(module, file[f"modules/{name}"])
                 self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
@@ -83,6 +89,7 @@ class Checkpoint:
                 f"Delete {self.path.parent} to train from the start."
             ) from None
         log.info("resuming from %s: %d epochs of stage %d are done", self.path.parent, self.epochs_done, self.stage + 1)
+        return True
 
     def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> int:
         """Give the problems of a stage back what they held, and return how many of its epochs are done."""
@@ -96,7 +103,7 @@ class Checkpoint:
         self, stage: int, epochs_done: int, network: LayerwiseNetwork, problems: Sequence[AuxiliaryProblem]
     ) -> None:
         """Save everything, if it is due; a process killed now or at any later moment goes on from here."""
-        is_last = epochs_done == self.config.training.epochs
+        is_last = epochs_done == problems[0].config.epochs
         if self.path is None or not (is_last or time.monotonic() - self._saved >= SAVE_EVERY):
             return
         with published(self.path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
@@ -111,6 +118,7 @@ class Checkpoint:
                 for key, array in problem.state().items():
                     group[key] = array
             file["history"] = to_rows(self.history)
+            _write_pruned(file, self.pruned)
         self._saved = time.monotonic()
 
     def _refuse_other(self, file: h5py.File) -> None:
@@ -178,6 +186,23 @@ def _parts(network: LayerwiseNetwork) -> Iterator[tuple[str, nn.Module]]:
 
 def _load_module(module: nn.Module, group: h5py.Group) -> None:
     module.load_state_dict({name: torch.from_numpy(np.array(group[name])) for name in module.state_dict()})
+
+
+def _write_pruned(file: h5py.File, pruned: Mapping[int, Pruned]) -> None:
+    for j, record in pruned.items():
+        group = file.create_group(f"compression/{j:02d}")
+        group.attrs.update(accuracy_attributes(record))
+        group["kept"], group["saliency"] = record.kept, record.saliency
+        for name, array in record.before.items():
+            group[f"before/{name}"] = array
+
+
+def _read_pruned(file: h5py.File) -> dict[int, Pruned]:
+    found = {}
+    for name, group in file.get("compression", {}).items():
+        before = _arrays(group["before"]) if "before" in group else {}
+        found[int(name)] = Pruned(group["kept"][:], group["saliency"][:], before, accuracies_of(group.attrs))
+    return found
 
 
 def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:

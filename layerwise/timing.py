@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from layerwise.batches import EVALUATION_BATCH, DeviceSplit
 from layerwise.cache import Kept
 from layerwise.capture import WARM_UP, CapturedStep
+from layerwise.compression import Pruned, narrow_all, saliencies, score_pruning
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split
 from layerwise.extract import DUMP_BATCH, dump_depths
@@ -114,6 +115,9 @@ class Rehearsal:
         else:
             yield from self._training()
             yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *self.counts), self._score)
+            if self.config.network.prune_to:
+                batches = self._batches(EVALUATION_BATCH, *self.counts)
+                yield Work("scoring", EVALUATION_BATCH, batches, self._score_states)
         freeze(self.network)
         yield Work("dump", DUMP_BATCH, self._batches(DUMP_BATCH, *self.counts), self._dump)
 
@@ -126,11 +130,43 @@ class Rehearsal:
                 yield self._filling(first - 1)
             step = functools.partial(self._step, block, auxiliary, first - 1)
             yield Work("training", size, epochs * self._batches(size, "train"), step)
-            evaluation = functools.partial(self._evaluate, block, auxiliary, first - 1)
-            if "validation" in self.counts:
-                batches = epochs * self._batches(EVALUATION_BATCH, "validation")
-                yield Work("training", EVALUATION_BATCH, batches, evaluation)
+            yield from self._validation(block, auxiliary, first - 1, epochs)
             freeze(nn.ModuleList([block, auxiliary]))
+            if self.config.network.prune_to:
+                yield from self._compression(j)
+
+    def _compression(self, j: int) -> Iterator[Work]:
+        """Yield the batches of block j's pruning and of the fine-tuning behind it."""
+        training = self.config.training
+        yield Work("training", training.batch_size, self._batches(training.batch_size, "train"), self._saliency(j))
+        narrow_all(self.network, [j])
+        auxiliary, nothing = self.network.auxiliaries[j - 1].requires_grad_(True), nn.Identity()
+        if training.prefix == "cache":
+            yield self._filling(j)
+        step = functools.partial(self._step, nothing, auxiliary, j)
+        steps = training.finetune_epochs * self._batches(training.batch_size, "train")
+        yield Work("training", training.batch_size, steps, step)
+        yield from self._validation(nothing, auxiliary, j, training.finetune_epochs)
+        freeze(self.network.blocks[j - 1])
+        freeze(auxiliary)
+
+    def _saliency(self, j: int) -> Callable[[int], Callable[[], object]]:
+        def prepare(n: int) -> Callable[[], object]:
+            data, block, auxiliary = self._on_device(n), self.network.blocks[j - 1], self.network.auxiliaries[j - 1]
+
+            def batch() -> None:
+                inputs = ((self.network.advance(x, 0, j - 1), y) for x, y in data.in_order(self.network.normalise))
+                saliencies(block, auxiliary, inputs)
+
+            return batch
+
+        return prepare
+
+    def _validation(self, block: nn.Module, auxiliary: nn.Module, below: int, epochs: int) -> Iterator[Work]:
+        if "validation" in self.counts:
+            batches = epochs * self._batches(EVALUATION_BATCH, "validation")
+            evaluation = functools.partial(self._evaluate, block, auxiliary, below)
+            yield Work("training", EVALUATION_BATCH, batches, evaluation)
 
     def _batches(self, size: int, *splits: str) -> int:
         return sum(-(-self.counts[name] // size) for name in splits)
@@ -206,6 +242,16 @@ class Rehearsal:
             self._wait()
 
         return batch
+
+    def _score_states(self, n: int) -> Callable[[], object]:
+        """Return what scores n images by all blocks and auxiliaries before pruning, and auxiliaries right after it."""
+        data = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+        records = {}
+        for j in heads(self.config):
+            modules = {"block": self.network.new_block(j), "auxiliary": self.network.new_auxiliary(j)}
+            before = {f"{p}/{name}": t.numpy() for p, m in modules.items() for name, t in m.state_dict().items()}
+            records[j] = Pruned(np.arange(self.network.shapes[j][0]), np.empty(0), before)
+        return lambda: score_pruning(self.network, data, records)
 
     def _dump(self, n: int) -> Callable[[], object]:
         dataset = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)

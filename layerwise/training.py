@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from layerwise.batches import EVALUATION_BATCH, DeviceSplit
 from layerwise.batches import Batches as Batches
 from layerwise.cache import Kept
 from layerwise.capture import CapturedStep
+from layerwise.compression import prune
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset
 from layerwise.history import Epoch, Score
@@ -106,14 +108,18 @@ def train(
     """Train all stages in sequence from where the checkpoint stands, which may save itself after each epoch.
 
     When it returns, every trained block and auxiliary is frozen and in eval mode; the epochs stand in
-    checkpoint.history.
+    checkpoint.history, what was pruned in checkpoint.pruned.
     """
     device = network.mean.device
     data = {name: DeviceSplit(split, device) for name, split in dataset.splits.items() if name != "test"}
     steps = data["train"].batches(config.training.batch_size)
     for number, stage in enumerate(stages(network, config)):
         if number >= checkpoint.stage:
-            report.start(stage.name, steps * config.training.epochs)
+            if (j := stage.prunes) and j not in checkpoint.pruned:
+                checkpoint.pruned[j] = prune(network, data["train"], j, config.training.batch_size)
+                kept, whole = len(checkpoint.pruned[j].kept), len(checkpoint.pruned[j].saliency)
+                log.info("block %d: %d of %d filters stay", j, kept, whole)
+            report.start(stage.name, steps * stage.training.epochs, stage.last_epoch)
             train_stage(network, data, config, stage, number, checkpoint, report)
         freeze(nn.ModuleList([*stage.blocks, *stage.classifiers]))
 
@@ -131,6 +137,8 @@ def train_stage(
 
     data: "train", and "validation" where there is a fold, on the network's device. number: of the stage, from 0.
     """
+    config = replace(config, training=stage.training)
+    nn.ModuleList([*stage.blocks, *stage.classifiers]).requires_grad_(True)  # one that is trained on was frozen
     problems = [
         AuxiliaryProblem(block, classifier, config.training, config.precision)
         for block, classifier in zip(stage.blocks, stage.classifiers, strict=True)
@@ -144,13 +152,20 @@ def train_stage(
     source = (Kept if keeps else Recomputed)(data, prefix, config, stage.depths[0], checkpoint.folder)
     steps = data["train"].batches(config.training.batch_size)
     loop = solve(
-        problems, source.batches, epochs, steps, stage.name, chained=stage.chained, fetch=source.fetch, tick=report.step
+        problems,
+        lambda epoch: source.batches(stage.first_epoch + epoch),
+        epochs,
+        steps,
+        stage.name,
+        chained=stage.chained,
+        fetch=source.fetch,
+        tick=report.step,
     )
     for epoch, scores in loop:
         held = _validate(problems, source, stage.chained, config.precision)
         seconds = (time.perf_counter() - start) / len(problems)
         for depth, problem, score, seen in zip(stage.depths, problems, scores, held, strict=True):
-            row = Epoch(depth, epoch, problem.learning_rate, score, seen, seconds)
+            row = Epoch(depth, stage.first_epoch + epoch, problem.learning_rate, score, seen, seconds)
             checkpoint.history.append(row)
             report.epoch(row)
         checkpoint.save(number, epoch + 1, network, problems)

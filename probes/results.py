@@ -108,7 +108,7 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
 def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
-    A digest of its data and its configuration, but for how the network was trained (mode, match), its k and widths, its
+    A digest of its data and its configuration, but for how the network was trained (mode, match), its k, M and M~, its
     seed, where its prefix came from, and what is stored. For a network built elsewhere, of its data and origin, but for
     its seed and which weights those were; None where a file says neither.
     """
@@ -125,6 +125,11 @@ def experiment(run: RunFile) -> str | None:
     del tree["training"]["prefix"]  # computed or kept, it is the same
     if not tree["training"]["views"]:
         del tree["training"]["views"]  # which files of earlier versions do not have
+    for name in ("last_aux_width", "prune_to"):  # nor these
+        if not tree["network"][name]:
+            del tree["network"][name]
+    if "prune_to" not in tree["network"]:
+        del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
     return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
 
 

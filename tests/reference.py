@@ -191,3 +191,31 @@ def mcnemar_exact(before: np.ndarray, after: np.ndarray) -> float:
     lost = sum(bool(b and not a) for b, a in zip(before, after, strict=True))
     tail = sum(math.comb(won + lost, i) for i in range(min(won, lost) + 1)) / 2 ** (won + lost)
     return min(1.0, 2 * tail)
+
+
+def slow_saliency(head, maps, y, step):
+    """Return for each filter the mean over images of |dL/ds|, s a factor of its map, by central differences, [M].
+
+    head: from maps [n, C, H, W] to logits.
+    """
+
+    def losses(factor, c):
+        scaled = maps.clone()
+        scaled[:, c] *= factor
+        return torch.nn.functional.cross_entropy(head(scaled), y, reduction="none")
+
+    with torch.no_grad():
+        slopes = [(losses(1 + step, c) - losses(1 - step, c)) / (2 * step) for c in range(maps.shape[1])]
+    return torch.stack([slope.abs().mean() for slope in slopes]).numpy()
+
+
+def removed(head, maps, y):
+    """Return how much each image's loss changes when a filter's map is set to 0, for every filter, [M, n]."""
+    with torch.no_grad():
+        whole = torch.nn.functional.cross_entropy(head(maps), y, reduction="none")
+        changes = []
+        for c in range(maps.shape[1]):
+            without = maps.clone()
+            without[:, c] = 0
+            changes.append(torch.nn.functional.cross_entropy(head(without), y, reduction="none") - whole)
+    return torch.stack(changes).numpy()

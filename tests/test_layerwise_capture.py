@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import small_config
+from conftest import small_config, train_network
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -149,6 +149,43 @@ def test_a_step_reads_nothing_back_to_the_host(fields: dict[str, Any], monkeypat
     problem, batches = source(small_config(**fields), CPU)
     list(solve([problem], batches.batches, range(1), 21, "a test", fetch=batches.fetch))
     assert steps == [2] * 21
+
+
+def test_what_trains_before_and_after_a_pruning_is_captured_anew_and_ends_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The network changes its size between stages, and what is recorded of one must not serve the next."""
+    config = small_config(**{"network.k": 3, "network.prune_to": 3, "training.finetune_epochs": 2})
+    data = load_dataset("digits", holdout=0.1)
+    results, tapes, original = [], [], CapturedStep.__init__
+
+    def taped(self: CapturedStep, function: Callable[..., None], device: torch.device) -> None:
+        tapes.append(Tape())
+        original(self, function, device, tapes[-1])
+
+    for init in (original, taped):
+        monkeypatch.setattr(CapturedStep, "__init__", init)
+        net = LayerwiseNetwork(config.network, data.image_shape, 10, data.mean, data.std, 0)
+        train_network(net, data, config)
+        results.append(net.state_dict())
+    assert [tape.recorded for tape in tapes] == [1] * 4
+    assert all(tape.played > tape.ran for tape in tapes)
+    for name, value in results[0].items():
+        assert torch.equal(value, results[1][name])
+
+
+def test_a_step_of_fine_tuning_reads_nothing_back_to_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = CapturedStep.__call__
+
+    def watched(self: CapturedStep, *tensors: Tensor) -> None:
+        with NothingRead():
+            original(self, *tensors)
+
+    monkeypatch.setattr(CapturedStep, "__call__", watched)
+    config = small_config(**{"network.prune_to": 3, "training.finetune_epochs": 1, "training.epochs": 1})
+    data = load_dataset("digits", holdout=0.1)
+    net = LayerwiseNetwork(config.network, data.image_shape, 10, data.mean, data.std, 0)
+    assert len(train_network(net, data, config)) == 4
 
 
 @needs_gpu

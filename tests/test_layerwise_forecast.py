@@ -25,6 +25,8 @@ from layerwise.operations import count_operations, count_problems
 from layerwise.run import Place
 from layerwise.storage import plan
 
+PRUNED = {"network.k": 3, "network.prune_to": 3, "network.downsample": (2,), "training.finetune_epochs": 3}
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +61,7 @@ def below(found: dict[str, int], *groups: str) -> int:
         ({"mode": "parallel"}, 10**9),
         ({"mode": "end-to-end"}, 10**9),
         ({}, 300_000),
+        (PRUNED, 10**9),
     ],
 )
 def test_bytes_are_those_of_the_file_that_is_written(fields: dict[str, Any], max_size: int, tmp_path: Path) -> None:
@@ -67,18 +70,23 @@ def test_bytes_are_those_of_the_file_that_is_written(fields: dict[str, Any], max
     depths = tuple(below(found, f"depths/{j:02d}/") for j in range(3))
     assert storage.depth_bytes == depths
     assert storage.images * storage.image_bytes == below(found, "images/")
-    assert storage.weight_bytes == below(found, "blocks/", "auxiliaries/", "outputs/")
+    assert storage.weight_bytes == below(found, "blocks/", "auxiliaries/", "outputs/", "compression/")
     assert storage.sample_bytes == below(found, "samples/")
     assert storage.history_bytes == below(found, "history", "provenance/")
     assert storage.total == sum(found.values())
     assert storage.images == (max_size > 300_000)
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_operations_are_those_of_the_run(mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fields", [*({"mode": mode} for mode in MODES), PRUNED], ids=str)
+def test_operations_are_those_of_the_run(fields: dict[str, Any], tmp_path: Path) -> None:
     with FlopCounterMode(display=False) as counter:
-        make_run(tmp_path / "run.h5", mode=mode)
-    assert forecast(small_config(mode=mode)).operations.total == counter.get_total_flops()
+        make_run(tmp_path / "run.h5", **fields)
+    assert forecast(small_config(**fields)).operations.total == counter.get_total_flops()
+
+
+def test_what_is_pruned_is_said() -> None:
+    lines = list(describe_forecast(forecast(small_config(**PRUNED))))
+    assert lines[2] == "each block pruned to 3 (as M), then 3 epochs of fine-tuning"
 
 
 def test_what_would_not_fit_is_refused_as_it_would_be() -> None:

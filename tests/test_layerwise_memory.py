@@ -12,13 +12,17 @@ from conftest import small_config, train_block, train_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from layerwise.compression import prune
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.extract import depth_batches
 from layerwise.memory import Maps, Memory, forecast_memory
 from layerwise.network import LayerwiseNetwork
+from layerwise.reporting import Report
 from layerwise.reuse import kept_bytes
-from layerwise.training import DeviceSplit, evaluate
+from layerwise.stages import Stage, stages
+from layerwise.state import Checkpoint
+from layerwise.training import DeviceSplit, evaluate, train, train_stage
 
 COUNTS = {"train": 200, "validation": 140, "test": 300}
 IMAGE, N_CLASSES = (1, 8, 8), 10
@@ -102,6 +106,36 @@ def test_each_phase_takes_what_the_allocator_hands_out_within_a_factor_of_2(
     assert found.phases.keys() == measured.keys()
     ratios = {phase: found.phases[phase] / measured[phase] for phase in measured}
     assert all(0.5 < ratio < 2 for ratio in ratios.values()), ratios
+
+
+def test_pruning_and_training_take_what_the_allocator_hands_out_within_a_factor_of_2(data: Dataset) -> None:
+    config = small_config(**WIDE | {"network.k": 3, "network.depth": 2, "network.prune_to": 16})
+    net, found = network(config, data), forecast(config)
+    train_data = {"train": DeviceSplit(data.splits["train"], torch.device("cpu"))}
+    training, tuning = stages(net, config)[:2]
+    checkpoint = Checkpoint(None, config, {})
+
+    def solve(stage: Stage, number: int) -> None:
+        with Report(1) as report:
+            report.start(stage.name, 1)
+            train_stage(net, train_data, config, stage, number, checkpoint, report)
+
+    trained = peak_bytes(lambda: solve(training, 0))
+    pruned = peak_bytes(lambda: prune(net, train_data["train"], 1, config.training.batch_size))
+    assert 0.5 < found.phases["training block 1"] / trained < 2
+    assert 0.5 < found.phases["pruning block 1"] / pruned < 2
+    assert peak_bytes(lambda: solve(tuning, 1)) < trained
+
+
+def test_what_was_before_pruning_is_counted_among_the_weights(data: Dataset) -> None:
+    config = small_config(
+        **{"network.k": 3, "network.prune_to": 4, "training.epochs": 1, "training.finetune_epochs": 1}
+    )
+    net, checkpoint = network(config, data), Checkpoint(None, config, {})
+    with Report(1) as report:
+        train(net, data, config, checkpoint, report)
+    before = sum(array.nbytes for record in checkpoint.pruned.values() for array in record.before.values())
+    assert forecast(config).weights == before + sum(t.nbytes for t in net.state_dict().values())
 
 
 def test_greedy_training_needs_no_more_than_its_largest_problem_and_end_to_end_training_does(data: Dataset) -> None:

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from layerwise.compression import score_pruning
 from layerwise.config import MODES, RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UsageError
@@ -25,9 +26,13 @@ from layerwise.operations import (
     heads,
     match_operations,
     operations_to_epochs,
+    pruning_bytes,
     weight_bytes,
 )
-from layerwise.training import DeviceSplit, settle_batch_norm
+from layerwise.reporting import Report
+from layerwise.scoring import score_auxiliaries
+from layerwise.state import Checkpoint
+from layerwise.training import DeviceSplit, settle_batch_norm, train
 
 # Batches of 64 leave a short last one. Two epochs, so that a count of one epoch would not pass.
 COUNTS = {"train": 150, "validation": 70, "test": 30}
@@ -42,6 +47,12 @@ NETWORKS: list[dict[str, Any]] = [
     {"network.k": 2, "network.depth": 1, "network.batch_norm": "off"},
     {"network.k": 3, "network.depth": 2, "network.downsample": (2,)},
     {"network.k": 3, "network.depth": 3, "network.batch_norm": "off", "network.downsample": (1, 2)},
+]
+PRUNED: list[dict[str, Any]] = [
+    {"network.k": 1, "network.depth": 2, "network.prune_to": 4, "training.finetune_epochs": 3},
+    {"network.k": 1, "network.depth": 2, "network.batch_norm": "on", "network.prune_to": 2, "network.average": 1},
+    {"network.k": 2, "network.depth": 3, "network.downsample": (1, 3), "network.prune_to": 3},
+    {"network.k": 3, "network.depth": 1, "network.last_aux_width": 4, "network.prune_to": 5},
 ]
 by_network = pytest.mark.parametrize("fields", NETWORKS, ids=lambda f: " ".join(map(str, f.values())))
 
@@ -94,6 +105,45 @@ def test_greedy_training_spends_what_is_counted_for_each_block(fields: dict[str,
         for j in range(1, config.network.depth + 1)
     )
     assert count(config).training == found
+
+
+@pytest.mark.parametrize("prefix", ["recompute", "cache"])
+@pytest.mark.parametrize("fields", PRUNED, ids=lambda f: " ".join(map(str, f.values())))
+def test_pruned_networks_are_counted_to_the_last_operation_and_byte(
+    fields: dict[str, Any], prefix: str, data: Dataset
+) -> None:
+    kept = {"training.crop_padding": 0, "training.prefix": prefix, "training.finetune_epochs": 2}
+    config = small_config(**kept | fields)
+    net, checkpoint = network(config, data), Checkpoint(None, config, {})
+    with Report(2) as report:
+        found = flops(lambda: train(net, data, config, checkpoint, report))
+    assert sum(count(config).training) == found
+    problems = count_problems(config.network, IMAGE, N_CLASSES)
+    assert [p.shape for p in problems] == net.shapes[1:]
+    assert weight_bytes(config, problems) == sum(t.nbytes for t in net.state_dict().values())
+    for p, block, auxiliary in zip(problems, net.blocks, net.auxiliaries, strict=True):
+        assert p.block.parameters == sum(t.numel() for t in block.parameters())
+        assert p.auxiliary.parameters == sum(t.numel() for t in auxiliary.parameters())
+    records = checkpoint.pruned.values()
+    assert pruning_bytes(config.network) == sum(r.kept.nbytes + r.saliency.nbytes for r in records)
+
+    def score() -> None:
+        score_auxiliaries(net, data, heads(config))
+        score_pruning(net, data, checkpoint.pruned)
+
+    assert count(config).scoring == flops(score)
+
+
+def test_the_width_of_the_last_auxiliary_is_counted_there_alone(data: Dataset) -> None:
+    config = small_config(**{"network.depth": 3, "network.k": 3, "network.downsample": (2,)})
+    narrow = small_config(
+        **{"network.depth": 3, "network.k": 3, "network.downsample": (2,), "network.last_aux_width": 4}
+    )
+    before, after = (count_problems(c.network, IMAGE, N_CLASSES) for c in (config, narrow))
+    assert before[:2] == after[:2]
+    assert (before[2].aux_width, after[2].aux_width) == (10, 4)
+    auxiliary = network(narrow, data).auxiliaries[2]
+    assert after[2].auxiliary.parameters == sum(t.numel() for t in auxiliary.parameters())
 
 
 @pytest.mark.parametrize("views", [0, 2])

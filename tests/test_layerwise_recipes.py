@@ -7,6 +7,7 @@ import pytest
 from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.errors import UsageError
+from layerwise.operations import count_operations, count_problems
 from layerwise.recipes import RECIPES, recipe
 
 
@@ -55,6 +56,26 @@ def test_the_papers_networks(name: str, k: int, aux_width: int | None, blocks: l
     assert (training.lr_factor, training.lr_every, training.momentum) == (0.2, 15, 0.9)
     assert (training.weight_decay, training.crop_padding, training.flip) == (5e-4, 4, True)
     assert (config.data.dataset, config.data.subset) == ("cifar10", 0)
+
+
+def test_the_papers_compressed_network_ends_as_the_one_that_stands_beside_it_end_to_end() -> None:
+    """Section 4.3: 128 filters pruned to 64, M_f = 64; five convolutions of 64 filters, 120 epochs, a drop every 25."""
+    pruned, whole = recipe("cifar10-compressed"), recipe("cifar10-compressed-end-to-end")
+    assert widths(pruned) == [(128, 32)] * 3
+    network = pruned.network
+    assert (network.k, network.aux_width, network.last_aux_width, network.prune_to) == (3, 128, 64, 64)
+    assert (pruned.training.epochs, pruned.training.finetune_epochs) == (50, 20)
+    last, beside = (count_problems(c.network, (3, 32, 32), 10) for c in (pruned, whole))
+    assert [p.block for p in last] == [p.block for p in beside]
+    assert last[-1].auxiliary == beside[-1].auxiliary
+    assert widths(whole) == [(64, 32)] * 3
+    assert (whole.mode, whole.training.epochs, whole.training.lr_every) == ("end-to-end", 120, 25)
+
+
+@pytest.mark.parametrize(("name", "cost"), [("cifar10-compressed", 1.6e16), ("cifar10-compressed-end-to-end", 5.5e15)])
+def test_the_cost_of_compression_is_the_one_that_is_counted(name: str, cost: float) -> None:
+    found = count_operations(recipe(name), (3, 32, 32), 10, {"train": 50_000, "test": 10_000})
+    assert sum(found.training) == pytest.approx(cost, rel=0.02)
 
 
 @pytest.mark.parametrize("name", RECIPES)

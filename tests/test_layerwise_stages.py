@@ -10,6 +10,23 @@ from layerwise.operations import heads
 from layerwise.stages import stages
 
 
+def test_where_blocks_are_pruned_each_auxiliary_is_trained_on_behind_its_block() -> None:
+    config = small_config(**{"network.prune_to": 3, "training.finetune_epochs": 4, "training.finetune_rate": 0.02})
+    network = LayerwiseNetwork(config.network, (1, 8, 8), 10, (0.0,), (1.0,), 0)
+    found = stages(network, config)
+    assert [(stage.prefix, stage.depths, stage.prunes) for stage in found] == [
+        (0, (1,), 0),
+        (1, (1,), 1),
+        (1, (2,), 0),
+        (2, (2,), 2),
+    ]
+    for trained, tuned, auxiliary in zip(found[::2], found[1::2], network.auxiliaries, strict=True):
+        assert (trained.first_epoch, trained.last_epoch, tuned.first_epoch, tuned.last_epoch) == (0, 1, 2, 5)
+        assert tuned.classifiers == trained.classifiers == (auxiliary,)
+        assert not list(tuned.blocks[0].parameters())
+        assert (tuned.training.learning_rate, trained.training.learning_rate) == (0.02, 0.1)
+
+
 @pytest.mark.parametrize(
     ("mode", "prefixes", "depths", "chained"),
     [

@@ -24,7 +24,8 @@ from layerwise.runfile import RunFile
 from layerwise.state import Checkpoint
 
 KEPT = "greedy, the prefix kept"
-MODES = ("greedy", KEPT, "parallel", "end-to-end", "untrained")
+PRUNED = "greedy, pruned"
+MODES = ("greedy", KEPT, PRUNED, "parallel", "end-to-end", "untrained")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -49,6 +50,8 @@ def fields(mode: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"training.ema_decay": 0.9} if mode != "untrained" else {}
     if mode == KEPT:
         extra, mode = {"training.crop_padding": 1, "training.views": 2, "training.prefix": "cache"}, "greedy"
+    if mode == PRUNED:
+        extra, mode = extra | {"network.prune_to": 2, "network.k": 3, "training.finetune_epochs": 2}, "greedy"
     return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
 
 
@@ -76,6 +79,7 @@ def kill_after_saves(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
     ("mode", "saves"),
     [("greedy", n) for n in (1, 2, 3, 4, 6)]
     + [(KEPT, n) for n in (3, 4, 5)]
+    + [(PRUNED, n) for n in (2, 3, 4, 5, 6, 8, 9, 10)]  # before a pruning, in and after a fine-tuning
     + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
 )
 def test_killed_after_an_epoch_it_ends_with_the_digest_of_one_never_interrupted(
@@ -106,6 +110,25 @@ def test_short_epochs_are_saved_now_and_then_and_the_last_of_a_stage_always(
     make_run(tmp_path / "run.h5", **fields("greedy"))
     # The first epoch of all, and the last of each of two blocks.
     assert written == ["state.h5"] * 3
+
+
+@pytest.mark.parametrize("block", [1, 2])
+def test_killed_between_pruning_and_the_first_epoch_after_it_it_prunes_the_same_filters(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uninterrupted: dict[str, str]
+) -> None:
+    start = training.Report.start
+
+    def killed(self: Any, stage: str, *words: Any) -> None:
+        if stage == f"fine-tuning of auxiliary {block}":
+            raise Killed
+        start(self, stage, *words)
+
+    path = tmp_path / "run.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(training.Report, "start", killed)
+        with pytest.raises(Killed):
+            make_run(path, **fields(PRUNED))
+    assert digest(make_run(path, **fields(PRUNED))) == uninterrupted[PRUNED]
 
 
 @pytest.mark.parametrize("mode", ["greedy", "end-to-end"])

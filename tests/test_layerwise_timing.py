@@ -91,6 +91,23 @@ def test_what_is_timed_is_the_work_of_the_run(mode: str, k: int) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("prefix", ["recompute", "cache"])
+def test_what_is_timed_of_a_pruned_network_is_the_work_of_its_run(prefix: str) -> None:
+    still = {"training.crop_padding": 0, "training.prefix": prefix, "training.finetune_epochs": 3}
+    found = rehearsal(**still, **{"network.depth": 2, "network.k": 3, "network.prune_to": 4})
+
+    def flops(work: Work, budget: float) -> float:
+        batch = work.prepare(8)
+        with FlopCounterMode(display=False) as counter:
+            batch()
+        return counter.get_total_flops() * work.size / 8
+
+    expected = count_operations(found.config, IMAGE, len(CLASSES), COUNTS)
+    assert forecast_seconds(found, flops) == {
+        "training": sum(expected.training), "scoring": expected.scoring, "dump": expected.dump,
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("views", [0, 3])
 def test_what_is_timed_of_a_kept_prefix_is_the_work_of_the_run(views: int) -> None:
     augmented = {"training.crop_padding": 1, "training.views": views} if views else {"training.crop_padding": 0}

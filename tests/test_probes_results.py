@@ -206,6 +206,25 @@ def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_pat
     assert name(make_run(tmp_path / "d.h5", **{"data.subset": 500})) != first
 
 
+def test_a_narrower_network_or_last_auxiliary_is_another_experiment_and_fields_without_use_are_not(
+    tmp_path: Path,
+) -> None:
+    def name(path: Path, **fields: Any) -> str | None:
+        with RunFile(make_run(path, **{"mode": "greedy", "training.epochs": 1} | fields)) as run:
+            return experiment(run)
+
+    first = name(tmp_path / "a.h5")
+    assert name(tmp_path / "b.h5", **{"training.finetune_epochs": 1, "training.finetune_rate": 0.1}) == first
+    pruned = {"network.prune_to": 3, "training.finetune_epochs": 1}
+    others = [pruned, pruned | {"training.finetune_rate": 0.1}, {"network.last_aux_width": 3}]
+    assert len({first, *(name(tmp_path / f"{i}.h5", **fields) for i, fields in enumerate(others))}) == 4
+
+
+def test_the_experiment_of_an_archived_file_keeps_its_name() -> None:
+    with RunFile(Path(__file__).parent / "golden" / "run-v1.h5") as run:
+        assert experiment(run) == "3f87a1c87d73"
+
+
 def test_reads_of_the_test_split_are_counted_across_refits_controls_apart(own_run: Path) -> None:
     real, teacher = ProbeName(depth=1, probe="linear"), ProbeName(depth=1, probe="linear", control="teacher")
     with RunFile(own_run) as run:

@@ -1,0 +1,208 @@
+"""Owns layerwise compression: which filters of a trained block matter, and block and auxiliary without the others.
+
+The criterion is that of Molchanov et al. 2016 (arXiv 1611.06440), a first-order Taylor expansion of the loss: with a
+the map of filter c after relu and L_i the loss (cross-entropy) of image i alone,
+
+    saliency(c) = mean over images i of | sum over positions of a_i dL_i/da_i |
+
+which is, to first order, how much the loss of an image changes when the map becomes 0. The paper divides the sum by the
+number of positions and the saliencies of a layer by their norm; within one layer neither changes their order.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from layerwise.batches import Batches, DeviceSplit
+from layerwise.blocks import AuxiliaryClassifier, Block
+from layerwise.datasets import Dataset
+from layerwise.hardware import exact_float32
+from layerwise.network import LayerwiseNetwork, freeze
+
+STATES = ("before", "pruned", "finetuned")  # before pruning, right after it, and when the auxiliary was trained on
+
+
+@dataclass
+class Pruned:
+    """What pruning did to block j.
+
+    kept: numbers int64 [F] of the filters that stayed, ascending; saliency: of every filter before, float64 [M].
+    before: parameters and buffers of "block" and "auxiliary" before it, by "block/conv.weight" and so on.
+    accuracy: in [0, 1], by (state, split), once the run is scored.
+    """
+
+    kept: np.ndarray
+    saliency: np.ndarray
+    before: dict[str, np.ndarray] = field(default_factory=dict)
+    accuracy: dict[tuple[str, str], float] = field(default_factory=dict)
+
+
+def saliencies(block: nn.Module, auxiliary: nn.Module, batches: Batches) -> np.ndarray:
+    """Return the saliency of each filter of a block, float64 [M], in nats, over batches (x, y) of its inputs.
+
+    Block and auxiliary must be frozen: in eval mode the loss of an image depends on that image alone.
+    """
+    total, n = torch.zeros((), dtype=torch.float64), 0
+    for x, y in batches:
+        with torch.no_grad():
+            maps = block(x)
+        maps.requires_grad_()
+        with torch.enable_grad():
+            loss = F.cross_entropy(auxiliary(maps), y, reduction="sum")
+        loss.backward()
+        assert maps.grad is not None
+        change = (maps.detach() * maps.grad).sum((2, 3)).abs().double().sum(0)
+        total, n = total.to(change.device) + change, n + len(y)
+    return (total / n).cpu().numpy()
+
+
+def most_salient(saliency: np.ndarray, count: int) -> np.ndarray:
+    """Return the numbers int64 [count] of the filters of largest saliency, ascending; of equals the first ones."""
+    return np.sort(np.argsort(-saliency, kind="stable")[:count])
+
+
+@torch.no_grad()
+def narrow(block: Block, auxiliary: AuxiliaryClassifier, kept: np.ndarray) -> None:
+    """Take every filter but `kept` out of a block, in place, and what read them out of its auxiliary.
+
+    The auxiliary then computes, in eval mode, what it would of maps with zeros in place of those taken out.
+    """
+    rows = torch.from_numpy(kept).to(block.conv.weight.device)
+    conv = block.conv
+    block.conv = _convolution(conv, conv.weight[rows], None if conv.bias is None else conv.bias[rows])
+    if block.norm is not None:
+        block.norm = _batch_norm(block.norm, rows)
+    if len(auxiliary.convs):
+        first = auxiliary.convs[0]
+        assert isinstance(first, nn.Conv2d)
+        auxiliary.convs[0] = _convolution(first, first.weight[:, rows], first.bias)
+        return
+    bias = auxiliary.linear.bias
+    weight = auxiliary.linear.weight.unflatten(1, (-1, auxiliary.side**2))
+    if auxiliary.pooled_norm is not None:
+        # BatchNorm makes a constant of a map of zeros, which the linear layer no longer reads, but its bias can hold.
+        gone = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
+        gone[rows] = False
+        constant = _of_zeros(auxiliary.pooled_norm)
+        bias = bias + (weight.sum(2) * (constant * gone)).sum(1)
+        auxiliary.pooled_norm = _batch_norm(auxiliary.pooled_norm, rows)
+    features = len(kept) * auxiliary.side**2
+    linear = nn.utils.skip_init(nn.Linear, features, len(bias), device=weight.device)
+    linear.load_state_dict({"weight": weight[:, rows].flatten(1), "bias": bias})
+    auxiliary.linear = linear.train(auxiliary.linear.training)
+
+
+def narrow_all(network: LayerwiseNetwork, depths: Iterable[int]) -> None:
+    """Give blocks and auxiliaries of some depths the sizes that pruning leaves them, to be filled with weights."""
+    for j in depths:
+        narrow(*_parts(network, j), np.arange(network.shapes[j][0]))
+
+
+def _parts(network: LayerwiseNetwork, j: int) -> tuple[Block, AuxiliaryClassifier]:
+    block, auxiliary = network.blocks[j - 1], network.auxiliaries[j - 1]
+    assert isinstance(block, Block)
+    assert isinstance(auxiliary, AuxiliaryClassifier)
+    return block, auxiliary
+
+
+def _convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """Return a convolution like `conv` of other weights, which lie in memory as those of a network do."""
+    made = nn.utils.skip_init(
+        nn.Conv2d, weight.shape[1], len(weight), kernel_size=3, padding=1, bias=bias is not None, device=weight.device
+    )
+    made.weight = nn.Parameter(weight.detach().clone(memory_format=torch.channels_last))
+    if bias is not None:
+        made.bias = nn.Parameter(bias.detach().clone())
+    return made.train(conv.training)
+
+
+def _batch_norm(norm: nn.BatchNorm2d, rows: Tensor) -> nn.BatchNorm2d:
+    made = nn.BatchNorm2d(len(rows), device=rows.device)
+    state = norm.state_dict()
+    made.load_state_dict({name: value if value.dim() == 0 else value[rows] for name, value in state.items()})
+    return made.train(norm.training)
+
+
+def _of_zeros(norm: nn.BatchNorm2d) -> Tensor:
+    """Return what BatchNorm in eval mode makes of a map of zeros, [C]."""
+    return norm.eval()(torch.zeros(1, norm.num_features, 1, 1, device=norm.weight.device)).flatten()
+
+
+def prune(network: LayerwiseNetwork, data: DeviceSplit, j: int, batch_size: int) -> Pruned:
+    """Prune the trained block j to the width that the network's shapes give it; its auxiliary follows.
+
+    data: the train fold, whose images are taken as they are. Everything is computed in exact float32.
+    """
+    block, auxiliary = _parts(network, j)
+    freeze(block)
+    freeze(auxiliary)
+    inputs = ((network.advance(x, 0, j - 1), y) for x, y in data.in_order(network.normalise, batch_size))
+    if data.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
+        network.to(memory_format=torch.contiguous_format)
+    with exact_float32():
+        saliency = saliencies(block, auxiliary, inputs)
+    network.to(memory_format=torch.channels_last)
+    parts = {"block": block, "auxiliary": auxiliary}
+    before = {f"{p}/{n}": t.cpu().numpy().copy() for p, module in parts.items() for n, t in module.state_dict().items()}
+    kept = most_salient(saliency, network.shapes[j][0])
+    narrow(block, auxiliary, kept)
+    return Pruned(kept, saliency, before)
+
+
+@torch.no_grad()
+def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[int, Pruned]) -> None:
+    """Score each auxiliary on its block before pruning and right after it, where that is not known yet, on all splits.
+
+    One pass over the images as they are, in float32, by the frozen blocks.
+    """
+    wanted = {j: record for j, record in pruned.items() if record.before}
+    heads = {j: _states(network, j, record) for j, record in wanted.items()}
+    for name, split in dataset.splits.items() if wanted else ():
+        data = DeviceSplit(split, network.mean.device)
+        correct = {(j, state): 0 for j in wanted for state in ("before", "pruned")}
+        for x, y in data.in_order(network.normalise):
+            for j, block in enumerate(network.blocks[: max(wanted)], start=1):
+                maps = block(x)
+                if j in wanted:
+                    whole, cut = heads[j]
+                    correct[j, "before"] += int((whole(x).argmax(1) == y).sum())
+                    correct[j, "pruned"] += int((cut(maps).argmax(1) == y).sum())
+                x = maps
+        for j, record in wanted.items():
+            for state in ("before", "pruned"):
+                record.accuracy[state, name] = correct[j, state] / len(data)
+
+
+def _states(network: LayerwiseNetwork, j: int, record: Pruned) -> tuple[nn.Module, nn.Module]:
+    """Return block j with its auxiliary as they were before pruning, and the auxiliary right after it."""
+    block, auxiliary = network.new_block(j), network.new_auxiliary(j)
+    for name, module in (("block/", block), ("auxiliary/", auxiliary)):
+        own = {n.removeprefix(name): torch.from_numpy(a) for n, a in record.before.items() if n.startswith(name)}
+        module.load_state_dict(own)
+    whole = nn.Sequential(block, auxiliary).to(network.mean.device)
+    freeze(whole)
+    cut_block, cut = copy.deepcopy(block), copy.deepcopy(auxiliary)
+    narrow(cut_block, cut, record.kept)
+    return whole, cut
+
+
+def accuracy_attributes(record: Pruned) -> dict[str, float]:
+    """Return the accuracies by the names that files give them: before_test_accuracy and the like."""
+    return {f"{state}_{split}_accuracy": value for (state, split), value in record.accuracy.items()}
+
+
+def accuracies_of(attributes: Mapping[str, Any]) -> dict[tuple[str, str], float]:
+    """Return the accuracies that `accuracy_attributes` named."""
+    found = {}
+    for name, value in attributes.items():
+        state, split, _ = name.split("_")
+        found[state, split] = float(value)
+    return found
