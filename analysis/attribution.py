@@ -76,7 +76,7 @@ def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", 
     merged = _beside(kinds)
     points = []
     for _, networks in merged.groupby(["k", "depth"]):
-        points += [_point(networks, part, kinds, split) for part in PARTS if PARTS[part][1] in kinds]
+        points += [_point(networks, part, kinds, split) for part in PARTS if set(PARTS[part]) <= set(kinds)]
     return pd.DataFrame(points).sort_values(["k", "depth"], kind="stable").reset_index(drop=True)
 
 

@@ -18,16 +18,22 @@ LAUNCHERS = ("local", "slurm")
 
 def launch_here(folder: Path, study: Study, units: Sequence[Unit], machine: Machine) -> dict[Unit, str]:
     """Complete the networks one after the other; return what stopped each that failed. The others are not lost."""
+    from layerwise.forecast import show_seconds
+
     failed: dict[Unit, str] = {}
+    begun = time.perf_counter()
     for place, unit in enumerate(units, start=1):
         start = time.perf_counter()
         try:
             complete(folder, study, unit, machine)
-        except (UserError, OSError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # whatever it is, the networks after it are not lost
             failed[unit] = _one_line(error)
             log.error("%d/%d  %s failed: %s", place, len(units), unit.name, failed[unit])
             continue
-        log.info("%d/%d  %s  %s", place, len(units), unit.name, _show(time.perf_counter() - start))
+        now = time.perf_counter()
+        rest = (now - begun) / place * (len(units) - place)
+        after = f", about {show_seconds(rest)} left" if rest else ""
+        log.info("%d/%d  %s in %s%s", place, len(units), unit.name, show_seconds(now - start), after)
     return failed
 
 
@@ -50,7 +56,7 @@ def launch_jobs(
     submitit = _submitit()
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
     try:
-        executor.update_parameters(name="separability-study", **options)
+        executor.update_parameters(**{"name": "separability-study", "timeout_min": 24 * 60, **options})
     except (TypeError, NameError, ValueError) as error:
         raise UsageError(f"--slurm: {_one_line(error)}") from None
     with executor.batch():
@@ -98,7 +104,3 @@ def _last_line(error: BaseException) -> str:
     """Return the last line of a job's traceback, which names the error."""
     lines = [line for line in str(error).splitlines() if line.strip() and not set(line.strip()) <= {"-", "^", "~"}]
     return " ".join(lines[-1].split()) if lines else type(error).__name__
-
-
-def _show(seconds: float) -> str:
-    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.1f} s"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -195,7 +195,19 @@ def _show(value: object) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def same_training(found: RunConfig, expected: RunConfig) -> bool:
-    """Return whether a run is of the expected configuration, but for what a run decides itself."""
-    training = replace(expected.training, prefix=found.training.prefix)
-    return found == replace(expected, precision=found.precision, store=found.store, training=training)
+def difference(found: RunConfig, expected: RunConfig) -> str:
+    """Return in which field a run is of another configuration, in words; empty for the expected one.
+
+    What a run decides itself, where "auto" was asked for, is no difference.
+    """
+    have, want = (_flat(config) for config in (found, expected))
+    for name, value in want.items():
+        if value != "auto" and have[name] != value:
+            return f"{name} is {have[name]!r}, not {value!r}"
+    return ""
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    tree = asdict(config)
+    parts = {f"{head}.{name}": v for head, part in tree.items() if isinstance(part, dict) for name, v in part.items()}
+    return {name: value for name, value in tree.items() if not isinstance(value, dict)} | parts

@@ -34,7 +34,7 @@ def separability_study(
         typer.Option(
             "--budget",
             help="Sizes to start from; other flags replace them. "
-            + " ".join(f"{name}: {one.operations:.0e} operations, {one.time}." for name, one in BUDGETS.items()),
+            + " ".join(f"{name}: {one.operations:.1e} operations, {one.time}." for name, one in BUDGETS.items()),
             show_default=_DEFAULT,
         ),
     ] = None,

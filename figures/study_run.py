@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures.study import Job, Study, Unit, run_path, same_training
+from figures.study import Job, Study, Unit, difference, run_path
 from layerwise.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ def _opened(path: Path, study: Study, unit: Unit) -> Iterator[RunFile]:
     from layerwise.runfile import RunFile
 
     with RunFile(path) as run:
-        if run.config is None or not same_training(run.config, study.config(unit)):
+        other = "it was not trained here" if run.config is None else difference(run.config, study.config(unit))
+        if other:
             raise UserError(
-                f"{path} is no network of this study: its configuration is another (`layerwise-inspect {path}`). "
-                "Move it away, and the same command trains the one that belongs there."
+                f"{path} is no network of this study: {other}. Move it away, and the same command trains the one that "
+                "belongs there."
             )
         yield run
 

@@ -63,7 +63,7 @@ def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
     margin = max(_MARGIN * (high - low), 1e-3 * scale)
     axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(points["epoch"].min() - 0.5, points["epoch"].max() + 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=scale > 1, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from layerwise.operations import count_problems
 from layerwise.runfile import RunFile
 from layerwise.timing import Work
 from probes import cnn, reading
 from probes.cnn import CnnFamily
 from probes.cnn_rates import LEARNING_RATES
 from probes.cnn_training import Design
-from probes.forecast import forecast_sweep, lines
+from probes.forecast import forecast_sweep, lines, planned_operations
 from probes.source import Source
 from probes.sweep import missing, sweep
 from probes.task import Task
@@ -85,3 +86,16 @@ def test_the_lines_fit_80_columns_and_end_in_the_whole(family: CnnFamily) -> Non
     assert found[4].split()[:3] == ["all", "20", f"{sum(one.operations for one in depths):.3e}"]
     assert found[5] == "rates 0.003, 0.01: tried at depths 1, 2, one is chosen for all depths"
     assert found[6] == "3 epochs of fp32 products on this cpu"
+
+
+def test_the_plan_of_a_network_not_trained_yet_is_the_forecast_of_the_trained_one(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        family = CnnFamily(run, Task(run), ps=[1, 2], widths=[4, 6], seeds=2, source="recompute", device=CPU)
+        found = forecast_sweep(family, missing(run, family, run.depths), timer)
+        counts = {split: len(run.labels(split)) for split in run.splits}
+        problems = count_problems(run.config.network, run.depth_shape(0), 10)
+        designs = [Design(p, width, seed) for p in (1, 2) for width in (4, 6) for seed in (0, 1)]
+        shapes = [run.depth_shape(depth) for depth in run.depths]
+        blocks = [problem.block.operations for problem in problems]
+        planned = planned_operations(shapes, blocks, counts, 10, designs)
+    assert sum(planned) == sum(one.operations for one in found)

@@ -1,0 +1,106 @@
+"""Tests of analysis/training.py and figures/training.py: curves are the run files' histories, drawn as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_run
+
+from analysis.training import training_curves
+from figures.training import caption, draw
+from figures.training_cli import training_figure
+from layerwise.commandline import call
+from layerwise.errors import UserError
+from layerwise.runfile import RunFile
+from tests.figure_checks import check_page, check_texts, data_lines
+
+EPOCHS = {"training.epochs": "3", "training.lr_every": "2"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("training")
+    made = [
+        make_run(folder / f"k{k}-s{s}.h5", seed=s, **{"network.k": str(k), **EPOCHS}) for k in (1, 2) for s in (0, 1)
+    ]
+    return [*made, make_run(folder / "end.h5", mode="end-to-end", **EPOCHS)]
+
+
+@pytest.fixture(scope="module")
+def points(runs: list[Path]) -> pd.DataFrame:
+    return training_curves(runs)
+
+
+def history(path: Path) -> pd.DataFrame:
+    with RunFile(path) as run:
+        return pd.DataFrame(run.history())
+
+
+def test_a_curve_is_the_mean_of_the_histories_over_seeds(runs: list[Path], points: pd.DataFrame) -> None:
+    tables = [history(path) for path in runs[:2]]
+    for split, measure in (("train", "loss"), ("validation", "accuracy")):
+        own = points.query("k == 1 and split == @split and measure == @measure").sort_values(["block", "epoch"])
+        expected = np.mean([table.sort_values(["block", "epoch"])[f"{split}_{measure}"] for table in tables], axis=0)
+        assert own["value"].tolist() == pytest.approx(expected.tolist())
+        assert own["epoch"].tolist() == [1, 2, 3] * own["block"].nunique()
+    assert set(points["n_seeds"]) == {2} and set(points["mode"]) == {"greedy"}
+
+
+def test_the_interval_of_two_seeds_is_the_textbook_one(runs: list[Path], points: pd.DataFrame) -> None:
+    values = [float(history(path).query("block == 1 and epoch == 0")["train_loss"].iloc[0]) for path in runs[:2]]
+    row = points.query("k == 1 and block == 1 and epoch == 1 and split == 'train' and measure == 'loss'").iloc[0]
+    half = 12.706204736 * np.std(values, ddof=1) / np.sqrt(2)
+    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half)
+
+
+def test_other_modes_are_drawn_alone(runs: list[Path]) -> None:
+    found = training_curves(runs, "end-to-end")
+    assert set(found["mode"]) == {"end-to-end"} and found["ci_low"].isna().all()
+    with pytest.raises(UserError, match="^none of the 5 runs was trained by mode parallel here"):
+        training_curves(runs, "parallel")
+
+
+def test_runs_of_other_lengths_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    longer = make_run(tmp_path / "longer.h5", seed=3, **{"network.k": "1", **EPOCHS, "training.epochs": "4"})
+    with pytest.raises(UserError, match="^the runs are of different numbers of epochs: 3 "):
+        training_curves([runs[0], longer])
+
+
+@pytest.mark.parametrize(("size", "width"), [("single", 85.0), ("double", 170.0)])
+def test_page_and_texts(points: pd.DataFrame, size: str, width: float) -> None:
+    figure = draw(points, size)
+    check_page(figure, width)
+    check_texts(figure)
+
+
+def test_the_drawn_lines_are_the_points(points: pd.DataFrame) -> None:
+    axes = draw(points, "double").axes
+    assert [one.get_title() for one in axes[:2]] == ["$k$ = 1", "$k$ = 2"]
+    assert [one.get_ylabel() for one in axes[::2]] == ["cross-entropy (nats)", "accuracy (%)"]
+    for place, one in enumerate(axes):
+        measure, scale = (("loss", 1), ("accuracy", 100))[place // 2]
+        own = points[(points["measure"] == measure) & (points["k"] == place % 2 + 1)]
+        lines = data_lines(one)
+        assert len(lines) == own.groupby(["block", "split"]).ngroups
+        for line, ((block, _), expected) in zip(lines, own.groupby(["block", "split"]), strict=True):
+            assert line.get_label() == f"block {block}"
+            assert list(line.get_ydata()) == pytest.approx((scale * expected["value"]).tolist())
+        drops = [line.get_xdata()[0] for line in one.lines if line.get_label() == "_drop"]
+        assert drops == [2.5]  # the rate of epochs 1 and 2 is that before the drop
+
+
+def test_the_caption_says_what_is_averaged(points: pd.DataFrame) -> None:
+    words = caption(points)
+    assert "k = 2: mean of 2 networks (M = 6; 2 seeds)" in words and "Areas: 95% interval over seeds (t)" in words
+
+
+def test_the_command(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "training.pdf"
+    words = [*map(str, runs), "-o", str(out)]
+    assert call(training_figure, "training-figure", words) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 6
+    assert call(training_figure, "training-figure", [*words, "--mode", "untrained", "--force"]) == 2
+    assert "unknown mode 'untrained'. Choices: greedy, parallel, end-to-end." in capsys.readouterr().err

@@ -1,0 +1,177 @@
+"""Tests of analysis/accuracy.py, analysis/published.py, figures/tables.py and the command: numbers, words, files."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.accuracy import accuracies
+from analysis.published import NUMBERS, greedy
+from analysis.trend import slope_contrasts, trends
+from figures import tables
+from figures.tables import Table, latex, markdown
+from figures.tables_cli import separability_table
+from layerwise.commandline import call
+from layerwise.errors import UserError
+from tests.probe_rows import row, run_rows, table, write_run
+
+Capture = pytest.CaptureFixture[str]
+
+
+def network(k: int = 3, seed: int = 0, **fields: Any) -> list[dict[str, Any]]:
+    """Return the rows of a greedy network of three blocks: a linear probe, its auxiliaries and ensembles."""
+    same = {"k": k, "seed": seed, "aux_width": 128, "blocks": 3, "run_id": f"k{k}-s{seed}"} | fields
+    trained = [
+        row(value + shift, depth=depth, probe=probe, pooling=0, refit=0, **same)
+        for probe, shift in (("auxiliary", 0.0), ("ensemble", 0.01))
+        for depth, value in enumerate((0.7, 0.8, 0.9 + seed / 100), start=1)
+    ]
+    return run_rows([0.3, 0.6, 0.7, 0.8], **same) + trained
+
+
+def test_each_depth_by_each_probe_with_means_over_seeds() -> None:
+    found = accuracies(table(network(seed=0) + network(seed=1)))
+    own = found.set_index(["probe", "depth"])
+    assert own.loc[("auxiliary", 3), "accuracy"] == pytest.approx(0.905)
+    assert own.loc[("linear", 0), "accuracy"] == pytest.approx(0.3)
+    assert set(found["interval"]) == {"seeds (t 95%)"} and set(found["n_seeds"]) == {2}
+    assert set(accuracies(table(network()))["interval"]) == {"test images (Wilson 95%)"}
+
+
+def test_the_published_number_stands_beside_the_last_auxiliary_and_ensemble_alone() -> None:
+    found = accuracies(table(network(dataset="cifar10")))
+    beside = found.dropna(subset="published").set_index(["probe", "depth"])["published"]
+    assert beside.to_dict() == pytest.approx({("auxiliary", 3): 0.917, ("ensemble", 3): 0.928})
+
+
+def test_it_says_where_the_data_and_the_network_differ() -> None:
+    found = accuracies(table(network(dataset="cifar10-jpeg")))
+    (words,) = set(found["differs"]) - {""}
+    assert words == "data cifar10-jpeg; trained on 1,000 of 50,000 images; J = 3, not 4; M = 64, not 128"
+    same = {"dataset": "cifar10", "blocks": 4, "width": 128, "n_train": 50_000}
+    assert set(accuracies(table(network(**same)))["differs"]) == {""}
+
+
+@pytest.mark.parametrize("fields", [{"dataset": "digits"}, {"dataset": "cifar10", "mode": "end-to-end"}, {"k": 7}])
+def test_nothing_is_published_of_other_data_modes_or_k(fields: dict[str, Any]) -> None:
+    found = accuracies(table(network(**{"dataset": "cifar10", **fields})))
+    assert found["published"].isna().all()
+
+
+def test_runs_without_a_common_probe() -> None:
+    rows = table(run_rows([0.3, 0.5], seed=0) + run_rows([0.3, 0.5], (("cnn-1", 64),), seed=1))
+    with pytest.raises(UserError, match=r"greedy---64-0.h5|have no probe in common. Probe them alike"):
+        accuracies(rows)
+
+
+def test_published_numbers_have_a_source_and_a_copy_of_the_data_finds_them() -> None:
+    assert all(number.source and 0 < number.top1 < 100 for number in NUMBERS)
+    assert all(("second hand" in number.source) != number.sure for number in NUMBERS)
+    found = greedy("cifar10-jpeg", 1)
+    assert found is not None and (found.top1, found.ensemble, found.blocks) == (88.3, 88.4, 5)
+    assert greedy("cifar100", 1) is None
+
+
+SMALL = Table(head=["net_work", "a|b"], rows=[["x & y", "50%"], ["z", "1"]], caption="All $ of it.", notes=["A note."])
+
+
+def test_markdown_is_aligned_and_keeps_its_bars() -> None:
+    assert markdown(SMALL).splitlines() == [
+        "All $ of it.",
+        "",
+        r"| net_work | a\|b |",
+        "| -------- | ---: |",
+        "| x & y    |  50% |",
+        "| z        |    1 |",
+        "",
+        "A note.",
+    ]
+
+
+def test_latex_is_a_booktabs_table_with_nothing_special_left() -> None:
+    text = latex(SMALL)
+    rules = re.findall(r"\\(toprule|midrule|bottomrule)", text)
+    assert rules == ["toprule", "midrule", "bottomrule"]
+    assert r"net\_work & a|b \\" in text and r"x \& y & 50\% \\" in text and r"\caption{All \$ of it.}" in text
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {1}
+
+
+def test_a_row_for_each_network_and_depth() -> None:
+    made = tables.accuracy_table(accuracies(table(network(dataset="cifar10") + network(k=2, dataset="cifar10"))))
+    assert made.head == ["network", "k", "M", "depth", "linear", "auxiliary", "ensemble", "published (ensemble)"]
+    assert [line[1] + line[3] for line in made.rows] == ["20", "21", "22", "23", "30", "31", "32", "33"]
+    assert made.rows[-1][4:] == ["80.0 [79.0, 81.0]", "90.0 [89.0, 91.0]", "91.0 [90.0, 92.0]", "91.7 (92.8)"]
+    assert made.rows[4][5:] == ["-", "-", "-"]
+    assert any("Published beside greedy, k = 3, M = 64" in note and "M = 64, not 128" in note for note in made.notes)
+
+
+def test_trends_and_contrasts_as_tables() -> None:
+    rows = table([r for k in (1, 2) for seed in (0, 1) for r in network(k=k, seed=seed)])
+    made = tables.trends_table(trends(rows, ["linear"]))
+    assert made.head == ["probe", "network", "k", "M", "seeds", "depths", "L", "p"]
+    assert [line[:6] for line in made.rows] == [["linear", "greedy", str(k), "64", "2", "3"] for k in (1, 2)]
+    made = tables.contrasts_table(slope_contrasts(rows, ["linear"]))
+    assert [line[:3] for line in made.rows] == [["linear", "greedy, k = 1", "greedy, k = 2"]]
+
+
+def command(*words: Any) -> int:
+    return call(separability_table, "separability-table", [str(word) for word in words])
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: Path(path).stem)
+    return [write_run(tmp_path, f"k{k}-s{seed}", network(k=k, seed=seed)) for k in (1, 2) for seed in (0, 1)]
+
+
+@pytest.mark.parametrize("what", ["accuracy", "trends", "contrasts"])
+def test_three_files_the_same_each_time(
+    what: str, runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    out = tmp_path / "table.md"
+    assert command(*runs, "--what", what, "-o", out) == 0
+    shown = capsys.readouterr().out
+    files = [out.with_suffix(suffix) for suffix in (".md", ".tex", ".csv")]
+    assert shown == "".join(f"{path}\n" for path in files) + out.read_text()
+    before = [path.read_bytes() for path in files]
+    assert command(*runs, "--what", what, "-o", out) == 1
+    assert command(*runs, "--what", what, "-o", out, "--force") == 0
+    assert [path.read_bytes() for path in files] == before
+    with (tmp_path / "table.csv").open() as file:
+        assert len(list(csv.DictReader(file))) > 0
+
+
+def test_a_table_wider_than_the_terminal_is_not_printed(
+    runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert command(*runs, "-o", tmp_path / "table.md") == 0
+    assert re.search(r"^8 rows, \d+ columns wide: not shown on this terminal$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
+    assert command("--what", "published", "-o", tmp_path / "published") == 0
+    text = (tmp_path / "published.md").read_text()
+    assert len(re.findall(r"^\| (?:cifar10|imagenet)", text, re.MULTILINE)) == len(NUMBERS)
+    assert "89.86" in text and "check before quoting" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--what", "all"], "unknown table 'all'. Choices: accuracy, trends, contrasts, differences, published."),
+        (["--what", "accuracy"], "no run file was given. separability-table RUN.H5... --what accuracy -o table.md"),
+        (["a.h5", "--what", "differences"], "differences are between two runs, but 1 were given. Give two run files."),
+        (["a.h5", "--what", "published"], "published numbers are of no run. Leave the run files out."),
+    ],
+)
+def test_wrong_words(words: list[str], message: str, tmp_path: Path, capsys: Capture) -> None:
+    assert command(*words, "-o", tmp_path / "t.md") == 2
+    assert capsys.readouterr().err == f"separability-table: {message}\n"
