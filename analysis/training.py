@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from analysis.repetition import half_width, pooled
@@ -78,9 +79,15 @@ def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
     mean, error, freedom = pooled([list(cell) for _, cell in rows.groupby(_NETWORK)["value"]])
     half = half_width(error, freedom) if freedom else math.nan
     first = rows.iloc[0]
+    most = 1.0 if key["measure"] == "accuracy" else None
     return {
         **key,
-        **{"value": mean, "ci_low": mean - half, "ci_high": mean + half},
+        # Neither is below 0, nor accuracy above 1; np.clip leaves a missing end missing.
+        **{
+            "value": mean,
+            "ci_low": float(np.clip(mean - half, 0, None)),
+            "ci_high": float(np.clip(mean + half, 0, most)),
+        },
         **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique()},
         "widths": ", ".join(map(str, sorted(set(rows["width"])))),
         **first[["learning_rate", "mode", "dataset"]].to_dict(),

@@ -53,7 +53,8 @@ def test_the_interval_of_two_seeds_is_the_textbook_one(runs: list[Path], points:
     values = [float(history(path).query("block == 1 and epoch == 0")["train_loss"].iloc[0]) for path in runs[:2]]
     row = points.query("k == 1 and block == 1 and epoch == 1 and split == 'train' and measure == 'loss'").iloc[0]
     half = 12.706204736 * np.std(values, ddof=1) / np.sqrt(2)
-    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(half)
+    assert row["ci_high"] - row["value"] == pytest.approx(half)
+    assert row["ci_low"] == pytest.approx(max(0, row["value"] - half))
 
 
 def test_other_modes_are_drawn_alone(runs: list[Path]) -> None:

@@ -138,7 +138,7 @@ def test_a_study_grows_and_is_refused_where_it_is_another(tmp_path: Path) -> Non
     text = (tmp_path / "s" / "study.json").read_text()
     assert json.loads(text)["ks"] == [1, 2, 3]
     with pytest.raises(UserError, match=r"study.json is of --seeds 3, but --seeds 2 was asked for. A study grows"):
-        begin(tmp_path / "s", study_of())
+        begin(tmp_path / "s", study_of(modes=("end-to-end", "parallel")))
     with pytest.raises(UserError, match=r"is of training.epochs 8, but 9 was asked for. Give another -o."):
         begin(tmp_path / "s", study_of(seeds=3, modes=("end-to-end", "parallel"),
                                        settings={**study_of().settings, "training.epochs": 9}))  # fmt: skip
