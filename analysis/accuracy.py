@@ -7,13 +7,12 @@ from typing import Any
 import pandas as pd
 
 from analysis.published import TRAINED_ON, Published, greedy
+from analysis.selection import of_classes
 from analysis.separability import curves
 from layerwise.errors import UserError
 from probes.catalogue import TRAINED
-from probes.task import CLASS, NO_CONTROL
 
 _KIND = ["mode", "k", "width", "aux_width"]
-_ENSEMBLE = "ensemble"
 
 
 def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
@@ -47,9 +46,7 @@ def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
 
 def _common(rows: pd.DataFrame) -> list[str]:
     """Return the probes that every run has rows of: fitted ones first, those trained with the network last."""
-    own = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS) & (rows["control"] == NO_CONTROL)]
-    own = own[own["features"] == "native"]
-    had = [set(run["probe"]) for _, run in own.groupby("run")]
+    had = [set(run["probe"]) for _, run in of_classes(rows).groupby("run")]
     common = set.intersection(*had) if had else set()
     return sorted(common - set(TRAINED)) + [probe for probe in TRAINED if probe in common]
 
@@ -60,7 +57,7 @@ def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, Any]) -> p
     if number is None:
         return points.assign(published=float("nan"), source="", differs="")
     last = points["depth"] == points.loc[points["probe"] == "auxiliary", "depth"].max()
-    values = {"auxiliary": number.top1, _ENSEMBLE: number.ensemble}
+    values = {"auxiliary": number.top1, "ensemble": number.ensemble}
     published = points["probe"].map(values).where(last).astype(float) / 100
     shown = published.notna()
     words = _differs(rows, number)

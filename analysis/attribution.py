@@ -91,7 +91,7 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
                 f"`layerwise-train --mode {mode}` makes one, `probe-depth` its results."
             )
     kinds = {
-        "input": _kind(of["greedy"][of["greedy"]["depth"] == 0].drop(columns="depth"), _GREEDY),
+        "input": _kind(of["greedy"][of["greedy"]["depth"] == 0], _GREEDY),
         "greedy": _kind(of["greedy"], [*_GREEDY, "depth"]),
         "untrained": _kind(of["untrained"], [*_START, "depth"]),
     }
@@ -114,15 +114,14 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
 
 
 def _kind(rows: pd.DataFrame, key: list[str]) -> _Kind:
-    every = rows if "depth" in rows else rows.assign(depth=0)
-    networks = average_probe_seeds(every)
+    networks = average_probe_seeds(rows)
     if networks["batch_norm"].isna().any():
         raise UserError(
             f"the results of {networks.loc[networks['batch_norm'].isna(), 'run'].iloc[0]}, of an older version, do not "
             "say whether the network has BatchNorm. Probe it again with `probe-depth --force`."
         )
     # Several untrained networks of the same blocks differ in what no block has, k and the auxiliary width.
-    return _Kind(every, networks.sort_values("k").drop_duplicates(key), key)
+    return _Kind(rows, networks.sort_values("k").drop_duplicates(key), key)
 
 
 def _beside(kinds: dict[str, _Kind]) -> pd.DataFrame:

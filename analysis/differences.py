@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.selection import of_classes
 from layerwise.errors import UserError
 from probes.family import ProbeName
 from probes.predictions import paired, read_correct
 from probes.results import PROBE_KEY
 from probes.statistics import holm, mcnemar, paired_interval
-from probes.task import CLASS, NO_CONTROL
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -68,8 +68,7 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
 
 def _fitted(rows: pd.DataFrame, probes: Sequence[str] | None) -> pd.DataFrame:
     """Return the rows of test accuracies on the classes, of the refitted probes where there are, by name and refit."""
-    own = rows[(rows["metric"] == "accuracy") & (rows["split"] == "test") & (rows["features"] == "native")]
-    own = own[(own["target"] == CLASS) & (own["control"] == NO_CONTROL)]
+    own = of_classes(rows[rows["split"] == "test"])
     if probes is not None:
         own = own[own["probe"].isin(probes)]
     own = own[own["refit"] == own.groupby(_NAME)["refit"].transform("max")]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.selection import reads_pixels
+from analysis.selection import of_classes, reads_pixels
 from probes.statistics import wilson_interval
-from probes.task import CLASS, NO_CONTROL
 
 PIXELS = ["pixels", "pixels_low", "pixels_high"]
 
@@ -22,8 +21,7 @@ def with_pixels(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         points: as `analysis.separability.curves` makes them, with probe, split, refit and n_samples.
         rows: all rows of the runs drawn.
     """
-    own = rows[reads_pixels(rows) & (rows["metric"] == "accuracy") & (rows["control"] == NO_CONTROL)]
-    own = own[(own["target"] == CLASS) & (own["depth"] == 0)]
+    own = of_classes(rows[reads_pixels(rows) & (rows["depth"] == 0)])
     found = [
         _reference(own, *point) for point in points[["probe", "split", "refit", "n_samples"]].itertuples(index=False)
     ]

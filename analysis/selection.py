@@ -52,8 +52,8 @@ def select(
             question itself is wrong.
     """
     _check_question(probes, split, refit)
-    chosen = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS)]
-    chosen = chosen[(chosen["control"] == NO_CONTROL) & (chosen["features"] == features) & ~reads_pixels(chosen)]
+    chosen = of_classes(rows, features)
+    chosen = chosen[~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows, line)
@@ -68,6 +68,12 @@ def select(
     same_depths(chosen)
     each_seed_once(chosen)
     return chosen
+
+
+def of_classes(rows: pd.DataFrame, features: str = "native") -> pd.DataFrame:
+    """Return the accuracies on the classes themselves: no other metric, target or control, and features of one kind."""
+    own = rows[(rows["metric"] == "accuracy") & (rows["target"] == CLASS)]
+    return own[(own["control"] == NO_CONTROL) & (own["features"] == features)]
 
 
 def reads_pixels(rows: pd.DataFrame) -> pd.Series:

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from figures import style
+from figures.caption import averaged_by_k
 from figures.layout import figure_with_legend
 
 # A row of panels each: parts of one row share an axis, since those of the other may be ten times as large.
@@ -56,12 +57,7 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
             _draw_bars(axes, own[own["k"] == k], [part for part in parts if part in set(own["part"])])
             if place < len(ks):
                 axes.set_title(f"$k$ = {k}")
-            if grid.is_lowest(place):
-                axes.set_xlabel("depth $j$")
-            if grid.is_left(place):
-                axes.set_ylabel(label)
-            else:
-                axes.tick_params(labelleft=False)
+            grid.label(axes, place, "depth $j$", label)
         return figure
 
 
@@ -94,11 +90,7 @@ def _draw_bars(axes: Axes, points: pd.DataFrame, parts: list[str]) -> None:
 def caption(points: pd.DataFrame) -> str:
     """Return the caption, one paragraph."""
     first = points.iloc[0]
-    networks = "; ".join(
-        f"k = {k}: {of_k['n_networks'].iloc[0]} network{'s' if of_k['n_networks'].iloc[0] > 1 else ''} "
-        f"(M = {of_k['widths'].iloc[0]}; {of_k['n_seeds'].iloc[0]} seed{'s' if of_k['n_seeds'].iloc[0] > 1 else ''})"
-        for k, of_k in points.groupby("k")
-    )
+    networks = averaged_by_k(points, "n_networks")
     bars = " and ".join(dict.fromkeys(interval for interval in points["interval"] if interval))
     said = {
         "pooling": "pooling, receptive field: untrained network, its features projected to as many as the pooled input "

@@ -119,6 +119,23 @@ def kind_of_network(points: pd.DataFrame) -> str:
     return f"{networks} ({what}{width})"
 
 
+def averaged_by_k(points: pd.DataFrame, count: str, of: str = "") -> str:
+    """Say what the points of each k average: "k = 1: 4 networks (M = 8, 16; 2 seeds)".
+
+    count: the column of the number of networks. of: words before that number.
+    """
+
+    def many(number: int, word: str) -> str:
+        return f"{number} {word}{'s' if number > 1 else ''}"
+
+    said = []
+    for k, of_k in points.groupby("k"):
+        first = of_k.iloc[0]
+        held = f"M = {first['widths']}; {many(first['n_seeds'], 'seed')}"
+        said.append(f"k = {k}: {of}{many(first[count], 'network')} ({held})")
+    return "; ".join(said)
+
+
 def protocol(curves: pd.DataFrame) -> list[str]:
     """Say how the probes were fitted; they are named where that is not the same for all."""
     named: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -70,6 +71,15 @@ class Grid:
             self.panel_width / self.width,
             self.panel_height / self.height,
         )
+
+    def label(self, axes: Axes, place: int, x: str, y: str) -> None:
+        """Name the axes of a panel that stand at the edge of the grid; those of a row share the numbers of y."""
+        if self.is_lowest(place):
+            axes.set_xlabel(x)
+        if self.is_left(place):
+            axes.set_ylabel(y)
+        else:
+            axes.tick_params(labelleft=False)
 
     def is_left(self, place: int) -> bool:
         return place % self.columns == 0

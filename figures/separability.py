@@ -50,12 +50,8 @@ def draw(curves: pd.DataFrame, size: str = "single", relative: bool = False) -> 
             )
             axes.set_title(_title(panel, curves))
             axes.set_xlim(-0.5 * unit, max(unit, curves["x"].max()) + 0.5 * unit)
-            if grid.is_lowest(place):
-                axes.set_xlabel("relative depth $j/J$ (0 = input)" if relative else "depth $j$ (0 = input)")
-            if grid.is_left(place):
-                axes.set_ylabel(f"{curves['split'].iloc[0]} accuracy (%)")
-            else:
-                axes.tick_params(labelleft=False)
+            x = "relative depth $j/J$ (0 = input)" if relative else "depth $j$ (0 = input)"
+            grid.label(axes, place, x, f"{curves['split'].iloc[0]} accuracy (%)")
         return figure
 
 

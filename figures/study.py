@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise.config import MODES
+from layerwise.config import MODES, by_path, set_fields
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.publication import published
 from layerwise.recipes import recipe
@@ -104,8 +104,6 @@ class Study:
 
     def config(self, unit: Unit) -> RunConfig:
         """Return the configuration of a network, as layerwise-train would have it."""
-        from layerwise.config import set_fields
-
         own = {"mode": unit.mode, "seed": unit.seed, "network.k": unit.k, "network.width": unit.width}
         return set_fields(recipe(self.recipe), {**self.settings, **own})
 
@@ -144,25 +142,23 @@ def run_path(folder: Path, unit: Unit) -> Path:
 
 
 def begin(folder: Path, asked: Study) -> None:
-    """Write what is asked into the folder; refuse what is another study than the one begun there.
+    """Write what is asked into the folder; refuse what is another study than the one begun there (`refuse_other`)."""
+    refuse_other(folder, asked)
+    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    with published(folder / "study.json", force=True) as temporary:
+        temporary.write_text(asked.to_json(), encoding="utf-8")
 
-    A study may grow: more k, widths, seeds, modes or probes. Raises UserError for anything else, naming the field.
+
+def refuse_other(folder: Path, asked: Study) -> None:
+    """Raise UserError if the folder holds another study, naming the field, or something else; write nothing.
+
+    A study may grow: more k, widths, seeds, modes or probes.
     """
     path = folder / "study.json"
     if path.exists():
         require_growth(path, _read(path), asked)
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} holds files, but no study.json, so it is no study. Give another -o, or empty it.")
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
-    with published(path, force=True) as temporary:
-        temporary.write_text(asked.to_json(), encoding="utf-8")
-
-
-def begun(folder: Path, asked: Study) -> None:
-    """Refuse what `begin` would refuse, and write nothing."""
-    path = folder / "study.json"
-    if path.exists():
-        require_growth(path, _read(path), asked)
 
 
 def require_growth(path: Path, old: Study, new: Study) -> None:
@@ -200,14 +196,8 @@ def difference(found: RunConfig, expected: RunConfig) -> str:
 
     What a run decides itself, where "auto" was asked for, is no difference.
     """
-    have, want = (_flat(config) for config in (found, expected))
+    have, want = (by_path(asdict(config)) for config in (found, expected))
     for name, value in want.items():
         if value != "auto" and have[name] != value:
             return f"{name} is {have[name]!r}, not {value!r}"
     return ""
-
-
-def _flat(config: RunConfig) -> dict[str, Any]:
-    tree = asdict(config)
-    parts = {f"{head}.{name}": v for head, part in tree.items() if isinstance(part, dict) for name, v in part.items()}
-    return {name: value for name, value in tree.items() if not isinstance(value, dict)} | parts

@@ -12,9 +12,10 @@ import typer
 from figures.budgets import BUDGETS, budget
 from figures.launchers import LAUNCHERS, launch_here, launch_jobs, parse_options
 from figures.options import Quiet, Verbose
-from figures.study import BESIDE, Study, Unit, begin, begun
+from figures.study import BESIDE, Study, Unit, begin, refuse_other
 from figures.study_run import Machine, is_complete
 from layerwise.commandline import run, set_verbosity
+from layerwise.config import parse_setting
 from layerwise.errors import UsageError, UserError, unknown
 
 log = logging.getLogger("layerwise.study")
@@ -105,7 +106,7 @@ def separability_study(
         budget_name or _DEFAULT, flags, settings or [], k, width, seeds, beside, probe, probe_width, probe_seeds
     )
     machine = Machine(data_dir, device, download)
-    begun(output, study)
+    refuse_other(output, study)
     left = _left(output, study, machine)
     _say_cost(output, study, left, machine)
     if dry_run:
@@ -142,11 +143,7 @@ def asked(
     settings = dict(sizes.settings) | {path: value for path, value in flags.items() if value is not None}
     if flags.get("training.epochs") is not None:
         settings["training.lr_every"] = _drops(sizes.recipe, flags["training.epochs"])
-    for word in words:
-        path, equals, value = word.partition("=")
-        if not equals:
-            raise UsageError(f"--set {word!r} has no value; write --set key=value.")
-        settings[path.strip()] = value.strip()
+    settings |= dict(map(parse_setting, words))
     return Study(
         recipe=sizes.recipe,
         ks=sizes.ks if k is None else _integers(k, "--k"),
@@ -190,7 +187,7 @@ def _say_cost(folder: Path, study: Study, left: Sequence[Unit], machine: Machine
     dataset = load(study, machine)
     kinds = {(unit.mode, unit.k, unit.width): cost_of(study, unit, dataset, machine) for unit in units if not unit.seed}
     costs = {unit: kinds[unit.mode, unit.k, unit.width] for unit in units}
-    for line in lines(study, units, left, costs, speed_of(study, dataset, machine, folder)):
+    for line in lines(study, units, left, costs, speed_of(study, dataset, machine)):
         print(line, flush=True)
 
 

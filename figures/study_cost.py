@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from figures.study import Study, Unit
@@ -54,7 +53,7 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
     """Return what one network costs, whatever its seed."""
     from layerwise.hardware import pick_device
     from layerwise.operations import count_operations, count_problems
-    from layerwise.run import plan_storage, resolve
+    from layerwise.run import Place, plan_storage, resolve
     from probes.forecast import planned_operations
 
     config = resolve(study.config(unit), dataset, pick_device(machine.device))
@@ -67,7 +66,7 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
     return Cost(
         count_operations(config, dataset.image_shape, len(dataset.classes), counts).total,
         sum(probes),
-        plan_storage(config, dataset, 8 * 10**9).total,
+        plan_storage(config, dataset, Place.max_size).total,
     )
 
 
@@ -79,24 +78,26 @@ def designs_of(study: Study) -> list[Design]:
     return [Design(p, width, seed) for p in ps for width in study.probe_widths for seed in range(study.probe_seeds)]
 
 
-def speed_of(study: Study, dataset: Dataset, machine: Machine, folder: Path) -> Speed:
+def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     """Measure single batches of the largest greedy network, and of the CNN probes of its last depth."""
-    from layerwise.forecast import forecast_run
     from layerwise.hardware import pick_device
-    from layerwise.run import Place
+    from layerwise.operations import count_operations, count_problems
+    from layerwise.run import Place, plan_storage, resolve
+    from layerwise.timing import Rehearsal, forecast_seconds
     from probes.forecast import Bench, throughput
 
-    device = pick_device(machine.device)
-    largest = Unit("greedy", max(study.ks), max(study.widths), 0)
-    found = forecast_run(
-        study.config(largest), Place(out=folder / "runs" / "x.h5", device=device, data_dir=machine.data_dir)
-    )
-    network = found.operations.total / sum(found.seconds.values())
+    device, image, classes = pick_device(machine.device), dataset.image_shape, dataset.classes
+    config = resolve(study.config(Unit("greedy", max(study.ks), max(study.widths), 0)), dataset, device)
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    storage = plan_storage(config, dataset, Place.max_size)
+    seconds = forecast_seconds(Rehearsal(config, image, classes, counts, storage, device))
+    network = count_operations(config, image, len(classes), counts).total / sum(seconds.values())
     sample = [design for design in designs_of(study) if design.seed == 0]
     if not sample:
         return Speed(network, network)
-    bench = Bench(found.problems[-1].shape, len(dataset.classes), device, found.config.precision, CNN_EPOCHS)
-    return Speed(network, throughput(bench, found.config.network.depth, sample)[0])
+    last = count_problems(config.network, image, len(classes))[-1].shape
+    bench = Bench(last, len(classes), device, config.precision, CNN_EPOCHS)
+    return Speed(network, throughput(bench, config.network.depth, sample)[0])
 
 
 def lines(

@@ -36,8 +36,8 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     and contrasts. What the networks do not suffice for yet is left out, with a warning. Made twice, the bytes are the
     same.
     """
-    runs = [run_path(folder, unit) for unit in units]
-    rows = _of_figure(read(runs), study)
+    every = read([run_path(folder, unit) for unit in units])
+    rows = _of_figure(every, study)
     found: list[Path] = []
     for name, make in _figures(folder, study, units, rows):
         try:
@@ -51,7 +51,7 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
         found += paths.values()
     (folder / "tables").mkdir(exist_ok=True)
     for what in TABLES:
-        contents = tables_cli.rendered(*tables_cli.made(runs, what))
+        contents = tables_cli.rendered(*tables_cli.of_rows(every, what))
         paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
         write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
         found += paths.values()

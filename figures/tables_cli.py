@@ -89,11 +89,17 @@ def made(runs: Sequence[Path], what: str, split: str = "test") -> tuple[pd.DataF
         first, second = runs
         found = differences(first, second)
         return found, tables.differences_table(found, *(run.name for run in runs))
-    from analysis.accuracy import accuracies
     from analysis.tables import read
-    from analysis.trend import slope_contrasts, trends
 
-    rows = read(runs)
+    return of_rows(read(runs), what, split)
+
+
+def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
+    """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
+    from analysis.accuracy import accuracies
+    from analysis.trend import slope_contrasts, trends
+    from figures import tables
+
     if what == "accuracy":
         found = accuracies(rows, split)
         return found, tables.accuracy_table(found)

@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from figures import style
+from figures.caption import averaged_by_k
 from figures.layout import Handle, figure_with_legend
 
 _ROWS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
@@ -42,12 +43,7 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
                 _draw_line(axes, line, colours[block], str(split), _SCALE[measure])
             if place < len(ks):
                 axes.set_title(f"$k$ = {k}")
-            if grid.is_lowest(place):
-                axes.set_xlabel("epoch")
-            if grid.is_left(place):
-                axes.set_ylabel(_ROWS[measure])
-            else:
-                axes.tick_params(labelleft=False)
+            grid.label(axes, place, "epoch", _ROWS[measure])
         return figure
 
 
@@ -90,11 +86,7 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, split: str, scale: f
 def caption(points: pd.DataFrame) -> str:
     """Return the caption, one paragraph."""
     first = points.iloc[0]
-    held = "; ".join(
-        f"k = {k}: mean of {of_k['n_runs'].iloc[0]} network{'s' if of_k['n_runs'].iloc[0] > 1 else ''} "
-        f"(M = {of_k['widths'].iloc[0]}; {of_k['n_seeds'].iloc[0]} seed{'s' if of_k['n_seeds'].iloc[0] > 1 else ''})"
-        for k, of_k in points.groupby("k")
-    )
+    held = averaged_by_k(points, "n_runs", "mean of ")
     bands = " Areas: 95% interval over seeds (t) of the train curve." if points["ci_low"].notna().any() else ""
     return (
         f"Training of each block's auxiliary problem on {first['dataset']}, mode {first['mode']}: cross-entropy and "

@@ -50,12 +50,7 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
                 _draw_line(axes, line, signs[int(depth)], list(signs).index(int(depth)), len(signs))
             if place < len(probes):
                 axes.set_title(probe.replace("cnn-", "CNN-"))
-            if grid.is_lowest(place):
-                axes.set_xlabel("probe width $M$")
-            if grid.is_left(place):
-                axes.set_ylabel(_label(measure, points))
-            else:
-                axes.tick_params(labelleft=False)
+            grid.label(axes, place, "probe width $M$", _label(measure, points))
         return figure
 
 

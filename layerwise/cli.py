@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from layerwise import commandline
-from layerwise.config import MODES, RunConfig, set_fields
+from layerwise.config import MODES, RunConfig, parse_setting, set_fields
 from layerwise.datasets import DATASETS
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
@@ -184,13 +184,10 @@ def _configure(
     config = recipe(recipe_name or (dataset if dataset in RECIPES else "digits"))
     values = {path: value for path, value in flags.items() if value is not None}
     for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals:
-            raise UsageError(f"--set {setting!r} has no value; write --set key=value.")
-        path = path.strip()
+        path, text = parse_setting(setting)
         if path in values:
             raise UsageError(f"--set {path} names what another flag or --set has set already; give one of them.")
-        values[path] = text.strip()
+        values[path] = text
     return set_fields(config, values)
 
 

@@ -315,12 +315,23 @@ def set_fields(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 def field_paths(config: RunConfig) -> list[str]:
     """Return the dotted path of every field of the configuration."""
-    paths = []
-    for f in dataclasses.fields(config):
-        value = getattr(config, f.name)
-        nested = dataclasses.fields(value) if dataclasses.is_dataclass(value) else ()
-        paths += [f"{f.name}.{g.name}" for g in nested] or [f.name]
-    return paths
+    return list(by_path(dataclasses.asdict(config)))
+
+
+def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of a configuration's tree (of `asdict`, or of its JSON) by dotted path."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def parse_setting(text: str) -> tuple[str, str]:
+    """Return path and value of a --set KEY=VALUE; raise UsageError where there is no value."""
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"--set {text!r} has no value; write --set key=value.")
+    return path.strip(), value.strip()
 
 
 def _parse(owner: object, name: str, path: str, value: Any) -> Any:

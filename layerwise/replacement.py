@@ -149,14 +149,11 @@ def describe_replacement(taken: Taken, config: RunConfig, scores: Sequence[Depth
 
     scores: of the run with the replaced one, by depth.
     """
-    last = scores[-1]
-    names = {f"{split}_accuracy": value for split, value in last.accuracy.items()}
-    names |= {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in last.ensembles.items()}
     head = f"{'auxiliary':<10}{'width':>6}{'validation':>12}{'test':>9}{'ensemble test':>15}"
     yield f"{head}{'parameters':>13}{'with blocks':>14}"
     image, classes = taken.dataset.image_shape, len(taken.dataset.classes)
     yield _row("original", taken.config, taken.scores, image, classes)
-    yield _row("replaced", config, names, image, classes)
+    yield _row("replaced", config, scores[-1].attributes(), image, classes)
 
 
 def _row(name: str, config: RunConfig, scores: Mapping[str, float], image: Shape, n_classes: int) -> str:

@@ -191,9 +191,8 @@ def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequenc
     for j, block in enumerate(network.blocks, start=1):
         dump_module(writer, f"blocks/{j:02d}", block, {})
     for score in scores:
-        accuracies = {f"{split}_accuracy": value for split, value in score.accuracy.items()}
-        accuracies |= {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in score.ensembles.items()}
-        dump_module(writer, f"auxiliaries/{score.depth:02d}", network.auxiliaries[score.depth - 1], accuracies)
+        auxiliary = network.auxiliaries[score.depth - 1]
+        dump_module(writer, f"auxiliaries/{score.depth:02d}", auxiliary, score.attributes())
         for split, logits in score.logits.items():
             writer.array(f"outputs/{score.depth:02d}/{split}", logits)
         if score.pruned is not None:

@@ -33,6 +33,11 @@ class DepthScores:
     ensembles: dict[tuple[str, str], float] = field(default_factory=dict)
     pruned: Pruned | None = None
 
+    def attributes(self) -> dict[str, float]:
+        """Return the accuracies by the names that files give them: test_accuracy, ensemble_logits_test_accuracy."""
+        own = {f"{split}_accuracy": value for split, value in self.accuracy.items()}
+        return own | {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in self.ensembles.items()}
+
 
 @torch.no_grad()
 def score_auxiliaries(network: LayerwiseNetwork, dataset: Dataset, depths: Sequence[int]) -> list[DepthScores]:

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -27,7 +27,7 @@ import torch
 
 from layerwise.commandline import Terminated
 from layerwise.compression import Pruned, accuracies_of, accuracy_attributes, narrow_all
-from layerwise.config import RunConfig
+from layerwise.config import RunConfig, by_path
 from layerwise.errors import UserError
 from layerwise.history import Epoch, from_rows, to_rows
 from layerwise.publication import published, remove_leftovers
@@ -124,7 +124,7 @@ class Checkpoint:
     def _refuse_other(self, file: h5py.File) -> None:
         if file.attrs.get("format") != FORMAT:
             raise UserError(f"{self.path} is no state of a training. Move it away to train from the start.")
-        saved, asked = (_flat(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
+        saved, asked = (by_path(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
         # The prefix last: what auto becomes may follow from another field, which is then the one to name.
         for field in sorted(saved.keys() | asked.keys(), key=lambda name: (name == "training.prefix", name)):
             if saved.get(field) != asked.get(field):
@@ -211,10 +211,3 @@ def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
         lambda name, item: found.update({name: np.array(item)}) if isinstance(item, h5py.Dataset) else None
     )
     return found
-
-
-def _flat(tree: dict[str, Any]) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
