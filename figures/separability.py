@@ -113,12 +113,10 @@ def _draw_line(axes: Axes, line: pd.DataFrame, drawn: Line, shift: float, axis: 
 def _draw_intervals(axes: Axes, points: pd.DataFrame, shift: float, color: str, axis: AccuracyAxis) -> None:
     """Draw intervals; one that is cut ends in an arrowhead at the end of the axis."""
     x, low, high = points["x"] + shift, 100 * points["ci_low"], 100 * points["ci_high"]
-    axes.vlines(x, low.clip(lower=axis.lowest), high.clip(upper=axis.top), color=color, linewidth=0.7, zorder=2)
     inset = 0.6 * _HEAD_MM / axis.panel_mm * (axis.top - axis.bottom)
-    for end, beyond, marker in (
-        (axis.lowest + inset, low < axis.lowest, "v"),
-        (axis.top - inset, high > axis.top, "^"),
-    ):
+    bottom, top = axis.lowest + inset, axis.top - inset
+    axes.vlines(x, low.clip(lower=bottom), high.clip(upper=top), color=color, linewidth=0.7, zorder=2)
+    for end, beyond, marker in ((bottom, low < axis.lowest, "v"), (top, high > axis.top, "^")):
         if beyond.any():
             size = _HEAD_MM / style.MM_PER_INCH * 72
             heads: dict[str, Any] = {"linestyle": "none", "color": color, "markersize": size, "label": "_cut"}
