@@ -42,6 +42,7 @@ _TYPES = {
     "experiment": "str",
     "target": "str",
     "network": "str",
+    "variant": "str",
     **dict.fromkeys(_INTEGER, "int64"),
     **dict.fromkeys((*_INTEGER_OR_EMPTY, "blocks", "batch_norm"), "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
@@ -105,4 +106,4 @@ def _parse(path: Path) -> pd.DataFrame:
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment)
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, variant=table["variant"].fillna(""))

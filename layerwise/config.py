@@ -119,6 +119,12 @@ class NetworkConfig:
         """Channels of the first block when it is frozen: M, or what pruning leaves of it."""
         return self.prune_to or self.width
 
+    @property
+    def variant(self) -> str:
+        """What tells the network from the plain one of its k, M and M~, in words; empty for that."""
+        words = [f"M_f = {self.last_aux_width}"] if self.last_aux_width else []
+        return ", ".join([*words, *([f"pruned to {self.prune_to}"] if self.prune_to else [])])
+
     def doubled(self, width: int, j: int) -> int:
         """Return what a width given for the first block is at block j: it doubles at each P after block 1."""
         return width * 2 ** sum(1 for b in self.downsample if 1 < b <= j)
