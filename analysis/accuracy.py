@@ -27,8 +27,8 @@ def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
         A row for each kind, probe (the auxiliary classifiers and ensembles that a run trained itself included) and
         depth: mode, k, width, aux_width, variant, blocks, depth, probe, probe_width, pooling, accuracy, ci_low,
         ci_high, interval (over seeds, for one seed over images, never both), n_runs, n_seeds, n_samples, dataset,
-        split; and published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy of it,
-        of the auxiliary and the ensemble), source, and differs: in what the published network is another.
+        split; and published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy
+        of it, of the auxiliary and the ensemble), source, and differs: in what the published network is another.
 
     Raises:
         UserError: if the runs of one kind have no probe in common, or cannot be averaged.

@@ -42,9 +42,9 @@ def launch_processes(
 
     When this one is stopped, they stop too, and what they have done is kept.
     """
-    import torch
+    from layerwise.hardware import thread_count
 
-    threads = max(1, torch.get_num_threads() // count)
+    threads = max(1, thread_count() // count)
     tally, queue = _Tally(len(units)), deque(units)
     running: dict[Future[float], Unit] = {}
     pool = ProcessPoolExecutor(count, get_context("spawn"), _begin_worker, (threads,))
@@ -81,20 +81,18 @@ def _take(tally: _Tally, unit: Unit, done: Future[float]) -> None:
 
 def default_jobs(machine: Machine) -> int:
     """Return how many networks are worked on at a time: two on a CPU, whose cores one alone does not fill."""
-    import torch
+    from layerwise.hardware import pick_device, thread_count
 
-    from layerwise.hardware import pick_device
-
-    return 1 if pick_device(machine.device).type != "cpu" else min(2, torch.get_num_threads())
+    return 1 if pick_device(machine.device).type != "cpu" else min(2, thread_count())
 
 
 def _begin_worker(threads: int) -> None:
     """Prepare a process that trains: its threads, its log, and that it stops when the one that began it is gone."""
     prepare_process()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # of the whole terminal: the process that began this one stops it
-    import torch
+    from layerwise.hardware import use_threads
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     set_verbosity(quiet=True, verbose=False)
     Thread(target=_stop_with_parent, daemon=True).start()
 
