@@ -16,6 +16,7 @@ from layerwise.arrays import MemoryStore
 from layerwise.config import DataConfig, set_fields
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
+from layerwise.factories import register
 from layerwise.feeding import LoaderFeed
 from layerwise.foreign import Extraction
 from layerwise.hardware import pick_device
@@ -37,11 +38,16 @@ from layerwise.runfile import RunFile
 from layerwise.zoo import convention_of
 
 
-def open_run(path: Path | str) -> RunFile:
+def open_run(path: Path | str, network: str | None = None) -> RunFile:
     """Open a run file for reading; use it as a context manager, or close it.
+
+    network: "path/to/file.py:factory" of a run of blocks of your own, which is run; needed only where activations are
+        computed again.
 
     Raises UserError if it is missing, damaged, incomplete, or no run file.
     """
+    if network is not None:
+        register(network)
     return RunFile(path)
 
 
@@ -49,6 +55,7 @@ def train(
     recipe: str = "digits",
     *,
     out: Path | str,
+    network: str | None = None,
     settings: Mapping[str, Any] | None = None,
     data_dir: Path | str | None = None,
     device: str = "auto",
@@ -60,6 +67,7 @@ def train(
     Args:
         recipe: the configuration to start from, see `layerwise-train --list`.
         out: run file to write.
+        network: "path/to/file.py:factory", a function that returns a list of blocks, in place of the paper's.
         settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3}.
         data_dir: folder that holds the data set, where it is not bundled.
         device: auto, cpu or cuda.
@@ -68,7 +76,8 @@ def train(
 
     Raises UserError for what the command would answer in one line.
     """
-    config = set_fields(recipe_named(recipe), settings or {})
+    own = {} if network is None else register(network)
+    config = set_fields(recipe_named(recipe), {**own, **(settings or {})})
     place = Place(
         out=Path(out),
         device=pick_device(device),

@@ -126,9 +126,11 @@ def experiment(run: RunFile) -> str | None:
     del tree["training"]["prefix"]  # computed or kept, it is the same
     if not tree["training"]["views"]:
         del tree["training"]["views"]  # which files of earlier versions do not have
-    for name in ("last_aux_width", "prune_to"):  # nor these
+    for name in ("last_aux_width", "prune_to", "factory", "factory_sha256"):  # nor these
         if not tree["network"][name]:
             del tree["network"][name]
+    if tree["network"]["architecture"] == "plain":
+        del tree["network"]["architecture"]
     if "prune_to" not in tree["network"]:
         del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
     return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
