@@ -66,7 +66,7 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
 
     names: dict[str, Path] = {}
     tables = []
-    for run in _without_predictions(runs):
+    for run in without_predictions(runs):
         identity = run_id(run)
         if identity in names:
             log.warning("%s is the same run as %s; it is counted once.", run, names[identity])
@@ -76,7 +76,8 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _without_predictions(runs: Sequence[Path]) -> list[Path]:
+def without_predictions(runs: Sequence[Path]) -> list[Path]:
+    """Return the run files among paths, of which `*.h5` names the predictions beside them too."""
     beside = {predictions_path(run) for run in runs}
     return [run for run in runs if run not in beside]
 
