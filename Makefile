@@ -61,7 +61,7 @@ study: $(STAMP)
 	$(BIN)/separability-study --budget smoke -o demo/study
 
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .
