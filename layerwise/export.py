@@ -173,7 +173,8 @@ def _compared(found: np.ndarray, expected: np.ndarray, out: Path) -> tuple[float
     allowed = ROUNDING * float(np.abs(expected).max())
     if not difference <= allowed:  # also where either is NaN
         raise UserError(
-            f"{out} was not written: what the exported network says differs by {difference:.1e} from what the "
-            f"run says of them, and rounding explains {allowed:.1e}."
+            f"{out} was not written: what it says of images differs by {difference:.1e} from what the run says, and "
+            f"rounding explains {allowed:.1e}. Export it in the other format, or with a newer torch (for .onnx a newer "
+            "onnxscript)."
         )
     return difference, allowed
