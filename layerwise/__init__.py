@@ -1,16 +1,17 @@
 """Train CNNs greedily, block by frozen block, and keep what every depth computes in one HDF5 file.
 
 `layerwise` owns the networks, their training, the data sets and the run file (run.h5). Its Python API is `train`,
-`extract_network`, `extract_arrays` and `open_run`; they are loaded when first asked for, since they need torch.
+`extract_network`, `extract_arrays`, `open_run` and `export_network`; they are loaded when first asked for, since they
+need torch.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from layerwise.api import extract_arrays, extract_network, open_run, train
+    from layerwise.api import export_network, extract_arrays, extract_network, open_run, train
 
 __version__ = "0.1.0"
-__all__ = ["extract_arrays", "extract_network", "open_run", "train"]
+__all__ = ["export_network", "extract_arrays", "extract_network", "open_run", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,6 +1,6 @@
-"""Owns the functions of the Python API of `layerwise`: train, extract_network, extract_arrays, open_run.
+"""Owns the functions of the Python API of `layerwise`, as its `__all__` names them.
 
-They do what the commands do, by the same code, and return the run file opened for reading.
+They do what the commands do, by the same code. Those that make a run file return it opened for reading.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from layerwise.arrays import MemoryStore
 from layerwise.config import DataConfig, set_fields
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
+from layerwise.export import Exported, export_run
 from layerwise.factories import register
 from layerwise.feeding import LoaderFeed
 from layerwise.foreign import Extraction
@@ -189,6 +190,31 @@ def extract_arrays(
     made, origin, subject = from_arrays(request, DataConfig(dataset="arrays", holdout=holdout, label=data_name))
     made.write(Target(out=Path(out), store=store, max_size=max_size, force=force), origin, subject)
     return RunFile(out)
+
+
+def export_network(
+    run: RunFile,
+    *,
+    out: Path | str,
+    depth: int | None = None,
+    ensemble: str | None = None,
+    takes: str = "uint8",
+    force: bool = False,
+) -> Exported:
+    """Export a trained network up to a depth, as `layerwise-export` does, once its outputs are found to be the run's.
+
+    Args:
+        run: a run of `train`, opened.
+        out: file to write, .pt2 (PyTorch) or .onnx.
+        depth: whose auxiliary classifier predicts; the last one by default.
+        ensemble: join all auxiliaries up to that depth: "logits", "softmax" or "uniform"; None for the one alone.
+        takes: "uint8" (pixels in 0..255), "float" (in [0, 1]), or "normalised" (x_0). The file maps such images
+            [n, C, H, W] to logits float32 [n, n_classes], an ensemble to log-probabilities.
+        force: replace `out` if it exists.
+
+    Raises UserError for what the command would answer in one line.
+    """
+    return export_run(run, Path(out), depth=depth, weighting=ensemble, takes=takes, force=force)
 
 
 def _subject_of_loaders(feed: LoaderFeed, name: str, classes: tuple[str, ...]) -> Subject:

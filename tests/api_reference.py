@@ -10,9 +10,10 @@ from analysis.separability import curves
 from analysis.tables import read
 from figures.api import draw
 from layerwise.activations import Activations, open_activations, pooled_features
-from layerwise.api import extract_arrays, extract_network, open_run, train
+from layerwise.api import export_network, extract_arrays, extract_network, open_run, train
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UsageError, UserError
+from layerwise.export import Exported
 from layerwise.runfile import Rows, RunFile
 from probes.api import fit
 from probes.logistic import CertifiedLogisticRegression, LinearFit, fit_path
@@ -27,6 +28,7 @@ it is, without its arrays, where Python or a notebook prints it.
 """
 SECTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "Train, extract, open": {"layerwise": (train, extract_network, extract_arrays, open_run)},
+    "Export a trained network": {"layerwise": (export_network,), "layerwise.export": (Exported,)},
     "Read a run": {
         "layerwise.runfile": (RunFile, Rows),
         "layerwise.activations": (open_activations, Activations, pooled_features),

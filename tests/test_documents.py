@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+from layerwise import export_network, open_run
+from layerwise.predictor import build_predictor
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -33,6 +38,22 @@ def test_a_readme_reader_finds_the_three_commands_first() -> None:
         "`separability-figure run.h5 -o figure.pdf`",
     ):
         assert words in first_screen
+
+
+def test_the_examples_of_an_exported_network_run(run_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    text = (ROOT / "docs" / "export.md").read_text()
+    by_pytorch, by_onnxruntime = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    with open_run(run_path) as run:
+        for name in ("model.pt2", "model.onnx"):
+            export_network(run, out=tmp_path / name)
+        black = np.zeros((1, 1, 8, 8), dtype=np.uint8)
+        network = build_predictor(run)
+        said = run.dataset["classes"][int(network(torch.from_numpy(black)).argmax())]
+    done = subprocess.run(
+        [sys.executable, "-c", by_pytorch + by_onnxruntime], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{said}\n{said}\n"), done.stderr
 
 
 def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
