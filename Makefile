@@ -13,10 +13,11 @@ export OMP_WAIT_POLICY ?= PASSIVE
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 USABLE := import pip, sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo study test lint bench clean
 
 help:
 	@echo "make demo   train k = 1, 2, 3 on the digits, probe every depth, draw the figure into demo/"
+	@echo "make study  the whole separability study at its smallest, figures and tables, into demo/study"
 	@echo "make test   run the tests (LAYERWISE_DATA=folder adds those that read real data sets)"
 	@echo "make lint   check style, format and types"
 	@echo "make bench  time what the project claims is fast"
@@ -56,8 +57,11 @@ demo: $(STAMP)
 	$(BIN)/separability-figure demo/k1.h5 demo/k2.h5 demo/k3.h5 -o demo/separability.pdf --force
 	@echo "done: runs demo/k*.h5, numbers demo/k*.probes.csv, figure demo/separability.pdf"
 
+study: $(STAMP)
+	$(BIN)/separability-study --budget smoke -o demo/study
+
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

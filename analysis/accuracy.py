@@ -12,22 +12,23 @@ from analysis.separability import curves
 from layerwise.errors import UserError
 from probes.catalogue import TRAINED
 
-_KIND = ["mode", "k", "width", "aux_width"]
+_KIND = ["mode", "k", "width", "aux_width", "variant"]
 
 
 def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
     """Return the accuracy of each kind of network at each depth, by each probe that all of its runs have.
 
     Args:
-        rows: probe results as `analysis.tables.read` returns them. Runs alike in mode, k and widths are averaged.
+        rows: probe results as `analysis.tables.read` returns them. Runs alike in mode, k, widths and variant
+            are averaged.
         split: train, validation or test.
 
     Returns:
         A row for each kind, probe (the auxiliary classifiers and ensembles that a run trained itself included) and
-        depth: mode, k, width, aux_width, blocks, depth, probe, probe_width, pooling, accuracy, ci_low, ci_high,
-        interval (over seeds, for one seed over images, never both), n_runs, n_seeds, n_samples, dataset, split; and
-        published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy of it,
-        of the auxiliary and the ensemble), source, and differs: in what the published network is another.
+        depth: mode, k, width, aux_width, variant, blocks, depth, probe, probe_width, pooling, accuracy, ci_low,
+        ci_high, interval (over seeds, for one seed over images, never both), n_runs, n_seeds, n_samples, dataset,
+        split; and published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy
+        of it, of the auxiliary and the ensemble), source, and differs: in what the published network is another.
 
     Raises:
         UserError: if the runs of one kind have no probe in common, or cannot be averaged.
@@ -40,7 +41,7 @@ def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
             names = ", ".join(own["run"].unique())
             raise UserError(f"{names} have no probe in common. Probe them alike with `probe-depth`.")
         points = curves(own, probes, split)
-        found.append(_beside(points.assign(aux_width=kind["aux_width"], width=kind["width"]), own, kind))
+        found.append(_beside(points.assign(**{name: kind[name] for name in _KIND[2:]}), own, kind))
     return pd.concat(found, ignore_index=True)
 
 
@@ -80,4 +81,4 @@ def _differs(rows: pd.DataFrame, number: Published) -> str:
         ("M~", own["aux_width"], number.aux_width),
     )
     words += [f"{name} = {mine}, not {theirs}" for name, mine, theirs in pairs if theirs and mine != theirs]
-    return "; ".join(words)
+    return "; ".join([*words, *([own["variant"]] if own["variant"] else [])])

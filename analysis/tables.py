@@ -42,6 +42,7 @@ _TYPES = {
     "experiment": "str",
     "target": "str",
     "network": "str",
+    "variant": "str",
     **dict.fromkeys(_INTEGER, "int64"),
     **dict.fromkeys((*_INTEGER_OR_EMPTY, "blocks", "batch_norm"), "Int64"),
     **dict.fromkeys(_NUMBER, "float64"),
@@ -65,7 +66,7 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
 
     names: dict[str, Path] = {}
     tables = []
-    for run in _without_predictions(runs):
+    for run in without_predictions(runs):
         identity = run_id(run)
         if identity in names:
             log.warning("%s is the same run as %s; it is counted once.", run, names[identity])
@@ -75,7 +76,8 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def _without_predictions(runs: Sequence[Path]) -> list[Path]:
+def without_predictions(runs: Sequence[Path]) -> list[Path]:
+    """Return the run files among paths, of which `*.h5` names the predictions beside them too."""
     beside = {predictions_path(run) for run in runs}
     return [run for run in runs if run not in beside]
 
@@ -105,4 +107,4 @@ def _parse(path: Path) -> pd.DataFrame:
     experiment = table["experiment"].fillna("") if "experiment" in table else ""
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment)
+    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, variant=table["variant"].fillna(""))

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.repetition import half_width, pooled
+from analysis.tables import without_predictions
 from layerwise.errors import UserError
 
 MEASURES = ("loss", "accuracy")
@@ -31,7 +32,7 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
     Raises:
         UserError: if no run of that mode has a history, or the runs differ in data or in their number of epochs.
     """
-    tables = [table for path in runs if (table := _history(path)) is not None]
+    tables = [table for path in without_predictions(runs) if (table := _history(path)) is not None]
     own = [table for table in tables if table["mode"].iloc[0] == mode]
     if not own:
         raise UserError(

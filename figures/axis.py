@@ -16,8 +16,10 @@ from probes.catalogue import POOLED
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
 # Between the two: room for the pooled input, where it lies so far below the rest that it would squeeze it.
-_INPUT_MM, _SQUEEZED = 3.4, 3.0
+_INPUT_MM, _SQUEEZED = 3.4, 2.0
 _MARGIN, _LEAST_MARGIN = 0.05, 0.5
+# An interval over this many times as wide as their median is cut where with it the axis would be that much longer.
+_WIDE, _LONGER = 4.0, 1.5
 _FEWEST_TICKS = 4
 
 
@@ -27,6 +29,7 @@ class AccuracyAxis:
 
     Attributes:
         bottom, top: limits of the axis, in percent.
+        lowest: limit of the data above the chance line and the break, in percent.
         ticks: where the axis has a number, in percent.
         chance: chance level, in percent.
         broken: whether the chance line stands under a break of the axis and not at its height.
@@ -36,6 +39,7 @@ class AccuracyAxis:
 
     bottom: float
     top: float
+    lowest: float
     ticks: tuple[float, ...]
     chance: float
     broken: bool
@@ -105,10 +109,10 @@ class AccuracyAxis:
 
 
 def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
-    """Return the axis that shows every point, every interval and the chance level.
+    """Return the axis that shows every point, the chance level, and every interval that `is_cut` does not name.
 
     The axis is broken where the gap between the data and chance would take more than a third of it. The pooled input
-    goes under the break where the axis would be over three times as long with it as without.
+    goes under the break where the axis would be over twice as long with it as without.
     """
     chance = 100 * float(curves["chance"].iloc[0])
     low, high = _extent(curves)
@@ -126,8 +130,9 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
     bottom = lowest - (top - lowest) * below_mm / (panel_mm - below_mm)
     ticks = _ticks(max(0.0, lowest), min(100.0, top))
     return AccuracyAxis(
-        bottom=bottom, top=top, ticks=ticks, chance=chance, broken=broken, input_below=input_below, panel_mm=panel_mm
-    )
+        bottom=bottom, top=top, lowest=lowest, ticks=ticks, chance=chance, broken=broken, input_below=input_below,
+        panel_mm=panel_mm,
+    )  # fmt: skip
 
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
@@ -135,9 +140,42 @@ def is_pooled_input(points: pd.DataFrame) -> pd.Series:
     return (points["depth"] == 0) & points["probe"].isin(POOLED)
 
 
+def is_cut(points: pd.DataFrame) -> pd.Series:
+    """Return which points have an interval that the axis does not show whole.
+
+    It is four times as wide as the median one or wider, and with such intervals the axis would be over 1.5 times as
+    long: two seeds, one of which failed, would make all else too small to read.
+    """
+    others = points[~is_pooled_input(points)]
+    wide = _is_wide(others)
+    if not wide.any():
+        return pd.Series(False, index=points.index)
+    (low, high), (least, greatest) = _whole_extent(others), _whole_extent(others, wide)
+    if high - low <= _LONGER * (greatest - least):
+        return pd.Series(False, index=points.index)
+    beyond = (100 * others["ci_low"] < least) | (100 * others["ci_high"] > greatest)
+    return (wide & beyond).reindex(points.index, fill_value=False)
+
+
+def _is_wide(points: pd.DataFrame) -> pd.Series:
+    widths = points["ci_high"] - points["ci_low"]
+    return widths > _WIDE * widths[widths > 0].median()
+
+
 def _extent(points: pd.DataFrame) -> tuple[float, float]:
-    values = 100 * points[["accuracy", "ci_low", "ci_high", "pixels_low", "pixels_high"]].to_numpy(dtype=float)
-    return float(np.nanmin(values)), float(np.nanmax(values))
+    """Return the least and the greatest of the values to be shown, in percent."""
+    return _whole_extent(points, is_cut(points))
+
+
+def _whole_extent(points: pd.DataFrame, without: pd.Series | None = None) -> tuple[float, float]:
+    intervals = points if without is None else points[~without]
+    values = [
+        100 * table[column].to_numpy(dtype=float)
+        for table, columns in ((intervals, ("ci_low", "ci_high")), (points, ("accuracy", "pixels_low", "pixels_high")))
+        for column in columns
+    ]
+    every = np.concatenate(values)
+    return float(np.nanmin(every)), float(np.nanmax(every))
 
 
 def _ticks(low: float, high: float) -> tuple[float, ...]:

@@ -46,7 +46,7 @@ BUDGETS: dict[str, Budget] = {
             "training.batch_size": 32,
         },
         operations=6.2e11,
-        time="about 4 minutes on two cores",
+        time="under 3 minutes on two cores",
     ),
     "cpu": Budget(
         recipe="separability",

@@ -6,6 +6,7 @@ import re
 
 import pandas as pd
 
+from figures.axis import is_cut
 from figures.lines import keyed, lines
 from figures.style import line_label
 from probes.catalogue import TRAINED
@@ -69,6 +70,8 @@ def _lines(curves: pd.DataFrame) -> list[str]:
         sentences.append(f"{'; '.join(names)}: {what}.")
     if any("bars: " in averaged for averaged in named):
         sentences.append("A bar shorter than its marker is hidden by it.")
+    if is_cut(curves).any():
+        sentences.append("An arrowhead ends a bar, and the axis a band, that goes on beyond the axis.")
     return sentences
 
 

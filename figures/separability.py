@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +19,7 @@ from layerwise.errors import UserError
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
 _STEP, _SPREAD = 0.09, 0.45
+_HEAD_MM = 1.0
 
 
 def draw(curves: pd.DataFrame, size: str = "single", relative: bool = False) -> Figure:
@@ -73,7 +75,7 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: A
     shifts = {key: (place - (len(signed) - 1) / 2) * step * unit for place, key in enumerate(signed)}
     for key, line in keyed(panel):
         if named[key].band:
-            _draw_band(axes, line[~is_pooled_input(line)], named[key])
+            _draw_band(axes, line[~is_pooled_input(line)], named[key], axis)
         else:
             _draw_line(axes, line, named[key], shifts[key], axis)
     _draw_pixels(axes, panel.iloc[0], min(shifts.values()) - _STEP * unit)
@@ -81,10 +83,11 @@ def _draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: A
         _name_input(axes, panel[is_pooled_input(panel)], max(shifts.values()) + 0.18 * unit, axis)
 
 
-def _draw_band(axes: Axes, line: pd.DataFrame, band: Line) -> None:
+def _draw_band(axes: Axes, line: pd.DataFrame, band: Line, axis: AccuracyAxis) -> None:
     """Draw the interval of untrained networks as an area, with its mean; their pooled input is that of the others."""
     x, low, mean, high = (line[name].to_numpy(float) for name in ("x", "ci_low", "accuracy", "ci_high"))
-    axes.fill_between(x, 100 * low, 100 * high, linewidth=0, zorder=0.5, label="_band", **band.area)
+    low, high = (np.clip(100 * end, axis.lowest, axis.top) for end in (low, high))
+    axes.fill_between(x, low, high, linewidth=0, zorder=0.5, label="_band", **band.area)
     axes.plot(x, 100 * mean, zorder=0.6, **band.sign, label=band.label)
 
 
@@ -100,11 +103,24 @@ def _draw_line(axes: Axes, line: pd.DataFrame, drawn: Line, shift: float, axis: 
         (line[~apart], {"markeredgecolor": "white", "markeredgewidth": 0.4}),
         (line[apart], hollow),
     ):
+        if points.empty:
+            continue
         x, y = points["x"] + shift, 100 * points["accuracy"]
-        known = points["interval"] != ""
-        low, high = 100 * points["ci_low"], 100 * points["ci_high"]
-        axes.vlines(x[known], low[known], high[known], color=sign["color"], linewidth=0.7, zorder=2)
+        _draw_intervals(axes, points[points["interval"] != ""], shift, sign["color"], axis)
         axes.plot(x, y, **{**sign, **properties}, zorder=3)
+
+
+def _draw_intervals(axes: Axes, points: pd.DataFrame, shift: float, color: str, axis: AccuracyAxis) -> None:
+    """Draw intervals; one that is cut ends in an arrowhead at the end of the axis."""
+    x, low, high = points["x"] + shift, 100 * points["ci_low"], 100 * points["ci_high"]
+    inset = 0.6 * _HEAD_MM / axis.panel_mm * (axis.top - axis.bottom)
+    bottom, top = axis.lowest + inset, axis.top - inset
+    axes.vlines(x, low.clip(lower=bottom), high.clip(upper=top), color=color, linewidth=0.7, zorder=2)
+    for end, beyond, marker in ((bottom, low < axis.lowest, "v"), (top, high > axis.top, "^")):
+        if beyond.any():
+            size = _HEAD_MM / style.MM_PER_INCH * 72
+            heads: dict[str, Any] = {"linestyle": "none", "color": color, "markersize": size, "label": "_cut"}
+            axes.plot(x[beyond], [end] * int(beyond.sum()), marker=marker, **heads)
 
 
 def _draw_pixels(axes: Axes, point: pd.Series, shift: float) -> None:

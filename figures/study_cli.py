@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from figures.budgets import BUDGETS, budget
-from figures.launchers import LAUNCHERS, launch_here, launch_jobs, parse_options
+from figures.launchers import LAUNCHERS, default_jobs, launch_here, launch_jobs, launch_processes, parse_options
 from figures.options import Quiet, Verbose
 from figures.study import BESIDE, Study, Unit, begin, refuse_other
 from figures.study_run import Machine, is_complete
@@ -75,6 +75,12 @@ def separability_study(
         list[str] | None,
         typer.Option("--slurm", metavar="KEY=VALUE", help="Of submitit's executor, e.g. timeout_min=120."),
     ] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs", min=1, help="Networks at a time here, which share the cores. Default: 2 on a CPU, 1 on a GPU."
+        ),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it costs, and stop there.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -97,6 +103,8 @@ def separability_study(
         raise unknown("launcher", launcher, LAUNCHERS)
     if slurm and launcher != "slurm":
         raise UsageError("--slurm is of --launcher slurm. Give both.")
+    if jobs and launcher == "slurm":
+        raise UsageError("--jobs is of --launcher local; on a cluster each network is a job. Leave it out.")
     options = parse_options(slurm or [])
     flags = {
         "data.dataset": dataset, "data.subset": subset, "network.depth": depth, "network.aux_width": aux_width,
@@ -113,8 +121,10 @@ def separability_study(
         print("nothing was done: the same command without --dry-run does it")
         return
     begin(output, study)
-    if left and launcher == "slurm":
+    if launcher == "slurm" and left:
         failed = launch_jobs(output, study, left, machine, options)
+    elif (count := min(jobs or default_jobs(machine), len(left))) > 1:
+        failed = launch_processes(output, study, left, machine, count)
     else:
         failed = launch_here(output, study, left, machine)
     _report(output, study, [unit for unit in study.units() if unit not in failed])

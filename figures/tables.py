@@ -74,14 +74,18 @@ def accuracy_table(accuracies: pd.DataFrame) -> Table:
     found = dict.fromkeys(zip(*(accuracies[c] for c in ("probe", "probe_width", "pooling")), strict=True))
     panels = sorted(found, key=lambda panel: panel[0] in TRAINED)  # fitted probes first, as they came
     rows = []
-    kind = ["mode", "k", "width", "aux_width"]
+    kind = ["mode", "k", "width", "aux_width", "variant"]
     published = bool(accuracies["published"].notna().any())
     for _, own in accuracies.groupby(kind, dropna=False, sort=False):
         for depth, at in own.groupby("depth"):
             first = at.iloc[0]
             by = {(row["probe"], row["probe_width"], row["pooling"]): row for row in at.to_dict("records")}
             rows.append(
-                [first["mode"], *(_or_dash(first[name]) for name in ("k", "width")), str(depth)]
+                [
+                    _network(first["mode"], first["variant"]),
+                    *(_or_dash(first[name]) for name in ("k", "width")),
+                    str(depth),
+                ]
                 + [_accuracy(by.get(panel)) for panel in panels]
                 + ([_published(at)] if published else [])
             )
@@ -89,10 +93,10 @@ def accuracy_table(accuracies: pd.DataFrame) -> Table:
     head = ["network", "k", "M", "depth", *(_panel(*panel) for panel in panels)]
     intervals = "; ".join(dict.fromkeys(interval for interval in accuracies["interval"] if interval))
     notes = [f"Brackets: 95% interval over {intervals}."] if intervals else []
-    for (mode, k, width), own in accuracies[accuracies["differs"] != ""].groupby(["mode", "k", "width"]):
-        notes.append(
-            f"Published beside {mode}, k = {k}, M = {width}: {own['source'].iloc[0]}. Here: {own['differs'].iloc[0]}."
-        )
+    kinds = accuracies[accuracies["differs"] != ""].groupby(["mode", "k", "width", "variant"])
+    for (mode, k, width, variant), own in kinds:
+        beside = f"{_network(mode, variant)}, k = {k}, M = {width}"
+        notes.append(f"Published beside {beside}: {own['source'].iloc[0]}. Here: {own['differs'].iloc[0]}.")
     return Table(
         head=[*head, *(["published (ensemble)"] if published else [])],
         rows=rows,
@@ -100,6 +104,10 @@ def accuracy_table(accuracies: pd.DataFrame) -> Table:
         f"of each depth (0 = input).",
         notes=notes,
     )
+
+
+def _network(mode: str, variant: str) -> str:
+    return f"{mode}, {variant}" if variant else mode
 
 
 def trends_table(trends: pd.DataFrame) -> Table:

@@ -20,7 +20,7 @@ from layerwise.compression import narrow_all
 from layerwise.errors import UserError, unknown
 from layerwise.extract import POOL_SIDE
 from layerwise.hardware import exact_float32
-from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.network import LayerwiseNetwork, Normalisation, freeze
 from layerwise.preprocessing import Preprocessing
 from layerwise.runfile import Rows, RunFile
 
@@ -142,6 +142,9 @@ def pooled_batches(
 
 def _computed(run: RunFile, depth: int, device: torch.device) -> Callable[[Tensor], Tensor] | None:
     """Return what makes x_j of images: the blocks of the file; of a network built elsewhere its preprocessing alone."""
+    if depth == 0 and run.config is not None and run.weights("blocks", 1) is not None:
+        constants = run.dataset["normalisation"]
+        return Normalisation(tuple(constants["mean"]), tuple(constants["std"])).to(device)
     if (network := load_network(run, device)) is not None:
         return lambda images: network.advance(network.normalise(images), 0, depth)
     facts = (run.extraction or {}).get("preprocessing")

@@ -17,6 +17,7 @@ from layerwise.config import DataConfig, set_fields
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
 from layerwise.export import Exported, export_run
+from layerwise.factories import register
 from layerwise.feeding import LoaderFeed
 from layerwise.foreign import Extraction
 from layerwise.hardware import pick_device
@@ -38,11 +39,16 @@ from layerwise.runfile import RunFile
 from layerwise.zoo import convention_of
 
 
-def open_run(path: Path | str) -> RunFile:
+def open_run(path: Path | str, network: str | None = None) -> RunFile:
     """Open a run file for reading; use it as a context manager, or close it.
+
+    network: "path/to/file.py:factory" of a run of blocks of your own, which is run; needed only where activations are
+        computed again.
 
     Raises UserError if it is missing, damaged, incomplete, or no run file.
     """
+    if network is not None:
+        register(network)
     return RunFile(path)
 
 
@@ -50,6 +56,7 @@ def train(
     recipe: str = "digits",
     *,
     out: Path | str,
+    network: str | None = None,
     settings: Mapping[str, Any] | None = None,
     data_dir: Path | str | None = None,
     device: str = "auto",
@@ -61,6 +68,7 @@ def train(
     Args:
         recipe: the configuration to start from, see `layerwise-train --list`.
         out: run file to write.
+        network: "path/to/file.py:factory", a function that returns a list of blocks, in place of the paper's.
         settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3}.
         data_dir: folder that holds the data set, where it is not bundled.
         device: auto, cpu or cuda.
@@ -69,7 +77,8 @@ def train(
 
     Raises UserError for what the command would answer in one line.
     """
-    config = set_fields(recipe_named(recipe), settings or {})
+    own = {} if network is None else register(network)
+    config = set_fields(recipe_named(recipe), {**own, **(settings or {})})
     place = Place(
         out=Path(out),
         device=pick_device(device),
@@ -195,7 +204,7 @@ def export_network(
     """Export a trained network up to a depth, as `layerwise-export` does, once its outputs are found to be the run's.
 
     Args:
-        run: a run of `train`, opened.
+        run: a run of `train`, opened; one of blocks of your own by `open_run(path, network=...)`.
         out: file to write, .pt2 (PyTorch) or .onnx.
         depth: whose auxiliary classifier predicts; the last one by default.
         ensemble: join all auxiliaries up to that depth: "logits", "softmax" or "uniform"; None for the one alone.

@@ -45,14 +45,23 @@ def average(x: Tensor, side: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """One block: P where asked for, a 3x3 convolution, BatchNorm where asked for, relu.
+    """One block: P or a 2x2 max-pool where asked for, a 3x3 convolution, BatchNorm where asked for, relu.
 
-    Maps [n, in_channels, H, W] to [n, width, H, W], or to half of H and W with `downsampling`.
+    Maps [n, in_channels, H, W] to [n, width, H, W], or to half of H and W with `downsampling` or `pooling`.
     """
 
-    def __init__(self, in_channels: int, width: int, *, downsampling: bool, batch_norm: bool, bias: bool):
+    def __init__(
+        self,
+        in_channels: int,
+        width: int,
+        *,
+        downsampling: bool,
+        batch_norm: bool,
+        bias: bool,
+        pooling: bool = False,
+    ):
         super().__init__()
-        self.downsampling = downsampling
+        self.downsampling, self.pooling = downsampling, pooling
         channels = 4 * in_channels if downsampling else in_channels
         self.conv = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=bias)
         self.norm = nn.BatchNorm2d(width) if batch_norm else None
@@ -60,6 +69,8 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if self.downsampling:
             x = downsample(x)
+        if self.pooling:
+            x = F.max_pool2d(x, 2)
         x = self.conv(x)
         return F.relu(x if self.norm is None else self.norm(x))
 
@@ -68,19 +79,35 @@ class AuxiliaryClassifier(nn.Module):
     """An auxiliary classifier with k - 1 hidden convolutions; equally the CNN-p probe with p = k - 1.
 
     Maps [n, in_channels, H, W] to logits [n, n_classes]. At k = 1 it is linear in A x and `width` is unused.
+
+    halving: the variant for large maps of the authors' VGG-11: x is averaged to half its resolution first, and the
+        convolutions are not padded.
     """
 
-    def __init__(self, in_channels: int, n_classes: int, *, k: int, width: int, batch_norm: bool, side: int = 2):
+    def __init__(
+        self,
+        in_channels: int,
+        n_classes: int,
+        *,
+        k: int,
+        width: int,
+        batch_norm: bool,
+        side: int = 2,
+        halving: bool = False,
+    ):
         super().__init__()
-        self.side = side
+        self.side, self.halving = side, halving
         widths = [in_channels] + [width] * (k - 1)
-        convs = [nn.Conv2d(a, b, kernel_size=3, padding=1, bias=False) for a, b in pairwise(widths)]
+        padding = 0 if halving else 1
+        convs = [nn.Conv2d(a, b, kernel_size=3, padding=padding, bias=False) for a, b in pairwise(widths)]
         self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in convs) if batch_norm else None
         self.pooled_norm = nn.BatchNorm2d(widths[-1]) if batch_norm else None
         self.linear = nn.Linear(widths[-1] * side * side, n_classes)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.halving:
+            x = F.adaptive_avg_pool2d(x, (x.shape[-2] // 2, x.shape[-1] // 2))
         for i, conv in enumerate(self.convs):
             x = conv(x)
             x = F.relu(x if self.norms is None else self.norms[i](x))
@@ -88,6 +115,32 @@ class AuxiliaryClassifier(nn.Module):
         if self.pooled_norm is not None:
             x = self.pooled_norm(x)
         return self.linear(x.flatten(1))
+
+
+class VggHead(nn.Module):
+    """The last auxiliary classifier of VGG-11: the classifier of that network (Simonyan, Zisserman 2015), no dropout.
+
+    Maps [n, C, H, W] to logits [n, n_classes]: a 2x2 max-pool, A to 7x7 (or to the maps' own size where that is
+    smaller), two hidden layers of 4096.
+    """
+
+    HIDDEN, SIDE = 4096, 7
+
+    def __init__(self, shape: tuple[int, int, int], n_classes: int):
+        super().__init__()
+        channels, height, width = shape
+        self.grid = (min(self.SIDE, height // 2), min(self.SIDE, width // 2))
+        self.layers = nn.Sequential(
+            nn.Linear(channels * self.grid[0] * self.grid[1], self.HIDDEN),
+            nn.ReLU(),
+            nn.Linear(self.HIDDEN, self.HIDDEN),
+            nn.ReLU(),
+            nn.Linear(self.HIDDEN, n_classes),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.layers(F.adaptive_avg_pool2d(F.max_pool2d(x, 2), self.grid).flatten(1))
+        return logits
 
 
 def shapes(

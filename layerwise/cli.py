@@ -46,6 +46,12 @@ def train(
         int | None,
         typer.Option("--prune-to", help="Filters that stay of each trained block (they double as M does); 0: all."),
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(
+            "--network", metavar="FILE.py:FACTORY", help="Blocks of your own: a function that returns a list of them."
+        ),
+    ] = None,
     mode: Annotated[str | None, typer.Option("--mode", help=f"How to train: {', '.join(MODES)}.")] = None,
     dataset: Annotated[
         str | None,
@@ -137,12 +143,14 @@ def train(
     if list_recipes:
         _print_recipes(recipe_name)
         return
-    flags = {
+    flags: dict[str, object] = {
         "data.dataset": dataset, "data.holdout": holdout, "data.subset": subset, "network.k": k, "network.width": width,
         "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
         "seed": seed, "store": store, "precision": precision, "match": match,
         "training.prefix": prefix, "training.views": views, "network.prune_to": prune_to,
     }  # fmt: skip
+    if network is not None:
+        _use_network(network, flags, source)
     if source is None and replace_auxiliary is None:
         config = _configure(recipe_name, dataset, flags, settings or [])
     else:
@@ -170,6 +178,19 @@ def train(
     _print_scores(scores)
     print(f"wrote {out}")
     commandline.log.info("next: probe-depth %s --probe linear", out)
+
+
+def _use_network(spec: str, flags: dict[str, object], source: Path | None) -> None:
+    """Put what blocks of a user's own say of the configuration among the flags."""
+    if source is not None:
+        raise UsageError("--network is of a training from the start, and --from of a part of one; give one of the two.")
+    from layerwise.factories import register
+
+    said = register(spec)
+    for path in said:
+        if flags.get(path) is not None:
+            raise UsageError(f"{_flag_of(path)} is what the blocks of --network say themselves; leave it out.")
+    flags |= said
 
 
 def _configure(

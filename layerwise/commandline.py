@@ -46,12 +46,28 @@ def run(command: Callable[..., Any], prog: str) -> NoReturn:
         command: a function whose annotated signature is the command line (typer's grammar).
         prog: the command's name, which begins every error line.
     """
+    prepare_process()
+    with stoppable():
+        code = call(command, prog, sys.argv[1:])
+    sys.exit(code)
+
+
+def prepare_process() -> None:
+    """Set what a process that trains needs: how its threads wait, what it does with memory that was freed."""
     # Must be set before torch loads OpenMP. Threads that wait by spinning fall far behind as soon as another
     # program wants a core: small networks then took 2 to 5 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     keep_freed_memory()
-    signal.signal(signal.SIGTERM, _terminate)
-    sys.exit(call(command, prog, sys.argv[1:]))
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM raise Terminated in the block; it must be run by the main thread."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:

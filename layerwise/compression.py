@@ -166,7 +166,7 @@ def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[i
     wanted = {j: record for j, record in pruned.items() if record.before}
     heads = {j: _states(network, j, record) for j, record in wanted.items()}
     for name, split in dataset.splits.items() if wanted else ():
-        data = DeviceSplit(split, network.mean.device)
+        data = DeviceSplit(split, network.device)
         correct = {(j, state): 0 for j in wanted for state in ("before", "pruned")}
         for x, y in data.in_order(network.normalise):
             for j, block in enumerate(network.blocks[: max(wanted)], start=1):
@@ -187,9 +187,11 @@ def _states(network: LayerwiseNetwork, j: int, record: Pruned) -> tuple[nn.Modul
     for name, module in (("block/", block), ("auxiliary/", auxiliary)):
         own = {n.removeprefix(name): torch.from_numpy(a) for n, a in record.before.items() if n.startswith(name)}
         module.load_state_dict(own)
-    whole = nn.Sequential(block, auxiliary).to(network.mean.device)
+    whole = nn.Sequential(block, auxiliary).to(network.device)
     freeze(whole)
     cut_block, cut = copy.deepcopy(block), copy.deepcopy(auxiliary)
+    assert isinstance(cut_block, Block)
+    assert isinstance(cut, AuxiliaryClassifier)
     narrow(cut_block, cut, record.kept)
     return whole, cut
 

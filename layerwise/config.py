@@ -24,6 +24,9 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "cosine", "one-cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 MATCHES = ("epochs", "operations")
+ARCHITECTURES = ("plain", "vgg11", "custom")
+# Of VGG-11: number of convolutions, those with a max-pool before them, and by how much the first one's width grows.
+VGG_DEPTH, VGG_POOLS, VGG_GROWTH = 8, (2, 3, 5, 7), 8
 PREFIXES = ("auto", "recompute", "cache")
 
 
@@ -74,6 +77,10 @@ class NetworkConfig:
         width that M~ gives it.
     prune_to: filters that stay of the first block once it is trained (they double where M does); the next block reads
         those alone. 0 prunes nothing.
+    architecture: "plain" as above; "vgg11", the paper's layerwise VGG-11, where max-pools stand for P and widths stop
+        doubling at 8 M; "custom", blocks of a user's own, which M, P and initial widths are not of: width is then the
+        channels of x_1 (0 until they are known), and all auxiliaries are M~ wide.
+    factory, factory_sha256: of custom blocks, "file.py:function", and the digest of that file.
     """
 
     depth: int
@@ -86,16 +93,24 @@ class NetworkConfig:
     initialisation: str = "default"
     last_aux_width: int = 0
     prune_to: int = 0
+    architecture: str = "plain"
+    factory: str = ""
+    factory_sha256: str = ""
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "k", "aux_width", "average"):
             value = getattr(self, name)
-            _check(isinstance(value, int) and value >= 1, f"network.{name}", value, "an integer of at least 1")
+            least = 0 if name == "width" and self.architecture == "custom" else 1
+            _check(isinstance(value, int) and value >= least, f"network.{name}", value, "an integer of at least 1")
+        self._check_architecture()
         last, filters = self.last_aux_width, self.prune_to
         _check(last >= 0, "network.last_aux_width", last, "a number of channels, or 0 for what network.aux_width gives")
         _check(last == 0 or self.k > 1, "network.last_aux_width", last, "0 at k = 1, whose auxiliaries are linear")
         _check(
-            0 <= filters < self.width, "network.prune_to", filters, f"fewer filters than M = {self.width}; 0 for all"
+            0 <= filters < max(1, self.width),
+            "network.prune_to",
+            filters,
+            f"fewer filters than M = {self.width}; 0 for all",
         )
         inside = all(1 <= j <= self.depth for j in self.downsample)
         _check(
@@ -109,6 +124,23 @@ class NetworkConfig:
         if self.initialisation not in INITIALISATIONS:
             raise unknown("network.initialisation", self.initialisation, INITIALISATIONS)
 
+    def _check_architecture(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise unknown("network.architecture", self.architecture, ARCHITECTURES)
+        if self.architecture == "custom":
+            named = bool(self.factory and self.factory_sha256)
+            _check(named, "network.factory", self.factory, "path/to/file.py:FUNCTION by --network")
+        else:
+            _check(not (self.factory or self.factory_sha256), "network.factory", self.factory, "empty but for custom")
+        if self.architecture == "plain":
+            return
+        only: dict[str, object] = {"last_aux_width": 0, "prune_to": 0, "downsample": ()}
+        if self.architecture == "vgg11":
+            only |= {"depth": VGG_DEPTH, "k": 3, "downsample": VGG_POOLS}
+        for name, value in only.items():
+            found = getattr(self, name)
+            _check(found == value, f"network.{name}", found, f"{value}, since the network is {self.architecture}")
+
     @property
     def has_batch_norm(self) -> bool:
         """Whether blocks and auxiliaries carry BatchNorm."""
@@ -119,9 +151,18 @@ class NetworkConfig:
         """Channels of the first block when it is frozen: M, or what pruning leaves of it."""
         return self.prune_to or self.width
 
+    @property
+    def variant(self) -> str:
+        """What tells the network from the plain one of its k, M and M~, in words; empty for that."""
+        if self.architecture != "plain":
+            return self.factory or "VGG-11"
+        words = [f"M_f = {self.last_aux_width}"] if self.last_aux_width else []
+        return ", ".join([*words, *([f"pruned to {self.prune_to}"] if self.prune_to else [])])
+
     def doubled(self, width: int, j: int) -> int:
         """Return what a width given for the first block is at block j: it doubles at each P after block 1."""
-        return width * 2 ** sum(1 for b in self.downsample if 1 < b <= j)
+        growth: int = 2 ** sum(1 for b in self.downsample if 1 < b <= j)
+        return width * (min(growth, VGG_GROWTH) if self.architecture == "vgg11" else growth)
 
     def aux_width_at(self, j: int) -> int:
         """Return the channels of the convolutions of block j's auxiliary."""

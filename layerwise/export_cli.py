@@ -32,6 +32,10 @@ def export(
             "inside; or normalised (as the first block reads them).",
         ),
     ] = "uint8",
+    network: Annotated[
+        str | None,
+        typer.Option("--network", metavar="FILE.py:FACTORY", help="Of a run of layerwise-train --network: its blocks."),
+    ] = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .pt2 for PyTorch, .onnx for ONNX (needs its packages).")
     ] = Path("model.pt2"),
@@ -49,8 +53,11 @@ def export(
     """
     commandline.set_verbosity(quiet, verbose)
     from layerwise.export import describe_export, export_run
+    from layerwise.factories import register
     from layerwise.runfile import RunFile
 
+    if network is not None:
+        register(network)
     with RunFile(file) as run:
         done = export_run(run, out, depth=depth, weighting=ensemble, takes=takes, force=force)
     for line in describe_export(done):

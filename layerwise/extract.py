@@ -29,7 +29,7 @@ NUMPY: dict[torch.dtype, type] = {torch.float16: np.float16, torch.float32: np.f
 @torch.no_grad()
 def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[list[Tensor]]:
     """Yield [x_0, ..., x_J] for each batch of a split in order, each x_j [n, C, H, W] float32."""
-    device = network.mean.device
+    device = network.device
     for images in torch.from_numpy(split.images).split(DUMP_BATCH):
         xs = [network.normalise(images.to(device))]
         for block in network.blocks:
@@ -44,7 +44,7 @@ def magnitude(x: Tensor) -> Tensor:
 
 def largest_magnitudes(network: LayerwiseNetwork, splits: Mapping[str, Split], tick: Callable[[], None]) -> list[float]:
     """Return the largest |x_j| over all splits for each depth j = 0..J."""
-    largest = torch.zeros(len(network.shapes), device=network.mean.device)
+    largest = torch.zeros(len(network.shapes), device=network.device)
     for split in splits.values():
         for xs in depth_batches(network, split):
             largest = torch.maximum(largest, torch.stack([magnitude(x) for x in xs]))

@@ -21,6 +21,16 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
+def thread_count() -> int:
+    """Return how many threads compute on the CPU in this process."""
+    return torch.get_num_threads()
+
+
+def use_threads(count: int) -> None:
+    """Compute on the CPU by that many threads in this process."""
+    torch.set_num_threads(count)
+
+
 def has_bfloat16(device: torch.device) -> bool:
     """Return whether the device multiplies bfloat16 in silicon: from Ampere on, or a CPU with AVX512-BF16 or AMX."""
     if device.type == "cuda":

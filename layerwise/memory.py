@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from layerwise.architectures import network_shapes
 from layerwise.batches import EVALUATION_BATCH
-from layerwise.blocks import shapes
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.extract import DUMP_BATCH
+from layerwise.measured import measure
 from layerwise.operations import FLOAT_BYTES, Shape, count_problems
 from layerwise.prefix import AT_ONCE
 from layerwise.reuse import kept_bytes
@@ -54,7 +55,7 @@ class Maps:
         self.network = network
         self.n_classes = n_classes
         self.problems = [problem.trained for problem in count_problems(network, image, n_classes)]
-        self.volumes = [prod(s) for s in shapes(image, network.depth, network.frozen_width, network.downsample)]
+        self.volumes = [prod(s) for s in network_shapes(network, image)]
         self.trained = [self.volumes[0], *(prod(problem.shape) for problem in self.problems)]
         # A convolution's output is kept beside relu's where BatchNorm stands between them.
         self.copies = 2 if network.has_batch_norm else 1
@@ -90,9 +91,35 @@ class Maps:
         return max(before + (self.copies + 1) * after for before, after in layers)
 
 
+class MeasuredMaps:
+    """The same of blocks that no formula is kept for, by what autograd saves of them (layerwise.measured)."""
+
+    copies = 2
+
+    def __init__(self, network: NetworkConfig, image: Shape, n_classes: int):
+        self.problems = count_problems(network, image, n_classes)
+        self.volumes = [prod(shape) for shape in network_shapes(network, image)]
+        self._counts = measure(network, image, n_classes)
+
+    def kept(self, first: int, last: int) -> int:
+        """Return the values kept for backward by blocks first..last with auxiliary `last`."""
+        blocks = sum(block.saved for block, _ in self._counts[first - 1 : last])
+        return blocks + self._counts[last - 1][1].saved
+
+    def largest(self, first: int, last: int) -> int:
+        """Return the values of the largest maps that blocks first..last and auxiliary `last` compute."""
+        blocks = [block.largest for block, _ in self._counts[first - 1 : last]]
+        return max(*blocks, self._counts[last - 1][1].largest)
+
+    def forward(self, last: int) -> int:
+        """Return the most values alive at once while blocks 1..last and their auxiliaries run without gradients."""
+        return max((self.copies + 1) * self.largest(j, j) for j in range(1, last + 1))
+
+
 def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Memory:
     """Return the estimate for a run on images of shape (C, H, W), `counts` of them in each split."""
-    maps = Maps(config.network, image, n_classes)
+    is_plain = config.network.architecture == "plain"
+    maps: Maps | MeasuredMaps = (Maps if is_plain else MeasuredMaps)(config.network, image, n_classes)
     depth, most = config.network.depth, max(counts.values())
     phases = _training(config, maps, counts["train"])
     phases["evaluation"] = FLOAT_BYTES * min(EVALUATION_BATCH, most) * maps.forward(depth)
@@ -106,7 +133,7 @@ def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Map
     return Memory(data, weights, phases, kept)
 
 
-def _training(config: RunConfig, maps: Maps, n_train: int) -> dict[str, int]:
+def _training(config: RunConfig, maps: Maps | MeasuredMaps, n_train: int) -> dict[str, int]:
     """Return the bytes of a training step for each auxiliary problem that the mode solves."""
     if config.mode == "untrained":
         return {}

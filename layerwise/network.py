@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerwise.blocks import AuxiliaryClassifier, Block, shapes
+from layerwise import architectures
 from layerwise.config import NetworkConfig
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -26,15 +26,27 @@ def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
+class Normalisation(nn.Module):
+    """Maps uint8 images [n, C, H, W] to x_0: scaled to [0, 1] and standardised a channel, float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.to(torch.float32) / 255 - self.mean) / self.std
+
+
 class LayerwiseNetwork(nn.Module):
     """J blocks and their auxiliary classifiers, with the normalisation that turns an image into x_0.
 
     shapes[j]: (C, H, W) of x_j, for j = 0..J, of frozen blocks. Blocks are numbered from 1: block j computes x_j from
     x_{j-1}. Where it is to be pruned (config.prune_to), it is M wide until layerwise.compression narrows it.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -49,49 +61,40 @@ class LayerwiseNetwork(nn.Module):
         self.config = config
         self.n_classes = n_classes
         self.seed = seed
-        self.shapes = shapes(image_shape, config.depth, config.frozen_width, config.downsample)
+        self.shapes = architectures.network_shapes(config, image_shape)
         self.blocks = nn.ModuleList(self.new_block(j) for j in range(1, config.depth + 1))
         self.auxiliaries = nn.ModuleList(self.new_auxiliary(j) for j in range(1, config.depth + 1))
         # Values stay what they are; convolutions read and write maps whose channels lie together, which is faster.
         self.to(memory_format=torch.channels_last)
-        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+        self.normalisation = Normalisation(mean, std)
 
-    def new_block(self, j: int) -> Block:
+    def new_block(self, j: int) -> nn.Module:
         """Return block j as its training begins."""
-        cfg = self.config
+        cfg, before = self.config, self.shapes[j - 1]
         return initialised(
-            derive_seed(self.seed, "block", j),
-            lambda: Block(
-                self.shapes[j - 1][0],
-                cfg.doubled(cfg.width, j),
-                downsampling=j in cfg.downsample,
-                batch_norm=cfg.has_batch_norm,
-                # As in the authors' code: without BatchNorm the first convolution alone has a bias.
-                bias=j == 1 and not cfg.has_batch_norm,
-            ),
-            cfg.initialisation,
+            derive_seed(self.seed, "block", j), lambda: architectures.new_block(cfg, j, before), cfg.initialisation
         )
 
-    def new_auxiliary(self, j: int) -> AuxiliaryClassifier:
+    def new_auxiliary(self, j: int) -> nn.Module:
         """Return the auxiliary classifier of block j as its training begins."""
-        cfg = self.config
+        cfg, shape = self.config, self.shapes[j]
+        if cfg.prune_to:
+            shape = (cfg.doubled(cfg.width, j), *shape[1:])
         return initialised(
             derive_seed(self.seed, "auxiliary", j),
-            lambda: AuxiliaryClassifier(
-                cfg.doubled(cfg.width, j),
-                self.n_classes,
-                k=cfg.k,
-                width=cfg.aux_width_at(j),
-                batch_norm=cfg.has_batch_norm,
-                side=cfg.average,
-            ),
+            lambda: architectures.new_auxiliary(cfg, j, shape, self.n_classes),
             cfg.initialisation,
         )
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return x_0: uint8 images [n, C, H, W] scaled to [0, 1] and standardised a channel, float32."""
-        return (images.to(torch.float32) / 255 - self.mean) / self.std
+        x: Tensor = self.normalisation(images)
+        return x
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.normalisation.mean.device
 
     def advance(self, x: Tensor, start: int, stop: int) -> Tensor:
         """Return x_stop from x_start by blocks start + 1 .. stop."""

@@ -1,9 +1,10 @@
 """Owns what a network and its training cost by count: parameters and floating-point operations, from shapes alone.
 
-A multiply-add is two operations, and only convolutions and linear layers count, as torch.utils.flop_counter counts
-them; tests hold every formula to it. Backward, a layer spends as many operations as forward for the gradient of its
-weights, and as many again for that of its input. The first trainable convolution needs no gradient of its input.
-Counts depend on the number of images only, not on batches.
+Plain blocks are counted by formula, others by running each once (layerwise.measured). A multiply-add is two operations,
+and only convolutions and linear layers count, as torch.utils.flop_counter counts them; tests hold every formula to it.
+Backward, a layer spends as many operations as forward for the gradient of its weights, and as many again for that of
+its input. The first trainable convolution needs no gradient of its input. Counts depend on the number of images only,
+not on batches.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from layerwise.blocks import shapes
+from layerwise.architectures import network_shapes
 from layerwise.config import NetworkConfig, RunConfig
+from layerwise.measured import measure
 
 Shape = tuple[int, int, int]
 KERNEL = 9  # every convolution is 3x3, padded to keep H and W
@@ -39,6 +41,7 @@ class Part:
 class Problem:
     """Auxiliary problem j by count: shape (C, H, W) of x_j, block j, its auxiliary and that one's channels.
 
+    learning: operations of block j, forward and backward, of one image, of which it needs no gradient.
     unpruned: the same while block j is trained, where it is pruned afterwards.
     """
 
@@ -46,6 +49,7 @@ class Problem:
     block: Part
     auxiliary: Part
     aux_width: int
+    learning: int
     unpruned: Problem | None = None
 
     @property
@@ -76,7 +80,9 @@ class Operations:
 
 def count_problems(config: NetworkConfig, image: Shape, n_classes: int) -> list[Problem]:
     """Return auxiliary problems 1..J by count, for images of shape (C, H, W)."""
-    xs = shapes(image, config.depth, config.frozen_width, config.downsample)
+    xs = network_shapes(config, image)
+    if config.architecture != "plain":
+        return _measured_problems(config, image, xs, n_classes)
     found = []
     for j, (before, shape) in enumerate(pairwise(xs), start=1):
         unpruned = None
@@ -90,7 +96,16 @@ def _problem(config: NetworkConfig, j: int, before: Shape, shape: Shape, n_class
     """Return problem j of a block that reads x_{j-1} of one shape and makes x_j of another."""
     channels, aux_width = before[0] * (4 if j in config.downsample else 1), config.aux_width_at(j)
     block = _convolution(channels, shape, config.has_batch_norm, bias=j == 1 and not config.has_batch_norm)
-    return Problem(shape, block, _auxiliary(config, shape, aux_width, n_classes), aux_width)
+    auxiliary = _auxiliary(config, shape, aux_width, n_classes)
+    return Problem(shape, block, auxiliary, aux_width, 2 * block.operations)
+
+
+def _measured_problems(config: NetworkConfig, image: Shape, xs: list[Shape], n_classes: int) -> list[Problem]:
+    found = []
+    for j, counts in enumerate(measure(config, image, n_classes), start=1):
+        block, auxiliary = (Part(part.parameters, part.operations, part.nbytes) for part in counts)
+        found.append(Problem(xs[j], block, auxiliary, config.aux_width_at(j), counts[0].learning))
+    return found
 
 
 def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) -> Part:
@@ -197,7 +212,7 @@ def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int
     for p in problems:
         block, auxiliary = p.trained.block.operations, p.trained.auxiliary.operations
         below = (counts["train"] * views + _held(counts) * times) * prefix
-        train = counts["train"] * (2 * block + 3 * auxiliary)
+        train = counts["train"] * (p.trained.learning + 3 * auxiliary)
         spent = below + cfg.epochs * (train + _held(counts) * (block + auxiliary))
         if config.network.prune_to:
             # The saliency takes one pass, and the gradient of the maps without that of the weights.
@@ -233,7 +248,7 @@ def _parallel(config: RunConfig, problems: list[Problem], counts: Mapping[str, i
     found = []
     for p in problems:
         block, auxiliary = p.block.operations, p.auxiliary.operations
-        spent = counts["train"] * (2 * block + 3 * auxiliary) + _held(counts) * (block + auxiliary)
+        spent = counts["train"] * (p.learning + 3 * auxiliary) + _held(counts) * (block + auxiliary)
         found.append(config.training.epochs * spent)
     return tuple(found)
 
@@ -244,7 +259,7 @@ def _end_to_end(config: RunConfig, problems: list[Problem], counts: Mapping[str,
     for j, p in enumerate(problems, start=1):
         block = p.block.operations
         auxiliary = p.auxiliary.operations if j == len(problems) else 0
-        train = counts["train"] * ((3 if j > 1 else 2) * block + 3 * auxiliary)
+        train = counts["train"] * ((3 * block if j > 1 else p.learning) + 3 * auxiliary)
         found.append(config.training.epochs * (train + _held(counts) * (block + auxiliary)))
     return tuple(found)
 

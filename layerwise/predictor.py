@@ -37,8 +37,8 @@ class Predictor(nn.Module):
         self.joined, self.weighting, self.takes = joined, weighting, takes
         self.blocks = nn.ModuleList(network.blocks[: joined[-1]])
         self.auxiliaries = nn.ModuleList(network.auxiliaries[j - 1] for j in joined)
-        self.register_buffer("mean", network.mean.clone())
-        self.register_buffer("std", network.std.clone())
+        self.register_buffer("mean", network.normalisation.mean.clone())
+        self.register_buffer("std", network.normalisation.std.clone())
         # Channels last is how this package computes; programs of others expect the order that shapes name.
         self.to(memory_format=torch.contiguous_format)
         self.requires_grad_(False)

@@ -7,7 +7,7 @@ convolution's own output: it is folded into the weights here. What is dumped is 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 
@@ -36,8 +36,7 @@ class FrozenPrefix:
         self.network, self.depth = network, depth
         self.dtype = torch.bfloat16 if precision == "bf16" and depth else torch.float32
         self.shape = network.shapes[depth]
-        blocks = [block for block in network.blocks[:depth] if isinstance(block, Block)]
-        self._layers = [(block.downsampling, folded(block).to(self.dtype)) for block in blocks]
+        self._layers = [layer_of(block, self.dtype) for block in network.blocks[:depth]]
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return x_depth [n, C, H, W], channels last in memory."""
@@ -52,9 +51,22 @@ class FrozenPrefix:
     def advance(self, x: Tensor) -> Tensor:
         """Return x_depth from x_0."""
         with torch.autocast(x.device.type, enabled=False):
-            for is_downsampling, conv in self._layers:
-                x = rectified(conv, stacked(x) if is_downsampling else x)
+            for layer in self._layers:
+                x = layer(x)
         return x
+
+
+def layer_of(block: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return what computes a frozen block in a number type: folded where it is of our own, else a copy as it is."""
+    if not isinstance(block, Block):
+        return copy.deepcopy(block).eval().to(dtype)
+    conv, is_downsampling, is_pooling = folded(block).to(dtype), block.downsampling, block.pooling
+
+    def layer(x: Tensor) -> Tensor:
+        x = stacked(x) if is_downsampling else F.max_pool2d(x, 2) if is_pooling else x
+        return rectified(conv, x)
+
+    return layer
 
 
 def rectified(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from layerwise.config import DataConfig, NetworkConfig, RunConfig, TrainingConfig
+from layerwise.config import VGG_DEPTH, VGG_POOLS, DataConfig, NetworkConfig, RunConfig, TrainingConfig
 from layerwise.errors import unknown
 
 # The paper's CIFAR-10 recipe (section 4; pad 4, crop and flip from its code). Its code normalises by fixed constants,
@@ -218,6 +218,35 @@ def cifar10_compressed_end_to_end() -> RunConfig:
     )
 
 
+def vgg11() -> RunConfig:
+    """VGG-11 trained layer by layer on a folder of images, at 224x224.
+
+    Paper: the authors' code: max-pools in place of P, auxiliaries read
+        half the resolution, the last is VGG's classifier without dropout;
+        their ImageNet schedule. Images are padded by 28 and cropped at
+        random (the authors crop and resize), and all held in memory.
+    Command: layerwise-train vgg11 --data-dir DIR --subset N
+    Cost: 1.6e11 operations of training for an image and epoch: a GPU.
+    Expected: the paper's 67.6% top-1 on ImageNet is not measured here.
+    """
+    return RunConfig(
+        recipe="vgg11",
+        data=DataConfig(dataset="imagefolder", image_size=224),
+        network=NetworkConfig(
+            depth=VGG_DEPTH, width=64, k=3, aux_width=128, downsample=VGG_POOLS, architecture="vgg11"
+        ),
+        training=TrainingConfig(
+            epochs=45,
+            batch_size=256,
+            lr_factor=0.1,
+            lr_every=20,
+            weight_decay=1e-4,
+            crop_padding=28,
+            flip=True,
+        ),
+    )
+
+
 def _cifar10(name: str, *, depth: int, width: int, k: int, aux_width: int, downsample: tuple[int, ...]) -> RunConfig:
     return RunConfig(
         recipe=name,
@@ -240,6 +269,7 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "separability": separability,
     "cifar10-compressed": cifar10_compressed,
     "cifar10-compressed-end-to-end": cifar10_compressed_end_to_end,
+    "vgg11": vgg11,
 }
 
 

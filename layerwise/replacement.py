@@ -74,6 +74,8 @@ def replaced(config: RunConfig, width: int, path: Path) -> RunConfig:
             f"{path} was trained in mode {config.mode}, but --replace-auxiliary solves the last problem of a greedy "
             "run again: only there is it apart from the others."
         )
+    if net.architecture != "plain":
+        raise UsageError(f"{path} is of {net.variant}, but --replace-auxiliary is of the paper's plain networks.")
     if net.k == 1:
         raise UsageError(f"{path} was trained at k = 1, whose auxiliaries are linear: there is no width to replace.")
     if width == net.aux_width_at(net.depth):

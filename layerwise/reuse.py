@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from layerwise.blocks import shapes
+from layerwise.architectures import network_shapes
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.storage import show_size
@@ -27,7 +27,7 @@ def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[s
         image: shape (C, H, W) of one image; counts: number of images of each split.
     """
     net = config.network
-    outputs = shapes(image, net.depth, net.frozen_width, net.downsample)[1:]
+    outputs = network_shapes(net, image)[1:]
     if not net.prune_to:
         outputs = outputs[:-1]  # the last block's is read where its auxiliary is fine-tuned, and nowhere else
     images = max(1, config.training.views) * counts["train"] + counts.get("validation", 0)

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from layerwise.architectures import network_shapes, settled
 from layerwise.batches import DeviceSplit
-from layerwise.blocks import shapes
 from layerwise.compression import Pruned, accuracy_attributes, score_pruning
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
@@ -59,10 +59,10 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
     """
     refuse_existing(place.out, place.force)
     dataset = taken.dataset if taken else load_configured(config.data, place.data_dir, download=place.download)
+    config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
-    config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
     storage = plan_storage(config, dataset, place.max_size)
     require_disk(place.out, storage.total)
     _announce(storage, config, place.out)
@@ -92,6 +92,7 @@ def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: st
     Raises UsageError for settings that these images do not allow.
     """
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    config = replace(config, network=settled(config.network, dataset.image_shape))
     _check_images(config, dataset.image_shape, counts["train"])
     if config.match == "operations":
         config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
@@ -122,7 +123,7 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
     rows = epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
-    xs = shapes(image, net.depth, net.frozen_width, net.downsample)
+    xs = network_shapes(net, image)
     scored = counts.get("validation", 0) + counts["test"]
     output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
     return plan(xs, counts, weights + output_bytes, config.store, max_size, history_bytes)

@@ -47,7 +47,7 @@ def score_auxiliaries(network: LayerwiseNetwork, dataset: Dataset, depths: Seque
     """
     scores = [DepthScores(j, network.shapes[j]) for j in depths]
     for name, split in dataset.splits.items() if depths else ():
-        data = DeviceSplit(split, network.mean.device)
+        data = DeviceSplit(split, network.device)
         outputs: list[list[Tensor]] = [[] for _ in depths]
         for x, _ in data.in_order(network.normalise):
             for j, block in enumerate(network.blocks[: max(depths)], start=1):

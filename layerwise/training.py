@@ -110,7 +110,7 @@ def train(
     When it returns, every trained block and auxiliary is frozen and in eval mode; the epochs stand in
     checkpoint.history, what was pruned in checkpoint.pruned.
     """
-    device = network.mean.device
+    device = network.device
     data = {name: DeviceSplit(split, device) for name, split in dataset.splits.items() if name != "test"}
     steps = data["train"].batches(config.training.batch_size)
     for number, stage in enumerate(stages(network, config)):
@@ -190,7 +190,7 @@ def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
 
     Every BatchNorm averages the statistics of nearly equal batches (momentum None). The network ends frozen.
     """
-    norms = [module for module in network.blocks.modules() if isinstance(module, nn.BatchNorm2d)]
+    norms = [module for module in network.blocks.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     usual = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()

@@ -5,12 +5,8 @@ The first two are built without weights, which a seed then draws. A factory is t
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +18,7 @@ from layerwise.errors import UsageError, UserError
 from layerwise.forms import Convention
 from layerwise.network import freeze, initialised
 from layerwise.preprocessing import Preset
+from layerwise.userfile import function_of, place_of
 
 
 @dataclass(frozen=True)
@@ -99,14 +96,9 @@ def _built(spec: str, builder: Callable[..., Any], arguments: Mapping[str, Any],
         given = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
         raise UserError(
             f"{spec} could not be built{f' with {given}' if given else ''}: {type(error).__name__}: {error} "
-            f"({_place(error)})."
+            f"({place_of(error)})."
         ) from error
     return module
-
-
-def _place(error: BaseException) -> str:
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{frame.filename}, line {frame.lineno}"
 
 
 def _torchvision_builder(name: str) -> Callable[..., nn.Module]:
@@ -163,40 +155,13 @@ def _unknown(spec: str, package: str, name: str, known: list[str]) -> UsageError
 
 
 def _factory(path: Path, name: str) -> Callable[..., nn.Module]:
-    """Return the function `name` of a file, which is run to find it."""
-    if not path.is_file():
-        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a file of Python.")
-    module_spec = importlib.util.spec_from_file_location(f"layerwise_factory_{path.stem}", path)
-    assert module_spec is not None and module_spec.loader is not None
-    file = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = file  # where dataclasses, among others, look up what a class was written in
-    try:
-        with _beside(path):
-            module_spec.loader.exec_module(file)
-    except Exception as error:  # of any kind: it is the user's code
-        reason = f"{type(error).__name__}: {error} ({_place(error)})"
-        raise UserError(f"{path} failed while it was read: {reason}.") from error
-    factory = getattr(file, name, None)
-    if not callable(factory):
-        held = [key for key, value in vars(file).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{path} has no function {name!r}; it has {', '.join(held) or 'none'}.")
+    """Return the function `name` of a file, which must return a module when it is called."""
+    factory = function_of(path, name)
 
     def checked(**arguments: Any) -> nn.Module:
-        with _beside(path):
-            module = factory(**arguments)
+        module = factory(**arguments)
         if not isinstance(module, nn.Module):
             raise UserError(f"{path}:{name} returned a {type(module).__name__}, but a torch.nn.Module is needed.")
         return module
 
     return checked
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """Let imports find what lies beside a file first, as they do where Python runs that file."""
-    folder = str(path.parent.resolve())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)

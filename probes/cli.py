@@ -83,6 +83,10 @@ def probe(
         str,
         typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
     ] = "auto",
+    network: Annotated[
+        str | None,
+        typer.Option("--network", metavar="FILE.py:FACTORY", help="Of a run of layerwise-train --network: its blocks."),
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
@@ -120,6 +124,7 @@ def probe(
         if found not in choices:
             raise unknown(what, found, choices)
 
+    from layerwise.factories import register
     from layerwise.hardware import pick_device
     from layerwise.runfile import RunFile
     from layerwise.storage import parse_size
@@ -131,6 +136,8 @@ def probe(
         epochs=epochs, source=source, pixels=pixels,
         device=pick_device(device),
     )  # fmt: skip
+    if network is not None:
+        register(network)
     with RunFile(file) as run:
         task = _task(run, target, control)
         work = _forecast if dry_run else _probe

@@ -44,7 +44,7 @@ COLUMNS = (
     "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
     "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
     "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
-    "experiment", "target", "test_reads", "network", "neighbors", "distance", "blocks", "batch_norm",
+    "experiment", "target", "test_reads", "network", "neighbors", "distance", "blocks", "batch_norm", "variant",
 )  # fmt: skip
 
 # Counts that some rows lack (k of a foreign network) stay integers in the text.
@@ -60,7 +60,7 @@ _COUNTS = (
     "blocks",
     "batch_norm",
 )
-_TYPES = {"run_id": "str", "target": "str"} | dict.fromkeys(_COUNTS, "Int64")
+_TYPES = {"run_id": "str", "target": "str", "variant": "str"} | dict.fromkeys(_COUNTS, "Int64")
 
 
 def table_path(run_path: Path) -> Path:
@@ -101,6 +101,7 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
             "aux_width": net.aux_width,
             "seed": cfg.seed,
             "batch_norm": int(net.has_batch_norm),
+            "variant": net.variant or None,
         }
     return columns
 
@@ -125,9 +126,11 @@ def experiment(run: RunFile) -> str | None:
     del tree["training"]["prefix"]  # computed or kept, it is the same
     if not tree["training"]["views"]:
         del tree["training"]["views"]  # which files of earlier versions do not have
-    for name in ("last_aux_width", "prune_to"):  # nor these
+    for name in ("last_aux_width", "prune_to", "factory", "factory_sha256"):  # nor these
         if not tree["network"][name]:
             del tree["network"][name]
+    if tree["network"]["architecture"] == "plain":
+        del tree["network"]["architecture"]
     if "prune_to" not in tree["network"]:
         del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
     return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
@@ -199,8 +202,9 @@ def with_later_columns(table: pd.DataFrame) -> pd.DataFrame:
     for column in ("neighbors", "blocks", "batch_norm"):
         if column not in table:
             table[column] = pd.array([pd.NA] * len(table), dtype="Int64")
-    if "distance" not in table:
-        table["distance"] = None
+    for column in ("distance", "variant"):
+        if column not in table:
+            table[column] = None
     return table
 
 

@@ -26,6 +26,10 @@ from layerwise.training import DeviceSplit, train, train_stage
 # Set before anything imports matplotlib; subprocesses inherit it.
 os.environ["MPLBACKEND"] = "Agg"
 
+# Where several processes run the tests, they share the cores.
+if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
+    torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:

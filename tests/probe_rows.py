@@ -45,6 +45,7 @@ def row(value: float, **fields: Any) -> dict[str, Any]:
         **{"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "selection": "validation"},
         **{"iterations": 12, "experiment": "0a1b2c", "target": "class"},
         "blocks": 4,
+        "variant": "",
     }
     # The paper's rule; a network built elsewhere does not say.
     batch_norm = None if fields.get("k", 1) is None else int(fields.get("k", 1) > 1)

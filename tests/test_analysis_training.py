@@ -64,6 +64,11 @@ def test_other_modes_are_drawn_alone(runs: list[Path]) -> None:
         training_curves(runs, "parallel")
 
 
+def test_predictions_that_a_pattern_names_beside_a_run_are_left_out(runs: list[Path], points: pd.DataFrame) -> None:
+    beside = runs[0].with_name("k1-s0.predictions.h5")  # need not be there to be known by its name
+    pd.testing.assert_frame_equal(training_curves([*runs, beside]), points)
+
+
 def test_runs_of_other_lengths_are_refused(runs: list[Path], tmp_path: Path) -> None:
     longer = make_run(tmp_path / "longer.h5", seed=3, **{"network.k": "1", **EPOCHS, "training.epochs": "4"})
     with pytest.raises(UserError, match="^the runs are of different numbers of epochs: 3 "):

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from figures import style
-from figures.axis import accuracy_axis
+from figures.axis import accuracy_axis, is_cut
 
 PANEL_MM = 40.0
 
@@ -108,3 +108,32 @@ def test_the_raw_pixels_are_on_the_axis() -> None:
     axis = accuracy_axis(made, PANEL_MM)
     assert axis.bottom < 38
     assert accuracy_axis(points([0.6, 0.7], 0.1), PANEL_MM).bottom > 38
+
+
+def test_an_interval_that_would_squeeze_all_others_is_cut_and_its_point_is_not() -> None:
+    made = points([0.83, 0.84, 0.85, 0.75], 0.1, half=0.01)
+    made.loc[3, ["ci_low", "ci_high"]] = [0.4, 1.0]
+    axis = accuracy_axis(made, PANEL_MM)
+    assert is_cut(made).tolist() == [False, False, False, True]
+    assert 70 < axis.lowest < 75 and 86 < axis.top < 90
+
+
+@pytest.mark.parametrize(
+    "wide",
+    [
+        (0.74, 0.76),  # as the others
+        (0.70, 0.80),  # wide, and the axis hardly longer
+        (0.745, 0.86),  # wide, and no further than the others
+    ],
+)
+def test_no_other_interval_is_cut(wide: tuple[float, float]) -> None:
+    made = points([0.83, 0.84, 0.85, 0.75], 0.1, half=0.01)
+    made.loc[3, ["ci_low", "ci_high"]] = wide
+    axis = accuracy_axis(made, PANEL_MM)
+    assert not is_cut(made).any()
+    assert axis.lowest < 100 * min(wide) and axis.top > 100 * max(wide)
+
+
+def test_where_all_intervals_are_wide_none_is_cut() -> None:
+    assert not is_cut(points([0.83, 0.84], 0.1, half=0.3)).any()
+    assert not is_cut(points([0.83, 0.84], 0.1).assign(ci_low=math.nan, ci_high=math.nan)).any()

@@ -41,6 +41,18 @@ def test_seeds_and_widths_and_lines_alike() -> None:
     ) in text
 
 
+def test_a_bar_that_is_cut_is_said() -> None:
+    rows = [
+        row
+        for k, accuracies in ((1, (0.8, 0.2)), (2, (0.8, 0.81)), (3, (0.82, 0.81)))
+        for seed, accuracy in enumerate(accuracies)
+        for row in run_rows([0.3, accuracy], k=k, seed=seed)
+    ]
+    words = "An arrowhead ends a bar, and the axis a band, that goes on beyond the axis."
+    assert words in caption(curves(table(rows)))
+    assert words not in caption(curves(table(rows).query("k > 1")))
+
+
 def test_no_interval_is_said() -> None:
     rows = run_rows([0.3], width=64) + run_rows([0.3], width=128)
     assert "mean of 2 networks (M = 64, 128; 1 seed), each M weighing the same; no interval" in caption(

@@ -50,7 +50,16 @@ def pooled() -> list[dict[str, Any]]:
     return [one for side in sides for one in run_rows([0.1 + 0.2 * side, 0.92, 0.9 + 0.02 * side], pooling=side)]
 
 
+def failing() -> pd.DataFrame:
+    """Return the rows of a study in which one network end to end failed."""
+    rows = study(("greedy", "end-to-end"))
+    failed = (rows["mode"] == "end-to-end") & (rows["k"] == 1) & (rows["seed"] == 0) & (rows["depth"] > 1)
+    return rows.assign(value=rows["value"].mask(failed, 0.1))
+
+
 FIGURES = {
+    "one failed": curves(failing()),
+    "widths": curves(study(("greedy",)).query("mode == 'greedy'"), by="width"),
     "poolings": curves(table(pooled()), by="pool"),
     "the study": curves(study()),
     "modes": curves(study(), by="mode"),
@@ -104,6 +113,19 @@ def test_the_intervals_are_those_of_the_table() -> None:
     shown = shown[shown["depth"] > 0]
     expected = zip(round(100 * shown["ci_low"], 9), round(100 * shown["ci_high"], 9), strict=True)
     assert drawn == sorted(expected)
+
+
+def test_an_interval_that_is_cut_ends_in_an_arrowhead() -> None:
+    made = curves(failing())
+    axes = draw(made, "double").axes[0]
+    bottom, top = axes.get_ylim()
+    drawn = made[(made["probe"] == "linear-ovr") & (made["depth"] > 0)]
+    for end, beyond in (("ci_low", 100 * drawn["ci_low"] < bottom), ("ci_high", 100 * drawn["ci_high"] > top)):
+        heads = [line for line in axes.lines if line.get_label() == "_cut"]
+        ends = [np.min(line.get_ydata()) for line in heads]
+        at = [y < 50 for y in ends] if end == "ci_low" else [y > 50 for y in ends]
+        marked = sum(len(line.get_xdata()) for line, here in zip(heads, at, strict=True) if here)
+        assert marked == beyond.sum() > 0
 
 
 def test_the_input_stands_apart_for_linear_probes_only() -> None:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from figures import launchers, study_report
 from figures.budgets import BUDGETS
-from figures.launchers import launch_jobs, parse_options
+from figures.launchers import launch_jobs, launch_processes, parse_options
 from figures.study import Study, Unit, begin, difference, run_path
 from figures.study_cli import asked, separability_study
 from figures.study_cost import cost_of
@@ -28,7 +37,7 @@ Capture = pytest.CaptureFixture[str]
 CPU = Machine(device="cpu")
 SMALL = [
     "--budget", "smoke", "--k", "1,2", "--width", "4", "--seeds", "1", "--epochs", "1", "--depth", "2",
-    "--subset", "200", "--probe", "linear,cnn-1", "--probe-width", "4", "--device", "cpu",
+    "--subset", "200", "--probe", "linear,cnn-1", "--probe-width", "4", "--device", "cpu", "--jobs", "1",
 ]  # fmt: skip
 FIGURES = ("separability", "separability-M4", "training", "attribution")
 
@@ -169,6 +178,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         (["--launcher", "pbs"], "unknown launcher 'pbs'"),
         (["--slurm", "a=1"], "--slurm is of --launcher slurm. Give both."),
         (["--launcher", "slurm", "--slurm", "gpu"], "--slurm 'gpu' is no key=value"),
+        (["--launcher", "slurm", "--jobs", "2"], "--jobs is of --launcher local; on a cluster each network is a job."),
     ],
 )
 def test_wrong_words_leave_nothing(words: list[str], message: str, tmp_path: Path, capsys: Capture) -> None:
@@ -271,6 +281,72 @@ def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixtur
     paths = study_report.report(own, study, greedy)
     assert "figure attribution is left out: no run is untrained" in caplog.text
     assert own / "figures" / "separability.pdf" in paths
+
+
+# --- processes
+
+
+def test_networks_by_two_processes(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("layerwise").propagate = True
+    study = Study.from_json((own / "study.json").read_text())
+    units = [Unit("untrained", 1, 4, 0), Unit("untrained", 2, 4, 0), Unit("greedy", 1, 4, 0)]
+    before = {unit: _accuracies(own, unit) for unit in units}
+    for path in [path for unit in units for path in (own / "runs").glob(f"{unit.name}.*")]:
+        path.unlink()
+    run_path(own, units[1]).write_bytes(b"not HDF5")
+    caplog.set_level(logging.INFO, "layerwise")
+    failed = launch_processes(own, study, units, CPU, 2)
+    assert list(failed) == [units[1]] and run_path(own, units[1]).read_bytes() == b"not HDF5"
+    assert "untrained-k2-M4-s0 failed: " in caplog.text and "3/3  " in caplog.text
+    assert before[units[0]].equals(_accuracies(own, units[0]))
+    np.testing.assert_allclose(before[units[2]], _accuracies(own, units[2]), atol=0.03)  # another number of threads
+
+
+def test_a_process_that_was_killed_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study.from_json((own / "study.json").read_text())
+    monkeypatch.setattr(launchers, "_begin_worker", os._exit)
+    with pytest.raises(UserError, match="a process that trains was killed, .* give it a smaller --jobs"):
+        launch_processes(own, study, study.units()[:1], CPU, 2)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_command(sent: signal.Signals, tmp_path: Path) -> None:
+    words = [*SMALL, "--jobs", "2", "--epochs", "9999", "-o", str(tmp_path / "s")]
+    code = "from figures.study_cli import study_command; study_command()"
+    process = subprocess.Popen([sys.executable, "-c", code, *words])
+    try:
+        _wait_for(lambda: len(list((tmp_path / "s" / "runs").glob("*.state"))) == 2)
+        workers = [pid for pid, parent in _living().items() if parent == process.pid]
+        process.send_signal(sent)
+        assert process.wait(timeout=60) == (143 if sent == signal.SIGTERM else -sent)
+    finally:
+        process.kill()
+    assert len(workers) >= 2
+    _wait_for(lambda: not set(workers) & set(_living()))
+
+
+def _living() -> dict[int, int]:
+    """Return the processes of this machine that are not over, each with its parent."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone since it was listed
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            found |= {int(stat.parent.name): int(parent)} if state != "Z" else {}
+    return found
+
+
+def _wait_for(holds: Callable[[], bool], seconds: int = 120) -> None:
+    for _ in range(10 * seconds):
+        if holds():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"did not come in {seconds} s")
+
+
+def _accuracies(folder: Path, unit: Unit) -> pd.Series:
+    with RunFile(run_path(folder, unit)) as run:
+        rows = read_rows(run)
+    return rows.loc[(rows["metric"] == "accuracy") & rows["probe"].str.startswith("linear"), "value"]
 
 
 # --- clusters

@@ -56,6 +56,15 @@ def test_it_says_where_the_data_and_the_network_differ() -> None:
     assert set(accuracies(table(network(**same)))["differs"]) == {""}
 
 
+def test_a_smaller_last_auxiliary_and_pruning_are_named_and_never_averaged() -> None:
+    found = accuracies(table(network(dataset="cifar10") + network(dataset="cifar10", variant="M_f = 64", run_id="f")))
+    assert found.groupby("variant")["n_runs"].unique().map(list).to_dict() == {"": [1], "M_f = 64": [1]}
+    words = found[found["differs"] != ""].groupby("variant")["differs"].first()
+    assert words["M_f = 64"] == f"{words['']}; M_f = 64"
+    shown = markdown(tables.accuracy_table(found))
+    assert "| greedy, M_f = 64 |" in shown and "Published beside greedy, M_f = 64, k = 3, M = 64:" in shown
+
+
 @pytest.mark.parametrize("fields", [{"dataset": "digits"}, {"dataset": "cifar10", "mode": "end-to-end"}, {"k": 7}])
 def test_nothing_is_published_of_other_data_modes_or_k(fields: dict[str, Any]) -> None:
     found = accuracies(table(network(**{"dataset": "cifar10", **fields})))

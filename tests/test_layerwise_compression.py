@@ -199,6 +199,7 @@ def test_a_pruned_run_is_probed_and_drawn_as_any_other(
     words = [str(path), "--probe", "linear,ncm,auxiliary,ensemble", "--no-pixels", "--quiet"]
     assert call(probe, "probe-depth", words) == 0
     table = pd.read_csv(path.with_suffix(".probes.csv"))
+    assert set(table.variant) == {"pruned to 3"}
     linear = table[(table.probe == "linear") & (table.split == "test") & (table.metric == "accuracy")]
     features = linear.groupby("depth")[["channels", "n_features"]].max()
     assert features.to_numpy().tolist() == [[1, 4], [3, 12], [3, 12]]

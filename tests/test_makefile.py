@@ -128,7 +128,7 @@ def test_another_python_than_the_environments_is_refused(project: Project) -> No
 def test_without_a_target_it_names_each(project: Project) -> None:
     done = project.make()
     assert done.returncode == 0
-    for target in ("demo", "test", "lint", "bench", "clean"):
+    for target in ("demo", "study", "test", "lint", "bench", "clean"):
         assert f"make {target} " in done.stdout
     assert project.log.read_text() == ""
 
@@ -165,15 +165,15 @@ def test_ci_runs_what_people_run(project: Project) -> None:
     done = run_ci(project)
     made = [line for line in done.stdout.splitlines() if line.startswith("made")]
     assert done.returncode == 0, done.stderr
-    assert made == ["made lint with <>", "made test with <>", "made demo with <>"]
+    assert made == [f"made {target} with <>" for target in ("lint", "test", "demo", "study")]
 
 
-@pytest.mark.parametrize("failing", ["lint", "test", "demo"])
+@pytest.mark.parametrize("failing", ["lint", "test", "demo", "study"])
 def test_ci_fails_with_any_and_still_runs_all(failing: str, project: Project) -> None:
     done = run_ci(project, failing)
     assert done.returncode == 1
     assert done.stderr == f"failed: {failing}\n"
-    assert done.stdout.count("made ") == 3
+    assert done.stdout.count("made ") == 4
 
 
 def test_ci_finds_the_data_beside_the_clone(project: Project) -> None:

@@ -81,6 +81,7 @@ DESIGN = [
     "distance",
     "blocks",
     "batch_norm",
+    "variant",
 ]
 
 
@@ -110,6 +111,7 @@ def test_the_table_has_the_designs_columns_and_each_key_once(own_run: Path) -> N
     assert set(table.run_id) == {run_id}
     assert table[["k", "width", "aux_width", "seed"]].drop_duplicates().to_numpy().tolist() == [[2, 6, 5, 0]]
     assert table.dtypes["k"] == np.int64
+    assert table["variant"].isna().all()
     assert table[["blocks", "batch_norm"]].drop_duplicates().to_numpy().tolist() == [[2, 1]]
 
 
@@ -251,7 +253,7 @@ def test_a_table_of_the_first_protocol_is_read_and_kept_as_it_is(own_run: Path) 
 def test_a_table_without_later_columns_is_read_and_gets_them(own_run: Path) -> None:
     with RunFile(own_run) as run:
         save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
-        old = read_table(table_path(own_run)).drop(columns=["neighbors", "distance", "blocks", "batch_norm"])
+        old = read_table(table_path(own_run)).drop(columns=["neighbors", "distance", "blocks", "batch_norm", "variant"])
         old.to_csv(table_path(own_run), index=False)
         save(run, Task(run), [(ProbeName(depth=2, probe="linear"), [fit(run)])])
     found = pd.read_csv(table_path(own_run)).groupby("depth")[["blocks", "batch_norm"]].max()

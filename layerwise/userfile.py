@@ -1,0 +1,59 @@
+"""Owns how a function in a user's own file is found: the file is run, and imports beside it work."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from layerwise.errors import UserError
+
+
+def function_of(path: Path, name: str) -> Callable[..., Any]:
+    """Return the function `name` of a file, which is run to find it.
+
+    Raises UserError if there is no such file or function, or the file fails.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a file of Python.")
+    module_spec = importlib.util.spec_from_file_location(f"layerwise_factory_{path.stem}", path)
+    assert module_spec is not None and module_spec.loader is not None
+    file = importlib.util.module_from_spec(module_spec)
+    sys.modules[module_spec.name] = file  # where dataclasses, among others, look up what a class was written in
+    try:
+        with _beside(path):
+            module_spec.loader.exec_module(file)
+    except Exception as error:  # of any kind: it is the user's code
+        reason = f"{type(error).__name__}: {error} ({place_of(error)})"
+        raise UserError(f"{path} failed while it was read: {reason}.") from error
+    function = getattr(file, name, None)
+    if not callable(function):
+        held = [key for key, value in vars(file).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{path} has no function {name!r}; it has {', '.join(held) or 'none'}.")
+
+    def called(**arguments: Any) -> Any:
+        with _beside(path):
+            return function(**arguments)
+
+    return called
+
+
+def place_of(error: BaseException) -> str:
+    """Return the file and line where an error was raised."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{frame.filename}, line {frame.lineno}"
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """Let imports find what lies beside a file first, as they do where Python runs that file."""
+    folder = str(path.parent.resolve())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

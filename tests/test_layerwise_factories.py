@@ -1,0 +1,259 @@
+"""Tests of blocks of a user's own: they train like the paper's, and a file of code is run where it is named alone."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from conftest import small_config
+
+import layerwise
+import probes
+from layerwise import factories
+from layerwise.activations import open_activations
+from layerwise.architectures import settled
+from layerwise.cli import train as train_command
+from layerwise.commandline import call
+from layerwise.config import NetworkConfig, RunConfig, set_fields
+from layerwise.errors import UsageError, UserError
+from layerwise.factories import block_shapes, make_block, register
+from layerwise.memory import forecast_memory
+from layerwise.network import LayerwiseNetwork
+from layerwise.operations import count_operations, count_problems
+from layerwise.prefix import FrozenPrefix
+from layerwise.run import Place, train_run
+from layerwise.runfile import RunFile
+from probes.cli import probe as probe_command
+from probes.results import read_rows
+
+IMAGE = (1, 8, 8)
+RESIDUAL = """
+    import torch
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            self.body = nn.Sequential(
+                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+                nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width),
+            )
+
+        def forward(self, x):
+            return torch.relu(x + self.body(x))
+
+    def blocks():
+        return [nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.ReLU()), Residual(6), nn.MaxPool2d(2)]
+"""
+PLAIN = """
+    from torch import nn
+    from layerwise.blocks import Block
+
+    def blocks():
+        make = lambda c, w, p: Block(c, w, downsampling=p, batch_norm=True, bias=False)
+        return nn.Sequential(make(1, 6, False), make(6, 12, True), make(12, 12, False))
+"""
+
+
+@pytest.fixture(autouse=True)
+def unknown_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let each test begin in a process that knows no factory."""
+    monkeypatch.setattr(factories, "_known", {})
+    block_shapes.cache_clear()
+    yield
+    block_shapes.cache_clear()
+
+
+def written(folder: Path, text: str = RESIDUAL, name: str = "net.py") -> str:
+    (folder / name).write_text(textwrap.dedent(text))
+    return f"{folder / name}:blocks"
+
+
+def config_of(spec: str, **fields: Any) -> RunConfig:
+    return set_fields(small_config(), {**register(spec), **fields})
+
+
+def trained(spec: str, out: Path, **fields: Any) -> Path:
+    train_run(config_of(spec, **fields), Place(out=out, device=torch.device("cpu")))
+    return out
+
+
+def test_a_residual_network_is_trained_and_kept_as_any_other(tmp_path: Path) -> None:
+    path = trained(written(tmp_path), tmp_path / "run.h5", store="maps")
+    with RunFile(path) as run:
+        assert run.config is not None
+        net = run.config.network
+        assert (net.factory, net.depth, net.width, net.has_batch_norm) == ("net.py:blocks", 3, 6, True)
+        assert [run.depth_shape(j) for j in range(4)] == [IMAGE, (6, 8, 8), (6, 8, 8), (6, 4, 4)]
+        assert all(run.scores(j)["test_accuracy"] > 0.2 for j in (1, 2, 3))
+        for depth in range(4):  # recomputed from the blocks in the file, it is what was stored
+            stored, again = (open_activations(run, depth, "test", source=s)[:20] for s in ("stored", "recompute"))
+            torch.testing.assert_close(stored, again, rtol=1e-3, atol=1e-3)
+        table = probes.fit(run, "linear")
+    assert set(table["variant"]) == {"net.py:blocks"} and set(table["depth"]) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("mode", ["parallel", "end-to-end", "untrained"])
+def test_the_other_modes(mode: str, tmp_path: Path) -> None:
+    with RunFile(trained(written(tmp_path), tmp_path / "run.h5", mode=mode)) as run:
+        assert max(run.depths) == 3 and (run.weights("auxiliaries", 3) is None) == (mode == "untrained")
+        if mode == "untrained":  # BatchNorm has the statistics of the images, and no weight has moved
+            weights = run.weights("blocks", 2)
+            network = LayerwiseNetwork(config_of(written(tmp_path)).network, IMAGE, 10, (0.5,), (0.5,), 0)
+            assert weights is not None and np.abs(weights["body.1.running_mean"]).max() > 0
+            assert np.array_equal(weights["body.0.weight"], network.blocks[1].state_dict()["body.0.weight"].numpy())
+
+
+def test_the_same_seed_gives_the_same_file_and_another_another(tmp_path: Path) -> None:
+    spec, digests = written(tmp_path), []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        with RunFile(trained(spec, tmp_path / f"{name}.h5", seed=seed)) as run:
+            digests.append(run.content_digest)
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_where_block_j_starts_does_not_depend_on_what_was_drawn_before(tmp_path: Path) -> None:
+    net = settled(config_of(written(tmp_path)).network, IMAGE)
+    network = LayerwiseNetwork(net, IMAGE, 10, (0.5,), (0.5,), 3)
+    torch.manual_seed(17)
+    again = network.new_block(2).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in network.blocks[1].state_dict().items())
+    other = LayerwiseNetwork(net, IMAGE, 10, (0.5,), (0.5,), 4).new_block(2).state_dict()
+    assert not torch.equal(other["body.0.weight"], again["body.0.weight"])
+
+
+def test_frozen_blocks_below_compute_what_they_are(tmp_path: Path) -> None:
+    net = settled(config_of(written(tmp_path)).network, IMAGE)
+    network = LayerwiseNetwork(net, IMAGE, 10, (0.5,), (0.5,), 0).eval()
+    images = torch.randint(0, 256, (5, *IMAGE), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = network.advance(network.normalise(images), 0, 2)
+    found = FrozenPrefix(network, 2, "fp32")(images)
+    torch.testing.assert_close(found, expected)
+    assert not found.requires_grad
+
+
+def test_counts_are_those_of_the_formulas_where_the_blocks_are_the_papers(tmp_path: Path) -> None:
+    own = settled(config_of(written(tmp_path, PLAIN), **{"network.k": 3}).network, IMAGE)
+    plain = NetworkConfig(depth=3, width=6, k=3, aux_width=5, downsample=(2,))
+    theirs = [(p.shape, p.block, p.learning) for p in count_problems(plain, IMAGE, 10)]
+    assert [(p.shape, p.block, p.learning) for p in count_problems(own, IMAGE, 10)] == theirs
+    counts = {"train": 100, "validation": 20, "test": 30}
+    # M~ doubles at P in the paper's network alone.
+    flat = set_fields(small_config(), {"network.depth": 3, "network.k": 3, "network.downsample": ()})
+    mine = set_fields(flat, register(written(tmp_path, PLAIN.replace("6, 12, True", "6, 6, False").replace("12", "6"))))
+    mine = set_fields(mine, {"network.width": 6})
+    for mode in ("greedy", "parallel", "end-to-end"):
+        one, other = (set_fields(c, {"mode": mode}) for c in (flat, mine))
+        assert count_operations(one, IMAGE, 10, counts) == count_operations(other, IMAGE, 10, counts)
+        memory = [forecast_memory(set_fields(c, {"precision": "fp32"}), IMAGE, 10, counts).total for c in (one, other)]
+        assert memory[1] == pytest.approx(memory[0], rel=0.35)
+
+
+def test_batch_norm_of_the_blocks_is_that_of_the_auxiliaries(tmp_path: Path) -> None:
+    with_it = settled(config_of(written(tmp_path), **{"network.k": 1}).network, IMAGE)
+    bare = "from torch import nn\ndef blocks():\n    return [nn.Conv2d(1, 3, 3)]\n"
+    without = settled(config_of(written(tmp_path, bare), **{"network.k": 1}).network, IMAGE)
+    assert (with_it.has_batch_norm, without.has_batch_norm, without.width) == (True, False, 3)
+    assert settled(config_of(written(tmp_path), **{"network.batch_norm": "off"}).network, IMAGE).batch_norm == "off"
+
+
+def test_a_run_file_brings_no_code_and_says_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = written(tmp_path)
+    path = trained(spec, tmp_path / "run.h5")
+    monkeypatch.setattr(factories, "_known", {})
+    needed = (
+        r"the blocks are those of net.py:blocks, which a run file does not hold. Name the file .* --network PATH/net.py"
+    )
+    with layerwise.open_run(path) as run:
+        probes.fit(run, "linear", depths=[1])  # reads what is stored
+        assert open_activations(run, 0, "test")[:2].shape == (2, *IMAGE)  # needs no block
+        with pytest.raises(UserError, match=needed):
+            open_activations(run, 2, "test")
+    other = written(tmp_path, RESIDUAL + "\n    # another file\n", "other.py")
+    with (
+        layerwise.open_run(path, network=other) as run,
+        pytest.raises(UserError, match="is another .its SHA-256 differs"),
+    ):
+        open_activations(run, 2, "test")
+    with layerwise.open_run(path, network=spec) as run:
+        assert open_activations(run, 2, "test")[:2].shape == (2, 6, 8, 8)
+
+
+def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, out = written(tmp_path), str(tmp_path / "run.h5")
+    words = ["digits", "--network", spec, "--epochs", "1", "--device", "cpu", "--quiet", "--out", out]
+    assert call(train_command, "layerwise-train", [*words, "--dry-run"]) == 0
+    assert "greedy: k = 2, J = 3, M = 6" in capsys.readouterr().out
+    assert call(train_command, "layerwise-train", words) == 0
+    monkeypatch.setattr(factories, "_known", {})
+    probe_words = [out, "--probe", "cnn-1", "--probe-width", "2", "--probe-seeds", "1", "--epochs", "1", "--quiet"]
+    assert call(probe_command, "probe-depth", probe_words) == 1
+    assert "--network PATH/net.py:blocks" in capsys.readouterr().err
+    assert call(probe_command, "probe-depth", [*probe_words, "--network", spec]) == 0
+    assert set(pd.read_csv(tmp_path / "run.probes.csv")["depth"]) == {0, 1, 2, 3}
+    with layerwise.train(out=tmp_path / "b.h5", network=spec, settings={"training.epochs": 1}) as run:
+        assert read_rows(run).empty and max(run.depths) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--network", "{spec}", "--depth", "3"], "--depth is what the blocks of --network say themselves; leave it"),
+        (["--network", "{spec}", "--set", "network.width=3"], "network.width names what another flag"),
+        (["--network", "{spec}", "--prune-to", "3"], "network.prune_to is 3, but must be"),
+        (["--network", "{spec}", "--from", "a.h5", "--replace-auxiliary", "3"], "--network is of a training from the"),
+        (["--network", "net"], "network 'net' is not understood; write path/to/file.py:FACTORY"),
+        (["--network", "/nowhere/net.py:blocks"], "/nowhere/net.py does not exist; expected a file of Python."),
+        (["--set", "network.architecture=custom"], "network.factory is '', but must be path/to/file.py:FUNCTION by"),
+        (["--set", "network.architecture=resnet"], "unknown network.architecture 'resnet'"),
+        (["--set", "network.factory=a.py:b"], "network.factory is 'a.py:b', but must be empty but for custom."),
+    ],
+)  # fmt: skip
+def test_wrong_words(words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = written(tmp_path)
+    given = [word.format(spec=spec) for word in words]
+    assert call(train_command, "layerwise-train", [*given, "--out", str(tmp_path / "run.h5")]) in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run.h5").exists()
+
+
+CONV = "from torch import nn\nimport torch\nconv = lambda: nn.Conv2d(1, 1, 3, padding=1)\n"
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ("3", r"net.py:blocks returned a int, but a list of torch.nn.Module is needed, one for each block."),
+        ("[]", r"net.py:blocks returned nothing, but a list of torch.nn.Module is needed"),
+        ("[conv(), 3]", r"net.py:blocks returned a int as block 2, but a torch.nn.Module is needed."),
+        ("[nn.Conv2d(1, 0, -3)]", r"net.py:blocks failed: \w+: .* \(.*, line \d+\)\.$"),
+        ("(lambda c: [c, nn.Sequential(c)])(conv())", r"blocks 1 and 2 of net.py:blocks share parameters"),
+        ("[conv(), nn.Conv2d(3, 1, 1)]", r"block 2 of net.py:blocks failed on maps of 1x8x8: RuntimeError: "),
+        ("[nn.Flatten()]", r"block 1 of net.py:blocks makes \[2, 64\] of two maps of 1x8x8, but \[2, C, H, W\]"),
+        ("[nn.AvgPool2d(8)]", r"block 1 of net.py:blocks makes \[2, 1, 1, 1\] of two maps of 1x8x8"),
+        ("[nn.Unflatten(0, (1, 2))]", r"block 1 of net.py:blocks makes \[1, 2, 1, 8, 8\] of two"),
+    ],
+)  # fmt: skip
+def test_what_is_no_blocks(returned: str, message: str, tmp_path: Path) -> None:
+    spec = written(tmp_path, f"{CONV}def blocks():\n    return {returned}\n")
+    with pytest.raises(UserError, match=message):
+        block_shapes(config_of(spec).network, IMAGE)
+
+
+def test_a_factory_that_changes_its_mind(tmp_path: Path) -> None:
+    text = f"{CONV}made = []\ndef blocks():\n    made.append(1)\n    return [conv() for _ in made]\n"
+    net = config_of(written(tmp_path, text)).network
+    with pytest.raises(UserError, match=r"net.py:blocks returned 2 blocks, but 1 before."):
+        make_block(net, 1)
+
+
+def test_arguments_of_no_network() -> None:
+    with pytest.raises(UsageError, match="write path/to/file.py:FACTORY"):
+        register("torchvision:resnet18")
