@@ -15,6 +15,7 @@ from layerwise.architectures import network_shapes, new_auxiliary, new_block
 from layerwise.blocks import AuxiliaryClassifier, VggHead
 from layerwise.config import RunConfig, set_fields
 from layerwise.errors import UsageError, UserError
+from layerwise.export import export_run
 from layerwise.measured import measure
 from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.operations import count_problems
@@ -147,3 +148,5 @@ def test_it_is_trained_on_real_images(some_cifar10: Path, tmp_path: Path) -> Non
         assert run.depth_shape(8) == (16, 10, 10) and len(run.depths) == 9
         assert run.config is not None and run.config.network.variant == "VGG-11"
         assert all(0 <= run.scores(j)["test_accuracy"] <= 1 for j in range(1, 9))
+        for depth in (3, 8):  # which compares the program with the outputs in the run
+            export_run(run, tmp_path / f"{depth}.pt2", depth=depth)

@@ -22,6 +22,7 @@ from layerwise.cli import train as train_command
 from layerwise.commandline import call
 from layerwise.config import NetworkConfig, RunConfig, set_fields
 from layerwise.errors import UsageError, UserError
+from layerwise.export_cli import export as export_command
 from layerwise.factories import block_shapes, make_block, register
 from layerwise.memory import forecast_memory
 from layerwise.network import LayerwiseNetwork
@@ -198,6 +199,12 @@ def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert "--network PATH/net.py:blocks" in capsys.readouterr().err
     assert call(probe_command, "probe-depth", [*probe_words, "--network", spec]) == 0
     assert set(pd.read_csv(tmp_path / "run.probes.csv")["depth"]) == {0, 1, 2, 3}
+    monkeypatch.setattr(factories, "_known", {})
+    exported = [out, "--depth", "2", "-o", str(tmp_path / "model.pt2")]
+    assert call(export_command, "layerwise-export", exported) == 1
+    assert "--network PATH/net.py:blocks" in capsys.readouterr().err and not (tmp_path / "model.pt2").exists()
+    assert call(export_command, "layerwise-export", [*exported, "--network", spec]) == 0
+    assert "with the outputs in run.h5" in capsys.readouterr().out
     with layerwise.train(out=tmp_path / "b.h5", network=spec, settings={"training.epochs": 1}) as run:
         assert read_rows(run).empty and max(run.depths) == 3
 
