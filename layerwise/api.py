@@ -204,7 +204,7 @@ def export_network(
     """Export a trained network up to a depth, as `layerwise-export` does, once its outputs are found to be the run's.
 
     Args:
-        run: a run of `train`, opened.
+        run: a run of `train`, opened; one of blocks of your own by `open_run(path, network=...)`.
         out: file to write, .pt2 (PyTorch) or .onnx.
         depth: whose auxiliary classifier predicts; the last one by default.
         ensemble: join all auxiliaries up to that depth: "logits", "softmax" or "uniform"; None for the one alone.

@@ -14,11 +14,15 @@ import pytest
 import torch
 from conftest import make_run
 
-from layerwise.blocks import Block
+from layerwise.blocks import Block, VggHead
+from layerwise.config import set_fields
 from layerwise.ensemble import ensemble
 from layerwise.errors import UserError
 from layerwise.export import export_run
+from layerwise.export_formats import SUFFIXES, read, trace, write
+from layerwise.network import LayerwiseNetwork
 from layerwise.predictor import Predictor
+from layerwise.recipes import vgg11
 from layerwise.runfile import RunFile
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -86,35 +90,46 @@ def test_the_file_of_each_depth_computes_the_outputs_of_the_run(kind: str, tmp_p
                 assert_equal_within_rounding(network(images[part]).numpy(), expected[part])
 
 
+@pytest.fixture(scope="module")
+def pruned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a run with P, BatchNorm and pruned blocks."""
+    fields = KINDS["k3"] | {"network.prune_to": 4, "training.finetune_epochs": 1, "training.epochs": 1}
+    return make_run(tmp_path_factory.mktemp("pruned") / "run.h5", **fields)
+
+
 @pytest.mark.parametrize(("suffix", "code"), [(".pt2", BY_PYTORCH), (".onnx", BY_ONNXRUNTIME)])
 def test_another_process_without_this_package_has_the_same_scores(
-    suffix: str, code: str, run_path: Path, tmp_path: Path
+    suffix: str, code: str, pruned_run: Path, tmp_path: Path
 ) -> None:
     if suffix == ".onnx":
         pytest.importorskip("onnxruntime")
-    with RunFile(run_path) as run:
-        export_run(run, tmp_path / f"model{suffix}", weighting="softmax", takes="float")
+    with RunFile(pruned_run) as run:
+        done = export_run(run, tmp_path / f"model{suffix}", weighting="softmax", takes="float")
+        assert done.images == "64 test images, with the outputs in run.h5"
         about, scores = elsewhere(code, tmp_path / f"model{suffix}", run.images("test")[:33].astype(np.float32) / 255)
-        logits = [run.outputs(j, "test")[:33] for j in (1, 2)]
+        logits = [run.outputs(j, "test")[:33] for j in (1, 2, 3)]
         assert_equal_within_rounding(scores, ensemble(logits, "softmax"))
         assert (about["run_id"], about["content_digest"]) == (run.run_id, run.content_digest)
-        assert (about["depth"], about["auxiliaries"], about["ensemble"]) == (2, [1, 2], "softmax")
+        assert (about["depth"], about["auxiliaries"], about["ensemble"]) == (3, [1, 2, 3], "softmax")
         assert about["classes"] == list("0123456789")
         assert about["input"]["shape"] == ["n", 1, 8, 8]
         assert about["input"]["normalisation"] == run.dataset["normalisation"]
-        right = {split: run.scores(2)[f"ensemble_softmax_{split}_accuracy"] for split in ("validation", "test")}
+        right = {split: run.scores(3)[f"ensemble_softmax_{split}_accuracy"] for split in ("validation", "test")}
         assert about["accuracy"] == right
 
 
-@pytest.mark.parametrize("takes", ["uint8", "normalised"])
-def test_onnx_holds_any_network_of_any_input(takes: str, tmp_path: Path) -> None:
+def test_vgg11_is_the_same_in_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
-    fields = KINDS["k3"] | {"network.prune_to": 4, "training.finetune_epochs": 1, "training.epochs": 1}
-    with RunFile(make_run(tmp_path / "run.h5", **fields)) as run:
-        done = export_run(run, tmp_path / "model.onnx", takes=takes)
-        assert done.difference <= 4e-6 * np.abs(run.outputs(3, "test")).max()
-        assert done.images == "64 test images, with the outputs in run.h5"
-        assert done.metadata["input"]["type"] == {"uint8": "uint8", "normalised": "float32"}[takes]
+    monkeypatch.setattr(VggHead, "HIDDEN", 8)
+    config = set_fields(vgg11(), {"network.width": 2, "network.aux_width": 4}).network
+    network = LayerwiseNetwork(config, (3, 162, 160), 10, (0.5, 0.4, 0.3), (0.2, 0.2, 0.3), seed=0)
+    predictor = Predictor(network, (7, 8), "softmax", "uint8")
+    images = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 3, 162, 160), dtype=np.uint8))
+    program = trace(predictor, images[:2])
+    for suffix in SUFFIXES:
+        write(program, tmp_path / f"m{suffix}", suffix, "{}")
+        found = read(tmp_path / f"m{suffix}", suffix)(images.numpy())
+        assert_equal_within_rounding(found, predictor(images).numpy())
 
 
 def test_a_run_without_images_is_checked_on_random_ones(run_path: Path, tmp_path: Path) -> None:

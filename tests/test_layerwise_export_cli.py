@@ -9,9 +9,26 @@ import pytest
 import torch
 
 import layerwise
+from layerwise import factories
 from layerwise.commandline import call
+from layerwise.ensemble import ensemble
 from layerwise.export_cli import export
 from layerwise.runfile import RunFile
+
+RESIDUAL = """
+from torch import nn
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(5, 5, 3, padding=1), nn.BatchNorm2d(5)
+
+    def forward(self, x):
+        return x + self.norm(self.conv(x)).relu()
+
+def blocks():
+    return [nn.Conv2d(1, 5, 3, padding=1), nn.Sequential(nn.MaxPool2d(2), Residual()), nn.Dropout(0.5)]
+"""
 
 
 def run_export(*words: object) -> int:
@@ -61,6 +78,25 @@ def test_wrong_words_are_answered_in_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith("layerwise-export: ") and said in line
     assert [path.name for path in tmp_path.iterdir()] == ["there.pt2"]
+
+
+def test_blocks_of_a_users_own_are_exported_with_their_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(factories, "_known", {})
+    (tmp_path / "net.py").write_text(RESIDUAL)
+    spec, out = f"{tmp_path / 'net.py'}:blocks", tmp_path / "m.pt2"
+    fields = {"training.epochs": 1, "network.aux_width": 4}
+    layerwise.train(network=spec, settings=fields, out=tmp_path / "run.h5", device="cpu").close()
+    factories._known.clear()
+    assert run_export(tmp_path / "run.h5", "-o", out) == 1
+    assert "Name the file that it was trained with: --network PATH/net.py:blocks" in capsys.readouterr().err
+    assert not out.exists()
+    assert run_export(tmp_path / "run.h5", "-o", out, "--network", spec, "--ensemble", "uniform") == 0
+    with RunFile(tmp_path / "run.h5") as run:
+        expected = ensemble([run.outputs(j, "test")[:5] for j in (1, 2, 3)], "uniform")
+        found = torch.export.load(out).module()(torch.from_numpy(run.images("test")[:5])).numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=4e-6 * np.abs(expected).max())
 
 
 def test_a_run_of_arrays_has_no_network_to_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
