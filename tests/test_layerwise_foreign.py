@@ -191,8 +191,11 @@ from layerwise.api import extract_arrays, extract_network
 torch.set_num_threads(1)
 n, out = int(sys.argv[1]), Path(sys.argv[2])
 """
+# Linux's ru_maxrss begins with that of the process which started this one; VmHWM is its own.
 TAIL = """
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, out.stat().st_size)
+status = Path("/proc/self/status")
+own = [line.split()[1] for line in status.read_text().splitlines() if "VmHWM" in line] if status.exists() else []
+print(*(own or [resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]), out.stat().st_size)
 """
 MEASURED = {
     "network": """
