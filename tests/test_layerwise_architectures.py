@@ -21,6 +21,7 @@ from layerwise.network import LayerwiseNetwork, freeze
 from layerwise.operations import count_problems
 from layerwise.prefix import FrozenPrefix
 from layerwise.recipes import vgg11
+from layerwise.replacement import replaced
 from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
 
@@ -133,6 +134,13 @@ def test_operations_are_those_of_its_convolutions() -> None:
 def test_what_it_is_not(field: str, value: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config(**{field: value})
+
+
+def test_its_last_auxiliary_is_not_replaced() -> None:
+    with pytest.raises(
+        UsageError, match="run.h5 is of VGG-11, but --replace-auxiliary is of the paper's plain networks"
+    ):
+        replaced(config(), 4, Path("run.h5"))
 
 
 def test_images_that_are_too_small() -> None:
