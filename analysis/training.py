@@ -27,7 +27,8 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
         A row for each k, block, epoch (from 1), split (train or validation) and measure (loss, in nats, or accuracy, in
         [0, 1]): value, the mean over widths of the means over seeds; ci_low, ci_high (Student's t over seeds, pooled
         within widths; missing where no width has two seeds), n_runs, n_seeds, widths, learning_rate (the last of the
-        epoch), mode, dataset. Accuracy on the train fold is that while training, on augmented images.
+        epoch), mode, dataset, finetuning (the epoch from which the auxiliary is trained on above its pruned block;
+        missing without pruning). Accuracy on the train fold is that while training, on augmented images.
 
     Raises:
         UserError: if no run of that mode has a history, or the runs differ in data or in their number of epochs.
@@ -73,6 +74,7 @@ def _history(path: Path) -> pd.DataFrame | None:
     return pd.concat(parts).assign(
         run=str(path), mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width, seed=config.seed,
         epochs=int(table["epoch"].max()), dataset=dataset,
+        finetuning=config.training.epochs + 1 if net.prune_to else math.nan,
     )  # fmt: skip
 
 
@@ -91,5 +93,5 @@ def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
         },
         **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique()},
         "widths": ", ".join(map(str, sorted(set(rows["width"])))),
-        **first[["learning_rate", "mode", "dataset"]].to_dict(),
+        **first[["learning_rate", "mode", "dataset", "finetuning"]].to_dict(),
     }

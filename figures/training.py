@@ -39,6 +39,8 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
             _set_axes(axes, own, _SCALE[measure])
             of_k = own[own["k"] == k]
             _mark_drops(axes, of_k)
+            for epoch in set(of_k["finetuning"].dropna()):
+                axes.axvline(epoch - 0.5, color=style.GREY, linewidth=0.9, label="_finetuning", zorder=0.5)
             for (block, split), line in of_k.groupby(["block", "split"]):
                 _draw_line(axes, line, colours[block], str(split), _SCALE[measure])
             if place < len(ks):
@@ -88,8 +90,11 @@ def caption(points: pd.DataFrame) -> str:
     first = points.iloc[0]
     held = averaged_by_k(points, "n_runs", "mean of ")
     bands = " Areas: 95% interval over seeds (t) of the train curve." if points["ci_low"].notna().any() else ""
+    after = ""
+    if points["finetuning"].notna().any():
+        after = f" From epoch {int(points['finetuning'].max())} on (grey line) it is trained on above its pruned block."
     return (
         f"Training of each block's auxiliary problem on {first['dataset']}, mode {first['mode']}: cross-entropy and "
         f"accuracy against the epochs of that problem. {held}, each M weighing the same. Train: while training, on "
-        f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops."
+        f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops.{after}"
     )

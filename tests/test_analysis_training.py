@@ -69,6 +69,16 @@ def test_predictions_that_a_pattern_names_beside_a_run_are_left_out(runs: list[P
     pd.testing.assert_frame_equal(training_curves([*runs, beside]), points)
 
 
+def test_fine_tuning_after_pruning_is_marked(tmp_path: Path) -> None:
+    pruned = {"network.prune_to": "3", "training.finetune_epochs": "2"}
+    points = training_curves([make_run(tmp_path / "pruned.h5", **EPOCHS, **pruned)])
+    assert points["epoch"].max() == 5 and set(points["finetuning"]) == {4}
+    for axes in draw(points).axes:
+        (line,) = [line for line in axes.lines if line.get_label() == "_finetuning"]
+        assert list(line.get_xdata()) == [3.5, 3.5]
+    assert caption(points).endswith("From epoch 4 on (grey line) it is trained on above its pruned block.")
+
+
 def test_runs_of_other_lengths_are_refused(runs: list[Path], tmp_path: Path) -> None:
     longer = make_run(tmp_path / "longer.h5", seed=3, **{"network.k": "1", **EPOCHS, "training.epochs": "4"})
     with pytest.raises(UserError, match="^the runs are of different numbers of epochs: 3 "):
