@@ -26,8 +26,9 @@ def describe_run(run: RunFile) -> Iterator[str]:
     if run.config:
         net, cfg = run.config.network, run.config
         last = f"M_f = {net.last_aux_width}, " if net.last_aux_width else ""
+        kind = "" if net.architecture == "plain" else f"{net.variant}: "
         yield (
-            f"network         J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, {last}"
+            f"network         {kind}J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, {last}"
             f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
         )
         yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"

@@ -18,6 +18,7 @@ import probes
 from layerwise import factories
 from layerwise.activations import open_activations
 from layerwise.architectures import settled
+from layerwise.cli import inspect
 from layerwise.cli import train as train_command
 from layerwise.commandline import call
 from layerwise.config import NetworkConfig, RunConfig, set_fields
@@ -193,6 +194,8 @@ def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
     assert call(train_command, "layerwise-train", [*words, "--dry-run"]) == 0
     assert "greedy: k = 2, J = 3, M = 6" in capsys.readouterr().out
     assert call(train_command, "layerwise-train", words) == 0
+    assert call(inspect, "layerwise-inspect", [out]) == 0
+    assert "network         net.py:blocks: J = 3, M = 6, k = 2" in capsys.readouterr().out
     monkeypatch.setattr(factories, "_known", {})
     probe_words = [out, "--probe", "cnn-1", "--probe-width", "2", "--probe-seeds", "1", "--epochs", "1", "--quiet"]
     assert call(probe_command, "probe-depth", probe_words) == 1
