@@ -52,7 +52,11 @@ class AccuracyAxis:
         return (_LABEL_MM + _INPUT_MM / 2) / self.panel_mm
 
     def apply(self, axes: Axes) -> None:
-        """Give `axes` these limits and ticks, and draw the chance line with its label."""
+        """Give `axes` these limits and ticks, and draw the chance line with its label.
+
+        The label stands in the room that is kept below the data: under the line, or where data lie below chance further
+        down, and then it says which line is meant.
+        """
         axes.set_ylim(self.bottom, self.top)
         axes.yaxis.set_major_locator(FixedLocator(self.ticks))
         height = _LABEL_MM / self.panel_mm
@@ -68,10 +72,11 @@ class AccuracyAxis:
             label="_chance",
             zorder=1,
         )
+        is_under_line = self.broken or self.lowest >= self.chance
         axes.text(
             1.0,
-            height - 0.6 / self.panel_mm,
-            f"chance {self.chance:.3g}%",
+            (_LABEL_MM - 0.6) / self.panel_mm,
+            f"{'' if is_under_line else 'dotted: '}chance {self.chance:.3g}%",
             transform=axes.transAxes,
             ha="right",
             va="top",

@@ -110,6 +110,15 @@ def test_the_raw_pixels_are_on_the_axis() -> None:
     assert accuracy_axis(points([0.6, 0.7], 0.1), PANEL_MM).bottom > 38
 
 
+def test_where_data_lie_below_chance_its_label_lies_below_them() -> None:
+    axis = accuracy_axis(points([0.05, 0.8], 0.1, half=0.03), PANEL_MM)
+    axes = style.new_figure(85, 60).add_axes((0.2, 0.2, 0.7, 0.7))
+    axis.apply(axes)
+    (label,) = axes.texts
+    assert label.get_text() == "dotted: chance 10%"
+    assert axis.bottom + label.get_position()[1] * (axis.top - axis.bottom) < 2.0 - 0.5
+
+
 def test_an_interval_that_would_squeeze_all_others_is_cut_and_its_point_is_not() -> None:
     made = points([0.83, 0.84, 0.85, 0.75], 0.1, half=0.01)
     made.loc[3, ["ci_low", "ci_high"]] = [0.4, 1.0]

@@ -59,6 +59,7 @@ def failing() -> pd.DataFrame:
 
 FIGURES = {
     "one failed": curves(failing()),
+    "below chance": curves(table([r for k in (1, 2) for r in run_rows([0.3, 0.6, 0.08, 0.8], THREE, k=k)])),
     "widths": curves(study(("greedy",)).query("mode == 'greedy'"), by="width"),
     "poolings": curves(table(pooled()), by="pool"),
     "the study": curves(study()),
