@@ -17,6 +17,7 @@ from torch import nn
 from layerwise.config import NetworkConfig
 from layerwise.errors import UsageError, UserError
 from layerwise.manifest import sha256
+from layerwise.randomness import own_random_stream
 from layerwise.userfile import function_of, place_of
 
 Shape = tuple[int, int, int]
@@ -80,7 +81,7 @@ def block_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
     for j, block in enumerate(_blocks(config), start=1):
         maps = "x".join(map(str, found[-1]))
         try:
-            with torch.no_grad():
+            with torch.no_grad(), own_random_stream():
                 x = block.eval()(x)
         except Exception as error:  # of any kind: it is the user's code
             reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -114,7 +115,8 @@ def _blocks(config: NetworkConfig) -> list[nn.Module]:
 def _made(make: Callable[[], Any], name: str) -> list[nn.Module]:
     """Call a factory and return its blocks; raise UserError where it fails, or what it returns is none."""
     try:
-        made = make()
+        with own_random_stream():
+            made = make()
     except Exception as error:  # of any kind: it is the user's code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{name} failed: {reason} ({place_of(error)}).") from error

@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.architectures import Shape, network_shapes, new_auxiliary, new_block
 from layerwise.config import NetworkConfig
 from layerwise.network import initialised
+from layerwise.randomness import own_random_stream
 
 IMAGES = 2  # BatchNorm takes statistics of more than one
 
@@ -47,7 +48,8 @@ def measure(config: NetworkConfig, image: Shape, n_classes: int) -> tuple[tuple[
     for j, (before, shape) in enumerate(pairwise(network_shapes(config, image)), start=1):
         block = initialised(0, functools.partial(new_block, config, j, before))
         auxiliary = initialised(0, functools.partial(new_auxiliary, config, j, shape, n_classes))
-        found.append((_counts(block, before), _counts(auxiliary, shape)))
+        with own_random_stream():  # blocks may draw from it, as dropout does
+            found.append((_counts(block, before), _counts(auxiliary, shape)))
     return tuple(found)
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from layerwise import architectures
 from layerwise.config import NetworkConfig
+from layerwise.randomness import own_random_stream
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -109,8 +110,7 @@ def initialised(seed: int, build: Callable[[], Module], initialisation: str = "d
     initialisation: "default" keeps PyTorch's; "kaiming" or "orthogonal" draw the weights of every convolution and
     linear layer anew (biases keep PyTorch's).
     """
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    with torch.random.fork_rng(devices=devices):
+    with own_random_stream():
         torch.manual_seed(seed)
         module = build()
         for part in module.modules():

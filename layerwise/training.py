@@ -23,9 +23,10 @@ from layerwise.compression import prune
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset
 from layerwise.history import Epoch, Score
-from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.network import LayerwiseNetwork, derive_seed, freeze
 from layerwise.prefix import FrozenPrefix, Recomputed
 from layerwise.problem import AuxiliaryProblem, autocast
+from layerwise.randomness import own_random_stream
 from layerwise.reporting import Report
 from layerwise.stages import Stage, stages
 from layerwise.state import Checkpoint
@@ -151,9 +152,15 @@ def train_stage(
     keeps = config.training.prefix == "cache" and stage.prefix and epochs  # nothing is kept that nobody will read
     source = (Kept if keeps else Recomputed)(data, prefix, config, stage.depths[0], checkpoint.folder)
     steps = data["train"].batches(config.training.batch_size)
+
+    def batches(epoch: int) -> Batches:
+        if network.config.architecture == "custom":  # whose blocks may draw, as dropout does
+            torch.manual_seed(derive_seed(config.seed, f"noise {stage.first_epoch + epoch}", stage.depths[0]))
+        return source.batches(stage.first_epoch + epoch)
+
     loop = solve(
         problems,
-        lambda epoch: source.batches(stage.first_epoch + epoch),
+        batches,
         epochs,
         steps,
         stage.name,
@@ -161,15 +168,16 @@ def train_stage(
         fetch=source.fetch,
         tick=report.step,
     )
-    for epoch, scores in loop:
-        held = _validate(problems, source, stage.chained, config.precision)
-        seconds = (time.perf_counter() - start) / len(problems)
-        for depth, problem, score, seen in zip(stage.depths, problems, scores, held, strict=True):
-            row = Epoch(depth, stage.first_epoch + epoch, problem.learning_rate, score, seen, seconds)
-            checkpoint.history.append(row)
-            report.epoch(row)
-        checkpoint.save(number, epoch + 1, network, problems)
-        start = time.perf_counter()
+    with own_random_stream():
+        for epoch, scores in loop:
+            held = _validate(problems, source, stage.chained, config.precision)
+            seconds = (time.perf_counter() - start) / len(problems)
+            for depth, problem, score, seen in zip(stage.depths, problems, scores, held, strict=True):
+                row = Epoch(depth, stage.first_epoch + epoch, problem.learning_rate, score, seen, seconds)
+                checkpoint.history.append(row)
+                report.epoch(row)
+            checkpoint.save(number, epoch + 1, network, problems)
+            start = time.perf_counter()
     for problem in problems:
         problem.finish()
 

@@ -31,6 +31,7 @@ from layerwise.operations import count_operations, count_problems
 from layerwise.prefix import FrozenPrefix
 from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
+from layerwise.state import Checkpoint
 from probes.cli import probe as probe_command
 from probes.results import read_rows
 
@@ -118,6 +119,38 @@ def test_the_same_seed_gives_the_same_file_and_another_another(tmp_path: Path) -
         with RunFile(trained(spec, tmp_path / f"{name}.h5", seed=seed)) as run:
             digests.append(run.content_digest)
     assert digests[0] == digests[1] != digests[2]
+
+
+def test_what_dropout_draws_is_repeated_also_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """
+    from torch import nn
+    conv = lambda c: nn.Sequential(nn.Conv2d(c, 6, 3, padding=1), nn.ReLU(), nn.Dropout(0.5))
+
+    def blocks():
+        return [conv(1), conv(6)]
+    """
+    spec, fields = written(tmp_path, text), {"training.epochs": 3}
+    torch.manual_seed(1)
+    whole = trained(spec, tmp_path / "whole.h5", **fields)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    saves = 0
+
+    def saved(self: Checkpoint, *words: Any) -> None:
+        nonlocal saves
+        saves += 1
+        save(self, *words)
+        if saves == 5:  # in the second epoch of block 2
+            raise KeyboardInterrupt
+
+    save = Checkpoint.save
+    monkeypatch.setattr(Checkpoint, "save", saved)
+    with pytest.raises(KeyboardInterrupt):
+        trained(spec, tmp_path / "run.h5", **fields)
+    stopped = trained(spec, tmp_path / "run.h5", **fields)
+    assert torch.equal(torch.get_rng_state(), before)  # the caller's stream stands where it stood
+    with RunFile(whole) as one, RunFile(stopped) as other:
+        assert one.content_digest == other.content_digest
 
 
 def test_where_block_j_starts_does_not_depend_on_what_was_drawn_before(tmp_path: Path) -> None:
