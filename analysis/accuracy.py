@@ -53,7 +53,9 @@ def _common(rows: pd.DataFrame) -> list[str]:
 
 
 def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, Any]) -> pd.DataFrame:
-    points = points.drop(columns=["by", "ks", "widths", "seed", "pixels", "pixels_low", "pixels_high", "chance"])
+    points = points.drop(
+        columns=["by", "ks", "widths", "variants", "seed", "pixels", "pixels_low", "pixels_high", "chance"]
+    )
     number = greedy(points["dataset"].iloc[0], kind["k"]) if kind["mode"] == "greedy" else None
     if number is None:
         return points.assign(published=float("nan"), source="", differs="")

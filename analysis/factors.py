@@ -32,6 +32,17 @@ _OF_ONE_MODE = ("width", "pool", "seed")
 CELL = ["k", *NETWORK[:2]]
 
 
+def apart_by_variant(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows in which networks of other variants are of another mode, "VGG-11" or "VGG-11, untrained".
+
+    So they stand as lines of their own beside plain ones. Rows of one variant alone are as they were.
+    """
+    if rows["variant"].nunique() < 2:
+        return rows
+    named = rows["variant"] + rows["mode"].map(lambda mode: "" if mode == "greedy" else f", {mode}")
+    return rows.assign(mode=rows["mode"].where(rows["variant"] == "", named))
+
+
 def line_columns(by: str) -> list[str]:
     """Return the columns that tell the lines of a panel apart; raise UsageError for a factor that there is not."""
     if by not in _LINES:

@@ -17,7 +17,15 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import pandas as pd
 
-from analysis.factors import CELL, check_lines, line_columns, line_name, panel_columns, probes_with_lines
+from analysis.factors import (
+    CELL,
+    apart_by_variant,
+    check_lines,
+    line_columns,
+    line_name,
+    panel_columns,
+    probes_with_lines,
+)
 from analysis.pixels import with_pixels
 from analysis.repetition import half_width, pooled
 from analysis.selection import select
@@ -45,21 +53,23 @@ def curves(
         rows: probe results as `analysis.tables.read` returns them.
         probes, split, refit: which rows to take, see `analysis.selection.select`.
         by: the factor that lines stand for. "k": a line for each k of each mode; "mode"; "width": M; "pool": the
-            pooling of the probe; "seed". What a line averages over are the other fixed factors, k and M, and seeds.
+            pooling of the probe; "seed". Other variants of network (VGG-11, pruned) beside plain ones are other modes.
+            What a line averages over are the other fixed factors, k and M, and seeds.
 
     Returns:
         A row for each point, ordered as drawn. by: as given. Panel: probe, probe_width, pooling. Line: mode, and k,
         width or seed where the line has one, else missing. Then depth, accuracy, ci_low, ci_high (in [0, 1]);
         interval: over what, empty where none can be given; n_runs, n_seeds, ks, widths (k, M of the runs averaged),
-        blocks (J) and batch_norm (1, 0), missing where not one; chance (one level for all runs), dataset, split,
-        n_samples (images of the split), refit, selection, protocol_version (of the rows used); pixels, pixels_low,
-        pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
+        variants (what they are, empty for plain networks), blocks (J) and batch_norm (1, 0), missing where not one;
+        chance (one level for all runs), dataset, split, n_samples (images of the split), refit, selection,
+        protocol_version (of the rows used); pixels, pixels_low, pixels_high: accuracy of the same linear probe on the
+        raw pixels, where the runs have it.
 
     Raises:
         UserError: if the runs lack what was asked for or cannot be compared. UsageError: for an unknown factor.
     """
     panel, line_of = panel_columns(by), line_columns(by)
-    every = rows
+    every = rows = apart_by_variant(rows)
     rows = select(rows, probes_with_lines(rows, probes, by), split, refit, line_of)
     check_lines(rows, by)
     networks = average_probe_seeds(rows)
@@ -99,6 +109,7 @@ def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         chance=("chance", "first"),
         blocks=("blocks", "first"),
         batch_norm=("batch_norm", "first"),
+        variant=("variant", "first"),
         refit=("refit", "first"),
         selection=("selection", "first"),
         protocol_version=("protocol_version", "first"),
@@ -145,6 +156,7 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
         "n_seeds": networks["seed"].nunique(dropna=False),
         "ks": _listed(networks["k"].dropna()),
         "widths": _listed(networks["width"].dropna()),
+        "variants": _listed(networks["variant"]),
         **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
         **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
     }

@@ -9,6 +9,7 @@ import pandas as pd
 from figures.axis import is_cut
 from figures.lines import keyed, lines
 from figures.style import line_label
+from layerwise.config import MODES
 from probes.catalogue import TRAINED
 
 _SELECTION = {
@@ -80,6 +81,7 @@ def _averaged(line: pd.DataFrame, band: bool) -> str:
     # What the line stands for is its name; a line of a k is one of several, each of which has its own.
     factors = {"k": "" if point["by"] == "k" else point["ks"], "M": "" if point["by"] == "width" else point["widths"]}
     held = [f"{name} = {values}" for name, values in factors.items() if values]
+    held += [point["variants"]] if point["variants"] and point["mode"] in MODES else []  # another mode is named by it
     over = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
     none = "no interval, for no width has two seeds or the split has none"
     shown = f"{'band' if band else 'bars'}: {over}" if over else none

@@ -151,7 +151,7 @@ def ordered_styles(count: int) -> list[dict[str, Any]]:
 
 def line_label(mode: str, k: int | None, alone: bool = True) -> str:
     """Return the legend's words for a kind of network; greedy training, the subject, is not named where it is alone."""
-    if mode not in MODES:
-        return mode.replace("$", r"\$")
     depth = [] if k is None else [f"$k$ = {k}"]
+    if mode not in MODES:
+        return ", ".join([mode.replace("$", r"\$"), *depth])
     return ", ".join(depth + ([] if mode == "greedy" and depth and alone else [mode]))

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from analysis.separability import curves, pooled_t
+from figures.caption import caption
 from layerwise.errors import UsageError, UserError
 from probes.statistics import wilson_interval
 from tests.probe_rows import row, run_rows, table
@@ -32,7 +33,20 @@ COLUMNS = [
         "depth",
         "accuracy",
     ),
-    *("ci_low", "ci_high", "interval", "n_runs", "n_seeds", "ks", "widths", "chance", "dataset", "split", "n_samples"),
+    *(
+        "ci_low",
+        "ci_high",
+        "interval",
+        "n_runs",
+        "n_seeds",
+        "ks",
+        "widths",
+        "variants",
+        "chance",
+        "dataset",
+        "split",
+        "n_samples",
+    ),
     *("refit", "selection", "protocol_version", "pixels", "pixels_low", "pixels_high"),
 ]
 
@@ -272,3 +286,18 @@ def test_an_unknown_factor() -> None:
         UsageError, match="^unknown factor 'depth'. Did you mean 'width'. Choices: k, mode, width, pool, seed.$"
     ):
         curves(table(crossed()), by="depth")
+
+
+def test_other_variants_are_lines_of_their_own_and_a_variant_alone_is_named_in_words() -> None:
+    plain, vgg = run_rows([0.3, 0.5], k=3), run_rows([0.3, 0.7], k=3, variant="VGG-11", experiment="f")
+    still = run_rows([0.3, 0.4], k=3, mode="untrained", variant="VGG-11", experiment="f", run_id="u")
+    for one in vgg:
+        one["run_id"] = "v"
+    made = curves(table(plain + vgg + still))
+    assert made[made["depth"] == 1].set_index("mode")["accuracy"].to_dict() == {
+        "greedy": 0.5, "VGG-11": 0.7, "VGG-11, untrained": 0.4,
+    }  # fmt: skip
+    alone = curves(table(vgg + still))
+    assert set(alone["mode"]) == {"greedy", "untrained"} and set(alone["variants"]) == {"VGG-11"}
+    assert "one network each (M = 64, VGG-11)" in caption(alone)
+    assert "VGG-11, k = 3" in caption(made)
