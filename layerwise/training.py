@@ -204,7 +204,9 @@ def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     if norms:
-        network.blocks.train()
+        network.blocks.eval()  # what else differs in training, as dropout does, is no statistic
+        for norm in norms:
+            norm.train()
         nearly_equal = -(-len(train.label) // train.batches(EVALUATION_BATCH))
         for x, _ in train.in_order(network.normalise, nearly_equal):
             network.advance(x, 0, len(network.blocks))

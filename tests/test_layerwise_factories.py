@@ -153,6 +153,20 @@ def test_what_dropout_draws_is_repeated_also_after_a_stop(tmp_path: Path, monkey
         assert one.content_digest == other.content_digest
 
 
+def test_an_untrained_networks_statistics_are_taken_without_dropout(tmp_path: Path) -> None:
+    text = """
+    from torch import nn
+
+    def blocks():
+        return [nn.Sequential(nn.Dropout(0.9), nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6))]
+    """
+    with RunFile(trained(written(tmp_path, text), tmp_path / "run.h5", mode="untrained")) as run:
+        made, x = open_activations(run, 1, "train"), torch.cat(list(open_activations(run, 1, "train").batches()))
+    assert made.source == "recompute"
+    torch.testing.assert_close(x.mean((0, 2, 3)), torch.zeros(6), atol=1e-3, rtol=0)
+    torch.testing.assert_close(x.std((0, 2, 3)), torch.ones(6), atol=1e-2, rtol=0)
+
+
 def test_where_block_j_starts_does_not_depend_on_what_was_drawn_before(tmp_path: Path) -> None:
     net = settled(config_of(written(tmp_path)).network, IMAGE)
     network = LayerwiseNetwork(net, IMAGE, 10, (0.5,), (0.5,), 3)
