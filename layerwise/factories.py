@@ -60,9 +60,17 @@ def register(spec: str) -> dict[str, Any]:
 def make_block(config: NetworkConfig, j: int) -> nn.Module:
     """Return block j, new, its weights drawn from torch's random stream as it stands.
 
+    It reads a copy of its input, which may thus begin with an operation in place: x_{j-1} is still to be kept or read.
+
     Raises UserError where the factory is not known to this process, or returns other blocks than before.
     """
-    return _blocks(config)[j - 1]
+    block = _blocks(config)[j - 1]
+    block.register_forward_pre_hook(_copy_input)
+    return block
+
+
+def _copy_input(block: nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    return tuple(x.clone() for x in inputs)
 
 
 def has_batch_norm(config: NetworkConfig) -> bool:

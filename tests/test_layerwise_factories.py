@@ -153,6 +153,24 @@ def test_what_dropout_draws_is_repeated_also_after_a_stop(tmp_path: Path, monkey
         assert one.content_digest == other.content_digest
 
 
+@pytest.mark.parametrize("fields", [{}, {"mode": "parallel"}, {"training.views": 2, "training.prefix": "cache"}])
+def test_a_block_that_writes_into_its_input_changes_nothing_of_it(fields: dict[str, Any], tmp_path: Path) -> None:
+    text = """
+    from torch import nn
+
+    def blocks():
+        conv = lambda c: nn.Sequential(nn.Conv2d(c, 6, 3, padding=1), nn.BatchNorm2d(6))
+        return [conv(1), nn.Sequential(nn.ReLU(inplace=IN_PLACE), conv(6))]
+    """
+    made = []
+    for kind in ("True", "False"):
+        spec = written(tmp_path, text.replace("IN_PLACE", kind), f"{kind}.py")
+        with RunFile(trained(spec, tmp_path / f"{kind}.h5", store="maps", **fields)) as run:
+            made.append([run.maps(j, "test")[:] for j in (1, 2)] + [run.outputs(j, "test")[:] for j in (1, 2)])  # type: ignore[index]
+    assert (made[0][0] < 0).any()
+    assert all(np.array_equal(one, other) for one, other in zip(*made, strict=True))
+
+
 def test_an_untrained_networks_statistics_are_taken_without_dropout(tmp_path: Path) -> None:
     text = """
     from torch import nn
