@@ -41,7 +41,7 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
             f"`layerwise-train --mode {mode}` makes one."
         )
     history = pd.concat(own, ignore_index=True)
-    for column, what in (("dataset", "data sets"), ("epochs", "numbers of epochs")):
+    for column, what in (("dataset", "data sets"), ("epochs", "numbers of epochs"), ("variant", "networks")):
         if history[column].nunique() > 1:
             some = "; ".join(f"{value} ({run})" for value, run in history.groupby(column)["run"].first().items())
             raise UserError(f"the runs are of different {what}: {some}. Draw a figure for each.")
@@ -73,7 +73,7 @@ def _history(path: Path) -> pd.DataFrame | None:
     net = config.network
     return pd.concat(parts).assign(
         run=str(path), mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width, seed=config.seed,
-        epochs=int(table["epoch"].max()), dataset=dataset,
+        epochs=int(table["epoch"].max()), dataset=dataset, variant=net.variant or "plain",
         finetuning=config.training.epochs + 1 if net.prune_to else math.nan,
     )  # fmt: skip
 

@@ -46,6 +46,14 @@ def register(spec: str) -> dict[str, Any]:
     make = function_of(path, name)
     digest = sha256(path.read_bytes())
     blocks = _made(make, f"{path.name}:{name}")
+    again = _made(make, f"{path.name}:{name}")
+    if len(again) != len(blocks):
+        raise UserError(f"{path.name}:{name} returned {len(again)} blocks, but {len(blocks)} before.")
+    if any(first is second for first, second in zip(blocks, again, strict=True)):
+        raise UserError(
+            f"{path.name}:{name} returned the same modules twice, so that a second training would begin with the "
+            "weights of the first. Build them inside the function."
+        )
     _known[digest, name] = make
     return {
         "network.architecture": "custom",
@@ -128,7 +136,7 @@ def _made(make: Callable[[], Any], name: str) -> list[nn.Module]:
     except Exception as error:  # of any kind: it is the user's code
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"{name} failed: {reason} ({place_of(error)}).") from error
-    blocks = list(made.children()) if isinstance(made, nn.Sequential) else made
+    blocks = list(made) if isinstance(made, nn.Sequential) else made
     if not isinstance(blocks, (list, tuple)) or not blocks:
         what = f"a {type(made).__name__}" if blocks else "nothing"
         raise UserError(f"{name} returned {what}, but a list of torch.nn.Module is needed, one for each block.")
@@ -136,10 +144,10 @@ def _made(make: Callable[[], Any], name: str) -> list[nn.Module]:
     for j, block in enumerate(blocks, start=1):
         if not isinstance(block, nn.Module):
             raise UserError(f"{name} returned a {type(block).__name__} as block {j}, but a torch.nn.Module is needed.")
-        for parameter in block.parameters():
-            if (owner := owners.setdefault(id(parameter), j)) != j:
+        for tensor in (*block.parameters(), *block.buffers()):
+            if (owner := owners.setdefault(id(tensor), j)) != j:
                 raise UserError(
-                    f"blocks {owner} and {j} of {name} share parameters, but block {owner} is frozen when block {j} is "
-                    "trained. Give each its own."
+                    f"blocks {owner} and {j} of {name} share parameters or buffers, but block {owner} is frozen when "
+                    f"block {j} is trained. Give each its own."
                 )
     return list(blocks)

@@ -57,6 +57,12 @@ def test_the_interval_of_two_seeds_is_the_textbook_one(runs: list[Path], points:
     assert row["ci_low"] == pytest.approx(max(0, row["value"] - half))
 
 
+def test_other_variants_of_network_are_never_averaged(runs: list[Path], tmp_path: Path) -> None:
+    other = make_run(tmp_path / "f.h5", **{"network.k": "2", "network.last_aux_width": "3", **EPOCHS})
+    with pytest.raises(UserError, match=r"the runs are of different networks: M_f = 3 \(.*f.h5\); plain \(.*"):
+        training_curves([*runs, other])
+
+
 def test_other_modes_are_drawn_alone(runs: list[Path]) -> None:
     found = training_curves(runs, "end-to-end")
     assert set(found["mode"]) == {"end-to-end"} and found["ci_low"].isna().all()

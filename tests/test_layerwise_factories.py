@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -309,7 +310,8 @@ CONV = "from torch import nn\nimport torch\nconv = lambda: nn.Conv2d(1, 1, 3, pa
         ("[]", r"net.py:blocks returned nothing, but a list of torch.nn.Module is needed"),
         ("[conv(), 3]", r"net.py:blocks returned a int as block 2, but a torch.nn.Module is needed."),
         ("[nn.Conv2d(1, 0, -3)]", r"net.py:blocks failed: \w+: .* \(.*, line \d+\)\.$"),
-        ("(lambda c: [c, nn.Sequential(c)])(conv())", r"blocks 1 and 2 of net.py:blocks share parameters"),
+        ("(lambda c: [c, nn.Sequential(c)])(conv())", r"blocks 1 and 2 of net.py:blocks share parameters or buffers"),
+        ("(lambda n: [nn.Sequential(conv(), n), n])(nn.BatchNorm2d(1, affine=False))", r"blocks 1 and 2 .* or buffers"),
         ("[conv(), nn.Conv2d(3, 1, 1)]", r"block 2 of net.py:blocks failed on maps of 1x8x8: RuntimeError: "),
         ("[nn.Flatten()]", r"block 1 of net.py:blocks makes \[2, 64\] of two maps of 1x8x8, but \[2, C, H, W\]"),
         ("[nn.AvgPool2d(8)]", r"block 1 of net.py:blocks makes \[2, 1, 1, 1\] of two maps of 1x8x8"),
@@ -324,9 +326,21 @@ def test_what_is_no_blocks(returned: str, message: str, tmp_path: Path) -> None:
 
 def test_a_factory_that_changes_its_mind(tmp_path: Path) -> None:
     text = f"{CONV}made = []\ndef blocks():\n    made.append(1)\n    return [conv() for _ in made]\n"
-    net = config_of(written(tmp_path, text)).network
     with pytest.raises(UserError, match=r"net.py:blocks returned 2 blocks, but 1 before."):
-        make_block(net, 1)
+        register(written(tmp_path, text))
+    net = config_of(written(tmp_path)).network
+    with pytest.raises(UserError, match=r"net.py:blocks returned 3 blocks, but 5 before."):
+        make_block(replace(net, depth=5), 1)
+
+
+def test_a_factory_that_keeps_its_modules(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="net.py:blocks returned the same modules twice, .* Build them inside the func"):
+        register(written(tmp_path, f"{CONV}kept = [conv()]\ndef blocks():\n    return kept\n"))
+
+
+def test_a_sequential_may_hold_one_module_twice(tmp_path: Path) -> None:
+    text = f"{CONV}def blocks():\n    p = nn.MaxPool2d(2)\n    return nn.Sequential(conv(), p, conv(), p)\n"
+    assert [h for _, h, _ in block_shapes(config_of(written(tmp_path, text)).network, IMAGE)] == [8, 8, 4, 4, 2]
 
 
 def test_arguments_of_no_network() -> None:
