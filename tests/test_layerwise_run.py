@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,14 @@ def test_a_run_stopped_in_the_dump_leaves_its_state_and_no_file(
     with pytest.raises(KeyboardInterrupt):
         make_run(tmp_path / "run.h5")
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5.state"]
+
+
+def test_provenance_names_the_commit_of_a_clone() -> None:
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        pytest.skip("not a clone: an unpacked archive has no commit")
+    done = subprocess.run(["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    assert software()["commit"].removesuffix("-dirty") == done.stdout[:12]
 
 
 def test_provenance_tells_software_threads_and_durations(run_path: Path) -> None:
