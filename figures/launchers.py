@@ -130,7 +130,7 @@ class _Tally:
         self._count, self._through, self._begun = count, 0, time.perf_counter()
 
     def completed(self, unit: Unit, seconds: float) -> None:
-        from layerwise.forecast import show_seconds
+        from layerwise.units import show_seconds
 
         place = self._place()
         rest = (time.perf_counter() - self._begun) / self._through * (self._count - self._through)

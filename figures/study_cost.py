@@ -52,8 +52,9 @@ def load(study: Study, machine: Machine) -> Dataset:
 def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cost:
     """Return what one network costs, whatever its seed."""
     from layerwise.hardware import pick_device
-    from layerwise.operations import count_operations, count_problems
-    from layerwise.run import Place, plan_storage, resolve
+    from layerwise.model.counts import count_problems
+    from layerwise.training.operations import count_operations
+    from layerwise.training.run import Place, plan_storage, resolve
     from probes.forecast import planned_operations
 
     config = resolve(study.config(unit), dataset, pick_device(machine.device))
@@ -80,10 +81,11 @@ def designs_of(study: Study) -> list[Design]:
 
 def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     """Measure single batches of the largest greedy network, and of the CNN probes of its last depth."""
+    from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
     from layerwise.hardware import pick_device
-    from layerwise.operations import count_operations, count_problems
-    from layerwise.run import Place, plan_storage, resolve
-    from layerwise.timing import Rehearsal, forecast_seconds
+    from layerwise.model.counts import count_problems
+    from layerwise.training.operations import count_operations
+    from layerwise.training.run import Place, plan_storage, resolve
     from probes.forecast import Bench, throughput
 
     device, image, classes = pick_device(machine.device), dataset.image_shape, dataset.classes
@@ -104,8 +106,7 @@ def lines(
     study: Study, units: Sequence[Unit], left: Sequence[Unit], costs: dict[Unit, Cost], speed: Speed
 ) -> Iterator[str]:
     """Yield the table of what a study costs, none wider than 80 columns: a row for each kind of network."""
-    from layerwise.forecast import show_seconds
-    from layerwise.storage import show_size
+    from layerwise.units import show_seconds, show_size
 
     head = ("networks", "seeds", "left", "training", "CNN probes", "run files", "time left")
     yield f"{head[0]:<21}{head[1]:>6}{head[2]:>6}{head[3]:>12}{head[4]:>12}{head[5]:>11}{head[6]:>12}"

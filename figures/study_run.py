@@ -57,7 +57,7 @@ def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> None:
 
 def _train(path: Path, study: Study, unit: Unit, machine: Machine) -> None:
     from layerwise.hardware import pick_device
-    from layerwise.run import Place, train_run
+    from layerwise.training.run import Place, train_run
 
     place = Place(out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download)
     train_run(study.config(unit), place)

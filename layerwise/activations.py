@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerwise.blocks import average
-from layerwise.compression import narrow_all
 from layerwise.errors import UserError, unknown
-from layerwise.extract import POOL_SIDE
+from layerwise.extraction.preprocessing import Preprocessing
 from layerwise.hardware import exact_float32
-from layerwise.network import LayerwiseNetwork, Normalisation, freeze
-from layerwise.preprocessing import Preprocessing
+from layerwise.model.blocks import average
+from layerwise.model.narrowing import narrow_all
+from layerwise.model.network import LayerwiseNetwork, Normalisation, freeze
 from layerwise.runfile import Rows, RunFile
+from layerwise.runfile.writer import POOL_SIDE
 
 SOURCES = ("auto", "stored", "recompute")
 READ_BATCH = 256

@@ -12,17 +12,14 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
-from layerwise.arrays import MemoryStore
 from layerwise.config import DataConfig, set_fields
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
 from layerwise.export import Exported, export_run
-from layerwise.factories import register
-from layerwise.feeding import LoaderFeed
-from layerwise.foreign import Extraction
-from layerwise.hardware import pick_device
-from layerwise.network import freeze
-from layerwise.origins import (
+from layerwise.extraction.inputs import LoaderFeed
+from layerwise.extraction.models import convention_of
+from layerwise.extraction.networks import Extraction
+from layerwise.extraction.origins import (
     DEFAULT_MAX_SIZE,
     Origin,
     Subject,
@@ -31,12 +28,15 @@ from layerwise.origins import (
     holdout_of,
     require_fold,
 )
-from layerwise.preprocessing import Wishes
+from layerwise.extraction.preprocessing import Wishes
+from layerwise.extraction.requests import ArraysRequest, from_arrays, on_images, subject_of
+from layerwise.extraction.stores import MemoryStore
+from layerwise.hardware import pick_device
+from layerwise.model.custom import register
+from layerwise.model.network import freeze
 from layerwise.recipes import recipe as recipe_named
-from layerwise.requests import ArraysRequest, from_arrays, on_images, subject_of
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
-from layerwise.zoo import convention_of
+from layerwise.training.run import Place, train_run
 
 
 def open_run(path: Path | str, network: str | None = None) -> RunFile:

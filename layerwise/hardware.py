@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 
@@ -79,3 +80,47 @@ def _cpu_flags() -> set[str]:
     except OSError:
         return set()
     return set(flags.partition(":")[2].split())
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def device_room(device: torch.device) -> int:
+    """Return the bytes of a GPU's memory that nobody holds, nor torch's allocator for what was kept before."""
+    torch.cuda.empty_cache()
+    return torch.cuda.mem_get_info(device)[0]
+
+
+def memory_room() -> int:
+    """Return the bytes of memory that the system can still give this process; none where it does not tell."""
+    try:
+        with open("/proc/meminfo") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    except (OSError, KeyError):
+        return 0
+    return min([free, *_group_rooms(CGROUPS, Path("/proc/self/cgroup"))])
+
+
+def _group_rooms(root: Path, own: Path) -> Iterator[int]:
+    """Yield what the limit of each control group (version 2) that holds this process still allows it.
+
+    A container or a batch job is such a group. File cache that the kernel can drop does not count as taken.
+
+    Args:
+        root: where control groups are mounted. own: the file that names the process's own, as 0::/path.
+    """
+    try:
+        path = next((line[3:].strip() for line in own.read_text().splitlines() if line.startswith("0::")), "/")
+    except OSError:
+        path = "/"
+    group = root / path.strip("/")
+    for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
+        try:
+            limit = (folder / "memory.max").read_text().strip()
+            taken = int((folder / "memory.current").read_text())
+            counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        except (OSError, ValueError):  # there is none, or it is not of version 2
+            continue
+        if limit.isdigit():
+            yield max(0, int(limit) - taken + int(counts.get("inactive_file", 0)))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from layerwise.ensemble import ensemble
 from layerwise.errors import UserError
+from layerwise.model.ensemble import ensemble
 from layerwise.runfile import RunFile
 from probes.family import Family, ProbeName
 from probes.protocol import Fit, predictions

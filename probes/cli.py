@@ -124,10 +124,10 @@ def probe(
         if found not in choices:
             raise unknown(what, found, choices)
 
-    from layerwise.factories import register
     from layerwise.hardware import pick_device
+    from layerwise.model.custom import register
     from layerwise.runfile import RunFile
-    from layerwise.storage import parse_size
+    from layerwise.units import parse_size
     from probes.baseline import require_same_images
     from probes.results import table_path
 

@@ -18,15 +18,7 @@ from layerwise.hardware import pick_precision
 from layerwise.runfile import RunFile
 from probes.catalogue import CNN_EPOCHS
 from probes.cnn_rates import FIXED_LEARNING_RATE, LEARNING_RATES, Setting, chosen_rate, read_candidates, save_candidates
-from probes.cnn_training import (
-    SIDE,
-    Candidate,
-    Design,
-    Trained,
-    predict,
-    require_probeable,
-    train_together,
-)
+from probes.cnn_training import SIDE, Candidate, Design, Trained, predict, require_probeable, train_together
 from probes.controls import Permuted
 from probes.family import Family, ProbeName
 from probes.protocol import Fit, Predictions, selection

@@ -17,16 +17,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from layerwise.blocks import AuxiliaryClassifier
 from layerwise.commandline import progress
 from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
 from layerwise.hardware import products
-from layerwise.network import derive_seed, freeze, initialised
-from layerwise.operations import Shape, convolution_operations
-from layerwise.problem import AuxiliaryProblem, autocast
+from layerwise.model.architectures import Shape
+from layerwise.model.blocks import AuxiliaryClassifier
+from layerwise.model.counts import convolution_operations
+from layerwise.model.network import freeze
+from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
-from layerwise.training import Batches, solve
+from layerwise.training.loop import Batches, solve
+from layerwise.training.problem import AuxiliaryProblem, autocast
 from probes.family import ProbeName
 from probes.protocol import Predictions, joined, predictions
 from probes.reading import Labelled

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from layerwise.activations import READ_BATCH, open_activations
 from layerwise.errors import UserError, unknown
 from layerwise.hardware import exact_float32
-from layerwise.network import derive_seed, initialised
+from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
 from probes.task import NO_CONTROL, Task
 

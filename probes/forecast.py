@@ -9,11 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from layerwise.forecast import show_seconds
-from layerwise.operations import Shape
-from layerwise.problem import AuxiliaryProblem
-from layerwise.storage import show_size
-from layerwise.timing import Work, seconds_per_batch
+from layerwise.forecast.rehearsal import Work, seconds_per_batch
+from layerwise.model.architectures import Shape
+from layerwise.training.problem import AuxiliaryProblem
+from layerwise.units import show_seconds, show_size
 from probes.catalogue import CNN_EPOCHS
 from probes.cnn import CnnFamily, trial_depths
 from probes.cnn_rates import FIXED_LEARNING_RATE, LEARNING_RATES

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from layerwise.network import derive_seed
+from layerwise.model.seeds import derive_seed
 from layerwise.runfile import RunFile
 from probes.features import Features, Rows, Stacked
 from probes.linear_fit import LinearFit, log_proba

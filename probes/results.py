@@ -18,9 +18,9 @@ import pandas as pd
 
 from layerwise import __version__
 from layerwise.errors import UserError
-from layerwise.manifest import canonical, sha256
 from layerwise.publication import published
 from layerwise.runfile import RunFile
+from layerwise.runfile.manifest import canonical, sha256
 from probes.family import ProbeName
 from probes.metrics import metrics
 from probes.predictions import check_predictions, save_predictions

@@ -10,10 +10,9 @@ import torch
 
 from layerwise.activations import Activations, open_activations
 from layerwise.errors import UserError
-from layerwise.forecast import show_seconds
-from layerwise.operations import count_problems
+from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
-from layerwise.storage import show_size
+from layerwise.units import show_seconds, show_size
 
 BATCH = 64
 # Reading gives way only where it takes at least twice as long, or the choice would change with the noise of the day.

@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.activations import pooled_batches, pooled_width
-from layerwise.extract import POOL_SIDE
 from layerwise.runfile import RunFile
+from layerwise.runfile.writer import POOL_SIDE
 from probes.features import Affine, Rows
 from probes.task import Task
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from layerwise.errors import UserError
-from layerwise.manifest import sha256
 from layerwise.runfile import RunFile
+from layerwise.runfile.manifest import sha256
 from probes.task import CLASS, Task
 
 log = logging.getLogger("layerwise.probes")

@@ -14,14 +14,14 @@ import torch
 
 from layerwise.config import RunConfig, set_fields
 from layerwise.datasets import Dataset
-from layerwise.history import Epoch
-from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import digits
-from layerwise.reporting import Report
-from layerwise.run import Place, train_run
-from layerwise.stages import stages
-from layerwise.state import Checkpoint
-from layerwise.training import DeviceSplit, train, train_stage
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.history import Epoch
+from layerwise.training.loop import DeviceSplit, train, train_stage
+from layerwise.training.report import Report
+from layerwise.training.run import Place, train_run
+from layerwise.training.stages import stages
 
 # Set before anything imports matplotlib; subprocesses inherit it.
 os.environ["MPLBACKEND"] = "Agg"

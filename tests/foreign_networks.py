@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerwise.datasets import Dataset, Split, channel_statistics
+from layerwise.datasets import Dataset, Split
+from layerwise.datasets.dataset import channel_statistics
 
 
 class SmallNet(nn.Module):

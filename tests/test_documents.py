@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from layerwise import export_network, open_run
-from layerwise.predictor import build_predictor
+from layerwise.export.predictor import build_predictor
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]

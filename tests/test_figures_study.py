@@ -27,8 +27,8 @@ from figures.study import Study, Unit, begin, difference, run_path
 from figures.study_cli import asked, separability_study
 from figures.study_cost import cost_of
 from figures.study_run import Machine, is_complete
-from layerwise.cli import _configure
 from layerwise.commandline import call
+from layerwise.commands.train import _configure
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from probes.results import read_rows

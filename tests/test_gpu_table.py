@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise.network import LayerwiseNetwork
-from layerwise.operations import count_problems
+from layerwise.model.counts import count_problems
+from layerwise.model.network import LayerwiseNetwork
 from layerwise.recipes import recipe
 from tests.benchmarks import published
 from tests.benchmarks.gpu import step_operations

@@ -9,7 +9,7 @@ import pytest
 
 CODE = """
 import resource, sys
-from layerwise.allocator import keep_freed_memory
+from layerwise.commandline import keep_freed_memory
 if sys.argv[1] == "keep" and not keep_freed_memory():
     sys.exit(print("none"))
 def faults():

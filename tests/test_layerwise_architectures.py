@@ -10,20 +10,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from layerwise import measured
-from layerwise.architectures import network_shapes, new_auxiliary, new_block
-from layerwise.blocks import AuxiliaryClassifier, VggHead
 from layerwise.config import RunConfig, set_fields
 from layerwise.errors import UsageError, UserError
 from layerwise.export import export_run
-from layerwise.measured import measure
-from layerwise.network import LayerwiseNetwork, freeze
-from layerwise.operations import count_problems
-from layerwise.prefix import FrozenPrefix
+from layerwise.model import counts as measured
+from layerwise.model.architectures import network_shapes, new_auxiliary, new_block
+from layerwise.model.blocks import AuxiliaryClassifier, VggHead
+from layerwise.model.counts import count_problems, measure
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import vgg11
-from layerwise.replacement import replaced
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.replacement import replaced
+from layerwise.training.run import Place, train_run
 
 SMALL = {"network.width": 2, "network.aux_width": 4, "data.image_size": 160, "precision": "fp32"}
 

@@ -11,7 +11,7 @@ import pytest
 
 from layerwise.activations import open_activations, pooled_features
 from layerwise.api import extract_arrays
-from layerwise.datasets import stratified_split
+from layerwise.datasets.folds import stratified_split
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from layerwise.arrays import ArrayStore, MemoryStore, in_step, open_arrays, whole
 from layerwise.errors import UserError
+from layerwise.extraction.stores import ArrayStore, MemoryStore, in_step, open_arrays, whole
 
 ARRAYS: dict[str, Any] = {
     "layer10": np.arange(60, dtype=np.float64).reshape(10, 2, 3),

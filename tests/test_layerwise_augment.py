@@ -8,7 +8,7 @@ from reference import slow_crop_and_flip
 from torchvision.transforms import RandomCrop
 from torchvision.transforms import functional as tv
 
-from layerwise.augment import Draws, augment, draw
+from layerwise.training.batches import Draws, augment, draw
 
 
 def test_equal_draws_give_the_images_that_torchvision_gives() -> None:

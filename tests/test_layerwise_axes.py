@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from layerwise.axes import Axes
-from layerwise.layers import trace
-from layerwise.network import freeze
-from layerwise.zoo import convention_of
+from layerwise.extraction.forms import Axes
+from layerwise.extraction.layers import trace
+from layerwise.extraction.models import convention_of
+from layerwise.model.network import freeze
 
 
 def kinds_of(model: nn.Module) -> dict[str, str | None]:

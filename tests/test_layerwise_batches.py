@@ -8,12 +8,13 @@ import torch
 from conftest import small_config
 from reference import slow_crop_and_flip
 
-from layerwise import batches
-from layerwise.batches import DeviceSplit, fits_device, fixed_view
 from layerwise.config import TrainingConfig
 from layerwise.datasets import Split
-from layerwise.network import LayerwiseNetwork
-from layerwise.prefix import FrozenPrefix, Recomputed
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.training import batches
+from layerwise.training.batches import DeviceSplit, fits_device, fixed_view
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.stage_batches import Recomputed
 
 CPU = torch.device("cpu")
 RNG = np.random.default_rng(0)

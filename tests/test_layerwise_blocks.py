@@ -7,8 +7,9 @@ import pytest
 import torch
 from reference import slow_average, slow_conv3x3, slow_downsample
 
-from layerwise.blocks import AuxiliaryClassifier, Block, average, downsample, shapes, upsample
 from layerwise.errors import UserError
+from layerwise.model.architectures import shapes
+from layerwise.model.blocks import AuxiliaryClassifier, Block, average, downsample, upsample
 
 
 def random_maps(*shape: int) -> torch.Tensor:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from layerwise.budget import Budget, describe_budget, plan_extraction, require_fit
 from layerwise.errors import UsageError, UserError
-from layerwise.forms import Convention, form_of
-from layerwise.streaming import Depth
+from layerwise.extraction.budget import Budget, describe_budget, plan_extraction, require_fit
+from layerwise.extraction.depths import Depth
+from layerwise.extraction.forms import Convention, form_of
 
 DEPTHS = {
     0: Depth("input", (3, 8, 8), form_of((3, 8, 8), Convention())),

@@ -11,14 +11,14 @@ import pytest
 import torch
 from conftest import small_config, train_network
 
-from layerwise import cache
-from layerwise.batches import DeviceSplit
-from layerwise.cache import Kept
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.history import Epoch
-from layerwise.network import LayerwiseNetwork, freeze
-from layerwise.prefix import FrozenPrefix, Recomputed
+from layerwise.model.network import LayerwiseNetwork, freeze
+from layerwise.training import stage_batches as cache
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.history import Epoch
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.stage_batches import Kept, Recomputed
 
 CPU = torch.device("cpu")
 WHOLE = load_dataset("digits", holdout=0.1)

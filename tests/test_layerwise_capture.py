@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from layerwise import commandline
-from layerwise.batches import DeviceSplit
-from layerwise.capture import WARM_UP, CapturedStep, Recorder
 from layerwise.config import TrainingConfig
 from layerwise.datasets import load_dataset
-from layerwise.network import LayerwiseNetwork
-from layerwise.prefix import FrozenPrefix, Recomputed
-from layerwise.problem import AuxiliaryProblem
-from layerwise.training import solve
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.capture import WARM_UP, CapturedStep, Recorder
+from layerwise.training.loop import solve
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.problem import AuxiliaryProblem
+from layerwise.training.stage_batches import Recomputed
 
 CPU = torch.device("cpu")
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")

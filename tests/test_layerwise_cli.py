@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from layerwise.cli import inspect, train
 from layerwise.commandline import call
+from layerwise.commands.inspect import inspect
+from layerwise.commands.train import train
 from layerwise.runfile import RunFile
 
 SMALL = ["--depth", "2", "--width", "6", "--aux-width", "5", "--epochs", "1", "--device", "cpu"]

@@ -19,16 +19,18 @@ from torch import Tensor, nn
 from analysis.training import training_curves
 from figures.cli import separability_figure
 from layerwise.activations import load_network, open_activations
-from layerwise.batches import DeviceSplit
-from layerwise.blocks import AuxiliaryClassifier, Block
-from layerwise.cli import inspect, train
 from layerwise.commandline import call
-from layerwise.compression import most_salient, narrow, prune, saliencies
+from layerwise.commands.inspect import inspect
+from layerwise.commands.train import train
 from layerwise.config import NetworkConfig, RunConfig
 from layerwise.datasets import load_dataset
 from layerwise.errors import UsageError, UserError
-from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.model.blocks import AuxiliaryClassifier, Block
+from layerwise.model.narrowing import narrow
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.pruning import most_salient, prune, saliencies
 from probes.cli import probe
 
 WIDE = {"network.k": 2, "network.width": 24, "network.aux_width": 16, "network.depth": 1, "training.epochs": 4}

@@ -9,15 +9,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from layerwise.config import DataConfig
-from layerwise.datasets import (
-    DATASETS,
-    Split,
-    channel_statistics,
-    load_configured,
-    load_dataset,
-    stratified_split,
-    stratified_subset,
-)
+from layerwise.datasets import DATASETS, Split, load_configured, load_dataset
+from layerwise.datasets.dataset import channel_statistics
+from layerwise.datasets.folds import stratified_split, stratified_subset
 from layerwise.errors import UsageError, UserError
 
 

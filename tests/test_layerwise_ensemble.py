@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from reference import slow_ensemble
 
-from layerwise.ensemble import WEIGHTINGS, ensemble, log_softmax
+from layerwise.model.ensemble import WEIGHTINGS, ensemble, log_softmax
 from layerwise.runfile import RunFile
 
 

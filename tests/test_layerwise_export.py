@@ -14,14 +14,14 @@ import pytest
 import torch
 from conftest import make_run
 
-from layerwise.blocks import Block, VggHead
 from layerwise.config import set_fields
-from layerwise.ensemble import ensemble
 from layerwise.errors import UserError
 from layerwise.export import export_run
-from layerwise.export_formats import SUFFIXES, read, trace, write
-from layerwise.network import LayerwiseNetwork
-from layerwise.predictor import Predictor
+from layerwise.export.formats import SUFFIXES, read, trace, write
+from layerwise.export.predictor import Predictor
+from layerwise.model.blocks import Block, VggHead
+from layerwise.model.ensemble import ensemble
+from layerwise.model.network import LayerwiseNetwork
 from layerwise.recipes import vgg11
 from layerwise.runfile import RunFile
 

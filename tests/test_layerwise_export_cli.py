@@ -9,10 +9,10 @@ import pytest
 import torch
 
 import layerwise
-from layerwise import factories
 from layerwise.commandline import call
-from layerwise.ensemble import ensemble
-from layerwise.export_cli import export
+from layerwise.commands.export import export
+from layerwise.model import custom as factories
+from layerwise.model.ensemble import ensemble
 from layerwise.runfile import RunFile
 
 RESIDUAL = """

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from layerwise import export_formats
 from layerwise.errors import UsageError, UserError
-from layerwise.export_formats import ONNX_PACKAGES, SUFFIXES, read, require_format, trace, write
+from layerwise.export import formats as export_formats
+from layerwise.export.formats import ONNX_PACKAGES, SUFFIXES, read, require_format, trace, write
 
 
 class Doubled(nn.Module):

@@ -12,14 +12,14 @@ import torch
 from conftest import make_run, small_config
 from reference import slow_average
 
-from layerwise import extract
 from layerwise.activations import open_activations
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.extract import DUMP_BATCH, dump_depths, largest_magnitudes
-from layerwise.network import LayerwiseNetwork, freeze
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
-from layerwise.runwriter import ALIGNMENT, create_run
-from layerwise.storage import plan
+from layerwise.runfile.plan import plan
+from layerwise.runfile.writer import ALIGNMENT, create_run
+from layerwise.training import dump as extract
+from layerwise.training.dump import DUMP_BATCH, dump_depths, largest_magnitudes
 
 
 @pytest.fixture(scope="module")

@@ -16,23 +16,24 @@ from conftest import small_config
 
 import layerwise
 import probes
-from layerwise import factories
 from layerwise.activations import open_activations
-from layerwise.architectures import settled
-from layerwise.cli import inspect
-from layerwise.cli import train as train_command
 from layerwise.commandline import call
+from layerwise.commands.export import export as export_command
+from layerwise.commands.inspect import inspect
+from layerwise.commands.train import train as train_command
 from layerwise.config import NetworkConfig, RunConfig, set_fields
 from layerwise.errors import UsageError, UserError
-from layerwise.export_cli import export as export_command
-from layerwise.factories import block_shapes, make_block, register
-from layerwise.memory import forecast_memory
-from layerwise.network import LayerwiseNetwork
-from layerwise.operations import count_operations, count_problems
-from layerwise.prefix import FrozenPrefix
-from layerwise.run import Place, train_run
+from layerwise.forecast.memory import forecast_memory
+from layerwise.model import custom as factories
+from layerwise.model.architectures import settled
+from layerwise.model.counts import count_problems
+from layerwise.model.custom import block_shapes, make_block, register
+from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import RunFile
-from layerwise.state import Checkpoint
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.operations import count_operations
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.run import Place, train_run
 from probes.cli import probe as probe_command
 from probes.results import read_rows
 
@@ -57,7 +58,7 @@ RESIDUAL = """
 """
 PLAIN = """
     from torch import nn
-    from layerwise.blocks import Block
+    from layerwise.model.blocks import Block
 
     def blocks():
         make = lambda c, w, p: Block(c, w, downsampling=p, batch_norm=True, bias=False)

@@ -11,8 +11,8 @@ from foreign_networks import made_dataset
 from torch.utils.data import DataLoader, TensorDataset
 
 from layerwise.errors import UserError
-from layerwise.feeding import DatasetFeed, LoaderFeed
-from layerwise.preprocessing import Preprocessing
+from layerwise.extraction.inputs import DatasetFeed, LoaderFeed
+from layerwise.extraction.preprocessing import Preprocessing
 
 CPU = torch.device("cpu")
 PLAIN = Preprocessing(channels=1, resize=0, crop=0, interpolation="bilinear", mean=(0.0,), std=(1 / 255,))

@@ -13,17 +13,20 @@ import torch
 from conftest import make_run, small_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise import run, timing
-from layerwise.blocks import shapes
-from layerwise.cli import train
 from layerwise.commandline import call
+from layerwise.commands.train import train
 from layerwise.config import MODES, NetworkConfig, RunConfig, set_fields
 from layerwise.errors import UserError
-from layerwise.forecast import Forecast, describe_forecast, forecast_run, show_seconds
-from layerwise.memory import forecast_memory
-from layerwise.operations import count_operations, count_problems
-from layerwise.run import Place
-from layerwise.storage import plan
+from layerwise.forecast import rehearsal as timing
+from layerwise.forecast.memory import forecast_memory
+from layerwise.forecast.table import Forecast, describe_forecast, forecast_run
+from layerwise.model.architectures import shapes
+from layerwise.model.counts import count_problems
+from layerwise.runfile.plan import plan
+from layerwise.training import run
+from layerwise.training.operations import count_operations
+from layerwise.training.run import Place
+from layerwise.units import show_seconds
 
 PRUNED = {"network.k": 3, "network.prune_to": 3, "network.downsample": (2,), "training.finetune_epochs": 3}
 

@@ -14,12 +14,13 @@ import torch
 from foreign_networks import SmallNet, Transformer, made_dataset
 from torch import nn
 
-from layerwise import foreign
 from layerwise.activations import open_activations, pooled_features, pooled_width
 from layerwise.api import extract_network
 from layerwise.errors import UsageError, UserError
-from layerwise.feeding import DatasetFeed
-from layerwise.preprocessing import Wishes, preprocessing_for
+from layerwise.extraction import networks as foreign
+from layerwise.extraction import write
+from layerwise.extraction.inputs import DatasetFeed
+from layerwise.extraction.preprocessing import Wishes, preprocessing_for
 from layerwise.runfile import RunFile
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -168,7 +169,7 @@ def test_a_full_disk_is_forecast_with_the_table_of_bytes(
     calls: list[int] = []
     net = seeded(SmallNet)
     net.register_forward_hook(lambda module, args, out: calls.append(len(out)))
-    monkeypatch.setattr(foreign, "free_bytes", lambda path: 10_000)
+    monkeypatch.setattr(write, "free_bytes", lambda path: 10_000)
     with pytest.raises(UserError, match="but the disk has free 10.0 KB. What would make it fit"):
         extract(tmp_path, net)
     assert calls == [2]  # the two images that show the shapes

@@ -14,11 +14,12 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
 from figures.cli import separability_figure as figure
-from layerwise.cli import inspect, train
 from layerwise.commandline import call
+from layerwise.commands.extract import extract
+from layerwise.commands.inspect import inspect
+from layerwise.commands.train import train
 from layerwise.config import DataConfig
 from layerwise.datasets import load_configured
-from layerwise.foreign_cli import extract
 from layerwise.runfile import RunFile
 from probes.cli import probe
 
@@ -197,7 +198,7 @@ def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: 
     assert run_extract(*words) == 0
     with RunFile(tmp_path / "run.h5") as run:
         held = sum(count for path, (_, _, count) in run.storage().items())
-    from layerwise.storage import show_size
+    from layerwise.units import show_size
 
     assert line.startswith(f"the run file takes {show_size(held)}:")
 

@@ -8,11 +8,11 @@ from foreign_networks import SmallNet, Transformer
 from torch import nn
 
 from layerwise.errors import UserError
-from layerwise.foreign_stages import choose
-from layerwise.forms import Convention
-from layerwise.layers import Layer, trace
-from layerwise.network import freeze
-from layerwise.zoo import build, convention_of
+from layerwise.extraction.forms import Convention
+from layerwise.extraction.layers import Layer, trace
+from layerwise.extraction.models import build, convention_of
+from layerwise.extraction.selection import choose
+from layerwise.model.network import freeze
 
 
 def layers_of(model: nn.Module, *size: int, convention: Convention | None = None) -> list[Layer]:

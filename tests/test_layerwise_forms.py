@@ -8,7 +8,7 @@ import torch
 from reference import slow_average
 
 from layerwise.errors import UserError
-from layerwise.forms import Convention, form_of
+from layerwise.extraction.forms import Convention, form_of
 
 PATCH = Convention()
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from layerwise.commandline import set_verbosity
 from layerwise.datasets import Dataset, load_dataset
+from layerwise.datasets.folder import FILES_IN_TASK
 from layerwise.errors import UsageError, UserError
-from layerwise.imagefolder import FILES_IN_TASK
 
 
 def colours(n: int, height: int = 6, width: int = 6, seed: int = 0) -> np.ndarray:

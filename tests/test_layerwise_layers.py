@@ -10,9 +10,10 @@ from foreign_networks import Awkward, SmallNet
 from torch import nn
 
 from layerwise.errors import UsageError, UserError
-from layerwise.forms import Convention
-from layerwise.layers import Layer, describe_layers, matches, select, single_tensor, tapped, trace
-from layerwise.network import freeze
+from layerwise.extraction.forms import Convention
+from layerwise.extraction.layers import Layer, describe_layers, single_tensor, tapped, trace
+from layerwise.extraction.selection import matches, select
+from layerwise.model.network import freeze
 
 
 def layers_of(model: nn.Module, *size: int, convention: Convention | None = None) -> list[Layer]:

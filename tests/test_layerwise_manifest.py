@@ -7,7 +7,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from layerwise.manifest import BLOCK_BYTES, BlockHasher, canonical, rows_in_block, type_name
+from layerwise.runfile.manifest import BLOCK_BYTES, BlockHasher, canonical, rows_in_block, type_name
 
 
 @pytest.mark.parametrize(

@@ -12,17 +12,17 @@ from conftest import small_config, train_block, train_network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from layerwise.compression import prune
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.extract import depth_batches
-from layerwise.memory import Maps, Memory, forecast_memory
-from layerwise.network import LayerwiseNetwork
-from layerwise.reporting import Report
-from layerwise.reuse import kept_bytes
-from layerwise.stages import Stage, stages
-from layerwise.state import Checkpoint
-from layerwise.training import DeviceSplit, evaluate, train, train_stage
+from layerwise.forecast.memory import Maps, Memory, forecast_memory
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.dump import depth_batches
+from layerwise.training.loop import DeviceSplit, evaluate, train, train_stage
+from layerwise.training.pruning import prune
+from layerwise.training.report import Report
+from layerwise.training.stage_batches import kept_bytes
+from layerwise.training.stages import Stage, stages
 
 COUNTS = {"train": 200, "validation": 140, "test": 300}
 IMAGE, N_CLASSES = (1, 8, 8), 10

@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from layerwise.config import NetworkConfig
-from layerwise.network import LayerwiseNetwork, derive_seed, freeze, initialised
+from layerwise.model.network import LayerwiseNetwork, freeze
+from layerwise.model.seeds import derive_seed, initialised
 
 
 def network(depth: int = 3, seed: int = 0, k: int = 2) -> LayerwiseNetwork:

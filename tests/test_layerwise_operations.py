@@ -13,26 +13,26 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise.compression import score_pruning
 from layerwise.config import MODES, RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UsageError
-from layerwise.extract import depth_batches
-from layerwise.network import LayerwiseNetwork
-from layerwise.operations import (
+from layerwise.model.counts import count_problems
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.dump import depth_batches
+from layerwise.training.loop import DeviceSplit, settle_batch_norm, train
+from layerwise.training.operations import (
     TRAINING,
     count_operations,
-    count_problems,
-    heads,
     match_operations,
     operations_to_epochs,
     pruning_bytes,
     weight_bytes,
 )
-from layerwise.reporting import Report
-from layerwise.scoring import score_auxiliaries
-from layerwise.state import Checkpoint
-from layerwise.training import DeviceSplit, settle_batch_norm, train
+from layerwise.training.pruning import score_pruning
+from layerwise.training.report import Report
+from layerwise.training.scoring import score_auxiliaries
+from layerwise.training.stages import heads
 
 # Batches of 64 leave a short last one. Two epochs, so that a count of one epoch would not pass.
 COUNTS = {"train": 150, "validation": 70, "test": 30}

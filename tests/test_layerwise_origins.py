@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from layerwise.errors import UsageError, UserError
-from layerwise.origins import Origin, Subject, fingerprint_of, holdout_of, require_fold
+from layerwise.extraction.origins import Origin, Subject, fingerprint_of, holdout_of, require_fold
 
 
 def test_all_of_it_is_kept_as_json() -> None:

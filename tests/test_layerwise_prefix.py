@@ -9,12 +9,13 @@ import torch
 from conftest import small_config
 from torch import Tensor, nn
 
-from layerwise import prefix
-from layerwise.augment import Draws, augment
-from layerwise.batches import DeviceSplit
 from layerwise.datasets import load_dataset
-from layerwise.network import LayerwiseNetwork, derive_seed, freeze
-from layerwise.prefix import FrozenPrefix, Recomputed, folded
+from layerwise.model.network import LayerwiseNetwork, freeze
+from layerwise.model.seeds import derive_seed
+from layerwise.training import prefix
+from layerwise.training.batches import DeviceSplit, Draws, augment
+from layerwise.training.prefix import FrozenPrefix, folded
+from layerwise.training.stage_batches import Recomputed
 
 DATA = load_dataset("digits", holdout=0.1)
 CPU = torch.device("cpu")

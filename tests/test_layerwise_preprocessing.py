@@ -9,7 +9,7 @@ from torch import nn
 from torchvision.models import get_model_weights
 
 from layerwise.errors import UsageError
-from layerwise.preprocessing import Preprocessing, Preset, Wishes, preprocessing_for
+from layerwise.extraction.preprocessing import Preprocessing, Preset, Wishes, preprocessing_for
 
 PRESET = Preset(resize=10, crop=9, interpolation="bicubic", mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
 COLOUR = nn.Sequential(nn.Conv2d(3, 2, 1))

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
-from layerwise.problem import AuxiliaryProblem, learning_rate
+from layerwise.training.problem import AuxiliaryProblem, learning_rate
 
 
 def training(**fields: Any) -> TrainingConfig:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from layerwise.blocks import shapes
 from layerwise.config import RunConfig
 from layerwise.errors import UsageError
-from layerwise.operations import count_operations, count_problems
+from layerwise.model.architectures import shapes
+from layerwise.model.counts import count_problems
 from layerwise.recipes import RECIPES, recipe
+from layerwise.training.operations import count_operations
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -11,18 +11,20 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
-from layerwise import replacement, state, training
-from layerwise.cli import train
 from layerwise.commandline import call
+from layerwise.commands.train import train
 from layerwise.config import set_fields
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
-from layerwise.inspection import describe_run
-from layerwise.replacement import describe_replacement, replaced, take_over
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
-from layerwise.runwriter import create_run
-from layerwise.scoring import DepthScores
+from layerwise.runfile.describe import describe_run
+from layerwise.runfile.writer import create_run
+from layerwise.training import checkpoint as state
+from layerwise.training import loop as training
+from layerwise.training import replacement
+from layerwise.training.replacement import describe_replacement, replaced, take_over
+from layerwise.training.run import Place, train_run
+from layerwise.training.scoring import DepthScores
 
 FIELDS = {"network.depth": 3, "network.k": 3, "network.downsample": (3,), "training.epochs": 2}
 PRUNED = FIELDS | {"network.prune_to": 3, "training.finetune_epochs": 1}

@@ -10,8 +10,8 @@ from conftest import make_run, small_config
 
 from layerwise import commandline
 from layerwise.errors import UserError
-from layerwise.history import Epoch, Score
-from layerwise.reporting import Report
+from layerwise.training.history import Epoch, Score
+from layerwise.training.report import Report
 
 
 def row(epoch: int, validation: Score | None = None) -> Epoch:

@@ -12,8 +12,8 @@ from foreign_networks import SmallNet
 
 from layerwise.config import DataConfig
 from layerwise.errors import UsageError
-from layerwise.origins import Target
-from layerwise.requests import NetworkRequest, from_network
+from layerwise.extraction.origins import Target
+from layerwise.extraction.requests import NetworkRequest, from_network
 
 DIGITS = DataConfig(dataset="digits", subset=100)
 FACTORY = "from foreign_networks import SmallNet as small\n"

@@ -9,10 +9,11 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
-from layerwise import reuse
+from layerwise import hardware
 from layerwise.errors import UsageError, UserError
-from layerwise.reuse import fitting_place, kept_bytes, resolve_prefix
 from layerwise.runfile import RunFile
+from layerwise.training import stage_batches as reuse
+from layerwise.training.stage_batches import fitting_place, kept_bytes, resolve_prefix
 
 CPU = torch.device("cpu")
 IMAGE, COUNTS = (3, 8, 8), {"train": 100, "validation": 20, "test": 50}
@@ -23,7 +24,7 @@ def resolved(memory: int = 10**12, **fields: Any) -> str:
     config = small_config(**fields)
     patch = pytest.MonkeyPatch()
     with patch.context() as inside:
-        inside.setattr(reuse, "_memory_room", lambda: memory)
+        inside.setattr(reuse, "memory_room", lambda: memory)
         return resolve_prefix(config, IMAGE, COUNTS, CPU).training.prefix
 
 
@@ -65,12 +66,12 @@ def test_the_largest_output_is_that_of_a_block_below_the_last_with_all_views() -
 def test_memory_comes_before_the_disk(
     memory: int, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reuse, "_memory_room", lambda: memory)
+    monkeypatch.setattr(reuse, "memory_room", lambda: memory)
     assert fitting_place(1000, CPU, tmp_path) == expected
 
 
 def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reuse, "_memory_room", lambda: 0)
+    monkeypatch.setattr(reuse, "memory_room", lambda: 0)
     message = "keeping the output of the frozen blocks takes 1.0 EB|1000000.0 TB, .* Use --prefix recompute, or fewer"
     with pytest.raises(UserError, match=message):
         fitting_place(10**18, CPU, tmp_path)
@@ -79,8 +80,8 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_on_a_gpu_auto_keeps_what_fits_the_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     needed = kept_bytes(small_config(**STILL), IMAGE, COUNTS)
     for device, memory, expected in ((2 * needed, 0, "cache"), (2 * needed - 2, 10**12, "recompute")):
-        monkeypatch.setattr(reuse, "_device_room", lambda _, room=device: room)
-        monkeypatch.setattr(reuse, "_memory_room", lambda room=memory: room)
+        monkeypatch.setattr(reuse, "device_room", lambda _, room=device: room)
+        monkeypatch.setattr(reuse, "memory_room", lambda room=memory: room)
         config = resolve_prefix(small_config(**STILL), IMAGE, COUNTS, torch.device("cuda"))
         assert config.training.prefix == expected
 
@@ -95,7 +96,7 @@ def test_what_torch_holds_for_nobody_is_given_back_before_the_device_is_measured
 
 
 def test_this_machine_tells_its_free_memory() -> None:
-    assert reuse._memory_room() > 10**6
+    assert hardware.memory_room() > 10**6
 
 
 def make_group(folder: Path, limit: str, current: int, cache: int) -> None:
@@ -112,12 +113,12 @@ def test_the_limit_of_a_container_or_job_is_what_is_free(tmp_path: Path, monkeyp
     make_group(tmp_path / "groups" / "job", "1000", 600, 100)
     make_group(tmp_path / "groups", "3000", 700, 0)
     make_group(tmp_path, "1", 0, 0)  # above where groups are mounted
-    assert list(reuse._group_rooms(tmp_path / "groups", own)) == [500, 2300]
+    assert list(hardware._group_rooms(tmp_path / "groups", own)) == [500, 2300]
     own.write_text("3:memory:/elsewhere\n")
-    assert list(reuse._group_rooms(tmp_path / "groups", own)) == [2300]
-    assert list(reuse._group_rooms(tmp_path / "nowhere", tmp_path / "nothing")) == []
-    monkeypatch.setattr(reuse, "_group_rooms", lambda *words: iter([7, 10**18]))
-    assert reuse._memory_room() == 7
+    assert list(hardware._group_rooms(tmp_path / "groups", own)) == [2300]
+    assert list(hardware._group_rooms(tmp_path / "nowhere", tmp_path / "nothing")) == []
+    monkeypatch.setattr(hardware, "_group_rooms", lambda *words: iter([7, 10**18]))
+    assert hardware.memory_room() == 7
 
 
 def test_keeping_what_is_augmented_anew_is_refused_with_what_to_do() -> None:

@@ -14,10 +14,11 @@ import pytest
 import torch
 from conftest import make_run
 
-from layerwise import __version__, run
+from layerwise import __version__
 from layerwise.errors import UsageError
-from layerwise.provenance import software
 from layerwise.runfile import RunFile
+from layerwise.runfile.provenance import software
+from layerwise.training import run
 
 
 def test_nothing_is_trained_when_the_output_cannot_be_written(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ from conftest import make_run, small_config, train_network
 
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
-from layerwise.inspection import describe_run
-from layerwise.network import LayerwiseNetwork
+from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import Rows, RunFile, run_id
-from layerwise.runwriter import ALIGNMENT, create_run
+from layerwise.runfile.describe import describe_run
+from layerwise.runfile.writer import ALIGNMENT, create_run
 
 GOLDEN = Path(__file__).parent / "golden" / "run-v1.h5"
 

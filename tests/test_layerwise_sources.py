@@ -25,8 +25,8 @@ import torchvision.datasets
 from scipy.io import savemat
 
 from layerwise.datasets import load_dataset
+from layerwise.datasets.published import TORCHVISION_SETS
 from layerwise.errors import UsageError, UserError
-from layerwise.sources import TORCHVISION_SETS
 
 Patch = pytest.MonkeyPatch
 Data = dict[str, tuple[np.ndarray, np.ndarray]]

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from conftest import small_config
 
-from layerwise.network import LayerwiseNetwork
-from layerwise.operations import heads
-from layerwise.stages import stages
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.training.stages import heads, stages
 
 
 def test_where_blocks_are_pruned_each_auxiliary_is_trained_on_behind_its_block() -> None:

@@ -16,12 +16,15 @@ import pytest
 import torch
 from conftest import make_run, small_config
 
-from layerwise import commandline, reuse, state, training
-from layerwise import run as run_module
+from layerwise import commandline
 from layerwise.errors import UserError
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
-from layerwise.state import Checkpoint
+from layerwise.training import checkpoint as state
+from layerwise.training import loop as training
+from layerwise.training import run as run_module
+from layerwise.training import stage_batches as reuse
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.run import Place, train_run
 
 KEPT = "greedy, the prefix kept"
 PRUNED = "greedy, pruned"
@@ -170,7 +173,7 @@ def test_killed_in_the_dump_it_does_not_train_again(
 
 def test_a_process_killed_by_the_system_leaves_what_the_next_goes_on_from(tmp_path: Path) -> None:
     words = ["--depth", "2", "--width", "4", "--aux-width", "4", "--epochs", "40", "--device", "cpu"]
-    code = "from layerwise.cli import train_command; train_command()"
+    code = "from layerwise.commands.train import train_command; train_command()"
     command = [sys.executable, "-c", code, *words, "--out", "run.h5"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
@@ -239,13 +242,13 @@ def test_what_auto_was_resolved_to_holds_whatever_memory_is_free_when_it_goes_on
 ) -> None:
     path, still = tmp_path / "run.h5", fields("greedy") | {"training.crop_padding": 0, "training.prefix": "auto"}
     room = {"cache": 10**12, "recompute": 0}
-    monkeypatch.setattr(reuse, "_memory_room", lambda: room[begun])
+    monkeypatch.setattr(reuse, "memory_room", lambda: room[begun])
     with monkeypatch.context() as patch:
         kill_after_saves(patch, 1)
         with pytest.raises(Killed):
             make_run(path, **still)
     (other,) = set(room) - {begun}
-    monkeypatch.setattr(reuse, "_memory_room", lambda: room[other])
+    monkeypatch.setattr(reuse, "memory_room", lambda: room[other])
     monkeypatch.setattr(training, "Kept", training.Recomputed)  # nothing would fit now; what is computed is the same
     with pytest.raises(UserError, match=rf"begun with training.prefix = '{begun}', but this command says '{other}'"):
         make_run(path, **still | {"training.prefix": other})

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from layerwise.errors import UsageError, UserError
-from layerwise.storage import parse_size, plan, require_disk, show_size
+from layerwise.runfile.plan import plan, require_disk
+from layerwise.units import parse_size, show_size
 
 SHAPES = [(3, 32, 32), (64, 32, 32), (128, 16, 16)]
 COUNTS = {"train": 900, "test": 100}

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from layerwise.errors import UserError
-from layerwise.forms import Convention, form_of
+from layerwise.extraction.depths import Depth, DepthStream, TooLargeError, stored_shapes
+from layerwise.extraction.forms import Convention, form_of
 from layerwise.runfile import RunFile
-from layerwise.runwriter import create_run
-from layerwise.streaming import Depth, DepthStream, TooLargeError, stored_shapes
+from layerwise.runfile.writer import create_run
 
 COUNTS = {"train": 5, "test": 3}
 DEPTHS = {

@@ -13,10 +13,10 @@ import torch
 from conftest import small_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise import timing
-from layerwise.operations import TRAINING, count_operations
-from layerwise.storage import plan
-from layerwise.timing import MOST, SMALLEST, Rehearsal, Work, forecast_seconds, seconds_per_batch
+from layerwise.forecast import rehearsal as timing
+from layerwise.forecast.rehearsal import MOST, SMALLEST, Rehearsal, Work, forecast_seconds, seconds_per_batch
+from layerwise.runfile.plan import plan
+from layerwise.training.operations import TRAINING, count_operations
 
 IMAGE, CLASSES = (1, 8, 8), tuple("0123456789")
 COUNTS = {"train": 512, "validation": 512, "test": 1024}  # full batches of every kind

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from layerwise.config import RunConfig, TrainingConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UserError
-from layerwise.network import LayerwiseNetwork, derive_seed
-from layerwise.problem import AuxiliaryProblem
-from layerwise.reporting import Report
-from layerwise.state import Checkpoint
-from layerwise.training import DeviceSplit, evaluate, settle_batch_norm, solve, train
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.model.seeds import derive_seed
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.loop import DeviceSplit, evaluate, settle_batch_norm, solve, train
+from layerwise.training.problem import AuxiliaryProblem
+from layerwise.training.report import Report
 
 
 @pytest.fixture(scope="module")

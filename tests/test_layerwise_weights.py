@@ -14,7 +14,7 @@ from foreign_networks import SmallNet
 from torch import nn
 
 from layerwise.errors import UserError
-from layerwise.weights import load_weights
+from layerwise.extraction.weights import load_weights
 
 
 def saved(path: Path, content: Any) -> Path:

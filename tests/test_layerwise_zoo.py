@@ -10,7 +10,7 @@ import torch
 from foreign_networks import SmallNet
 
 from layerwise.errors import UsageError, UserError
-from layerwise.zoo import build, convention_of
+from layerwise.extraction.models import build, convention_of
 
 FACTORY = """
 from torch import nn

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.config import set_fields
 from layerwise.errors import UserError
 from layerwise.recipes import cifar10_small
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
+from layerwise.training.run import Place, train_run
 from probes import cnn_training
 from probes.cnn_training import (
     Candidate,

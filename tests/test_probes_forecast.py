@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from layerwise.operations import count_problems
+from layerwise.forecast.rehearsal import Work
+from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
-from layerwise.timing import Work
 from probes import cnn, reading
 from probes.cnn import CnnFamily
 from probes.cnn_rates import LEARNING_RATES

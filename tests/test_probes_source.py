@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import make_run
 
-from layerwise.operations import count_problems
+from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
 from probes import source
 from probes.source import Source, choose_source, describe

@@ -13,8 +13,8 @@ from conftest import small_config
 
 from layerwise import commandline
 from layerwise.errors import UserError
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
+from layerwise.training.run import Place, train_run
 from probes.controls import controlled
 from probes.target import Target
 

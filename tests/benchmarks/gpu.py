@@ -28,21 +28,22 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-import layerwise.run
-from layerwise import capture
-from layerwise.batches import DeviceSplit
-from layerwise.cache import Kept
+import layerwise.training.run
 from layerwise.config import RunConfig, set_fields
-from layerwise.datasets import Dataset, Split, channel_statistics, load_dataset
+from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.datasets.dataset import channel_statistics
 from layerwise.hardware import has_bfloat16, products
-from layerwise.network import LayerwiseNetwork, freeze
-from layerwise.operations import Problem, count_problems
-from layerwise.prefix import FrozenPrefix, Recomputed
-from layerwise.problem import AuxiliaryProblem
+from layerwise.model.counts import Problem, count_problems
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
-from layerwise.training import solve
+from layerwise.training import capture
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.loop import solve
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.problem import AuxiliaryProblem
+from layerwise.training.run import Place, train_run
+from layerwise.training.stage_batches import Kept, Recomputed
 from tests.benchmarks import published
 
 Section = Callable[["Table"], dict[str, Any]]
@@ -303,12 +304,12 @@ def whole_run(table: Table) -> dict[str, Any]:
 @contextmanager
 def loaded(dataset: Dataset) -> Iterator[None]:
     """Let a run find these images whatever its configuration names."""
-    original = layerwise.run.load_configured
-    layerwise.run.load_configured = lambda *words, **more: dataset  # type: ignore[assignment]
+    original = layerwise.training.run.load_configured
+    layerwise.training.run.load_configured = lambda *words, **more: dataset  # type: ignore[assignment]
     try:
         yield
     finally:
-        layerwise.run.load_configured = original
+        layerwise.training.run.load_configured = original
 
 
 def reset_peak(table: Table) -> None:

@@ -21,14 +21,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from layerwise.allocator import keep_freed_memory
-from layerwise.batches import DeviceSplit
-from layerwise.cache import Kept
+from layerwise.commandline import keep_freed_memory
 from layerwise.config import set_fields
-from layerwise.network import LayerwiseNetwork, freeze
-from layerwise.prefix import FrozenPrefix, Recomputed
-from layerwise.problem import AuxiliaryProblem, autocast
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.problem import AuxiliaryProblem, autocast
+from layerwise.training.stage_batches import Kept, Recomputed
 from tests.benchmarks.gpu import made_images
 
 CPU = torch.device("cpu")

@@ -20,20 +20,21 @@ import numpy as np
 import torch
 from torch import nn
 
-from layerwise.allocator import keep_freed_memory
-from layerwise.batches import DeviceSplit
+from layerwise.commandline import keep_freed_memory
 from layerwise.config import RunConfig, set_fields
-from layerwise.datasets import Dataset, Split, channel_statistics, load_dataset
+from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.datasets.dataset import channel_statistics
 from layerwise.hardware import has_bfloat16, products
-from layerwise.network import LayerwiseNetwork, freeze
-from layerwise.operations import count_problems
+from layerwise.model.counts import count_problems
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
-from layerwise.reporting import Report
-from layerwise.run import Place, train_run
 from layerwise.runfile import RunFile
-from layerwise.stages import stages
-from layerwise.state import Checkpoint
-from layerwise.training import train_stage
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.checkpoint import Checkpoint
+from layerwise.training.loop import train_stage
+from layerwise.training.report import Report
+from layerwise.training.run import Place, train_run
+from layerwise.training.stages import stages
 from tests.benchmarks import published
 from tests.benchmarks.gpu import loaded, made_images
 

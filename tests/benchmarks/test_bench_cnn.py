@@ -16,13 +16,13 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
-from layerwise.allocator import keep_freed_memory
+from layerwise.commandline import keep_freed_memory
 from layerwise.config import NetworkConfig
 from layerwise.hardware import exact_float32, pick_device, pick_precision
-from layerwise.network import LayerwiseNetwork, freeze
-from layerwise.operations import count_problems
+from layerwise.model.counts import count_problems
+from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
-from layerwise.runwriter import create_run
+from layerwise.runfile.writer import create_run
 from probes import reading
 from probes.cnn_training import Candidate, Design, train_together
 from probes.reading import Labelled

@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from foreign_networks import made_dataset
 
 from layerwise.api import extract_network
-from layerwise.network import freeze
-from layerwise.zoo import build
+from layerwise.extraction.models import build
+from layerwise.model.network import freeze
 
 N, BATCH = 500, 64
 

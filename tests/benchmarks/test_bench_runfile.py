@@ -14,7 +14,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from layerwise.runfile import RunFile
-from layerwise.runwriter import create_run
+from layerwise.runfile.writer import create_run
 
 SHAPE = (2000, 64, 32, 32)  # 262 MB of float16 maps, rows of 128 KiB
 BATCH = 256

@@ -1,0 +1,37 @@
+"""Owns the command layerwise-inspect: its words, nothing of its work."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from layerwise import commandline
+from layerwise.commands.options import Quiet, Verbose
+
+
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to show.")],
+    verify: Annotated[bool, typer.Option("--verify", help="Also read every byte and check it.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Show what a run file holds, and check it.
+
+    Opening checks the structure; --verify also checks every block of rows against its SHA-256.
+    """
+    commandline.set_verbosity(quiet, verbose)
+    from layerwise.runfile import RunFile
+    from layerwise.runfile.describe import describe_run, verify_run
+
+    with RunFile(file) as run:
+        for line in describe_run(run):
+            print(line)
+        if verify:
+            print(verify_run(run))
+
+
+def inspect_command() -> NoReturn:
+    """Run layerwise-inspect."""
+    commandline.run(inspect, "layerwise-inspect")

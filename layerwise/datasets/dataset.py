@@ -1,0 +1,193 @@
+"""Owns the data sets: uint8 images in memory, and the validation fold set apart before anything is trained.
+
+Digits: scikit-learn's 8x8 digits, split 80/20 into train and test, stratified, by seed 0. Every other data
+set keeps its own train and test split; `sources` and `imagefolder` read them. A subset of the train split, where
+one is asked for, is taken first. The validation fold is then a stratified share of it, drawn with a fixed seed, so
+that it is the same images for every run: no weight, no BatchNorm statistic and no normalisation constant sees it.
+
+Memory: n C H W bytes for the images of both splits, held for good (184 MB for CIFAR-10), and as much again for the
+train split while the fold is set apart; a subset shrinks what is held, not what is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from layerwise.config import DataConfig
+from layerwise.datasets.folder import read_imagefolder
+from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split, stratified_subset
+from layerwise.datasets.published import TORCHVISION_SETS, read_torchvision
+from layerwise.errors import UsageError, UserError, unknown
+
+DATASETS = ("digits", *TORCHVISION_SETS, "imagefolder")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images of one split in a fixed order.
+
+    images: uint8 [n, C, H, W]; label: int64 [n] in [0, n_classes); index: int64 [n], each image's position in
+    the published split it comes from (train and validation both count from the published train split).
+    """
+
+    images: np.ndarray
+    label: np.ndarray
+    index: np.ndarray
+
+    def __repr__(self) -> str:
+        size = " x ".join(map(str, self.images.shape[1:]))
+        return f"Split({len(self.label)} images of {size}, {len(np.unique(self.label))} classes)"
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of shape, images, labels and indices, in hex."""
+        digest = hashlib.sha256(repr(self.images.shape).encode())
+        for array in (self.images, self.label, self.index):
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set with its validation fold set apart.
+
+    splits: "train", "validation" (absent at holdout 0) and "test"; classes: names in label order; mean, std:
+    one value a channel, of images scaled to [0, 1], computed from the train fold alone.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(split.label)}" for name, split in self.splits.items())
+        shape = " x ".join(map(str, self.image_shape))
+        return f"Dataset({self.name}: {len(self.classes)} classes, images of {shape}; {sizes})"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+        return self.splits["train"].images.shape[1:]
+
+
+def load_dataset(
+    name: str,
+    *,
+    holdout: float,
+    subset: int = 0,
+    image_size: int = 0,
+    label: str = "",
+    data_dir: Path | None = None,
+    download: bool = False,
+) -> Dataset:
+    """Load a data set, take a subset of its train split, and set the validation fold apart.
+
+    Args:
+        name: one of `DATASETS`.
+        holdout: share of the train split (of its subset), in [0, 0.5], that becomes the validation fold.
+        subset: number of images taken from the train split by `stratified_subset`; 0 takes all.
+        image_size: pixels of a side to which an imagefolder's images are brought; 0 leaves them as they are.
+        label: the name the data go by in files and figures; empty for `name`.
+        data_dir: folder that holds the data, for data sets that are not bundled.
+        download: fetch what is not there, for data sets that are published.
+
+    Raises:
+        UsageError: unknown name, a subset that cannot be taken, a data set that needs `data_dir` where none is
+            given, or a download of what cannot be downloaded.
+        UserError: the folder does not hold the data, or holds them damaged; a download failed; a class is too
+            small for the fold.
+    """
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    train, test, classes = _published(name, data_dir, image_size, download)
+    if subset:
+        train = _take(train, stratified_subset(train.label, subset))
+    kept, held = stratified_split(train.label, holdout)
+    splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
+    if len(held) == 0:
+        del splits["validation"]
+    mean, std = channel_statistics(splits["train"].images)
+    return Dataset(label or name, classes, splits, mean, std)
+
+
+def load_configured(config: DataConfig, data_dir: Path | None, *, download: bool = False) -> Dataset:
+    """Load the data set that a configuration names; see `load_dataset` for what it raises."""
+    return load_dataset(
+        config.dataset,
+        holdout=config.holdout,
+        subset=config.subset,
+        image_size=config.image_size,
+        label=config.label,
+        data_dir=data_dir,
+        download=download,
+    )
+
+
+def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation a channel of uint8 images [n, C, H, W] scaled to [0, 1].
+
+    Exact: computed from each channel's histogram of 256 values in float64. A constant channel gets deviation 1.
+    """
+    values = np.arange(256) / 255
+    mean, std = [], []
+    for c in range(images.shape[1]):
+        # By thousands of images, since bincount makes eight bytes of each.
+        parts = [images[start : start + 1000, c].ravel() for start in range(0, len(images), 1000)]
+        weight = sum(np.bincount(part, minlength=256) for part in parts) / images[:, c].size
+        m = float(weight @ values)
+        mean.append(m)
+        std.append(float(np.sqrt(weight @ (values - m) ** 2)) or 1.0)
+    return tuple(mean), tuple(std)
+
+
+def _take(split: Split, rows: np.ndarray) -> Split:
+    if len(rows) == len(split.label):  # rows ascend, so these are all: no copy
+        return split
+    return Split(split.images[rows], split.label[rows], split.index[rows])
+
+
+def _published(
+    name: str, data_dir: Path | None, image_size: int, download: bool
+) -> tuple[Split, Split, tuple[str, ...]]:
+    """Return train split, test split and class names, checked against each other."""
+    if name == "digits":
+        return _digits()
+    if name == "imagefolder":
+        if download:
+            raise UsageError("--download fetches published data sets, but imagefolder reads a folder of your own.")
+        published = read_imagefolder(data_dir, image_size=image_size)
+    else:
+        published = read_torchvision(name, data_dir, download=download)
+    train, test = (_whole(name, part, published.classes) for part in (published.train, published.test))
+    return train, test, published.classes
+
+
+def _whole(name: str, part: tuple[np.ndarray, np.ndarray], classes: tuple[str, ...]) -> Split:
+    images, label = part[0], part[1].astype(np.int64)
+    if len(images) != len(label) or len(label) == 0:
+        raise UserError(
+            f"{name} is damaged: a split has {len(images)} images and {len(label)} labels. Fetch its files again."
+        )
+    if not 0 <= label.min() <= label.max() < len(classes):
+        raise UserError(
+            f"{name} is damaged: its labels reach from {label.min()} to {label.max()}, but it has {len(classes)} "
+            "classes, numbered from 0. Fetch its files again."
+        )
+    return Split(np.ascontiguousarray(images, dtype=np.uint8), label, np.arange(len(label)))
+
+
+def _digits() -> tuple[Split, Split, tuple[str, ...]]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    # 17 grey levels 0..16, spread over the whole range of uint8; one to one.
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    classes = tuple(str(c) for c in range(10))
+    everything = _whole("digits", (images, bunch.target), classes)
+    train, test = stratified_split(everything.label, DIGITS_TEST_SHARE)
+    return _take(everything, train), _take(everything, test), classes

@@ -1,0 +1,1 @@
+"""Owns networks built elsewhere, and arrays, as run files."""

@@ -1,0 +1,133 @@
+"""Owns what is fed to a network built elsewhere: batches of its inputs, and to which split each row of them belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layerwise.datasets import Dataset
+from layerwise.datasets.folds import stratified_split
+from layerwise.errors import UserError
+from layerwise.extraction.depths import Routes
+from layerwise.extraction.preprocessing import Preprocessing
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs x [n, ...] on the network's device; images uint8 [n, C, H, W] they come from; who owns each row."""
+
+    x: Tensor
+    images: np.ndarray | None
+    routes: Routes
+
+
+class Feed(Protocol):
+    """Inputs in an order that is the same at every pass, with labels and positions int64 [n] of each split."""
+
+    labels: dict[str, np.ndarray]
+    index: dict[str, np.ndarray]
+
+    def batches(self, only: str | None = None) -> Iterator[Batch]:
+        """Yield all batches, or those with rows of one split alone; the rows of each split come in ascending order."""
+        ...
+
+
+class DatasetFeed:
+    """The images of a data set held in memory, preprocessed batch by batch."""
+
+    def __init__(self, dataset: Dataset, preprocessing: Preprocessing, size: int, device: torch.device):
+        self.dataset, self.preprocessing, self.size, self.device = dataset, preprocessing, size, device
+        self.labels = {name: split.label for name, split in dataset.splits.items()}
+        self.index = {name: split.index for name, split in dataset.splits.items()}
+
+    def batches(self, only: str | None = None) -> Iterator[Batch]:
+        """Yield the splits one after another, each in nearly equal batches."""
+        for name, split in self.dataset.splits.items():
+            n = len(split.label) if only in (None, name) else 0
+            for start, stop in pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int)):
+                images = split.images[start:stop]
+                x = self.preprocessing(torch.from_numpy(images).to(self.device))
+                yield Batch(x, images, {name: slice(None)})
+
+
+class LoaderFeed:
+    """The batches (x, label) of PyTorch data loaders, x as the network takes it; labels are read in a first pass.
+
+    A stratified share of "train" becomes the validation fold where there is none and `holdout` is above 0.
+
+    Raises UserError for loaders that lack "train" or "test" or whose labels are no classes; while batches are read, for
+    those that shuffle.
+    """
+
+    def __init__(self, loaders: Mapping[str, Any], holdout: float, device: torch.device):
+        _check_names(loaders)
+        self.loaders, self.device = {name: loaders[name] for name in SPLITS if name in loaders}, device
+        read = {name: _read_labels(name, loader) for name, loader in self.loaders.items()}
+        self._read = read
+        self._owned: dict[str, dict[str, np.ndarray]] = {name: {name: np.arange(len(y))} for name, y in read.items()}
+        if "validation" not in loaders and holdout:
+            kept, held = stratified_split(read["train"], holdout)
+            self._owned["train"] = {"train": kept, "validation": held}
+        flat = [(split, loader, rows) for loader, owned in self._owned.items() for split, rows in owned.items()]
+        flat.sort(key=lambda part: SPLITS.index(part[0]))
+        self.labels = {split: read[loader][rows] for split, loader, rows in flat}
+        self.index = {split: rows for split, _, rows in flat}
+
+    def batches(self, only: str | None = None) -> Iterator[Batch]:
+        """Yield the batches of each loader."""
+        for name, loader in self.loaders.items():
+            if only not in (None, *self._owned[name]):
+                continue
+            start = 0
+            for x, y in loader:
+                self._require_same(name, start, y)
+                routes = {split: within(rows, start, len(x)) for split, rows in self._owned[name].items()}
+                yield Batch(x.to(self.device), None, routes)
+                start += len(x)
+
+    def _require_same(self, name: str, start: int, y: Any) -> None:
+        """Raise UserError if a batch has other labels than in the first pass: its rows would be taken for others."""
+        found = torch.as_tensor(y).numpy().reshape(-1)
+        if not np.array_equal(found, self._read[name][start : start + len(found)]):
+            raise UserError(
+                f"the {name} loader gives its samples in another order at each pass, so no row could be found again. "
+                "Make it with shuffle=False and without a random sampler."
+            )
+
+
+def within(rows: np.ndarray, start: int, n: int) -> np.ndarray:
+    """Return those of ascending `rows` that lie in start .. start + n - 1, counted from start."""
+    first, last = np.searchsorted(rows, [start, start + n])
+    return rows[first:last] - start
+
+
+def _check_names(loaders: Mapping[str, Any]) -> None:
+    if not {"train", "test"} <= set(loaders) <= set(SPLITS):
+        raise UserError(
+            f"the loaders are named {', '.join(map(repr, loaders)) or 'nothing'}, but 'train' and 'test' are needed, "
+            "and 'validation' may be there."
+        )
+
+
+def _read_labels(name: str, loader: Any) -> np.ndarray:
+    found: list[np.ndarray] = []
+    for batch in loader:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):
+            raise UserError(f"a batch of the {name} loader is no pair (x, label) with a tensor x.")
+        found.append(torch.as_tensor(batch[1]).numpy().reshape(-1))
+        if len(found[-1]) != len(batch[0]):
+            raise UserError(
+                f"a batch of the {name} loader has {len(batch[0])} inputs and {len(found[-1])} labels; each needs one."
+            )
+    label = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
+    if not len(label) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
+        raise UserError(f"the labels of the {name} loader are not classes numbered from 0.")
+    return label.astype(np.int64)

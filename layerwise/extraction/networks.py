@@ -1,0 +1,132 @@
+"""Owns an extraction from request to published file: any network, or arrays made elsewhere, become a run file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from layerwise.commandline import progress
+from layerwise.errors import unknown
+from layerwise.extraction.budget import Budget, plan_extraction
+from layerwise.extraction.depths import Depth, DepthStream
+from layerwise.extraction.forms import TOKENS, Convention, form_of
+from layerwise.extraction.inputs import Batch, Feed
+from layerwise.extraction.layers import single_tensor, tapped, trace
+from layerwise.extraction.origins import Origin, Subject, Target
+from layerwise.extraction.selection import choose
+from layerwise.extraction.write import require_room, write_run
+from layerwise.hardware import exact_float32
+from layerwise.publication import refuse_existing
+from layerwise.runfile.writer import RunWriter
+
+log = logging.getLogger("layerwise.extract")
+
+TRACED = 2  # images that show what each layer returns
+
+
+class Extraction:
+    """A network, its inputs, and the layers chosen of it, ready to be listed, forecast and written.
+
+    Making one runs the network on two inputs. Raises UserError where it cannot take them, UsageError for layers that
+    are not there.
+    """
+
+    def __init__(self, model: nn.Module, feed: Feed, layers: str, convention: Convention):
+        if convention.tokens not in TOKENS:
+            raise unknown("--tokens", convention.tokens, TOKENS)
+        self.model, self.feed = model, feed
+        first = next(feed.batches())
+        x = first.x[:TRACED]
+        with exact_float32():
+            self.layers = trace(model, x, convention)
+        self.chosen = choose(model, self.layers, layers)
+        own = Convention(channels_last=False, tokens="patch")
+        self.depths = {0: Depth("input", tuple(x.shape[1:]), form_of(tuple(x.shape[1:]), own))}
+        for j, layer in enumerate(self.chosen, start=1):
+            assert layer.form is not None and layer.shape is not None
+            self.depths[j] = Depth(layer.name, layer.shape, layer.form)
+        self.image_shape = None if first.images is None else first.images.shape[1:]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of samples of each split."""
+        return {name: len(label) for name, label in self.feed.labels.items()}
+
+    def budget(self, store: str, max_size: int, in_float32: set[int] | None = None) -> Budget:
+        """Return what would be kept within `max_size` bytes."""
+        image = 0 if self.image_shape is None else int(np.prod(self.image_shape)) * sum(self.counts.values())
+        return plan_extraction(self.depths, self.counts, image, store, max_size, in_float32 or set())
+
+    def write(self, target: Target, origin: Origin, subject: Subject) -> Budget:
+        """Run the network once over all inputs and publish the run file; return what it holds."""
+        refuse_existing(target.out, target.force)
+        require_room(self.budget(target.store, target.max_size), target)
+        with exact_float32():
+            if origin.trained_on == "nothing":
+                settle_batch_norm(self.model, self.feed)
+            return write_run(target, origin, subject, self.feed, self.budget, self._run)
+
+    @torch.no_grad()
+    def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
+        places = {(layer.module, layer.call): j for j, layer in enumerate(self.chosen, start=1)}
+        kept = {}
+        if images:
+            assert self.image_shape is not None
+            kept = {s: writer.rows(f"images/{s}", (n, *self.image_shape), np.uint8) for s, n in self.counts.items()}
+
+        def visit(name: str, call: int, inputs: Any, output: Any) -> None:
+            if (j := places.get((name, call))) is not None:
+                tensor = single_tensor(output)
+                assert tensor is not None
+                stream.take(j, tensor)
+
+        with tapped(self.model, visit, {layer.module for layer in self.chosen}):
+            for batch in shown(self.feed, "extracting"):
+                stream.start_batch(batch.routes, len(batch.x))
+                stream.take(0, batch.x)
+                self.model(batch.x)
+                for split, rows in batch.routes.items() if kept else ():
+                    assert batch.images is not None
+                    kept[split].append(batch.images[rows])
+
+
+def shown(feed: Feed, what: str, only: str | None = None) -> Iterator[Batch]:
+    """Yield the batches of a feed, or those of one split, under a progress bar."""
+    with progress() as bar:
+        total = sum(len(label) for split, label in feed.labels.items() if only in (None, split))
+        task = bar.add_task(what, total=total)
+        for batch in feed.batches(only):
+            yield batch
+            bar.advance(task, len(batch.x))
+
+
+@torch.no_grad()
+def settle_batch_norm(model: nn.Module, feed: Feed) -> None:
+    """Give an untrained network's BatchNorm the running statistics of one label-free pass over the train fold.
+
+    As `layerwise-train --mode untrained` does. Every batch weighs the same; one of a single row is left out.
+    The network ends in eval mode.
+    """
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    norms = [part for part in model.modules() if isinstance(part, kinds) and part.track_running_stats]
+    if not norms:
+        return
+    log.info("untrained: BatchNorm takes its statistics from one pass over the train fold")
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for batch in shown(feed, "BatchNorm statistics", "train"):
+        rows = batch.routes.get("train")
+        x = batch.x[:0] if rows is None else batch.x[rows]
+        if len(x) > 1:
+            model(x)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
+        norm.eval()

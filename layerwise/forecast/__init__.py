@@ -1,0 +1,1 @@
+"""Owns what a run will cost: memory, seconds, and the table of --dry-run."""

@@ -1,0 +1,292 @@
+"""Owns the forecast of time: single batches of the work to come are timed on random images and multiplied.
+
+Nothing of it is left behind: networks of its own, private random streams, a run file in memory. Reading the data set
+and writing to the disk are not in it.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import h5py
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from layerwise.config import RunConfig
+from layerwise.datasets import Dataset, Split
+from layerwise.model.architectures import Shape
+from layerwise.model.narrowing import narrow_all
+from layerwise.model.network import LayerwiseNetwork, freeze
+from layerwise.runfile.plan import Plan
+from layerwise.runfile.writer import RunWriter
+from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
+from layerwise.training.capture import WARM_UP, CapturedStep
+from layerwise.training.dump import DUMP_BATCH, dump_depths
+from layerwise.training.loop import evaluate
+from layerwise.training.prefix import FrozenPrefix
+from layerwise.training.problem import AuxiliaryProblem, autocast
+from layerwise.training.pruning import Pruned, saliencies, score_pruning
+from layerwise.training.stage_batches import Kept, Recomputed
+from layerwise.training.stages import heads
+
+BUDGET = 2.0  # seconds for all measurements together, where the smallest batches are quick
+SHARE = 0.2  # seconds that each may take at least
+SMALLEST = 4  # images of the first batch that is timed
+CORE_BLOCK = 2**20  # bytes by which a file in memory grows
+MOST = 5  # times that a batch is timed
+
+PHASES = ("training", "scoring", "dump")
+Timer = Callable[["Work", float], float]
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kind of batch: the phase it belongs to, its images when it is full, and how many batches the run takes.
+
+    prepare: gets a number of images and returns what does one batch of them.
+    """
+
+    phase: str
+    size: int
+    batches: int
+    prepare: Callable[[int], Callable[[], object]]
+
+
+def seconds_per_batch(work: Work, budget: float, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Return the median seconds of a full batch.
+
+    Batches grow from `SMALLEST` images as long as the next size is sure to fit the budget of seconds; one that would
+    not fit is scaled up from a smaller one, in proportion to its images.
+    """
+    n = min(work.size, SMALLEST)
+    batch = work.prepare(n)
+    batch()  # the first call of every size also sets the libraries up
+    taken = [_timed(batch, clock)]
+    while n < work.size and 8 * taken[0] < budget:
+        n = min(work.size, 4 * n)
+        batch = work.prepare(n)
+        batch()
+        taken = [_timed(batch, clock)]
+    while len(taken) < MOST and sum(taken) < budget:
+        taken.append(_timed(batch, clock))
+    return statistics.median(taken) * work.size / n
+
+
+def _timed(batch: Callable[[], object], clock: Callable[[], float]) -> float:
+    start = clock()
+    batch()
+    return clock() - start
+
+
+class Rehearsal:
+    """The batches of a run to come, on a network of its own and random images."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        image: Shape,
+        classes: tuple[str, ...],
+        counts: Mapping[str, int],
+        storage: Plan,
+        device: torch.device,
+    ):
+        self.config = config
+        self.classes = classes
+        self.counts = counts
+        self.storage = storage
+        self.device = device
+        self.constants = (0.5,) * image[0]  # mean and deviation of a channel: the time does not depend on them
+        self.network = LayerwiseNetwork(
+            config.network, image, len(classes), self.constants, self.constants, config.seed
+        ).to(device)
+
+    def of(self, config: RunConfig) -> Rehearsal:
+        """Return the rehearsal of another configuration of the same run."""
+        return Rehearsal(config, self.network.shapes[0], self.classes, self.counts, self.storage, self.device)
+
+    def works(self) -> Iterator[Work]:
+        """Yield every kind of batch in the order of the run, each to be timed before the next is asked for."""
+        if self.config.mode == "untrained":
+            if self.config.network.has_batch_norm:
+                yield Work("training", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, "train"), self._score)
+        else:
+            yield from self._training()
+            yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *self.counts), self._score)
+            if self.config.network.prune_to:
+                batches = self._batches(EVALUATION_BATCH, *self.counts)
+                yield Work("scoring", EVALUATION_BATCH, batches, self._score_states)
+        freeze(self.network)
+        yield Work("dump", DUMP_BATCH, self._batches(DUMP_BATCH, *self.counts), self._dump)
+
+    def _training(self) -> Iterator[Work]:
+        epochs, size = self.config.training.epochs, self.config.training.batch_size
+        for j in heads(self.config):
+            first = 1 if self.config.mode == "end-to-end" else j
+            block, auxiliary = nn.Sequential(*self.network.blocks[first - 1 : j]), self.network.auxiliaries[j - 1]
+            if self.config.training.prefix == "cache" and first > 1:
+                yield self._filling(first - 1)
+            step = functools.partial(self._step, block, auxiliary, first - 1)
+            yield Work("training", size, epochs * self._batches(size, "train"), step)
+            yield from self._validation(block, auxiliary, first - 1, epochs)
+            freeze(nn.ModuleList([block, auxiliary]))
+            if self.config.network.prune_to:
+                yield from self._compression(j)
+
+    def _compression(self, j: int) -> Iterator[Work]:
+        """Yield the batches of block j's pruning and of the fine-tuning behind it."""
+        training = self.config.training
+        yield Work("training", training.batch_size, self._batches(training.batch_size, "train"), self._saliency(j))
+        narrow_all(self.network, [j])
+        auxiliary, nothing = self.network.auxiliaries[j - 1].requires_grad_(True), nn.Identity()
+        if training.prefix == "cache":
+            yield self._filling(j)
+        step = functools.partial(self._step, nothing, auxiliary, j)
+        steps = training.finetune_epochs * self._batches(training.batch_size, "train")
+        yield Work("training", training.batch_size, steps, step)
+        yield from self._validation(nothing, auxiliary, j, training.finetune_epochs)
+        freeze(self.network.blocks[j - 1])
+        freeze(auxiliary)
+
+    def _saliency(self, j: int) -> Callable[[int], Callable[[], object]]:
+        def prepare(n: int) -> Callable[[], object]:
+            data, block, auxiliary = self._on_device(n), self.network.blocks[j - 1], self.network.auxiliaries[j - 1]
+
+            def batch() -> None:
+                inputs = ((self.network.advance(x, 0, j - 1), y) for x, y in data.in_order(self.network.normalise))
+                saliencies(block, auxiliary, inputs)
+
+            return batch
+
+        return prepare
+
+    def _validation(self, block: nn.Module, auxiliary: nn.Module, below: int, epochs: int) -> Iterator[Work]:
+        if "validation" in self.counts:
+            batches = epochs * self._batches(EVALUATION_BATCH, "validation")
+            evaluation = functools.partial(self._evaluate, block, auxiliary, below)
+            yield Work("training", EVALUATION_BATCH, batches, evaluation)
+
+    def _batches(self, size: int, *splits: str) -> int:
+        return sum(-(-self.counts[name] // size) for name in splits)
+
+    def _filling(self, below: int) -> Work:
+        """Return the work of computing once what is kept of the frozen blocks' output."""
+
+        def prepare(n: int) -> Callable[[], object]:
+            prefix, images = FrozenPrefix(self.network, below, self.config.precision), self._on_device(n).images
+
+            def batch() -> None:
+                prefix(images)
+                self._wait()
+
+            return batch
+
+        held = self._batches(EVALUATION_BATCH, "validation") if "validation" in self.counts else 0
+        batches = max(1, self.config.training.views) * self._batches(EVALUATION_BATCH, "train") + held
+        return Work("training", EVALUATION_BATCH, batches, prepare)
+
+    def _step(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
+        problem = AuxiliaryProblem(block, auxiliary, self.config.training, self.config.precision)
+        problem.start_epoch(0, 1)
+        source = self._source(n, below)
+
+        def descend(*choice: Tensor) -> None:
+            problem.descend(*source.fetch(*choice))
+
+        step = CapturedStep(descend, self.device)
+
+        def batch() -> None:
+            for choice in source.batches(0):
+                problem.prepare()
+                step(*choice)
+            self._wait()
+
+        for _ in range(WARM_UP if self.device.type == "cuda" else 0):
+            batch()
+        return batch
+
+    def _evaluate(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
+        source = self._source(n, below)
+
+        def batch() -> None:
+            with autocast(self.config.precision, self.device):
+                evaluate([(block, auxiliary)], source.held())
+
+        return batch
+
+    def _source(self, n: int, below: int) -> Recomputed:
+        """Return what gives x_below of n images as the run does.
+
+        Side by side, a block finds x_{j-1} already there, from the step of the block below, as if it had been kept.
+        """
+        is_there = below > 0 and (self.config.training.prefix == "cache" or self.config.mode == "parallel")
+        data = {name: self._on_device(n) for name in ("train", "validation")}
+        prefix = FrozenPrefix(self.network, below, self.config.precision)
+        return (Kept if is_there else Recomputed)(data, prefix, self.config, 1)
+
+    def _on_device(self, n: int) -> DeviceSplit:
+        return DeviceSplit(self._images(n), self.device)
+
+    def _score(self, n: int) -> Callable[[], object]:
+        images = self._on_device(n).images
+
+        @torch.no_grad()
+        def batch() -> None:
+            x = self.network.normalise(images)
+            for j, block in enumerate(self.network.blocks, start=1):
+                x = block(x)
+                if j in heads(self.config):
+                    self.network.auxiliaries[j - 1](x)
+            self._wait()
+
+        return batch
+
+    def _score_states(self, n: int) -> Callable[[], object]:
+        """Return what scores n images by all blocks and auxiliaries before pruning, and auxiliaries right after it."""
+        data = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+        records = {}
+        for j in heads(self.config):
+            modules = {"block": self.network.new_block(j), "auxiliary": self.network.new_auxiliary(j)}
+            before = {f"{p}/{name}": t.numpy() for p, m in modules.items() for name, t in m.state_dict().items()}
+            records[j] = Pruned(np.arange(self.network.shapes[j][0]), np.empty(0), before)
+        return lambda: score_pruning(self.network, data, records)
+
+    def _dump(self, n: int) -> Callable[[], object]:
+        dataset = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+
+        def batch() -> None:
+            # A file in memory, of which nothing ever reaches a disk.
+            with h5py.File("rehearsal", "w", driver="core", backing_store=False, block_size=CORE_BLOCK) as file:
+                dump_depths(RunWriter(file), self.network, dataset, self.storage)
+
+        return batch
+
+    def _images(self, n: int) -> Split:
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (n, *self.network.shapes[0]), dtype=np.uint8)
+        return Split(images, rng.integers(0, len(self.classes), n), np.arange(n))
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def forecast_seconds(
+    rehearsal: Rehearsal, timer: Timer = seconds_per_batch, phases: Sequence[str] = PHASES
+) -> dict[str, float]:
+    """Return the seconds of "training", "scoring" and "dump", which takes a few seconds itself.
+
+    Args:
+        timer: gives the seconds of one full batch of a work, in the seconds that it may take.
+        phases: those that are asked for; the others are neither measured nor returned.
+    """
+    share = max(SHARE, BUDGET / (2 * rehearsal.config.network.depth + 2))
+    seconds = dict.fromkeys(phases, 0.0)
+    for work in rehearsal.works():
+        if work.phase in phases:
+            seconds[work.phase] += work.batches * timer(work, share)
+    return seconds

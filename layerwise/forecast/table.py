@@ -1,0 +1,180 @@
+"""Owns the forecast of a run: parameters, operations, bytes, memory and time, and the table that shows them.
+
+It loads the data set, since the sizes of its splits decide everything, and does nothing else.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+
+from layerwise.config import RunConfig
+from layerwise.datasets import load_configured
+from layerwise.forecast.memory import Memory, forecast_memory
+from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
+from layerwise.model.architectures import Shape
+from layerwise.model.counts import Problem, count_problems
+from layerwise.runfile.plan import Plan
+from layerwise.training.operations import Operations, count_operations
+from layerwise.training.run import Place, plan_storage, resolve
+from layerwise.training.stage_batches import kept_bytes
+from layerwise.units import show_seconds, show_size
+
+SHOWN_VIEWS = 4  # for which a kept prefix is forecast where the run augments anew in each epoch
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a run would take.
+
+    counts: number of images of each split; image: shape (C, H, W) of one; seconds: of "training", "scoring", "dump";
+    prefixes: both choices of where the frozen blocks' output comes from.
+    """
+
+    config: RunConfig
+    device: torch.device
+    counts: dict[str, int]
+    image: tuple[int, int, int]
+    problems: list[Problem]
+    operations: Operations
+    storage: Plan
+    memory: Memory
+    seconds: dict[str, float]
+    prefixes: tuple[PrefixForecast, ...] = ()
+
+
+@dataclass(frozen=True)
+class PrefixForecast:
+    """What training takes with the output of the frozen blocks recomputed, or kept: operations, seconds, bytes kept."""
+
+    config: RunConfig
+    operations: int
+    seconds: float
+    kept: int
+
+
+def forecast_run(config: RunConfig, place: Place) -> Forecast:
+    """Forecast a run; nothing is written, and only single batches are computed.
+
+    Raises:
+        UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
+    """
+    dataset = load_configured(config.data, place.data_dir, download=place.download)
+    config = resolve(config, dataset, place.device)
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    image, classes = dataset.image_shape, dataset.classes
+    storage = plan_storage(config, dataset, place.max_size)
+    rehearsal = Rehearsal(config, image, classes, counts, storage, place.device)
+    seconds = forecast_seconds(rehearsal)
+    return Forecast(
+        config=config,
+        device=place.device,
+        counts=counts,
+        image=image,
+        problems=count_problems(config.network, image, len(classes)),
+        operations=count_operations(config, image, len(classes), counts),
+        storage=storage,
+        memory=forecast_memory(config, image, len(classes), counts),
+        seconds=seconds,
+        prefixes=tuple(_forecast_prefixes(rehearsal, image, seconds["training"])),
+    )
+
+
+def _forecast_prefixes(rehearsal: Rehearsal, image: Shape, seconds: float) -> Iterator[PrefixForecast]:
+    """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice."""
+    config, counts, n_classes = rehearsal.config, rehearsal.counts, len(rehearsal.classes)
+    if config.mode != "greedy" or config.network.depth == 1:
+        return
+    views = SHOWN_VIEWS if config.training.augments and not config.training.views else config.training.views
+    for prefix, n in (("recompute", config.training.views), ("cache", views)):
+        other = replace(config, training=replace(config.training, prefix=prefix, views=n))
+        taken = seconds if other == config else forecast_seconds(rehearsal.of(other), phases=("training",))["training"]
+        kept = kept_bytes(other, image, counts) if prefix == "cache" else 0
+        yield PrefixForecast(other, sum(count_operations(other, image, n_classes, counts).training), taken, kept)
+
+
+def describe_forecast(forecast: Forecast) -> Iterator[str]:
+    """Yield the lines that show a forecast, none wider than 80 columns."""
+    config, net = forecast.config, forecast.config.network
+    yield f"{config.recipe}, {config.mode}: k = {net.k}, J = {net.depth}, M = {net.width}, seed {config.seed}"
+    trained = f"{config.training.epochs} epochs of {config.precision} products"
+    yield "no weight is trained" if config.mode == "untrained" else trained
+    if net.prune_to:
+        epochs = config.training.finetune_epochs
+        yield f"each block pruned to {net.prune_to} (as M), then {epochs} epochs of fine-tuning"
+    sizes = ", ".join(f"{name} {n:,}" for name, n in forecast.counts.items())
+    yield f"{config.data.dataset}: {sizes} images"
+    yield ""
+    yield _row("depth", "C x H x W", "block", "auxiliary", "training", "in the")
+    yield _row("", "", "parameters", "parameters", "operations", "file")
+    yield from _depth_lines(forecast)
+    yield ""
+    yield from _total_lines(forecast)
+    yield ""
+    yield "nothing was done: the same command without --dry-run does it"
+
+
+def _depth_lines(forecast: Forecast) -> Iterator[str]:
+    sizes = [show_size(count) for count in forecast.storage.depth_bytes]
+    yield _row("0", _show_shape(forecast.image), "", "", "", sizes[0])
+    for j, (problem, spent) in enumerate(zip(forecast.problems, forecast.operations.training, strict=True), start=1):
+        block, auxiliary = (f"{part.parameters:,}" for part in (problem.block, problem.auxiliary))
+        yield _row(str(j), _show_shape(problem.shape), block, auxiliary, f"{spent:.3e}", sizes[j])
+
+
+def _row(depth: str, shape: str, block: str, auxiliary: str, operations: str, size: str) -> str:
+    return f"{depth:>5}  {shape:<15}  {block:>11}  {auxiliary:>11}  {operations:>10}  {size:>9}"
+
+
+def _total_lines(forecast: Forecast) -> Iterator[str]:
+    blocks = sum(p.block.parameters for p in forecast.problems)
+    auxiliaries = sum(p.auxiliary.parameters for p in forecast.problems)
+    yield from _wrapped("parameters", f"{blocks + auxiliaries:,}: blocks {blocks:,}, auxiliaries {auxiliaries:,}")
+    spent, memory, seconds = forecast.operations, forecast.memory, forecast.seconds
+    parts = {"training": sum(spent.training), "scoring": spent.scoring, "dump": spent.dump}
+    yield from _wrapped("operations", _sum(f"{spent.total:.3e}", {n: f"{count:.2e}" for n, count in parts.items()}))
+    yield from _wrapped("run file", _show_file(forecast.storage))
+    peak = f"about {show_size(memory.total)}, in {memory.phase}; Python and its libraries come on top"
+    yield from _wrapped("peak memory", peak)
+    whole = f"about {show_seconds(sum(seconds.values()))} on this {forecast.device.type}"
+    yield from _wrapped("time", _sum(whole, {name: show_seconds(value) for name, value in seconds.items()}))
+    if forecast.prefixes:
+        yield from _wrapped("prefix", "; ".join(_show_prefix(forecast.config, found) for found in forecast.prefixes))
+
+
+def _show_prefix(config: RunConfig, found: PrefixForecast) -> str:
+    """Name one of the two choices with what training then takes, and whether it is the one that the run takes."""
+    views = found.config.training.views
+    fixed = f" of {views} fixed views (--views {views})" if views and found.config.training.prefix == "cache" else ""
+    kept = f", {show_size(found.kept)} kept" if found.kept else ""
+    chosen = " (this run)" if found.config == config else ""
+    cost = f"{found.operations:.2e} operations in training, about {show_seconds(found.seconds)}{kept}"
+    return f"{found.config.training.prefix}{fixed}{chosen}: {cost}"
+
+
+def _show_file(storage: Plan) -> str:
+    kept = {
+        "depths": sum(storage.depth_bytes),
+        "images": storage.images * storage.image_bytes,
+        "weights and outputs": storage.weight_bytes,
+        "labels": storage.sample_bytes,
+        "history": storage.history_bytes,
+    }
+    parts = _sum(show_size(storage.total), {name: show_size(count) for name, count in kept.items() if count})
+    stored = "pooled features and whole maps" if storage.maps else "pooled features"
+    return f"{parts}; depths hold {stored} as float16 (a depth with values beyond it takes twice as much)"
+
+
+def _sum(whole: str, parts: dict[str, str]) -> str:
+    return f"{whole}: " + ", ".join(f"{name} {part}" for name, part in parts.items())
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    return textwrap.wrap(text, 80, initial_indent=f"{name:<13}", subsequent_indent=13 * " ")
+
+
+def _show_shape(shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, shape))

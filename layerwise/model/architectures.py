@@ -1,0 +1,115 @@
+"""Owns what the blocks, the auxiliary classifiers and the shapes of each architecture are.
+
+plain: the paper's blocks, P before some of them. vgg11: the paper's layerwise VGG-11. custom: blocks of a user's own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import nn
+
+from layerwise.config import NetworkConfig
+from layerwise.errors import UserError
+from layerwise.model import custom as factories
+from layerwise.model.blocks import AuxiliaryClassifier, Block, VggHead
+
+Shape = tuple[int, int, int]
+
+
+def network_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
+    """Return the shape (C, H, W) of x_0 .. x_J, of frozen blocks.
+
+    Raises UserError where images of that shape are not for this network.
+    """
+    if config.architecture == "custom":
+        return factories.block_shapes(config, image)
+    if config.architecture == "plain":
+        return shapes(image, config.depth, config.frozen_width, config.downsample)
+    return _vgg_shapes(config, image)
+
+
+def settled(config: NetworkConfig, image: Shape) -> NetworkConfig:
+    """Return the configuration with what custom blocks themselves say: M, and that they have BatchNorm.
+
+    Where they have it, auxiliaries have it too, whatever k is.
+    """
+    if config.architecture != "custom":
+        return config
+    width = network_shapes(config, image)[1][0]
+    has_norm = config.batch_norm == "auto" and factories.has_batch_norm(config)
+    return replace(config, width=width, batch_norm="on" if has_norm else config.batch_norm)
+
+
+def new_block(config: NetworkConfig, j: int, before: Shape) -> nn.Module:
+    """Return block j, which reads x_{j-1} of shape `before`; its weights are drawn from torch's random stream."""
+    if config.architecture == "custom":
+        return factories.make_block(config, j)
+    halving = j in config.downsample
+    return Block(
+        before[0],
+        config.doubled(config.width, j),
+        downsampling=halving and config.architecture == "plain",
+        pooling=halving and config.architecture == "vgg11",
+        batch_norm=config.has_batch_norm,
+        # As in the authors' code: without BatchNorm the first convolution alone has a bias.
+        bias=j == 1 and not config.has_batch_norm,
+    )
+
+
+def new_auxiliary(config: NetworkConfig, j: int, shape: Shape, n_classes: int) -> nn.Module:
+    """Return the auxiliary classifier of block j, which reads x_j of this shape.
+
+    shape: of a block to be pruned that of its training.
+    """
+    is_vgg = config.architecture == "vgg11"
+    if is_vgg and j == config.depth:
+        return VggHead(shape, n_classes)
+    return AuxiliaryClassifier(
+        shape[0],
+        n_classes,
+        k=config.k,
+        width=config.aux_width_at(j),
+        batch_norm=config.has_batch_norm,
+        side=config.average,
+        halving=is_vgg,
+    )
+
+
+def _vgg_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
+    found = [image]
+    for j in range(1, config.depth + 1):
+        _, height, width = found[-1]
+        if j in config.downsample:
+            height, width = height // 2, width // 2
+        # Half of it is read by two 3x3 convolutions without padding; the last auxiliary has none.
+        if j < config.depth and min(height, width) // 2 < 5:
+            raise UserError(
+                f"block {j} of vgg11 makes maps of {height}x{width} from images of {image[1]}x{image[2]}, but its "
+                "auxiliary needs 10x10. Images of 160x160 or more are large enough: --set data.image_size=160."
+            )
+        found.append((config.doubled(config.width, j), height, width))
+    return found
+
+
+def shapes(
+    image: tuple[int, int, int], depth: int, width: int, downsampling: tuple[int, ...]
+) -> list[tuple[int, int, int]]:
+    """Return the shape (C, H, W) of x_0 .. x_J.
+
+    `image` is the shape of x_0. The width doubles at each P after block 1. Raises UserError where P meets an
+    odd height or width.
+    """
+    result = [image]
+    channels, (height, map_width) = width, image[1:]
+    for j in range(1, depth + 1):
+        if j in downsampling:
+            if height % 2 or map_width % 2:
+                raise UserError(
+                    f"P before block {j} cannot halve maps of {height}x{map_width}: both sides must be even. "
+                    f"Images of {image[1]}x{image[2]} allow other blocks: change them by --set network.downsample=..."
+                )
+            height, map_width = height // 2, map_width // 2
+            channels = channels * 2 if j > 1 else channels
+        result.append((channels, height, map_width))
+    return result

@@ -1,0 +1,98 @@
+"""Owns the network as a whole: its blocks and auxiliary classifiers, their shapes, their initial weights.
+
+Each block and each auxiliary starts from its own random stream, derived from the run's seed and its number, so
+that what block j starts from does not depend on how the earlier ones were trained.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from layerwise.config import NetworkConfig
+from layerwise.model import architectures
+from layerwise.model.seeds import derive_seed, initialised
+
+
+class Normalisation(nn.Module):
+    """Maps uint8 images [n, C, H, W] to x_0: scaled to [0, 1] and standardised a channel, float32."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return (images.to(torch.float32) / 255 - self.mean) / self.std
+
+
+class LayerwiseNetwork(nn.Module):
+    """J blocks and their auxiliary classifiers, with the normalisation that turns an image into x_0.
+
+    shapes[j]: (C, H, W) of x_j, for j = 0..J, of frozen blocks. Blocks are numbered from 1: block j computes x_j from
+    x_{j-1}. Where it is to be pruned (config.prune_to), it is M wide until layerwise.model.narrowing narrows it.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        image_shape: tuple[int, int, int],
+        n_classes: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        seed: int,
+    ):
+        super().__init__()
+        self.config = config
+        self.n_classes = n_classes
+        self.seed = seed
+        self.shapes = architectures.network_shapes(config, image_shape)
+        self.blocks = nn.ModuleList(self.new_block(j) for j in range(1, config.depth + 1))
+        self.auxiliaries = nn.ModuleList(self.new_auxiliary(j) for j in range(1, config.depth + 1))
+        # Values stay what they are; convolutions read and write maps whose channels lie together, which is faster.
+        self.to(memory_format=torch.channels_last)
+        self.normalisation = Normalisation(mean, std)
+
+    def new_block(self, j: int) -> nn.Module:
+        """Return block j as its training begins."""
+        cfg, before = self.config, self.shapes[j - 1]
+        return initialised(
+            derive_seed(self.seed, "block", j), lambda: architectures.new_block(cfg, j, before), cfg.initialisation
+        )
+
+    def new_auxiliary(self, j: int) -> nn.Module:
+        """Return the auxiliary classifier of block j as its training begins."""
+        cfg, shape = self.config, self.shapes[j]
+        if cfg.prune_to:
+            shape = (cfg.doubled(cfg.width, j), *shape[1:])
+        return initialised(
+            derive_seed(self.seed, "auxiliary", j),
+            lambda: architectures.new_auxiliary(cfg, j, shape, self.n_classes),
+            cfg.initialisation,
+        )
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Return x_0: uint8 images [n, C, H, W] scaled to [0, 1] and standardised a channel, float32."""
+        x: Tensor = self.normalisation(images)
+        return x
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lies."""
+        return self.normalisation.mean.device
+
+    def advance(self, x: Tensor, start: int, stop: int) -> Tensor:
+        """Return x_stop from x_start by blocks start + 1 .. stop."""
+        for block in self.blocks[start:stop]:
+            x = block(x)
+        return x
+
+
+def freeze(module: nn.Module) -> None:
+    """Fix a module for good: no gradient, and eval mode, in which BatchNorm buffers keep every bit."""
+    module.requires_grad_(False)
+    module.zero_grad(set_to_none=True)
+    module.eval()

@@ -1,0 +1,46 @@
+"""Owns random streams: a seed for each purpose, modules drawn from one, and the caller's stream left alone."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
+    """Return a seed in [0, 2^63) for one purpose ("block", "order", ...) at depth j, independent of every other."""
+    entropy = (seed, zlib.crc32(purpose.encode()), j)
+    return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+
+
+def initialised(seed: int, build: Callable[[], Module], initialisation: str = "default") -> Module:
+    """Build a module with weights drawn from `seed`, leaving the global random stream alone.
+
+    initialisation: "default" keeps PyTorch's; "kaiming" or "orthogonal" draw the weights of every convolution and
+    linear layer anew (biases keep PyTorch's).
+    """
+    with own_random_stream():
+        torch.manual_seed(seed)
+        module = build()
+        for part in module.modules():
+            if isinstance(part, (nn.Conv2d, nn.Linear)):
+                if initialisation == "kaiming":
+                    nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+                elif initialisation == "orthogonal":
+                    nn.init.orthogonal_(part.weight)
+        return module
+
+
+@contextmanager
+def own_random_stream() -> Iterator[None]:
+    """Put torch's random streams, on all devices in use, back after the block to where they were before it."""
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
+    with torch.random.fork_rng(devices=devices):
+        yield

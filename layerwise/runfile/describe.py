@@ -1,0 +1,94 @@
+"""Owns what layerwise-inspect shows of a run file."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from layerwise.config import RunConfig, field_paths
+from layerwise.runfile.reader import RunFile
+from layerwise.units import show_size
+
+
+def describe_run(run: RunFile) -> Iterator[str]:
+    """Yield the lines that describe a run: origin, data, network, and what each depth stores."""
+    about, made = run.dataset, run.provenance
+    sizes = {split: len(run.labels(split)) for split in run.splits}
+    yield f"{run.path}: run {run.run_id}"
+    software = json.loads(made.get("software", "{}"))
+    yield f"made            {made.get('created', 'at an unknown time')} by layerwise {software.get('layerwise', '?')}"
+    yield f"content digest  {run.content_digest}"
+    yield f"data            {about['name']}, {len(about['classes'])} classes; " + ", ".join(
+        f"{split} {n}" for split, n in sizes.items()
+    )
+    if run.config:
+        net, cfg = run.config.network, run.config
+        last = f"M_f = {net.last_aux_width}, " if net.last_aux_width else ""
+        kind = "" if net.architecture == "plain" else f"{net.variant}: "
+        yield (
+            f"network         {kind}J = {net.depth}, M = {net.width}, k = {net.k}, M~ = {net.aux_width}, {last}"
+            f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
+        )
+        yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"
+        settings = ", ".join(f"{path} {_show(cfg, path)}" for path in field_paths(cfg))
+        yield from textwrap.wrap(settings, 80, initial_indent="settings        ", subsequent_indent=16 * " ")
+    if run.extraction:
+        yield from _origin_lines(run.extraction)
+    yield from _pruning_lines(run)
+    yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
+    yield ""
+    width = max(10, *(len(run.depth_module(depth)) for depth in run.depths))
+    yield f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
+    for depth in run.depths:
+        yield _depth_line(run, depth, width)
+
+
+def _pruning_lines(run: RunFile) -> Iterator[str]:
+    """Yield what is said of each pruned block: its filters, and its auxiliary's test accuracy in the three states."""
+    for depth in run.depths:
+        if (found := run.pruning(depth)) is not None:
+            kept, saliency, accuracy = found
+            states = (("before", "before"), ("after", "pruned"), ("fine-tuned", "finetuned"))
+            told = ", ".join(f"{word} {accuracy[f'{state}_test_accuracy']:.2%}" for word, state in states)
+            line = f"block {depth}: {len(saliency)} -> {len(kept)} filters; test {told}"
+            yield from textwrap.wrap(line, 80, initial_indent="pruned          ", subsequent_indent=16 * " ")
+
+
+def _origin_lines(origin: dict[str, Any]) -> Iterator[str]:
+    """Yield what a file says of a network built elsewhere, or of arrays."""
+    yield f"network         {origin['label']}, trained on: {origin['trained_on']}, seed {origin['seed']}"
+    facts = {name: value for name, value in sorted(origin.items()) if name not in ("label", "trained_on", "seed")}
+    settings = ", ".join(f"{name} {json.dumps(value)}" for name, value in facts.items())
+    yield from textwrap.wrap(settings, 80, initial_indent="origin          ", subsequent_indent=16 * " ")
+
+
+def _show(config: RunConfig, path: str) -> str:
+    found: object = config
+    for name in path.split("."):
+        found = getattr(found, name)
+    return str(list(found)) if isinstance(found, tuple) else str(found) or "-"
+
+
+def _depth_line(run: RunFile, depth: int, width: int) -> str:
+    parts = {
+        kind: [rows for split in run.splits if (rows := getattr(run, kind)(depth, split)) is not None]
+        for kind in ("pooled", "maps", "class_token")
+    }
+    held = [rows for found in parts.values() for rows in found]
+    stored = "+".join(kind for kind, found in parts.items() if found) or "nothing"
+    kind = held[0].dtype.name if held else "-"
+    accuracy = run.scores(depth).get("test_accuracy")
+    shape = " x ".join(map(str, run.depth_shape(depth)))
+    return (
+        f"{depth:>5}  {run.depth_module(depth):<{width}}  {shape:<14}  {stored:<12}  {kind:<7}  "
+        f"{show_size(sum(rows.nbytes for rows in held)):>9}  {'-' if accuracy is None else f'{accuracy:.2%}'}"
+    )
+
+
+def verify_run(run: RunFile) -> str:
+    """Check every byte of every dataset and return the line that says so; raise UserError at damage."""
+    paths = list(run.verify())
+    total = sum(count for _, _, count in run.storage().values())
+    return f"intact: {len(paths)} datasets, {show_size(total)}, every block of rows agrees"

@@ -1,0 +1,99 @@
+"""Owns the writing of run.h5: layout, digests on the way, the manifest, publication when all of it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from layerwise.publication import published
+from layerwise.runfile.manifest import MANIFEST, BlockHasher, canonical, describe, rows_in_block, sha256, split_parts
+
+FORMAT = "layerwise-run"
+FORMAT_VERSION = 1
+ALIGNMENT = 4096
+
+
+class RowWriter:
+    """Writes one contiguous dataset row by row, in order, and hashes what it writes."""
+
+    def __init__(self, dataset: h5py.Dataset):
+        self.dataset = dataset
+        self.hasher = BlockHasher(rows_in_block(dataset.shape, dataset.dtype.itemsize))
+        self.written = 0
+
+    def append(self, rows: np.ndarray) -> None:
+        """Write the next rows [n, ...]; they are converted to the dataset's type, rounding once."""
+        converted = np.ascontiguousarray(rows, dtype=self.dataset.dtype)
+        self.dataset[self.written : self.written + len(converted)] = converted
+        self.hasher.update(converted)
+        self.written += len(converted)
+
+
+class RunWriter:
+    """An unpublished run file being written; made by `create_run`."""
+
+    def __init__(self, file: h5py.File):
+        self._file = file
+        self._writers: dict[str, RowWriter] = {}
+
+    def attributes(self, path: str, values: Mapping[str, Any]) -> None:
+        """Set attributes (text, numbers, arrays of numbers) on the group or dataset at `path`, making the group."""
+        item = self._file.require_group(path) if path not in self._file else self._file[path]
+        for name, value in values.items():
+            item.attrs[name] = value
+
+    def rows(self, path: str, shape: tuple[int, ...], dtype: np.dtype | type | str) -> RowWriter:
+        """Create a contiguous dataset of the given full shape, to be filled row by row."""
+        writer = RowWriter(self._file.create_dataset(path, shape=shape, dtype=dtype))
+        self._writers["/" + path.strip("/")] = writer
+        return writer
+
+    def array(self, path: str, values: np.ndarray) -> None:
+        """Write a whole array as a dataset; a scalar becomes an array of one row."""
+        values = np.atleast_1d(values)
+        self.rows(path, values.shape, values.dtype).append(values)
+
+    def discard(self, group: str) -> None:
+        """Remove every dataset below a group, begun or finished; groups and their attributes stay."""
+        for path in [path for path in self._writers if path.startswith(f"/{group}/")]:
+            del self._writers[path], self._file[path]
+
+    def finish(self) -> None:
+        """Write the manifest and its digests, and last of all the mark that the file is complete."""
+        description = describe(self._file)
+        for path, writer in self._writers.items():
+            assert writer.written == writer.dataset.shape[0], f"{path} has {writer.written} of its rows"
+            description[path]["rows_in_block"] = writer.hasher.rows
+            description[path]["sha256"] = writer.hasher.finish()
+        parts = split_parts(description)
+        manifest = canonical(parts)
+        self._file.create_dataset(MANIFEST, data=np.frombuffer(manifest, dtype=np.uint8))
+        self._file.attrs["content_digest"] = sha256(canonical(parts["content"]))
+        self._file.attrs["manifest_digest"] = sha256(manifest)
+        self._file.flush()
+        self._file.attrs["complete"] = True
+
+
+@contextmanager
+def create_run(path: Path, *, force: bool) -> Iterator[RunWriter]:
+    """Yield a writer of a run file that is published under `path` when the block ends without an error."""
+    aligned = {"alignment_threshold": ALIGNMENT, "alignment_interval": ALIGNMENT}
+    with (
+        published(path, force=force) as temporary,
+        h5py.File(temporary, "w", libver=("v110", "v110"), **aligned) as file,
+    ):
+        writer = RunWriter(file)
+        writer.attributes("/", {"format": FORMAT, "format_version": FORMAT_VERSION})
+        yield writer
+        writer.finish()
+
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+POOL_SIDE = 2

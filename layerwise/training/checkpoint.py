@@ -1,0 +1,214 @@
+"""Owns resuming: the state of a training in run.h5.state/, saved whole and atomically after epochs.
+
+A save takes a tenth of a second, and on a GPU an epoch not much longer, so one that would come within SAVE_EVERY
+seconds of the last is left out, but for the last epoch of a stage.
+
+Every random choice of a training follows from the run's seed, the stage and the epoch (layerwise.model.seeds.derive_seed),
+so the position stands for the state of every random generator. Weights, buffers, the optimizer's and the average's
+tensors and the history stand beside it, all as HDF5.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import math
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+import numpy as np
+import torch
+
+from layerwise.commandline import Terminated
+from layerwise.config import RunConfig, by_path
+from layerwise.errors import UserError
+from layerwise.model.narrowing import narrow_all
+from layerwise.publication import published, remove_leftovers
+from layerwise.training.history import Epoch, from_rows, to_rows
+from layerwise.training.pruning import Pruned, accuracies_of, accuracy_attributes
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from layerwise.model.network import LayerwiseNetwork
+    from layerwise.training.problem import AuxiliaryProblem
+
+log = logging.getLogger("layerwise.state")
+
+FORMAT = "layerwise-state"
+STATE = "state.h5"
+SAVE_EVERY = 5.0  # seconds of training that a killed process loses at most, with the epoch in progress
+
+
+class Checkpoint:
+    """Where a training stands, and the file in which it is kept.
+
+    stage: number of the stage in progress, from 0. history: the epochs done. pruned: what pruning did, by block.
+    """
+
+    def __init__(self, path: Path | None, config: RunConfig, fingerprint: dict[str, str]):
+        self.path, self.config, self.fingerprint = path, config, fingerprint
+        self.stage, self.epochs_done = 0, 0
+        self.history: list[Epoch] = []
+        self.pruned: dict[int, Pruned] = {}
+        self._problems: list[dict[str, np.ndarray]] = []
+        self._saved = -math.inf
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of the state, removed when the run is published."""
+        return self.path and self.path.parent
+
+    def load(self, network: LayerwiseNetwork) -> bool:
+        """Take up what an earlier process saved: weights into the network, position and history here.
+
+        Returns whether there was something.
+
+        Raises UserError, naming the field, if it was saved under another configuration or with other data.
+        """
+        if self.path is None or not self.path.exists():
+            return False
+        try:
+            with h5py.File(self.path, "r") as file:
+                self._refuse_other(file)
+                self.pruned = _read_pruned(file)
+                narrow_all(network, self.pruned)
+                for name, module in _parts(network):
+                    _load_module(module, file[f"modules/{name}"])
+                self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
+                self.stage, self.epochs_done = int(file.attrs["stage"]), int(file.attrs["epochs_done"])
+                self.history = from_rows(file["history"][:])
+        except (OSError, KeyError) as error:
+            raise UserError(
+                f"{self.path} is damaged ({type(error).__name__}) and cannot be resumed from. "
+                f"Delete {self.path.parent} to train from the start."
+            ) from None
+        log.info("resuming from %s: %d epochs of stage %d are done", self.path.parent, self.epochs_done, self.stage + 1)
+        return True
+
+    def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> int:
+        """Give the problems of a stage back what they held, and return how many of its epochs are done."""
+        if stage != self.stage or not self._problems:
+            return 0
+        for problem, state in zip(problems, self._problems, strict=True):
+            problem.restore(state)
+        return self.epochs_done
+
+    def save(
+        self, stage: int, epochs_done: int, network: LayerwiseNetwork, problems: Sequence[AuxiliaryProblem]
+    ) -> None:
+        """Save everything, if it is due; a process killed now or at any later moment goes on from here."""
+        is_last = epochs_done == problems[0].config.epochs
+        if self.path is None or not (is_last or time.monotonic() - self._saved >= SAVE_EVERY):
+            return
+        with published(self.path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+            file.attrs.update({"format": FORMAT, "format_version": 1, "stage": stage, "epochs_done": epochs_done})
+            file.attrs["config"] = self.config.to_json()
+            file.attrs["fingerprint"] = json.dumps(self.fingerprint, sort_keys=True)
+            for name, module in _parts(network):
+                for key, tensor in module.state_dict().items():
+                    file[f"modules/{name}/{key}"] = tensor.cpu().numpy()
+            for i, problem in enumerate(problems):
+                group = file.create_group(f"problems/{i}")
+                for key, array in problem.state().items():
+                    group[key] = array
+            file["history"] = to_rows(self.history)
+            _write_pruned(file, self.pruned)
+        self._saved = time.monotonic()
+
+    def _refuse_other(self, file: h5py.File) -> None:
+        if file.attrs.get("format") != FORMAT:
+            raise UserError(f"{self.path} is no state of a training. Move it away to train from the start.")
+        saved, asked = (by_path(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
+        # The prefix last: what auto becomes may follow from another field, which is then the one to name.
+        for field in sorted(saved.keys() | asked.keys(), key=lambda name: (name == "training.prefix", name)):
+            if saved.get(field) != asked.get(field):
+                raise UserError(
+                    f"{self.path and self.path.parent} was begun with {field} = {saved.get(field)!r}, but this command "
+                    f"says {asked.get(field)!r}. Give the same to go on, or delete that folder to train from the start."
+                )
+        if json.loads(file.attrs["fingerprint"]) != self.fingerprint:
+            raise UserError(
+                f"{self.path and self.path.parent} was begun with other data: the images of {self.config.data.dataset} "
+                "have changed. Bring them back to go on, or delete that folder to train from the start."
+            )
+
+
+def prefix_begun_with(out: Path) -> str | None:
+    """Return training.prefix of the stopped training of a run file; None where there is none that can be read.
+
+    What "auto" became followed from the memory that was free then, and a training goes on as it was begun.
+    """
+    try:
+        with h5py.File(_folder(out) / STATE, "r") as file:
+            return str(json.loads(file.attrs["config"])["training"]["prefix"])
+    except (OSError, KeyError, ValueError):  # Checkpoint.load says what is wrong with it
+        return None
+
+
+@contextmanager
+def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -> Iterator[Checkpoint]:
+    """Yield the checkpoint beside a run file, held against other processes; it is removed when the block succeeds."""
+    folder = _folder(out)
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"another layerwise-train is working on {out}. Wait for it, or give another --out."
+            ) from None
+        remove_leftovers(out)
+        checkpoint = Checkpoint(folder / STATE, config, fingerprint)
+        try:
+            yield checkpoint
+        except (KeyboardInterrupt, Terminated):
+            if checkpoint.path is not None and checkpoint.path.exists():
+                log.warning("what was trained is kept in %s: the same command goes on from there", folder)
+            raise
+        shutil.rmtree(folder)
+
+
+def _folder(out: Path) -> Path:
+    return out.with_name(out.name + ".state")
+
+
+def _parts(network: LayerwiseNetwork) -> Iterator[tuple[str, nn.Module]]:
+    for kind, modules in (("blocks", network.blocks), ("auxiliaries", network.auxiliaries)):
+        for j, module in enumerate(modules, start=1):
+            yield f"{kind}/{j:02d}", module
+
+
+def _load_module(module: nn.Module, group: h5py.Group) -> None:
+    module.load_state_dict({name: torch.from_numpy(np.array(group[name])) for name in module.state_dict()})
+
+
+def _write_pruned(file: h5py.File, pruned: Mapping[int, Pruned]) -> None:
+    for j, record in pruned.items():
+        group = file.create_group(f"compression/{j:02d}")
+        group.attrs.update(accuracy_attributes(record))
+        group["kept"], group["saliency"] = record.kept, record.saliency
+        for name, array in record.before.items():
+            group[f"before/{name}"] = array
+
+
+def _read_pruned(file: h5py.File) -> dict[int, Pruned]:
+    found = {}
+    for name, group in file.get("compression", {}).items():
+        before = _arrays(group["before"]) if "before" in group else {}
+        found[int(name)] = Pruned(group["kept"][:], group["saliency"][:], before, accuracies_of(group.attrs))
+    return found
+
+
+def _arrays(group: h5py.Group) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    group.visititems(
+        lambda name, item: found.update({name: np.array(item)}) if isinstance(item, h5py.Dataset) else None
+    )
+    return found

@@ -1,0 +1,167 @@
+"""Owns what a network and its training cost by count: parameters and floating-point operations, from shapes alone.
+
+Plain blocks are counted by formula, others by running each once (layerwise.model.counts). A multiply-add is two operations,
+and only convolutions and linear layers count, as torch.utils.flop_counter counts them; tests hold every formula to it.
+Backward, a layer spends as many operations as forward for the gradient of its weights, and as many again for that of
+its input. The first trainable convolution needs no gradient of its input. Counts depend on the number of images only,
+not on batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from layerwise.config import NetworkConfig, RunConfig
+from layerwise.model.architectures import Shape
+from layerwise.model.counts import Problem, convolution_operations, count_problems
+from layerwise.training.stages import heads
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations of a whole run.
+
+    training: for each block, with the validation fold's evaluation after every epoch, its pruning and fine-tuning;
+    scoring: one pass of every split through the blocks and each auxiliary that was trained, and where blocks were
+    pruned one more, with blocks and auxiliaries as they were before, and with auxiliaries right after it; dump: one
+    pass of every split through the blocks (three where values do not fit float16, which is not known before).
+    """
+
+    training: tuple[int, ...]
+    scoring: int
+    dump: int
+
+    @property
+    def total(self) -> int:
+        """Operations of everything."""
+        return sum(self.training) + self.scoring + self.dump
+
+
+def weight_bytes(config: RunConfig, problems: list[Problem]) -> int:
+    """Return the bytes of the parameters and buffers that the run file keeps: all blocks, and the `heads`."""
+    return sum(p.block.nbytes for p in problems) + sum(problems[j - 1].auxiliary.nbytes for j in heads(config))
+
+
+def pruning_bytes(config: NetworkConfig) -> int:
+    """Return the bytes of what a run file says of pruned filters: which stayed (int64), all saliencies (float64)."""
+    if not config.prune_to:
+        return 0
+    return sum(8 * config.doubled(config.prune_to + config.width, j) for j in range(1, config.depth + 1))
+
+
+def count_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Operations:
+    """Return the operations of a run.
+
+    Args:
+        image: shape (C, H, W) of one image.
+        counts: number of images of each split; "train" is the train fold, "validation" is absent at holdout 0.
+    """
+    problems = count_problems(config.network, image, n_classes)
+    blocks, n = sum(p.block.operations for p in problems), sum(counts.values())
+    auxiliaries = [problems[j - 1].auxiliary.operations for j in heads(config)]
+    scoring = n * (blocks + sum(auxiliaries)) if auxiliaries else 0
+    if config.network.prune_to:
+        states = sum(p.trained.block.operations + p.trained.auxiliary.operations for p in problems)
+        scoring += n * (states + blocks + sum(auxiliaries))
+    return Operations(TRAINING[config.mode](config, problems, counts), scoring, n * blocks)
+
+
+def operations_to_epochs(
+    operations: int, config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]
+) -> int:
+    """Return the number of epochs, at least 1, in which end-to-end training spends nearest to `operations`."""
+    one_epoch = replace(config, training=replace(config.training, epochs=1))
+    spent = sum(_end_to_end(one_epoch, count_problems(config.network, image, n_classes), counts))
+    return max(1, (2 * operations + spent) // (2 * spent))
+
+
+def match_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> RunConfig:
+    """Return an end-to-end configuration with as many epochs as spend what the greedy one does in training.
+
+    A greedy run whose prefix is left to "auto" counts as keeping it wherever images repeat, whatever memory is free.
+    The stepwise schedule is stretched in proportion. What comes back says match="epochs", since its epochs now stand in
+    it: a run repeated from it is the same run.
+    """
+    keeps = config.training.prefix == "auto" and config.training.repeats
+    training = replace(config.training, prefix="cache") if keeps else config.training
+    greedy = replace(config, mode="greedy", match="epochs", training=training)
+    spent = sum(count_operations(greedy, image, n_classes, counts).training)
+    epochs = operations_to_epochs(spent, config, image, n_classes, counts)
+    every = max(1, round(config.training.lr_every * epochs / config.training.epochs))
+    return replace(config, match="epochs", training=replace(config.training, epochs=epochs, lr_every=every))
+
+
+def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """Every image goes through the frozen blocks below, in each epoch or once for each view that is kept.
+
+    Block j passes no gradient on to them.
+    """
+    cfg, found, prefix = config.training, [], 0
+    views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
+    for p in problems:
+        block, auxiliary = p.trained.block.operations, p.trained.auxiliary.operations
+        below = (counts["train"] * views + _held(counts) * times) * prefix
+        train = counts["train"] * (p.trained.learning + 3 * auxiliary)
+        spent = below + cfg.epochs * (train + _held(counts) * (block + auxiliary))
+        if config.network.prune_to:
+            # The saliency takes one pass, and the gradient of the maps without that of the weights.
+            spent += counts["train"] * (prefix + block + 2 * auxiliary)
+            spent += _finetuning(config, p, prefix + p.block.operations, counts)
+        found.append(spent)
+        prefix += p.block.operations
+    return tuple(found)
+
+
+def _finetuning(config: RunConfig, problem: Problem, prefix: int, counts: Mapping[str, int]) -> int:
+    """Return what training an auxiliary on above `prefix` operations of frozen blocks spends."""
+    cfg, net, auxiliary = config.training, config.network, problem.auxiliary.operations
+    epochs = cfg.finetune_epochs
+    views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (epochs, epochs)
+    below = (counts["train"] * views + _held(counts) * times) * prefix
+    # The first layer passes no gradient on, but for a linear one behind a BatchNorm that is trained.
+    if net.k > 1:
+        first = convolution_operations(problem.shape[0], (problem.aux_width, *problem.shape[1:]))
+    else:
+        first = 0 if net.has_batch_norm else auxiliary
+    return below + epochs * (counts["train"] * (3 * auxiliary - first) + _held(counts) * auxiliary)
+
+
+def _untrained(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """BatchNorm takes its statistics from one pass over the train fold."""
+    passes = counts["train"] if config.network.has_batch_norm else 0
+    return tuple(passes * p.block.operations for p in problems)
+
+
+def _parallel(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """Every image goes once through all blocks, each of which learns from its own auxiliary alone."""
+    found = []
+    for p in problems:
+        block, auxiliary = p.block.operations, p.auxiliary.operations
+        spent = counts["train"] * (p.learning + 3 * auxiliary) + _held(counts) * (block + auxiliary)
+        found.append(config.training.epochs * spent)
+    return tuple(found)
+
+
+def _end_to_end(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+    """The last auxiliary is the only head; its gradient goes down to block 1, which needs none of the images."""
+    found = []
+    for j, p in enumerate(problems, start=1):
+        block = p.block.operations
+        auxiliary = p.auxiliary.operations if j == len(problems) else 0
+        train = counts["train"] * ((3 * block if j > 1 else p.learning) + 3 * auxiliary)
+        found.append(config.training.epochs * (train + _held(counts) * (block + auxiliary)))
+    return tuple(found)
+
+
+def _held(counts: Mapping[str, int]) -> int:
+    return counts.get("validation", 0)
+
+
+# For each mode: operations of training by block.
+TRAINING: dict[str, Callable[[RunConfig, list[Problem], Mapping[str, int]], tuple[int, ...]]] = {
+    "greedy": _greedy,
+    "untrained": _untrained,
+    "parallel": _parallel,
+    "end-to-end": _end_to_end,
+}

@@ -1,0 +1,94 @@
+"""Owns the frozen prefix while blocks above it train: the blocks below, folded, in the number type of the products.
+
+A frozen block computes relu(BN(conv P x)) with fixed statistics, so its BatchNorm is a scale and a shift of the
+convolution's own output: it is folded into the weights here. What is dumped is computed by the blocks as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from layerwise.model.blocks import Block
+from layerwise.model.network import LayerwiseNetwork
+
+# Values of the images that are made at once, so many batches together as they are: it takes some twenty small kernels,
+# which cost a GPU as much for one batch as for many.
+AT_ONCE = 2**23
+
+
+class FrozenPrefix:
+    """Maps uint8 images [n, C, H, W] to x_depth by frozen blocks, without a graph.
+
+    dtype: of x_depth; float32, or bfloat16 at precision "bf16" and depth > 0.
+    """
+
+    def __init__(self, network: LayerwiseNetwork, depth: int, precision: str):
+        self.network, self.depth = network, depth
+        self.dtype = torch.bfloat16 if precision == "bf16" and depth else torch.float32
+        self.shape = network.shapes[depth]
+        self._layers = [layer_of(block, self.dtype) for block in network.blocks[:depth]]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return x_depth [n, C, H, W], channels last in memory."""
+        return self.advance(self.begin(images))
+
+    @torch.no_grad()
+    def begin(self, images: Tensor) -> Tensor:
+        """Return x_0 as the first block reads it."""
+        return self.network.normalise(images).to(self.dtype, memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def advance(self, x: Tensor) -> Tensor:
+        """Return x_depth from x_0."""
+        with torch.autocast(x.device.type, enabled=False):
+            for layer in self._layers:
+                x = layer(x)
+        return x
+
+
+def layer_of(block: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return what computes a frozen block in a number type: folded where it is of our own, else a copy as it is."""
+    if not isinstance(block, Block):
+        return copy.deepcopy(block).eval().to(dtype)
+    conv, is_downsampling, is_pooling = folded(block).to(dtype), block.downsampling, block.pooling
+
+    def layer(x: Tensor) -> Tensor:
+        x = stacked(x) if is_downsampling else F.max_pool2d(x, 2) if is_pooling else x
+        return rectified(conv, x)
+
+    return layer
+
+
+def rectified(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return relu(conv(x)): on a GPU by the one kernel that cuDNN has for it where channels come in eights."""
+    if x.is_cuda and conv.bias is not None and conv.in_channels % 8 == 0:
+        one = (1, 1)
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, one, one, one, 1)
+    return F.relu_(conv(x))
+
+
+@torch.no_grad()
+def folded(block: Block) -> nn.Conv2d:
+    """Return a convolution that computes what a frozen block does before relu, of x or, with P, of `stacked` x."""
+    conv = copy.deepcopy(block.conv) if block.norm is None else fuse_conv_bn_eval(block.conv, block.norm)
+    if block.downsampling:
+        weight = conv.weight.unflatten(1, (-1, 4)).transpose(1, 2).flatten(1, 2)
+        conv.weight = nn.Parameter(weight.contiguous(memory_format=torch.channels_last))
+    return conv
+
+
+def stacked(x: Tensor) -> Tensor:
+    """Apply P with its output channels in another order: [n, C, H, W] -> [n, 4 C, H / 2, W / 2], channels last.
+
+    Channel (2 a + b) C + c holds x[:, c, a::2, b::2]. So ordered, all channels of a pixel move together, which takes a
+    quarter of the time of P; the weights that read it are ordered likewise.
+    """
+    n, c, h, w = x.shape
+    pixels = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c)
+    return pixels.permute(0, 1, 3, 2, 4, 5).reshape(n, h // 2, w // 2, 4 * c).permute(0, 3, 1, 2)

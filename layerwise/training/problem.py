@@ -1,0 +1,210 @@
+"""Owns one auxiliary problem: a block with its classifier, its optimizer, schedule, averaging, and their state."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from layerwise.config import TrainingConfig
+from layerwise.errors import UserError
+from layerwise.training.history import Score
+
+WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
+
+
+def learning_rate(config: TrainingConfig, progress: float) -> float:
+    """Return the learning rate after `progress` epochs (a fraction within an epoch) of config.epochs.
+
+    steps: multiplied by lr_factor every lr_every epochs. cosine: half a cosine from learning_rate to 0.
+    one-cycle: half a cosine up from a 25th for the first 30%, half a cosine down to 0 for the rest.
+    """
+    top, share = config.learning_rate, progress / config.epochs
+    if config.schedule == "steps":
+        return top * config.lr_factor ** (int(progress) // config.lr_every)
+    if config.schedule == "cosine":
+        return top * (1 + math.cos(math.pi * share)) / 2
+    if share < WARM_UP:
+        return top / 25 + (top - top / 25) * (1 - math.cos(math.pi * share / WARM_UP)) / 2
+    return top * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Return a context that computes convolutions and matrix products in bfloat16 at "bf16", else in float32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+class AuxiliaryProblem:
+    """A classifier on top of a block, trained together on x [n, C, H, W] with labels y [n].
+
+    block: the blocks whose weights are trained with the classifier; nn.Identity() where there is none, as for a probe.
+    classifier: maps the block's output to logits [n, n_classes].
+
+    With the stepwise schedule the optimizer forgets its momentum whenever the learning rate drops, as in the authors'
+    code, which builds it anew.
+
+    A step has two halves: `prepare` is the host's, and `descend` is the device's alone, so that it can be captured in a
+    CUDA graph. It therefore reads no number that lies on the device, and every tensor it changes keeps its place.
+    """
+
+    def __init__(self, block: nn.Module, classifier: nn.Module, config: TrainingConfig, precision: str = "fp32"):
+        self.block, self.classifier = block, classifier
+        self.module = nn.Sequential(block, classifier)
+        self.config, self.precision = config, precision
+        self.device = next(classifier.parameters()).device
+        self.averaged: nn.Sequential | None = None
+        if config.ema_decay:
+            self.averaged = copy.deepcopy(self.module).requires_grad_(False)
+        self._is_averaging = False
+        self.learning_rate = config.learning_rate
+        self.optimizer = _optimizer(config, list(self.module.parameters()), self.device)
+        self._sums = torch.zeros(3, device=self.device)  # loss, correct, images
+        self._finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps before the first bad loss
+
+    def start_epoch(self, epoch: int, steps: int) -> None:
+        """Prepare for the given epoch of `steps` steps, and forget the sums of the last."""
+        cfg = self.config
+        if cfg.schedule == "steps" and epoch > 0 and epoch % cfg.lr_every == 0:
+            self._forget()
+        self.module.train()
+        self._epoch, self._steps, self._step = epoch, steps, 0
+        self._sums.zero_()
+        self._finite.zero_()
+
+    def step(self, x: Tensor, y: Tensor) -> Tensor:
+        """Take one step of gradient descent on the mean cross-entropy of a batch; return the detached block output."""
+        self.prepare()
+        return self.descend(x, y)
+
+    def prepare(self) -> None:
+        """Set the learning rate of the step to come."""
+        rate = learning_rate(self.config, self._epoch + self._step / self._steps)
+        self._step += 1
+        self.learning_rate = rate
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def descend(self, x: Tensor, y: Tensor) -> Tensor:
+        """Do on the device all that a step is, after `prepare`; return the detached block output."""
+        with autocast(self.precision, self.device):
+            hidden = self.block(x)
+            logits = self.classifier(hidden).float()
+        loss = F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        if self.averaged is not None:
+            self._average(self.averaged)
+        self._account(loss.detach(), logits, y)
+        return hidden.detach()
+
+    @torch.no_grad()
+    def _average(self, averaged: nn.Module) -> None:
+        """Move the average towards the weights and buffers; the first step is its beginning.
+
+        torch's AveragedModel does the same, but copies its count of steps to the device in each, which waits for it.
+        """
+        pairs = list(zip(averaged.state_dict().values(), self.module.state_dict().values(), strict=True))
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        weight = 1 - self.config.ema_decay if self._is_averaging else 1.0
+        torch._foreach_lerp_([mean for mean, _ in real], [now for _, now in real], weight)
+        for mean, now in pairs:
+            if not mean.is_floating_point():
+                mean.copy_(now)
+        self._is_averaging = True
+
+    @torch.no_grad()
+    def _account(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Add to the epoch's sums on the device, so that no step waits for the host."""
+        correct = (logits.argmax(1) == y).sum()
+        self._sums[:2].add_(torch.stack([loss * len(y), correct.to(loss.dtype)]))
+        self._sums[2].add_(len(y))
+        self._finite.add_(torch.isfinite(self._sums[0]))  # a sum that is no number stays one
+
+    def score(self, where: str) -> Score:
+        """Return the mean score of the epoch so far; raise UserError if a loss was not finite, saying where.
+
+        This waits for the device, so the loop calls it every few dozen steps and at the end.
+        """
+        finite = int(self._finite)
+        if finite < self._step:
+            raise UserError(
+                f"the loss is not finite at {where}, epoch {self._epoch}, step {finite}: training diverged at learning "
+                f"rate {self.learning_rate:g}. Try --set training.learning_rate={self.config.learning_rate / 5:g}"
+            )
+        loss, correct, n = self._sums.tolist()
+        return Score(loss / n, correct / n, int(n))
+
+    def judged(self) -> tuple[nn.Module, nn.Module]:
+        """Return the block and classifier to be evaluated: the averaged ones where weights are averaged."""
+        if self.averaged is None:
+            return self.block, self.classifier
+        block, classifier = self.averaged.children()
+        return block, classifier
+
+    def finish(self) -> None:
+        """Put averaged weights, where there are any, in place of the last ones."""
+        if self.averaged is not None:
+            self.module.load_state_dict(self.averaged.state_dict())
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what the optimizer and the average hold, as arrays by name; weights are not among it."""
+        found = {
+            f"optimizer/{i}/{name}": value.cpu().numpy()
+            for i, entries in self.optimizer.state_dict()["state"].items()
+            for name, value in entries.items()
+            if value is not None
+        }
+        if self.averaged is not None:
+            found |= {f"averaged/{name}": value.cpu().numpy() for name, value in self.averaged.state_dict().items()}
+        return found
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Take up what `state` returned."""
+        whole = self.optimizer.state_dict()
+        whole["state"] = {}
+        averaged = {}
+        for path, value in state.items():
+            kind, _, name = path.partition("/")
+            tensor = torch.from_numpy(np.array(value))
+            if kind == "optimizer":
+                i, _, entry = name.partition("/")
+                whole["state"].setdefault(int(i), {})[entry] = tensor
+            else:
+                averaged[name] = tensor
+        self.optimizer.load_state_dict(whole)
+        for parameter, entries in self.optimizer.state.items():
+            for name, value in entries.items():
+                if value.shape == parameter.shape:  # laid out as the parameter, which fused optimizers ask for
+                    entries[name] = torch.empty_like(parameter).copy_(value)
+        if self.averaged is not None:
+            self.averaged.load_state_dict(averaged)
+            self._is_averaging = True
+
+    def _forget(self) -> None:
+        """Bring the optimizer back to its first step, in place: momentum of 0 is that of an optimizer built anew."""
+        for entries in self.optimizer.state.values():
+            for value in entries.values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+
+
+def _optimizer(config: TrainingConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    """Return the optimizer; on a GPU the fused one, which takes its learning rate from a tensor on the device."""
+    on_gpu = device.type == "cuda"
+    rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
+    fused = True if on_gpu else None
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(
+            parameters, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
+        )
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay, fused=fused, capturable=on_gpu)

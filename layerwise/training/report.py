@@ -1,0 +1,80 @@
+"""Owns what is seen while a run trains: the progress bar, a line for each stage, TensorBoard where asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from layerwise.commandline import progress
+from layerwise.errors import UserError
+from layerwise.training.history import Epoch, Score
+
+log = logging.getLogger("layerwise.training")
+
+
+class Report:
+    """Shows stage, epoch, loss, accuracy and time left; a context manager around a training."""
+
+    def __init__(self, epochs: int, tensorboard: Path | None = None):
+        self.epochs = epochs
+        self._writer = _summary_writer(tensorboard) if tensorboard else None
+        self._progress = progress()
+        self._seconds: dict[int, float] = {}
+
+    def __enter__(self) -> Report:
+        self._bar = self._progress.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.__exit__(kind, error, trace)
+        if self._writer is not None:
+            self._writer.close()
+
+    def start(self, stage: str, steps: int, last_epoch: int | None = None) -> None:
+        """Begin a stage of so many steps in all; `last_epoch` is the number of its last epoch."""
+        for task in self._bar.task_ids:
+            self._bar.remove_task(task)
+        self._stage, self._seconds, self._shown = stage, {}, ""
+        self._last = self.epochs - 1 if last_epoch is None else last_epoch
+        self._task = self._bar.add_task(stage, total=steps)
+
+    def step(self, score: Score | None) -> None:
+        """Count a step; show the score where there is a new one."""
+        if score is not None:
+            self._shown = f"loss {score.loss:.3f}, accuracy {score.accuracy:.1%}"
+        self._bar.update(self._task, advance=1, description=f"{self._stage} {self._shown}")
+
+    def epoch(self, row: Epoch) -> None:
+        """Note a finished epoch; say a line at the end of the last one."""
+        self._seconds[row.block] = self._seconds.get(row.block, 0.0) + row.seconds
+        if self._writer is not None:
+            _write_scalars(self._writer, row)
+        held = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
+        scores = f"accuracy while training {row.train.accuracy:.1%}{held}"
+        log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
+        if row.epoch == self._last:
+            name = f"depth {row.block}" + (", fine-tuned" if row.epoch >= self.epochs else "")
+            log.info("%s: %s, %.0f s", name, scores, self._seconds[row.block])
+
+
+def _write_scalars(writer: Any, row: Epoch) -> None:
+    scores = {"train": row.train} | ({"validation": row.validation} if row.validation else {})
+    for name, score in scores.items():
+        writer.add_scalar(f"depth {row.block}/{name} loss", score.loss, row.epoch)
+        writer.add_scalar(f"depth {row.block}/{name} accuracy", score.accuracy, row.epoch)
+    writer.add_scalar(f"depth {row.block}/learning rate", row.learning_rate, row.epoch)
+
+
+def _summary_writer(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "--tensorboard needs the package tensorboard, which is not installed; "
+            "install it by: pip install 'layerwise-probes[tensorboard]'"
+        ) from None
+    return SummaryWriter(str(folder))

@@ -1,0 +1,211 @@
+"""Owns a run from configuration to published file: load, train or leave untrained, score, dump, publish."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from layerwise.config import RunConfig
+from layerwise.datasets import Dataset, load_configured
+from layerwise.errors import UsageError
+from layerwise.hardware import pick_precision, products
+from layerwise.model.architectures import network_shapes, settled
+from layerwise.model.counts import count_problems
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.publication import refuse_existing
+from layerwise.runfile.plan import Plan, plan, require_disk
+from layerwise.runfile.provenance import provenance
+from layerwise.runfile.writer import RunWriter, create_run
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with
+from layerwise.training.dump import dump_depths, dump_module
+from layerwise.training.history import HISTORY_TYPE, Epoch, history_table
+from layerwise.training.loop import settle_batch_norm, train
+from layerwise.training.operations import match_operations, pruning_bytes, weight_bytes
+from layerwise.training.pruning import Pruned, accuracy_attributes, score_pruning
+from layerwise.training.replacement import Taken
+from layerwise.training.report import Report
+from layerwise.training.scoring import DepthScores, score_auxiliaries
+from layerwise.training.stage_batches import resolve_prefix
+from layerwise.training.stages import heads
+from layerwise.units import show_size
+
+log = logging.getLogger("layerwise.run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """The machine's side of a run, which its configuration does not hold: where data, output and reports are."""
+
+    out: Path
+    device: torch.device
+    data_dir: Path | None = None
+    max_size: int = 8 * 10**9
+    force: bool = False
+    tensorboard: Path | None = None
+    download: bool = False
+
+
+def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> list[DepthScores]:
+    """Carry out a configuration and publish its run file; return what its auxiliaries score, by depth.
+
+    A training that was stopped goes on from its last epoch. `taken`: data and trained blocks of a finished run of which
+    this one differs in its last problem alone. Raises UserError before anything is trained if the output
+    exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
+    """
+    refuse_existing(place.out, place.force)
+    dataset = taken.dataset if taken else load_configured(config.data, place.data_dir, download=place.download)
+    config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
+    network = LayerwiseNetwork(
+        config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
+    ).to(place.device)
+    storage = plan_storage(config, dataset, place.max_size)
+    require_disk(place.out, storage.total)
+    _announce(storage, config, place.out)
+    config = replace(config, store="maps" if storage.maps else "pooled")
+    fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
+    with open_checkpoint(place.out, config, fingerprint) as checkpoint:
+        if not checkpoint.load(network) and taken:
+            taken.give(network, checkpoint)
+        start = time.perf_counter()
+        if config.mode == "untrained":
+            with products("fp32"):
+                settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
+            log.info("untrained: every weight is as it was drawn, BatchNorm has the statistics of one pass")
+        else:
+            with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
+                train(network, dataset, config, checkpoint, report)
+        seconds = {"train": time.perf_counter() - start}
+        source = {"source_run_id": taken.run_id} if taken else {}
+        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
+
+
+def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
+    """Return the configuration with what was left to the run decided: precision, prefix, epochs to match operations.
+
+    begun: the prefix of a stopped training of the same output, which "auto" takes up.
+
+    Raises UsageError for settings that these images do not allow.
+    """
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    config = replace(config, network=settled(config.network, dataset.image_shape))
+    _check_images(config, dataset.image_shape, counts["train"])
+    if config.match == "operations":
+        config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
+        log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
+    config = replace(config, precision=pick_precision(config.precision, device))
+    return resolve_prefix(config, dataset.image_shape, counts, device, begun)
+
+
+def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) -> None:
+    cfg, side = config.training, min(image[1:])
+    if cfg.crop_padding > side:
+        raise UsageError(
+            f"training.crop_padding is {cfg.crop_padding}, but the images are {image[1]}x{image[2]}: at most {side} "
+            "leaves something of them in every crop."
+        )
+    if config.network.average == 1 and config.network.has_batch_norm and n_train % cfg.batch_size == 1:
+        raise UsageError(
+            f"the last batch of {n_train} images in batches of {cfg.batch_size} has one image, of which BatchNorm "
+            "cannot take statistics after averaging to 1x1. Give another --set training.batch_size=..."
+        )
+
+
+def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
+    """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
+    net, image = config.network, dataset.image_shape
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes))) + pruning_bytes(net)
+    epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
+    rows = epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
+    history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
+    xs = network_shapes(net, image)
+    scored = counts.get("validation", 0) + counts["test"]
+    output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
+    return plan(xs, counts, weights + output_bytes, config.store, max_size, history_bytes)
+
+
+def _announce(storage: Plan, config: RunConfig, out: Path) -> None:
+    kept = [
+        "pooled features" + (" and whole maps" if storage.maps else "") + f" of depths 0..{config.network.depth}",
+        "images" if storage.images else "no images (they do not fit --max-size)",
+        "weights",
+    ]
+    log.info("%s will take %s: %s", out, show_size(storage.total), ", ".join(kept))
+
+
+def _publish(
+    config: RunConfig,
+    place: Place,
+    network: LayerwiseNetwork,
+    dataset: Dataset,
+    storage: Plan,
+    checkpoint: Checkpoint,
+    fingerprint: dict[str, str],
+    seconds: dict[str, float],
+    source: dict[str, str],
+) -> list[DepthScores]:
+    if place.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
+        network.to(memory_format=torch.contiguous_format)
+    start = time.perf_counter()
+    with products("fp32"):
+        scores = score_auxiliaries(network, dataset, heads(config))
+        _score_pruned(network, dataset, scores, checkpoint.pruned)
+    seconds["score"] = time.perf_counter() - start
+    start = time.perf_counter()
+    with products("fp32"), create_run(place.out, force=place.force) as writer:
+        _write_head(writer, config, dataset, fingerprint)
+        _write_network(writer, network, scores)
+        _write_history(writer, checkpoint.history)
+        dump_depths(writer, network, dataset, storage)
+        seconds["dump"] = time.perf_counter() - start
+        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds) | source)
+    return scores
+
+
+def _score_pruned(
+    network: LayerwiseNetwork, dataset: Dataset, scores: Sequence[DepthScores], pruned: Mapping[int, Pruned]
+) -> None:
+    """Score every auxiliary before its block was pruned, right after it, and fine-tuned, in the records themselves."""
+    score_pruning(network, dataset, pruned)
+    for score in scores:
+        if (record := pruned.get(score.depth)) is not None:
+            record.accuracy |= {("finetuned", split): value for split, value in score.accuracy.items()}
+            score.pruned = record
+
+
+def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset, fingerprint: dict[str, str]) -> None:
+    about = {
+        "name": dataset.name,
+        "fingerprint": fingerprint,
+        "classes": dataset.classes,
+        "normalisation": {"mean": dataset.mean, "std": dataset.std},
+    }
+    writer.attributes("/", {"config": config.to_json(), "dataset": json.dumps(about, sort_keys=True)})
+
+
+def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequence[DepthScores]) -> None:
+    for j, block in enumerate(network.blocks, start=1):
+        dump_module(writer, f"blocks/{j:02d}", block, {})
+    for score in scores:
+        auxiliary = network.auxiliaries[score.depth - 1]
+        dump_module(writer, f"auxiliaries/{score.depth:02d}", auxiliary, score.attributes())
+        for split, logits in score.logits.items():
+            writer.array(f"outputs/{score.depth:02d}/{split}", logits)
+        if score.pruned is not None:
+            writer.attributes(f"compression/{score.depth:02d}", accuracy_attributes(score.pruned))
+            writer.array(f"compression/{score.depth:02d}/kept", score.pruned.kept)
+            writer.array(f"compression/{score.depth:02d}/saliency", score.pruned.saliency)
+
+
+def _write_history(writer: RunWriter, history: Sequence[Epoch]) -> None:
+    if history:
+        writer.array("history", history_table(history))
+        writer.array("provenance/epoch_seconds", np.array([epoch.seconds for epoch in history]))

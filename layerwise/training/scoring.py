@@ -1,0 +1,65 @@
+"""Owns the scores of a finished run: what each trained auxiliary, and the ensemble up to it, says of every split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from layerwise.datasets import Dataset
+from layerwise.model.ensemble import WEIGHTINGS, ensemble
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.training.batches import DeviceSplit
+from layerwise.training.pruning import Pruned
+
+KEPT = ("validation", "test")  # splits whose logits a run file keeps
+
+
+@dataclass
+class DepthScores:
+    """What the auxiliary of one depth says: accuracy in [0, 1] by split, and logits float32 [n, n_classes].
+
+    ensembles: accuracy of the ensemble of all auxiliaries up to this depth, by (weighting, split).
+    pruned: what pruning did to the block; None where nothing was pruned.
+    """
+
+    depth: int
+    shape: tuple[int, int, int]
+    accuracy: dict[str, float] = field(default_factory=dict)
+    logits: dict[str, np.ndarray] = field(default_factory=dict)
+    ensembles: dict[tuple[str, str], float] = field(default_factory=dict)
+    pruned: Pruned | None = None
+
+    def attributes(self) -> dict[str, float]:
+        """Return the accuracies by the names that files give them: test_accuracy, ensemble_logits_test_accuracy."""
+        own = {f"{split}_accuracy": value for split, value in self.accuracy.items()}
+        return own | {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in self.ensembles.items()}
+
+
+@torch.no_grad()
+def score_auxiliaries(network: LayerwiseNetwork, dataset: Dataset, depths: Sequence[int]) -> list[DepthScores]:
+    """Score the auxiliaries of the given depths on the images as they are, in float32, one pass for all of them.
+
+    The ensembles join all of the given depths up to each, where there are several.
+    """
+    scores = [DepthScores(j, network.shapes[j]) for j in depths]
+    for name, split in dataset.splits.items() if depths else ():
+        data = DeviceSplit(split, network.device)
+        outputs: list[list[Tensor]] = [[] for _ in depths]
+        for x, _ in data.in_order(network.normalise):
+            for j, block in enumerate(network.blocks[: max(depths)], start=1):
+                x = block(x)
+                if j in depths:
+                    outputs[list(depths).index(j)].append(network.auxiliaries[j - 1](x).cpu())
+        logits = [torch.cat(found).numpy() for found in outputs]
+        for i, score in enumerate(scores):
+            score.accuracy[name] = float((logits[i].argmax(1) == split.label).mean())
+            if name in KEPT:
+                score.logits[name] = logits[i]
+                for weighting in WEIGHTINGS if len(depths) > 1 else ():
+                    joined = ensemble(logits[: i + 1], weighting).argmax(1)
+                    score.ensembles[weighting, name] = float((joined == split.label).mean())
+    return scores

@@ -1,0 +1,215 @@
+"""Owns the kept output of the frozen prefix: x of every image, computed once for a block instead of in each epoch.
+
+That needs images which do not change from epoch to epoch: not augmented, or augmented once and for all in a stated
+number of fixed views. Epoch e then reads view e modulo their number.
+
+What is kept is what `FrozenPrefix` returns, in the same number type. It lies on the device where it fits, else in the
+machine's memory, else in a file without a name, which is gone as soon as nobody reads it. It is filled in the order of
+the images whenever a block begins, so a training that goes on after a stop reads the same values.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from layerwise.config import RunConfig
+from layerwise.errors import UserError
+from layerwise.hardware import device_room, memory_room
+from layerwise.model.architectures import network_shapes
+from layerwise.model.seeds import derive_seed
+from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit, fixed_view
+from layerwise.training.prefix import AT_ONCE, FrozenPrefix
+from layerwise.units import show_size
+
+log = logging.getLogger("layerwise.cache")
+
+
+class Recomputed:
+    """Batches of a stage whose x is computed anew from the images, by the frozen prefix, for every batch.
+
+    data: "train", and "validation" where there is a fold. depth: of the stage's first classifier, which names its
+    random streams. folder: where a file may lie, which this kind does not need.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, DeviceSplit],
+        prefix: FrozenPrefix,
+        config: RunConfig,
+        depth: int,
+        folder: Path | None = None,
+    ):
+        self.data, self.prefix, self.config, self.depth = data, prefix, config, depth
+        self.views = max(1, config.training.views)
+
+    def order_seed(self, epoch: int) -> int:
+        """Return the seed of an epoch's order, and of what is drawn anew in it."""
+        return derive_seed(self.config.seed, f"order {epoch}", self.depth)
+
+    def view(self, v: int) -> Tensor | None:
+        """Return the draws of fixed view v, int64 [3, images]; None where there are no fixed views."""
+        cfg = self.config
+        if not cfg.training.views:
+            return None
+        return fixed_view(len(self.data["train"]), cfg.training, derive_seed(cfg.seed, f"view {v}", self.depth))
+
+    def batches(self, epoch: int) -> Batches:
+        """Yield (x_0, y) of the batches of an epoch; the images of several are made at once."""
+        data, cfg, view = self.data["train"], self.config.training, self.view(epoch % self.views)
+        at_once = max(1, AT_ONCE // (cfg.batch_size * prod(self.prefix.network.shapes[0])))
+        for choice in data.choices(cfg, self.order_seed(epoch), view, at_once=at_once):
+            images, y = data.take(choice, cfg)
+            x = self.prefix.begin(images)
+            yield from zip(x.split(cfg.batch_size), y.split(cfg.batch_size), strict=True)
+
+    def fetch(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x, y) of what `batches` yielded."""
+        return self.prefix.advance(batch[0]), batch[1]
+
+    def held(self) -> Batches:
+        """Yield (x, y) of the validation fold."""
+        return self.data["validation"].in_order(self.prefix)
+
+
+class Kept(Recomputed):
+    """Batches of a stage whose x is read from what was kept of every image and view.
+
+    place: "device", "memory" or "disk"; a folder in which a file can lie is needed for the disk.
+    """
+
+    def __init__(
+        self,
+        data: Mapping[str, DeviceSplit],
+        prefix: FrozenPrefix,
+        config: RunConfig,
+        depth: int,
+        folder: Path | None = None,
+    ):
+        super().__init__(data, prefix, config, depth)
+        self.device = data["train"].device
+        c, h, w = prefix.shape
+        self.n = {"train": self.views * len(data["train"])} | {m: len(data[m]) for m in data if m != "train"}
+        shapes = {name: (n, h, w, c) for name, n in self.n.items()}
+        needed = sum(prod(shape) for shape in shapes.values()) * prefix.dtype.itemsize
+        self.place = fitting_place(needed, self.device, folder)
+        self._kept = {m: _allocate(s, prefix.dtype, self.device, self.place, folder) for m, s in shapes.items()}
+        self._fill()
+        log.debug("kept the output of %d frozen blocks: %s, %s", prefix.depth, show_size(needed), self.place)
+
+    @torch.no_grad()
+    def _fill(self) -> None:
+        for name, kept in self._kept.items():
+            data = self.data[name]
+            for v, whole in enumerate(kept.split(len(data))):
+                draws = self.view(v) if name == "train" else None
+                rows = torch.arange(len(data))[None]
+                choices = (rows if draws is None else torch.cat([rows, draws])).split(EVALUATION_BATCH, dim=1)
+                for part, choice in zip(whole.split(EVALUATION_BATCH), choices, strict=True):
+                    images, _ = data.take(choice.to(data.images.device), self.config.training)
+                    part.copy_(self.prefix(images).permute(0, 2, 3, 1))
+
+    def batches(self, epoch: int) -> Batches:
+        """Yield what makes the batches of an epoch: the places (of x, of y) on the device, else x and y themselves."""
+        data, cfg, where = self.data["train"], self.config.training, self._kept["train"].device
+        first = epoch % self.views * len(data)
+        for choice in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where):
+            places = torch.cat([choice + first, choice])
+            yield (places,) if where == self.device else self._read("train", places)
+
+    def fetch(self, *batch: Tensor) -> tuple[Tensor, Tensor]:
+        """Return (x, y) of what `batches` yielded."""
+        if len(batch) == 2:
+            return batch
+        return self._read("train", batch[0])
+
+    def held(self) -> Batches:
+        """Yield (x, y) of the validation fold."""
+        kept = self._kept["validation"]
+        for rows in torch.arange(len(kept), device=kept.device).split(EVALUATION_BATCH):
+            yield self._read("validation", torch.stack([rows, rows]))
+
+    def _read(self, name: str, places: Tensor) -> tuple[Tensor, Tensor]:
+        x, rows = self._kept[name].index_select(0, places[0]), places[1]
+        if x.device != self.device:
+            x, rows = self.data[name].send(x), self.data[name].send(rows)
+        return x.permute(0, 3, 1, 2), self.data[name].label[rows]
+
+
+def _allocate(
+    shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, place: str, folder: Path | None
+) -> Tensor:
+    if place == "device":
+        return torch.empty(shape, dtype=dtype, device=device)
+    if place == "memory":
+        return torch.empty(shape, dtype=dtype)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".prefix.") as file:  # its name goes here, its bytes later
+        return torch.from_file(file.name, shared=True, size=prod(shape), dtype=dtype).view(shape)
+
+
+SHARE = 0.5  # of what is free, the most that is taken
+
+
+def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[str, int]) -> int:
+    """Return the bytes of the largest output of a frozen prefix, of all training images and views and of the fold.
+
+    Args:
+        config: with its precision resolved.
+        image: shape (C, H, W) of one image; counts: number of images of each split.
+    """
+    net = config.network
+    outputs = network_shapes(net, image)[1:]
+    if not net.prune_to:
+        outputs = outputs[:-1]  # the last block's is read where its auxiliary is fine-tuned, and nowhere else
+    images = max(1, config.training.views) * counts["train"] + counts.get("validation", 0)
+    return max((prod(shape) for shape in outputs), default=0) * images * (2 if config.precision == "bf16" else 4)
+
+
+def resolve_prefix(
+    config: RunConfig,
+    image: tuple[int, int, int],
+    counts: Mapping[str, int],
+    device: torch.device,
+    begun: str | None = None,
+) -> RunConfig:
+    """Return the configuration with "auto" decided: "cache" where an output is read more than once and fits.
+
+    Augmentation that is drawn anew in each epoch is never turned into fixed views: without --views it is recomputed.
+    On a GPU it is kept in the device's memory or not at all: from the machine's it would come slower than computed.
+    begun: what was decided when this training began, which holds wherever it can, whatever is free now.
+    """
+    cfg = config.training
+    if cfg.prefix != "auto":
+        return config
+    has_prefix = config.network.depth > 1 or config.network.prune_to > 0
+    can = config.mode == "greedy" and has_prefix and cfg.is_fixed
+    keeps = can and begun != "recompute"
+    if keeps and begun is None:
+        room = device_room(device) if device.type == "cuda" else memory_room()
+        keeps = cfg.repeats and kept_bytes(config, image, counts) <= SHARE * room
+    return replace(config, training=replace(cfg, prefix="cache" if keeps else "recompute"))
+
+
+def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str:
+    """Return where so many bytes are kept: "device", "memory" or "disk", the first of which they take at most SHARE.
+
+    Raises UserError where they fit nowhere.
+    """
+    if device.type == "cuda" and needed <= SHARE * device_room(device):
+        return "device"
+    if needed <= SHARE * memory_room():
+        return "device" if device.type == "cpu" else "memory"
+    if folder is not None and needed <= SHARE * shutil.disk_usage(folder).free:
+        return "disk"
+    raise UserError(
+        f"keeping the output of the frozen blocks takes {show_size(needed)}, which is more than half of what is free "
+        f"on the device, in memory and on the disk of {folder}. Use --prefix recompute, or fewer --views."
+    )
