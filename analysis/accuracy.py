@@ -10,7 +10,7 @@ from analysis.published import TRAINED_ON, Published, greedy
 from analysis.selection import of_classes
 from analysis.separability import curves
 from layerwise.errors import UserError
-from probes.catalogue import TRAINED
+from probes.names import TRAINED
 
 _KIND = ["mode", "k", "width", "aux_width", "variant"]
 

@@ -26,8 +26,8 @@ from analysis.selection import select
 from analysis.separability import average_probe_seeds, pooled_t
 from analysis.tables import NETWORK
 from layerwise.errors import UserError, unknown
-from probes.catalogue import LINEAR
-from probes.statistics import mean_interval
+from probes.names import LINEAR
+from probes.results.statistics import mean_interval
 
 log = logging.getLogger("layerwise.analysis")
 

@@ -10,10 +10,10 @@ import pandas as pd
 
 from analysis.selection import of_classes
 from layerwise.errors import UserError
-from probes.family import ProbeName
-from probes.predictions import paired, read_correct
-from probes.results import PROBE_KEY
-from probes.statistics import holm, mcnemar, paired_interval
+from probes.probe import ProbeName
+from probes.results.predictions import paired, read_correct
+from probes.results.statistics import holm, mcnemar, paired_interval
+from probes.results.table import PROBE_KEY
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -38,7 +38,7 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
     """
     from analysis.tables import read
     from layerwise.runfile import RunFile
-    from probes.baseline import require_same_images
+    from probes.results.baseline import require_same_images
 
     found = []
     with RunFile(first) as one, RunFile(second) as other:

@@ -14,7 +14,7 @@ import pandas as pd
 from analysis.tables import NETWORK, PANEL
 from layerwise.config import MODES
 from layerwise.errors import UsageError, UserError, unknown
-from probes.catalogue import LINEAR, POOLED
+from probes.names import LINEAR, POOLED
 
 log = logging.getLogger("layerwise.analysis")
 

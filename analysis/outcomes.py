@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from probes.family import ProbeName
-from probes.predictions import predictions_path, read_correct
-from probes.results import PROBE_KEY
+from probes.probe import ProbeName
+from probes.results.predictions import predictions_path, read_correct
+from probes.results.table import PROBE_KEY
 
 _NAME = PROBE_KEY[1:-1]
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.selection import of_classes, reads_pixels
-from probes.statistics import wilson_interval
+from probes.results.statistics import wilson_interval
 
 PIXELS = ["pixels", "pixels_low", "pixels_high"]
 

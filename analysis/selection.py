@@ -19,8 +19,8 @@ from analysis.comparability import (
 )
 from analysis.tables import LINE, PANEL
 from layerwise.errors import UsageError, UserError, unknown
-from probes.catalogue import LINEAR, TRAINED, hidden_convolutions
-from probes.task import CLASS, NO_CONTROL
+from probes.names import LINEAR, TRAINED, hidden_convolutions
+from probes.tasks.task import CLASS, NO_CONTROL
 
 log = logging.getLogger("layerwise.analysis")
 

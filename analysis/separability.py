@@ -31,7 +31,7 @@ from analysis.repetition import half_width, pooled
 from analysis.selection import select
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
-from probes.statistics import wilson_interval
+from probes.results.statistics import wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.errors import UserError
-from probes.predictions import predictions_path
-from probes.results import parse_table, table_path, with_later_columns
+from probes.results.predictions import predictions_path
+from probes.results.table import parse_table, table_path, with_later_columns
 
 log = logging.getLogger("layerwise.analysis")
 

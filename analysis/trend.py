@@ -21,8 +21,8 @@ from analysis.repetition import Difference, difference
 from analysis.selection import select
 from analysis.separability import average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
-from probes.catalogue import POOLED
-from probes.statistics import holm
+from probes.names import POOLED
+from probes.results.statistics import holm
 
 WIDTHS = NETWORK[:2]
 

@@ -15,7 +15,7 @@ import pandas as pd
 from analysis.separability import curves
 from analysis.tables import LINE
 from layerwise.errors import UsageError, UserError
-from probes.task import CLASS
+from probes.tasks.task import CLASS
 
 MEASURES = ("accuracy", "selectivity")
 _POINT = ["probe", "depth", "probe_width"]

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from figures import style
-from probes.catalogue import POOLED
+from probes.names import POOLED
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6

@@ -10,7 +10,7 @@ from figures.axis import is_cut
 from figures.lines import keyed, lines
 from figures.style import line_label
 from layerwise.config import MODES
-from probes.catalogue import TRAINED
+from probes.names import TRAINED
 
 _SELECTION = {
     "validation": "hyper-parameters chosen on the validation fold",

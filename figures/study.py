@@ -17,7 +17,7 @@ from layerwise.config import MODES, by_path, set_fields
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.publication import published
 from layerwise.recipes import recipe
-from probes.catalogue import LINEAR, TRAINED, hidden_convolutions
+from probes.names import LINEAR, TRAINED, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.config import RunConfig

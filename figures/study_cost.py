@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from figures.study import Study, Unit
 from figures.study_run import Machine
-from probes.catalogue import CNN_EPOCHS, hidden_convolutions
+from probes.names import CNN_EPOCHS, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.datasets import Dataset
-    from probes.cnn_training import Design
+    from probes.cnn.training import Design
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
     from layerwise.model.counts import count_problems
     from layerwise.training.operations import count_operations
     from layerwise.training.run import Place, plan_storage, resolve
-    from probes.forecast import planned_operations
+    from probes.cnn.forecast import planned_operations
 
     config = resolve(study.config(unit), dataset, pick_device(machine.device))
     counts = {name: len(split.label) for name, split in dataset.splits.items()}
@@ -73,7 +73,7 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
 
 def designs_of(study: Study) -> list[Design]:
     """Return the CNN probes of each depth."""
-    from probes.cnn_training import Design
+    from probes.cnn.training import Design
 
     ps = [p for name in study.probes if (p := hidden_convolutions(name)) is not None]
     return [Design(p, width, seed) for p in ps for width in study.probe_widths for seed in range(study.probe_seeds)]
@@ -86,7 +86,7 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     from layerwise.model.counts import count_problems
     from layerwise.training.operations import count_operations
     from layerwise.training.run import Place, plan_storage, resolve
-    from probes.forecast import Bench, throughput
+    from probes.cnn.forecast import Bench, throughput
 
     device, image, classes = pick_device(machine.device), dataset.image_shape, dataset.classes
     config = resolve(study.config(Unit("greedy", max(study.ks), max(study.widths), 0)), dataset, device)

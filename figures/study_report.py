@@ -20,7 +20,7 @@ from figures.caption import caption
 from figures.output import SUFFIXES, publish, write
 from figures.study import Study, Unit, run_path
 from layerwise.errors import UserError
-from probes.catalogue import LINEAR
+from probes.names import LINEAR
 
 log = logging.getLogger("layerwise.study")
 

@@ -13,8 +13,8 @@ from layerwise.errors import UserError
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
-    from probes.family import Family, ProbeName
-    from probes.task import Task
+    from probes.probe import Family, ProbeName
+    from probes.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,10 @@ def _opened(path: Path, study: Study, unit: Unit) -> Iterator[RunFile]:
 def _families(run: RunFile, job: Job, machine: Machine) -> Iterator[tuple[Task, Family, dict[int, list[ProbeName]]]]:
     """Yield the families of a job, each with what it asks and what is left of it to fit."""
     from layerwise.hardware import pick_device
-    from probes.catalogue import CNN_EPOCHS, CNN_SEEDS, Settings, families
+    from probes.families import families
+    from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings
     from probes.sweep import missing
-    from probes.task import Task
+    from probes.tasks.task import Task
 
     common = {"pools": (2,), "features": "native", "widths": (64,), "seeds": CNN_SEEDS, "epochs": CNN_EPOCHS}
     settings = Settings(**{**common, "source": "auto", "device": pick_device(machine.device), **job.settings})

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.published import NUMBERS
-from probes.catalogue import LINEAR, TRAINED
+from probes.names import LINEAR, TRAINED
 
 _PROBES = {"linear": "linear", "linear-ovr": "one-vs-rest", "auxiliary": "auxiliary", "ensemble": "ensemble"}
 _SPECIAL = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "$": r"\$", "^": r"\^{}"}

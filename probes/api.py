@@ -9,10 +9,11 @@ import pandas as pd
 from layerwise.errors import unknown
 from layerwise.hardware import pick_device
 from layerwise.runfile import RunFile
-from probes.catalogue import CNN_EPOCHS, CNN_SEEDS, Settings, families, hidden_convolutions
-from probes.controls import controlled
+from probes.families import families
+from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings, hidden_convolutions
 from probes.sweep import rows_at, sweep
-from probes.task import Task
+from probes.tasks.controls import controlled
+from probes.tasks.task import Task
 
 
 def fit(

@@ -11,22 +11,13 @@ import typer
 
 from layerwise import commandline
 from layerwise.errors import UsageError, unknown
-from probes.catalogue import (
-    CNN_EPOCHS,
-    CNN_SEEDS,
-    CNN_WIDTHS,
-    FEATURES,
-    POOLS,
-    SOURCES,
-    Settings,
-    families,
-    hidden_convolutions,
-)
+from probes.families import families
+from probes.names import CNN_EPOCHS, CNN_SEEDS, CNN_WIDTHS, FEATURES, POOLS, SOURCES, Settings, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
-    from probes.family import Family
-    from probes.task import Task
+    from probes.probe import Family
+    from probes.tasks.task import Task
 
 
 def probe(
@@ -128,8 +119,8 @@ def probe(
     from layerwise.model.custom import register
     from layerwise.runfile import RunFile
     from layerwise.units import parse_size
-    from probes.baseline import require_same_images
-    from probes.results import table_path
+    from probes.results.baseline import require_same_images
+    from probes.results.table import table_path
 
     settings = Settings(
         pools=sides, features=features, max_memory=parse_size(max_memory), widths=probe_widths, seeds=seeds,
@@ -153,9 +144,9 @@ def probe(
 
 
 def _task(run: RunFile, target: Path | None, control: str) -> Task:
-    from probes.controls import controlled
-    from probes.target import Target
-    from probes.task import Task
+    from probes.tasks.controls import controlled
+    from probes.tasks.target import Target
+    from probes.tasks.task import Task
 
     if target is not None and control == "teacher":
         raise UsageError("--control teacher makes labels of its own, so it takes no --target; use --control permuted.")
@@ -163,7 +154,7 @@ def _task(run: RunFile, target: Path | None, control: str) -> Task:
 
 
 def _probe(run: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None, force: bool) -> None:
-    from probes.report import lines
+    from probes.results.report import lines
     from probes.sweep import rows_at, sweep
 
     for family in families(run, task, names, settings):
@@ -176,8 +167,8 @@ def _probe(run: RunFile, task: Task, names: Sequence[str], settings: Settings, d
 def _forecast(
     run: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None, force: bool
 ) -> None:
-    from probes.cnn import CnnFamily
-    from probes.forecast import forecast_sweep, lines
+    from probes.cnn.forecast import forecast_sweep, lines
+    from probes.cnn.probe import CnnFamily
     from probes.sweep import missing
 
     for family in families(run, task, names, settings):
@@ -192,8 +183,8 @@ def _forecast(
 def _print_beside(
     run: RunFile, other: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None
 ) -> None:
-    from probes.baseline import beside
-    from probes.report import beside_lines
+    from probes.results.baseline import beside
+    from probes.results.report import beside_lines
 
     for family in families(run, task, names, settings):
         wanted = [name for depth in _chosen(family, run, depths) for name in family.names(depth)]

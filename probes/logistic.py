@@ -11,8 +11,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probes.linear_fit import LinearFit, log_proba
-from probes.path import LOSSES, fit_path
+from probes.solver.fit import LinearFit, log_proba
+from probes.solver.path import LOSSES, fit_path
 
 __all__ = ["LOSSES", "CertifiedLogisticRegression", "LinearFit", "fit_path", "log_proba"]
 

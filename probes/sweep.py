@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from layerwise.runfile import RunFile
-from probes.comparisons import compare
-from probes.family import Family, ProbeName
-from probes.results import check_files, read_rows, rows_of, save
-from probes.task import Task
+from probes.probe import Family, ProbeName
+from probes.results.comparisons import compare
+from probes.results.table import check_files, read_rows, rows_of, save
+from probes.tasks.task import Task
 
 
 def sweep(run: RunFile, task: Task, family: Family, depths: Sequence[int], *, force: bool = False) -> int:

@@ -7,10 +7,10 @@ import torch
 from reference import linear_objective
 from sklearn.datasets import load_digits
 
-from probes.design_matrix import DesignMatrix
-from probes.features import Features
-from probes.folds import Targets
-from probes.losses import Logistic, Softmax, SquaredHinge
+from probes.solver.design_matrix import DesignMatrix
+from probes.solver.folds import Targets
+from probes.solver.losses import Logistic, Softmax, SquaredHinge
+from probes.solver.rows import Features
 
 PATH = [1e-1, 1e-2, 1e-3, 1e-5]
 

@@ -12,9 +12,9 @@ from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.cli import probe
-from probes.family import ProbeName
-from probes.predictions import read_correct
-from probes.statistics import holm, mcnemar, paired_interval
+from probes.probe import ProbeName
+from probes.results.predictions import read_correct
+from probes.results.statistics import holm, mcnemar, paired_interval
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from probe_rows import row, run_rows, table
 
 from analysis.pixels import PIXELS
 from analysis.separability import curves
-from probes.statistics import wilson_interval
+from probes.results.statistics import wilson_interval
 
 
 def pixels(value: float, **fields: object) -> dict[str, object]:

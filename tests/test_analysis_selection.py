@@ -10,7 +10,7 @@ import pytest
 from analysis.selection import select
 from layerwise import commandline
 from layerwise.errors import UsageError, UserError
-from probes.catalogue import TRAINED
+from probes.names import TRAINED
 from tests.probe_rows import run_rows, table
 
 TWO = (("linear", 0), ("cnn-1", 64))

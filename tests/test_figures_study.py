@@ -31,7 +31,7 @@ from layerwise.commandline import call
 from layerwise.commands.train import _configure
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
-from probes.results import read_rows
+from probes.results.table import read_rows
 
 Capture = pytest.CaptureFixture[str]
 CPU = Machine(device="cpu")

@@ -35,7 +35,7 @@ from layerwise.training.operations import count_operations
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.run import Place, train_run
 from probes.cli import probe as probe_command
-from probes.results import read_rows
+from probes.results.table import read_rows
 
 IMAGE = (1, 8, 8)
 RESIDUAL = """

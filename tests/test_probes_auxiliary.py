@@ -13,8 +13,8 @@ from reference import slow_ensemble
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.auxiliary import WEIGHTINGS, TrainedFamily, auxiliary_depths, score_auxiliary
 from probes.cli import probe
+from probes.trained import WEIGHTINGS, TrainedFamily, auxiliary_depths, score_auxiliary
 
 
 def test_the_auxiliarys_score_is_the_one_in_the_run(run_path: Path) -> None:

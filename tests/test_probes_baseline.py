@@ -11,8 +11,8 @@ from test_probes_comparisons import put
 
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.baseline import beside, require_same_images
-from probes.family import ProbeName
+from probes.probe import ProbeName
+from probes.results.baseline import beside, require_same_images
 
 
 def test_probes_that_both_runs_have_are_paired(own_run: Path, tmp_path: Path) -> None:

@@ -9,14 +9,14 @@ import torch
 from linear_problems import PATH, blobs, plain, problem
 from reference import linear_objective, linear_optimum
 
-from probes.certificate import certify
-from probes.path import LOSSES, fit_path
+from probes.solver.certificate import certify
+from probes.solver.path import LOSSES, fit_path
 
 
 @pytest.fixture
 def float32_work(monkeypatch):
     """Make small problems start in float32, as large ones do."""
-    monkeypatch.setattr("probes.newton._SMALL", 0)
+    monkeypatch.setattr("probes.solver.newton._SMALL", 0)
 
 
 @pytest.fixture(scope="module")

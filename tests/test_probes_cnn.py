@@ -14,14 +14,14 @@ from conftest import make_run
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes import cnn
 from probes.cli import probe
-from probes.cnn import CnnFamily, trial_depths
-from probes.cnn_rates import FIXED_LEARNING_RATE, LEARNING_RATES, candidates_path
-from probes.controls import Permuted, Teacher
+from probes.cnn import probe as cnn
+from probes.cnn.probe import CnnFamily, trial_depths
+from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES, candidates_path
 from probes.protocol import Fit
 from probes.sweep import missing, sweep
-from probes.task import Task
+from probes.tasks.controls import Permuted, Teacher
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 from layerwise.errors import UserError
-from probes import cnn_rates
-from probes.cnn_rates import COLUMNS, Setting, candidates_path, chosen_rate, read_candidates, save_candidates
+from probes.cnn import rates as cnn_rates
+from probes.cnn.rates import COLUMNS, Setting, candidates_path, chosen_rate, read_candidates, save_candidates
 from probes.protocol import Predictions
 
 SETTING = Setting("r", "cnn-1", 64, "none", "class", 2, "bf16")

@@ -14,8 +14,9 @@ from layerwise.errors import UserError
 from layerwise.recipes import cifar10_small
 from layerwise.runfile import RunFile
 from layerwise.training.run import Place, train_run
-from probes import cnn_training
-from probes.cnn_training import (
+from probes.cnn import training as cnn_training
+from probes.cnn.reading import Labelled
+from probes.cnn.training import (
     Candidate,
     Design,
     Trained,
@@ -27,9 +28,8 @@ from probes.cnn_training import (
     scorer,
     train_together,
 )
-from probes.family import ProbeName
-from probes.reading import Labelled
-from probes.task import Task
+from probes.probe import ProbeName
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 THREE = [Candidate(Design(1, 4, 0), 0.01), Candidate(Design(1, 6, 0), 0.03), Candidate(Design(2, 4, 1), 0.01)]
@@ -54,7 +54,7 @@ def test_every_probe_ends_as_it_does_alone(run_path: Path) -> None:
 
 def test_a_batch_is_computed_once_for_all(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from layerwise.activations import Activations
-    from probes import reading
+    from probes.cnn import reading
 
     computed: list[int] = []
     compute = Activations.compute

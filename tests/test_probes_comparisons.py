@@ -10,12 +10,12 @@ import pytest
 from scipy.stats import binomtest
 
 from layerwise.runfile import RunFile
-from probes.comparisons import COMPARISONS, compare
-from probes.family import ProbeName
+from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
-from probes.results import KEY, read_rows, read_table, save, table_path
-from probes.statistics import paired_interval
-from probes.task import Task
+from probes.results.comparisons import COMPARISONS, compare
+from probes.results.statistics import paired_interval
+from probes.results.table import KEY, read_rows, read_table, save, table_path
+from probes.tasks.task import Task
 
 
 def fit(run: RunFile, wrong: slice, refit: int = 1, iterations: int | None = None) -> Fit:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from linear_problems import blobs, plain, problem
 
-from probes.conjugate_gradients import Equations, dot, solve
-from probes.objective import Logits, bend, slope
-from probes.path import LOSSES
+from probes.solver.conjugate_gradients import Equations, dot, solve
+from probes.solver.objective import Logits, bend, slope
+from probes.solver.path import LOSSES
 
 DOUBLE = torch.float64
 

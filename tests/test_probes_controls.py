@@ -11,8 +11,8 @@ from conftest import make_run
 
 from layerwise.errors import UsageError
 from layerwise.runfile import RunFile
-from probes.controls import Teacher, balancing_shifts, controlled
-from probes.task import Task
+from probes.tasks.controls import Teacher, balancing_shifts, controlled
+from probes.tasks.task import Task
 
 
 def test_permuted_labels_keep_their_counts_and_lose_their_images(run_path: Path) -> None:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from probes.design_matrix import DesignMatrix
-from probes.features import Features
+from probes.solver.design_matrix import DesignMatrix
+from probes.solver.rows import Features
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ def normal(n, d, dtype=np.float64):
 
 @pytest.fixture(params=[40, 1 << 20])
 def block_values(request, monkeypatch):
-    monkeypatch.setattr("probes.design_matrix._CACHED", request.param)
+    monkeypatch.setattr("probes.solver.design_matrix._CACHED", request.param)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -62,7 +62,7 @@ def test_the_spectrum_is_that_of_the_gram_matrix(n, block_values):
 
 
 def test_the_spectrum_of_a_large_matrix_keeps_its_trace(monkeypatch):
-    monkeypatch.setattr("probes.design_matrix._GRAM_LIMIT", 5)
+    monkeypatch.setattr("probes.solver.design_matrix._GRAM_LIMIT", 5)
     X = normal(40, 8)
     spectrum = DesignMatrix(Features(X), CPU).spectrum()
     assert spectrum.vectors.shape == (8, 5)

@@ -9,9 +9,9 @@ from linear_problems import blobs, objective_of
 
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.features import Features, Stacked, row_blocks
-from probes.path import LOSSES, fit_path, fit_paths
-from probes.standardiser import Standardiser
+from probes.solver.path import LOSSES, fit_path, fit_paths
+from probes.solver.rows import Features, Stacked, row_blocks
+from probes.solver.standardiser import Standardiser
 
 CPU = torch.device("cpu")
 
@@ -92,8 +92,8 @@ def test_a_stored_run_is_read_as_it_lies(run_path):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Make blocks small and the work float32, as with many samples."""
-    monkeypatch.setattr("probes.design_matrix._CACHED", 64)
-    monkeypatch.setattr("probes.newton._SMALL", 0)
+    monkeypatch.setattr("probes.solver.design_matrix._CACHED", 64)
+    monkeypatch.setattr("probes.solver.newton._SMALL", 0)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

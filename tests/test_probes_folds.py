@@ -9,8 +9,8 @@ from linear_problems import blobs
 from reference import linear_optimum
 
 from layerwise.errors import UserError
-from probes.folds import Folds
-from probes.path import LOSSES, fit_path, fit_paths
+from probes.solver.folds import Folds
+from probes.solver.path import LOSSES, fit_path, fit_paths
 
 LAMS = [1e-2, 1e-4]
 

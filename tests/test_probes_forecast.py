@@ -11,14 +11,15 @@ import torch
 from layerwise.forecast.rehearsal import Work
 from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
-from probes import cnn, reading
-from probes.cnn import CnnFamily
-from probes.cnn_rates import LEARNING_RATES
-from probes.cnn_training import Design
-from probes.forecast import forecast_sweep, lines, planned_operations
-from probes.source import Source
+from probes.cnn import probe as cnn
+from probes.cnn import reading
+from probes.cnn.forecast import forecast_sweep, lines, planned_operations
+from probes.cnn.probe import CnnFamily
+from probes.cnn.rates import LEARNING_RATES
+from probes.cnn.source import Source
+from probes.cnn.training import Design
 from probes.sweep import missing, sweep
-from probes.task import Task
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 SECONDS = {"training": 0.5, "scoring": 0.25}

@@ -17,16 +17,17 @@ from layerwise import commandline
 from layerwise.activations import pooled_features
 from layerwise.errors import UserError
 from layerwise.runfile import Rows, RunFile
-from probes import linear, linear_problem
-from probes.controls import controlled
-from probes.family import ProbeName
-from probes.linear import LinearFamily
-from probes.linear_problem import DRAWS, FIXED_PENALTY, PENALTIES, random_projection
-from probes.path import fit_path
+from probes.linear import probe as linear
+from probes.linear import problem as linear_problem
+from probes.linear.probe import LinearFamily
+from probes.linear.problem import DRAWS, FIXED_PENALTY, PENALTIES, random_projection
+from probes.probe import ProbeName
 from probes.protocol import Fit
-from probes.results import save
-from probes.standardiser import Standardiser
-from probes.task import Task
+from probes.results.table import save
+from probes.solver.path import fit_path
+from probes.solver.standardiser import Standardiser
+from probes.tasks.controls import controlled
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 

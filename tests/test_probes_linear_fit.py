@@ -8,9 +8,9 @@ import torch
 from linear_problems import blobs
 
 from layerwise.errors import UserError
-from probes.linear_fit import log_proba
-from probes.path import LOSSES, fit_path
-from probes.standardiser import Standardiser
+from probes.solver.fit import log_proba
+from probes.solver.path import LOSSES, fit_path
+from probes.solver.standardiser import Standardiser
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
 from probes.logistic import CertifiedLogisticRegression
-from probes.path import LOSSES, fit_path
+from probes.solver.path import LOSSES, fit_path
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from linear_problems import problem
 
-from probes.path import LOSSES
+from probes.solver.path import LOSSES
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probes.metrics import CALIBRATION_BINS, calibration_error, metrics
 from probes.protocol import Predictions, predictions
+from probes.results.metrics import CALIBRATION_BINS, calibration_error, metrics
 
 
 def test_accuracies_of_classes_and_their_names() -> None:

@@ -10,12 +10,12 @@ import torch
 from conftest import make_run
 
 from layerwise.runfile import RunFile
-from probes import nearest
-from probes.controls import Permuted
-from probes.nearest import FIXED_VOTE, KnnFamily, NcmFamily
-from probes.neighbors import DISTANCES, NEIGHBORS
+from probes.nearest import probe as nearest
+from probes.nearest.neighbors import DISTANCES, NEIGHBORS
+from probes.nearest.probe import FIXED_VOTE, KnnFamily, NcmFamily
 from probes.protocol import Fit
-from probes.task import Task
+from probes.tasks.controls import Permuted
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 

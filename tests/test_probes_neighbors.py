@@ -8,8 +8,8 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.preprocessing import normalize
 
-from probes import neighbors
-from probes.neighbors import NearestMean, NearestNeighbors, Vote
+from probes.nearest import neighbors
+from probes.nearest.neighbors import NearestMean, NearestNeighbors, Vote
 
 CPU = torch.device("cpu")
 

@@ -7,17 +7,17 @@ import torch
 from linear_problems import blobs, problem
 from reference import linear_objective
 
-from probes.design_matrix import DesignMatrix
-from probes.features import Features
-from probes.objective import Logits, bend, intercept_slope, slope, slope_along
-from probes.path import LOSSES
+from probes.solver.design_matrix import DesignMatrix
+from probes.solver.objective import Logits, bend, intercept_slope, slope, slope_along
+from probes.solver.path import LOSSES
+from probes.solver.rows import Features
 
 DOUBLE = torch.float64
 
 
 @pytest.fixture(params=[True, False], ids=["held", "streamed"])
 def design(request, monkeypatch):
-    monkeypatch.setattr("probes.design_matrix._CACHED", 256)  # several blocks
+    monkeypatch.setattr("probes.solver.design_matrix._CACHED", 256)  # several blocks
     return DesignMatrix(Features(blobs()[0]), torch.device("cpu"), resident=request.param)
 
 

@@ -11,14 +11,14 @@ from reference import linear_optimum
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 
-from probes.linear_fit import log_proba
-from probes.path import LOSSES, fit_path
+from probes.solver.fit import log_proba
+from probes.solver.path import LOSSES, fit_path
 
 
 @pytest.fixture
 def float32_work(monkeypatch):
     """Make small problems start in float32, as large ones do."""
-    monkeypatch.setattr("probes.newton._SMALL", 0)
+    monkeypatch.setattr("probes.solver.newton._SMALL", 0)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_the_order_of_the_path_is_kept_and_each_fit_is_as_if_alone(loss):
 def test_a_path_that_is_split_for_memory_is_the_same_path(monkeypatch):
     X, y = blobs(seed=3)
     whole = fit_path(X, y, PATH, n_classes=3)
-    monkeypatch.setattr("probes.design_matrix._FEW_LOGITS", 1)
+    monkeypatch.setattr("probes.solver.design_matrix._FEW_LOGITS", 1)
     split = fit_path(X, y, PATH, n_classes=3)
     for one, other in zip(whole, split, strict=True):
         assert one.objective == pytest.approx(other.objective, abs=one.certificate + other.certificate)

@@ -9,8 +9,8 @@ from linear_problems import blobs, objective_of
 from reference import linear_optimum
 
 from layerwise.errors import UserError
-from probes.linear_fit import log_proba
-from probes.path import LOSSES, fit_path
+from probes.solver.fit import log_proba
+from probes.solver.path import LOSSES, fit_path
 
 
 @pytest.mark.parametrize("loss", LOSSES)

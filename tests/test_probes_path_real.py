@@ -13,8 +13,8 @@ from PIL import Image
 from reference import linear_optima
 
 from layerwise.datasets import load_dataset
-from probes.path import LOSSES, fit_path
-from probes.standardiser import Standardiser
+from probes.solver.path import LOSSES, fit_path
+from probes.solver.standardiser import Standardiser
 
 PENALTIES = [10.0 ** (e / 2) for e in range(-10, 0)]
 PER_CLASS = 200
@@ -58,7 +58,7 @@ def features(request: pytest.FixtureRequest, data_dir: Path) -> tuple[np.ndarray
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_every_objective_of_a_path_agrees_with_an_independent_solution(features, loss, monkeypatch) -> None:
-    monkeypatch.setattr("probes.newton._SMALL", 0)  # float32 products, as with many samples
+    monkeypatch.setattr("probes.solver.newton._SMALL", 0)  # float32 products, as with many samples
     x, y = features
     optima = linear_optima(x.astype(np.float64), y, PENALTIES, loss, 10)
     for fit, optimum in zip(fit_path(x, y, PENALTIES, n_classes=10, loss=loss), optima, strict=True):
@@ -69,7 +69,7 @@ def test_every_objective_of_a_path_agrees_with_an_independent_solution(features,
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_tiny_penalty_on_real_images_is_solved(features, loss, monkeypatch) -> None:
-    monkeypatch.setattr("probes.newton._SMALL", 0)
+    monkeypatch.setattr("probes.solver.newton._SMALL", 0)
     x, y = features
     larger, fit = fit_path(x, y, [1e-5, 1e-7], n_classes=10, loss=loss)
     assert fit.converged

@@ -11,9 +11,9 @@ import pytest
 
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.family import ProbeName
-from probes.predictions import check_predictions, predictions_path, read_correct, save_predictions
+from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
+from probes.results.predictions import check_predictions, predictions_path, read_correct, save_predictions
 
 
 def fit(run: RunFile, wrong: int, refit: int = 0) -> Fit:

@@ -12,9 +12,9 @@ from conftest import make_run
 
 from layerwise.activations import Activations, open_activations
 from layerwise.runfile import RunFile
-from probes import reading
-from probes.reading import Labelled, ahead, shuffled_order
-from probes.task import Task
+from probes.cnn import reading
+from probes.cnn.reading import Labelled, ahead, shuffled_order
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 SPLITS = ("train", "validation")

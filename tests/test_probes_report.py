@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 from probe_rows import row
 
-from probes.baseline import Beside
-from probes.family import ProbeName
-from probes.report import beside_lines, lines
+from probes.probe import ProbeName
+from probes.results.baseline import Beside
+from probes.results.report import beside_lines, lines
 
 
 def probe_rows(**words: object) -> list[dict[str, object]]:

@@ -14,9 +14,9 @@ from conftest import make_run
 from layerwise.api import extract_arrays
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.family import ProbeName
+from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
-from probes.results import (
+from probes.results.table import (
     COLUMNS,
     KEY,
     check_files,
@@ -29,7 +29,7 @@ from probes.results import (
     save,
     table_path,
 )
-from probes.task import Task
+from probes.tasks.task import Task
 
 # The design's own list, written out: a column never changes its name inside a format version.
 DESIGN = [

@@ -10,8 +10,8 @@ from conftest import make_run
 
 from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
-from probes import source
-from probes.source import Source, choose_source, describe
+from probes.cnn import source
+from probes.cnn.source import Source, choose_source, describe
 
 CPU = torch.device("cpu")
 

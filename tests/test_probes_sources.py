@@ -12,11 +12,11 @@ from conftest import make_run
 
 from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
-from probes.features import Features
-from probes.sources import Projected, features
-from probes.standardiser import Standardiser
-from probes.target import Target
-from probes.task import Task
+from probes.linear.features import Projected, features
+from probes.solver.rows import Features
+from probes.solver.standardiser import Standardiser
+from probes.tasks.target import Target
+from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probes.standardiser import Standardiser
+from probes.solver.standardiser import Standardiser
 
 
 def test_standardised_features_have_mean_0_and_deviation_1_and_constants_become_0() -> None:

@@ -7,7 +7,7 @@ import pytest
 from reference import mcnemar_exact, paired_bootstrap
 from scipy.stats import binomtest
 
-from probes.statistics import holm, mcnemar, paired_interval, wilson_interval
+from probes.results.statistics import holm, mcnemar, paired_interval, wilson_interval
 
 
 def test_it_agrees_with_its_formula() -> None:

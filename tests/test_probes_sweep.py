@@ -9,11 +9,11 @@ import pytest
 from test_probes_comparisons import fit
 
 from layerwise.runfile import RunFile
-from probes.family import Family, ProbeName
+from probes.probe import Family, ProbeName
 from probes.protocol import Fit
-from probes.results import read_rows
+from probes.results.table import read_rows
 from probes.sweep import missing, rows_at, sweep
-from probes.task import Task
+from probes.tasks.task import Task
 
 
 class Noted(Family):

@@ -15,8 +15,8 @@ from layerwise import commandline
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from layerwise.training.run import Place, train_run
-from probes.controls import controlled
-from probes.target import Target
+from probes.tasks.controls import controlled
+from probes.tasks.target import Target
 
 
 def write(path: Path, index: Sequence[int], label: Sequence[object], split: Sequence[str] | None = None) -> Path:

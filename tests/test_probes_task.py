@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from layerwise.runfile import RunFile
-from probes.task import Task
+from probes.tasks.task import Task
 
 
 def test_the_plain_task_is_the_runs_own_classes(run_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from probes.workers import Workers
+from probes.solver.workers import Workers
 
 
 @pytest.fixture(params=[1, 2, 3])

@@ -14,9 +14,9 @@ import time
 import numpy as np
 import torch
 
-from probes.features import Features, Stacked
-from probes.path import fit_path
-from probes.standardiser import Standardiser
+from probes.solver.path import fit_path
+from probes.solver.rows import Features, Stacked
+from probes.solver.standardiser import Standardiser
 
 PENALTIES = [10.0 ** (e / 2) for e in range(-10, 0)]
 CLASSES = 10

@@ -23,10 +23,10 @@ from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile import RunFile
 from layerwise.runfile.writer import create_run
-from probes import reading
-from probes.cnn_training import Candidate, Design, train_together
-from probes.reading import Labelled
-from probes.task import Task
+from probes.cnn import reading
+from probes.cnn.reading import Labelled
+from probes.cnn.training import Candidate, Design, train_together
+from probes.tasks.task import Task
 
 IMAGES, DEPTH = 256, 2
 NETWORK = NetworkConfig(depth=DEPTH, width=32, k=2, aux_width=32)

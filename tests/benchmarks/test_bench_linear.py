@@ -26,9 +26,9 @@ from PIL import Image
 from pytest_benchmark.fixture import BenchmarkFixture
 from sklearn.linear_model import LogisticRegression
 
-from probes.linear_fit import LinearFit
-from probes.path import fit_path
-from probes.standardiser import Standardiser
+from probes.solver.fit import LinearFit
+from probes.solver.path import fit_path
+from probes.solver.standardiser import Standardiser
 
 Split = tuple[np.ndarray, np.ndarray]
 

@@ -1,0 +1,1 @@
+"""Owns the CNN-p probes of a run."""

@@ -1,0 +1,87 @@
+"""Owns run.candidates.csv, the scores of the learning rates tried for the CNN-p probes, and the choice made on them.
+
+The rate of each p and width is chosen once for all depths of a run, so it must not depend on which depths were asked
+for first, nor on where a sweep was stopped: what was tried is kept beside the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+import pandas as pd
+
+from layerwise.publication import published
+from probes.protocol import PROTOCOL_VERSION, Predictions
+from probes.results.table import locked, parse_table
+
+LEARNING_RATES = (0.003, 0.01)
+FIXED_LEARNING_RATE = 0.01
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What one rate is chosen for. control: "teacher", or "none", whose rate permuted labels take over."""
+
+    run_id: str
+    probe: str
+    probe_width: int
+    control: str
+    target: str
+    iterations: int
+    precision: str
+
+
+_SETTING = [field.name for field in fields(Setting)]
+COLUMNS = [*_SETTING, "protocol_version", "depth", "learning_rate", "accuracy", "log_loss_bits"]
+_TEXT = dict.fromkeys(("run_id", "probe", "control", "target", "precision"), "str")
+
+
+def candidates_path(run_path: Path) -> Path:
+    """Return where the candidates of a run stand: x.candidates.csv for x.h5."""
+    return run_path.with_name(run_path.stem + ".candidates.csv")
+
+
+def read_candidates(run_path: Path) -> pd.DataFrame:
+    """Return the scores of a run's candidates by this version of the protocol; none where there is no file.
+
+    Raises:
+        UserError: a file that is no such table.
+    """
+    path = candidates_path(run_path)
+    table = _read(path) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    return table[table["protocol_version"] == PROTOCOL_VERSION]
+
+
+def chosen_rate(table: pd.DataFrame, setting: Setting, depths: Sequence[int]) -> float | None:
+    """Return the rate of the best mean validation accuracy over the given depths; ties go to the lower mean log-loss.
+
+    None where a rate of the grid was not tried at each of them.
+    """
+    own = table[(table[_SETTING] == list(astuple(setting))).all(axis=1) & table["depth"].isin(depths)]
+    own = own[own["learning_rate"].isin(LEARNING_RATES)]
+    if len(own) < len(LEARNING_RATES) * len(depths):
+        return None
+    means = own.groupby("learning_rate")[["accuracy", "log_loss_bits"]].mean()
+    best = means.sort_values(["accuracy", "log_loss_bits"], ascending=[False, True], kind="stable")
+    return float(best.index[0])
+
+
+def save_candidates(run_path: Path, depth: int, tried: Sequence[tuple[Setting, float, Predictions]]) -> None:
+    """Put what rates scored on the validation fold at a depth in place of what they scored there before."""
+    rows = [
+        (*astuple(setting), PROTOCOL_VERSION, depth, rate, scored.accuracy, scored.log_loss_bits)
+        for setting, rate, scored in tried
+    ]
+    path = candidates_path(run_path)
+    with locked(run_path), published(path, force=True) as temporary:
+        new = pd.DataFrame(rows, columns=COLUMNS)
+        if path.exists():
+            new = pd.concat([_read(path), new])
+        key = COLUMNS[: COLUMNS.index("learning_rate") + 1]
+        new.drop_duplicates(key, keep="last").sort_values(key, kind="stable").to_csv(temporary, index=False)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return parse_table(path, "learning rates tried", _TEXT, COLUMNS)

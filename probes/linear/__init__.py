@@ -1,0 +1,1 @@
+"""Owns the linear probes of a run."""

@@ -1,0 +1,161 @@
+"""Owns the linear probe of a depth: standardised A x_j, a path of penalties, choice, refit, test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from layerwise.activations import pooled_width
+from layerwise.errors import UserError
+from layerwise.runfile import RunFile
+from probes.linear.problem import DRAWS, FIXED_PENALTY, DepthData, Fitted, LinearProblem, random_projection
+from probes.probe import Family, ProbeName
+from probes.protocol import Fit, joined, selection
+from probes.results.table import chosen_penalty
+from probes.tasks.task import NO_CONTROL, Task
+
+# Raw pixels are a reference only where their Gram matrix is of ordinary size.
+MOST_PIXELS = 8192
+_MATCHED_TO = {
+    "native": "",
+    "matched": ", features matched to the least width",
+    "input": ", features matched to the input's number",
+}
+
+
+class LinearFamily(Family):
+    """The linear probes of a run, "linear" or "linear-ovr": one for each pooling of a depth, or each projection of it.
+
+    Args:
+        pools: sides of the average A. At depth 0 the raw pixels are probed too (pooling 0), as a reference.
+        features: "native", or "matched": random orthonormal projections of the standardised features to the least
+            width over depths >= 1, ten of them at each depth; or "input": such projections to the width of depth 0.
+        pixels: whether the raw pixels are probed at depth 0, where the run has them and they are not too many.
+        max_memory: bytes; features of which twice their size exceeds it are read block by block, with the same result.
+    """
+
+    def __init__(
+        self,
+        run: RunFile,
+        task: Task,
+        probe: str,
+        *,
+        pools: Sequence[int] = (2,),
+        features: str = "native",
+        device: torch.device,
+        max_memory: int | None = None,
+        pixels: bool = True,
+    ):
+        self.max_memory, self.pixels = max_memory, pixels
+        self.run, self.task, self.probe, self.features, self.device = run, task, probe, features, device
+        self.pools = tuple(pools)
+        self.title = f"{probe} probe{_MATCHED_TO[features]}"
+
+    def depths(self) -> list[int]:
+        """Return all depths; for projected features those from 1, since to the input's number depth 0 is the input."""
+        return [depth for depth in self.run.depths if depth or self.features == "native"]
+
+    def names(self, depth: int) -> list[ProbeName]:
+        """Return a name for each pooling, and the raw pixels at depth 0; for projected features one for each draw."""
+        pools = self.pools
+        if depth == 0 and self._reads_pixels():
+            pools = (*pools, 0)
+        draws = range(1 if self.features == "native" else DRAWS)
+        one = ProbeName(
+            depth=depth, probe=self.probe, control=self.task.control, target=self.task.target, features=self.features
+        )
+        return [replace(one, pooling=side, probe_seed=draw) for side in pools for draw in draws]
+
+    def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:
+        """Raise UserError where features are to be as many as the input's, and there are fewer or no input."""
+        if self.features != "input":
+            return
+        if 0 not in self.run.depths:
+            raise UserError(
+                f"{self.run.path} has no depth 0, so nothing says how many features its input has. "
+                "Use --features matched."
+            )
+        for side in self.pools:
+            least = pooled_width(self.run, 0, side)
+            for depth in missing:
+                if (width := pooled_width(self.run, depth, side)) < least:
+                    raise UserError(
+                        f"{self.run.path}, depth {depth}: found {width} features ({side}x{side}-pooled), fewer than "
+                        f"the {least} of the input, to which they cannot be projected. Leave it out by --depths."
+                    )
+
+    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        """Fit the wanted probes of a depth by the protocol: the fit on the train fold and, with a fold, the refit."""
+        found: list[tuple[ProbeName, list[Fit]]] = []
+        for side in dict.fromkeys(name.pooling for name in wanted):
+            names = [name for name in wanted if name.pooling == side]
+            found += zip(names, self._fit(depth, side, names), strict=True)
+        return found
+
+    def _reads_pixels(self) -> bool:
+        wanted = self.pixels and self.features == "native"
+        return wanted and int(np.prod(self.run.depth_shape(0))) <= MOST_PIXELS and self._has_pixels()
+
+    def _has_pixels(self) -> bool:
+        return self.run.images("train") is not None or self.run.maps(0, "train") is not None
+
+    def _fit(self, depth: int, side: int, names: Sequence[ProbeName]) -> list[list[Fit]]:
+        data = DepthData(self.run, self.task, depth, side, self.device, self.max_memory)
+        same = self.features != "native" and self._projected_width(side) == data.width
+        fitted: list[list[Fitted]] = []
+        for name in names:
+            if same and fitted:  # a square projection is a rotation, which no penalty on |W| sees
+                fitted.append(fitted[0])
+            else:
+                fitted.append(self._solve(name, data))
+        # Every choice is made; only now is the test split read, once for all of them.
+        data.read("test")
+        return [[_report(f, refit, self._selection(), data) for refit, f in enumerate(fits)] for fits in fitted]
+
+    def _solve(self, name: ProbeName, data: DepthData) -> list[Fitted]:
+        problem = LinearProblem(self.probe, len(self.task.classes), self._projection(name, data), data)
+        if "validation" not in data.x:
+            return [problem.fit(("train",), FIXED_PENALTY)]
+        if self.task.control == "permuted":
+            penalty = self._penalty_of_class(name, problem)
+            first = problem.fit(("train",), penalty)
+        else:
+            first = problem.fit_best(data.y)
+        return [first, problem.fit(("train", "validation"), first.best.lam, first.best)]
+
+    def _penalty_of_class(self, name: ProbeName, problem: LinearProblem) -> float:
+        """Return the penalty chosen for the real labels, since permuted ones leave nothing to choose on."""
+        found = chosen_penalty(self.run, name, NO_CONTROL)
+        if found is not None:
+            return found
+        real = getattr(self.task, "task", self.task)
+        return problem.fit_best({split: real.labels(split) for split in ("train", "validation")}).best.lam
+
+    def _selection(self) -> str:
+        how = selection(self.run)
+        return "control" if how == "validation" and self.task.control == "permuted" else how
+
+    def _projection(self, name: ProbeName, data: DepthData) -> np.ndarray | None:
+        if self.features == "native":
+            return None
+        return random_projection(data.width, self._projected_width(name.pooling), name.probe_seed, name.depth)
+
+    def _projected_width(self, side: int) -> int:
+        if self.features == "input":
+            return pooled_width(self.run, 0, side)
+        return min(pooled_width(self.run, depth, side) for depth in self.depths())
+
+
+def _report(fitted: Fitted, refit: int, selection: str, data: DepthData) -> Fit:
+    scores = {split: fitted.predict(data, split) for split in data.x}
+    if refit:
+        scores = {"train": joined([scores.pop("train"), scores.pop("validation")]), **scores}
+    best = fitted.best
+    return Fit(
+        refit=refit, selection=selection, n_train=fitted.n_train, n_features=best.coef.shape[1],
+        seconds=fitted.seconds, penalty=best.lam, certificate=best.certificate, converged=best.converged,
+        iterations=best.iterations, scores=scores,
+    )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Owns the names of the probes and what a user says of them; loads no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from layerwise.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    import torch
+
+
+LINEAR = ("linear", "linear-ovr")
+
+
+NEAREST = ("knn", "ncm")
+
+
+POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
+
+
+CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
+
+
+SOURCES = ("auto", "stored", "recompute")
+
+
+POOLS = (1, 2, 4, 8)
+
+
+FEATURES = ("native", "matched", "input")
+
+
+TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
+
+
+CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a user says of the probes beside their names.
+
+    pools: of the probes of A x_j. features, max_memory (bytes), pixels: of the linear probes. widths M, number of
+        seeds, epochs, source of maps: of the CNN probes.
+    """
+
+    pools: Sequence[int]
+    features: str
+    widths: Sequence[int]
+    seeds: int
+    epochs: int
+    source: str
+    device: torch.device
+    max_memory: int | None = None
+    pixels: bool = True
+
+    def __post_init__(self) -> None:
+        counts = (("probe widths", self.widths), ("number of seeds", (self.seeds,)), ("epochs", (self.epochs,)))
+        for what, found in counts:
+            if not found or any(number < 1 for number in found):
+                raise UsageError(f"found {what} {', '.join(map(str, found)) or 'none'}, expected positive integers.")
+        if self.source not in SOURCES:
+            raise unknown("source", self.source, SOURCES)
+        if self.features not in FEATURES:
+            raise unknown("kind of features", self.features, FEATURES)
+        for side in (side for side in self.pools if side not in POOLS):
+            raise unknown("pooling", side, POOLS)
+        for name in ("pools", "widths"):  # each once, however often it was named
+            object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+
+
+def hidden_convolutions(name: str) -> int | None:
+    """Return p of a probe named "cnn-p", None for the others; raise UsageError for a name that is none."""
+    if name in LINEAR or name in NEAREST or name in TRAINED:
+        return None
+    match = re.fullmatch(r"cnn-([1-9][0-9]*)", name)
+    if match is None:
+        raise unknown("probe", name, CHOICES)
+    return int(match[1])

@@ -1,0 +1,1 @@
+"""Owns the probes without training: knn and ncm."""

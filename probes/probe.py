@@ -1,0 +1,63 @@
+"""Owns what every kind of probe is to the sweep over depths: names of the numbers it makes, and how it makes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from probes.tasks.task import CLASS, NO_CONTROL
+
+if TYPE_CHECKING:
+    from probes.protocol import Fit
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeName:
+    """What names a probe at a depth, beside the run: columns of the key, and the number type it is fitted in.
+
+    pooling: side of the average A; 0 where the probe reads whole maps. probe_width: 0 where it has none.
+    probe_seed: of a CNN probe; the draw of the projection for matched or input features; else 0.
+    control, target: what it is asked to tell, as in probes.task.Task.
+    """
+
+    depth: int
+    probe: str
+    probe_width: int = 0
+    probe_seed: int = 0
+    control: str = NO_CONTROL
+    pooling: int = 2
+    features: str = "native"
+    target: str = CLASS
+    precision: str = "fp32"
+
+
+class Family(ABC):
+    """Probes that share work: those of one kind, fitted to one run and one task.
+
+    Attributes:
+        title: what is fitted, for the head of the table.
+        iterations: epochs of the recipe; rows of another number are not these probes. None where it is no setting.
+    """
+
+    title: str
+    iterations: int | None = None
+
+    @abstractmethod
+    def depths(self) -> list[int]:
+        """Return the depths at which these probes have something to say."""
+
+    @abstractmethod
+    def names(self, depth: int) -> list[ProbeName]:
+        """Return the probes of a depth."""
+
+    @abstractmethod
+    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        """Fit the wanted probes of a depth by the protocol."""
+
+    def check(self, depths: Sequence[int]) -> None:  # noqa: B027 - most can probe every depth of a run
+        """Raise UserError, saying why, if one of these depths, which a user asks for, cannot be probed."""
+
+    def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:  # noqa: B027 - most have nothing to do
+        """Choose what is chosen once for all depths, given the probes still to fit at each."""

@@ -1,0 +1,53 @@
+"""Owns what stands beside a run: the same probes of another run, untrained as a rule, on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from layerwise.errors import UserError
+from layerwise.runfile import RunFile
+from probes.probe import ProbeName
+from probes.results.predictions import paired, read_correct
+from probes.results.statistics import paired_interval
+
+
+@dataclass(frozen=True)
+class Beside:
+    """Test accuracies in [0, 1] of one probe of two runs, and the paired 95% interval of run - baseline."""
+
+    name: ProbeName
+    run: float
+    baseline: float
+    low: float
+    high: float
+
+
+def require_same_images(run: RunFile, baseline: RunFile) -> None:
+    """Raise UserError if two runs were not made of the same images, so that nothing could be paired."""
+    one, other = run.dataset["fingerprint"], baseline.dataset["fingerprint"]
+    different = [split for split in sorted({*one, *other}) if one.get(split) != other.get(split)]
+    if different:
+        raise UserError(
+            f"{baseline.path} is no baseline of {run.path}: their {different[0]} images differ "
+            f"({baseline.dataset['name']} and {run.dataset['name']}, by fingerprint). Train it on the same data: "
+            "layerwise-train --mode untrained, with the --subset and --holdout of the run."
+        )
+
+
+def beside(run: RunFile, baseline: RunFile, names: Sequence[ProbeName]) -> list[Beside]:
+    """Return the probes of `names` that both runs have predictions of, refitted ones where there are."""
+    found = []
+    for name in names:
+        pair = paired(_newest(run, name), _newest(baseline, name))
+        if pair is not None:
+            own, other = pair
+            found.append(Beside(name, float(own.mean()), float(other.mean()), *paired_interval(other, own)))
+    return found
+
+
+def _newest(run: RunFile, name: ProbeName) -> pd.Series | None:
+    refitted = read_correct(run, name, 1)
+    return read_correct(run, name, 0) if refitted is None else refitted

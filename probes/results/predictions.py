@@ -1,0 +1,101 @@
+"""Owns run.predictions.h5: what each probe of a run says of every single image of the test split.
+
+Paired comparisons of probes need the single predictions, which no accuracy gives. docs/format.md specifies the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from layerwise.errors import UserError
+from layerwise.publication import published
+from layerwise.runfile import RunFile
+from probes.probe import ProbeName
+from probes.protocol import PROTOCOL_VERSION, Fit, Predictions
+from probes.tasks.task import CLASS
+
+PREDICTIONS_FORMAT = "layerwise-predictions"
+
+
+def predictions_path(run_path: Path) -> Path:
+    """Return where the single predictions of a run stand: x.predictions.h5 for x.h5."""
+    return run_path.with_name(run_path.stem + ".predictions.h5")
+
+
+def check_predictions(run_path: Path) -> None:
+    """Raise UserError if what stands in the place of a run's predictions is something else."""
+    path = predictions_path(run_path)
+    if not path.exists():
+        return
+    try:
+        with h5py.File(path, "r") as file:
+            is_ours = file.attrs.get("format") == PREDICTIONS_FORMAT
+    except OSError:
+        is_ours = False
+    if not is_ours:
+        raise UserError(
+            f"{path} would hold the predictions of {run_path.name}, but holds something else. "
+            "Move it away, or give the run another name."
+        )
+
+
+def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
+    """Put the test predictions of probes into the file, in the place of earlier ones of the same probes.
+
+    Args:
+        index: position [n] of each predicted image in the published split, as in samples/test/index.
+    """
+    path = predictions_path(run.path)
+    with published(path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
+        file.attrs["format"], file.attrs["format_version"] = PREDICTIONS_FORMAT, 1
+        if path.exists():
+            with h5py.File(path, "r") as old:
+                for group in old:
+                    old.copy(group, file)
+        for name, fit in ((name, fit) for name, fits in fitted for fit in fits):
+            group = _group(run.run_id, name, fit.refit)
+            if group in file:
+                del file[group]
+            _write(file.create_group(group), index, fit.scores["test"])
+            file[group].attrs.update({"run_id": run.run_id, **vars(name), "refit": fit.refit, "split": "test"})
+            file[group].attrs["protocol_version"] = PROTOCOL_VERSION
+
+
+def read_correct(run: RunFile, name: ProbeName, refit: int) -> pd.Series | None:
+    """Return whether a probe is right about each test image, bool by the image's index; None if nothing is kept."""
+    path = predictions_path(run.path)
+    if not path.exists():
+        return None
+    with h5py.File(path, "r") as file:
+        group = file.get(_group(run.run_id, name, refit))
+        if group is None:
+            return None
+        return pd.Series(group["predicted"][:] == group["label"][:], index=group["index"][:])
+
+
+def paired(first: pd.Series | None, second: pd.Series | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return what two of `read_correct` say of the images that both have, bool [n] each in one order, or None."""
+    if first is None or second is None:
+        return None
+    both = pd.concat([first, second], axis=1, join="inner")
+    return both[0].to_numpy(bool), both[1].to_numpy(bool)
+
+
+def _group(run_id: str, name: ProbeName, refit: int) -> str:
+    target = "" if name.target == CLASS else f"target-{name.target}/"
+    return (
+        f"{run_id}/{name.probe}/width-{name.probe_width}/seed-{name.probe_seed}/{name.control}/"
+        f"pooling-{name.pooling}/{name.features}/{target}depth-{name.depth:02d}/refit-{refit}"
+    )
+
+
+def _write(group: h5py.Group, index: np.ndarray, scored: Predictions) -> None:
+    group["index"] = index
+    group["label"] = scored.label.astype(np.int32)
+    group["predicted"] = scored.predicted.astype(np.int32)
+    group["true_log_probability"] = scored.true_log_probability.astype(np.float32)

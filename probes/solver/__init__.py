@@ -1,0 +1,1 @@
+"""Owns certified linear classifiers: the solver and its proof."""

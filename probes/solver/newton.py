@@ -1,0 +1,230 @@
+"""Owns the solver: truncated Newton steps on many problems at once, until each certificate meets its tolerance.
+
+Every step solves the Newton equations by conjugate gradients and searches along the direction on logits, which costs
+no product with the features where they are kept. Directions are float32. The gradient is float32 far from the
+optimum; near it, gradient and certificate are float64, so each step is one of iterative refinement and the
+float32 products do not limit what is reached. Only where a curvature spans more than float32 can hold (a tiny
+penalty on nearly separable classes) is a direction lost: small problems are float64 from the start, large
+ones from where they no longer improve. Problems that are done leave the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from probes.solver.certificate import certify, invert_curvature
+from probes.solver.conjugate_gradients import Equations, dot, solve
+from probes.solver.design_matrix import DesignMatrix
+from probes.solver.losses import Loss
+from probes.solver.objective import Logits, slope, slope_along
+
+_NEAR = 3  # float64 begins where the float32 estimate of the gap is within this factor of the tolerance
+_EASED = 0.03  # the penalty is lowered where the estimate is within this part of the objective
+_PATIENCE = 6  # steps without a halved gap after which float32 gives way to float64
+_SMALL = 1 << 20  # values in the features up to which float64 costs nothing that matters
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The certified fits of P problems.
+
+    Attributes:
+        theta: [P, K, d + 1] float64, weights and intercept, for centred features.
+        objective, bound: [P] float64, as in `certificate.Certificate`.
+        iterations: [P], Newton steps taken.
+    """
+
+    theta: Tensor
+    objective: Tensor
+    bound: Tensor
+    iterations: Tensor
+
+
+@dataclass
+class _Active:
+    """The state of the problems still at work, every part with the problem first."""
+
+    index: Tensor  # where the problem stands in the solution
+    target: Tensor  # the penalty asked for
+    lam: Tensor  # the penalty at work, on its way to the target
+    logits: Logits  # of the weights reached, whose precision is that of the work
+    gradient: Tensor  # [P, K, d + 1], of the objective
+    curvature: Tensor  # [P, K, K], mean Hessian of the loss
+    centre: Tensor  # [P, d + 1], where intercept and weights are nearly separate
+    goal: Tensor  # the tolerance
+    exact: Tensor  # bool: gradients are float64 from now on
+    gap: Tensor  # the last estimate of objective - optimum
+    best: Tensor  # the last gap that was half of the one before
+    waited: Tensor  # steps since then
+    forcing: Tensor  # CG stops where the residual is this fraction of the gradient
+    nonlinearity: Tensor  # of the last step
+
+    def take(self, problems: Tensor) -> _Active:
+        parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "logits"}
+        return _Active(logits=self.logits.take(problems), **{name: part[problems] for name, part in parts.items()})
+
+
+class Solver:
+    """P problems on one design matrix.
+
+    Args:
+        design: the features [n, d].
+        loss: of the P problems.
+        lam: [P] float64, positive.
+        tolerance: from objectives [P] to the bounds at which their problems are done.
+    """
+
+    def __init__(self, design: DesignMatrix, loss: Loss, lam: Tensor, tolerance: Callable[[Tensor], Tensor]):
+        self._design, self._loss, self._lam, self._tolerance = design, loss, lam, tolerance
+
+    def minimise(self, theta: Tensor, max_iter: int) -> Solution:
+        """Solve from theta [P, K, d + 1] and return the best certified iterate of each problem.
+
+        Args:
+            max_iter: the most Newton steps; the iterate reached is certified whatever it is worth.
+        """
+        active = self._start(theta)
+        unknown = torch.full_like(self._lam, torch.inf)
+        solution = Solution(theta.clone(), unknown, unknown.clone(), torch.zeros_like(active.index))
+        spectrum = None
+        for step in range(max_iter + 1):
+            if step == max_iter:
+                active.exact[:], active.lam = True, active.target
+            self._evaluate(active, solution, step)
+            left = torch.nonzero(solution.bound[active.index] > active.goal)[:, 0]
+            if not len(left) or step == max_iter:
+                break
+            if len(left) < len(active.index):
+                active = active.take(left)
+            spectrum = spectrum or self._design.spectrum()
+            equations = Equations(active.logits, active.gradient, active.curvature, active.centre, active.lam)
+            change = solve(equations, spectrum, active.forcing, 0.1 * active.goal * 2 * active.lam)
+            _move(active, change.double())
+        return solution
+
+    def _start(self, theta: Tensor) -> _Active:
+        lam = self._lam
+        ones = torch.ones_like(lam)
+        precision = torch.float64 if self._design.n * self._design.d <= _SMALL else torch.float32
+        return _Active(
+            index=torch.arange(len(lam), device=lam.device),
+            target=lam,
+            lam=lam.clamp(min=self._loss.easiest),
+            logits=Logits.of(self._design, self._loss, theta.clone(), precision),
+            gradient=torch.zeros_like(theta),
+            curvature=theta.new_zeros(*theta.shape[:2], theta.shape[1]),
+            centre=torch.zeros_like(theta[:, 0]),
+            goal=ones * torch.inf,
+            exact=torch.zeros_like(lam, dtype=torch.bool),
+            gap=ones * torch.inf,
+            best=ones * torch.inf,
+            waited=torch.zeros_like(lam),
+            forcing=ones * self._loss.forcing,
+            nonlinearity=ones,
+        )
+
+    def _evaluate(self, active: _Active, solution: Solution, step: int) -> None:
+        """Find gradients, gaps and tolerances, keeping in the solution what is certified."""
+        rough = torch.nonzero(~active.exact)[:, 0]
+        if len(rough):
+            before = active.gap[rough]
+            self._estimate(active, rough)
+            gap, goal = active.gap[rough], active.goal[rough]
+            final = active.lam[rough] == active.target[rough]
+            active.exact[rough] = final & ((gap <= _NEAR * goal) | ((gap > 0.9 * before) & (step > 3)))
+        sure = torch.nonzero(active.exact)[:, 0]
+        if len(sure):
+            self._certify(active, sure, solution)
+        solution.iterations[active.index] = step
+        improved = active.gap < active.best / 2
+        active.best = torch.where(improved, active.gap, active.best)
+        active.waited = torch.where(improved, 0, active.waited + 1)
+        if active.logits.dtype != torch.float64 and active.waited.max() >= _PATIENCE:
+            active.logits = active.logits.double()
+
+    def _estimate(self, active: _Active, rough: Tensor) -> None:
+        """Find gradients, gaps and tolerances of some problems from float32 products; these prove nothing."""
+        logits, lam = active.logits.take(rough), active.lam[rough]
+        found = slope(logits)
+        weights, pull = logits.theta[..., :-1], found.gradient[..., :-1]
+        objective = found.values + lam / 2 * dot(weights, weights)
+        beside = _intercept_gap(found.gradient[..., -1], found.curvature)
+
+        def gap(lam: Tensor) -> Tensor:
+            gradient = pull + lam[:, None, None] * weights
+            return dot(gradient, gradient) / (2 * lam) + beside
+
+        easy = gap(lam) <= _EASED * objective
+        lam = torch.where(easy, torch.maximum(lam / 10, active.target[rough]), lam)
+        active.lam[rough], active.gap[rough] = lam, gap(lam)
+        active.best[rough] = torch.where(easy, torch.inf, active.best[rough])
+        pull += lam[:, None, None] * weights
+        active.gradient[rough], active.curvature[rough] = found.gradient, found.curvature
+        active.centre[rough] = found.centre
+        active.goal[rough] = self._tolerance(objective)
+
+    def _certify(self, active: _Active, sure: Tensor, solution: Solution) -> None:
+        """Find gradients, gaps and tolerances of some problems in float64, and keep the best of each."""
+        found = certify(self._design, self._loss.take(active.index[sure]), active.logits.theta[sure], active.lam[sure])
+        active.logits.put(sure, found.logits)
+        active.gradient[sure], active.curvature[sure] = found.gradient, found.curvature
+        active.centre[sure] = found.centre
+        active.gap[sure] = found.bound
+        # below its rounding a gap cannot be seen to shrink
+        active.goal[sure] = torch.maximum(self._tolerance(found.objective), 2 * found.rounding)
+        index = active.index[sure]
+        better = found.bound < solution.bound[index]
+        index = index[better]
+        solution.theta[index] = found.logits.theta[better]
+        solution.objective[index], solution.bound[index] = found.objective[better], found.bound[better]
+
+
+def _intercept_gap(slope: Tensor, curvature: Tensor) -> Tensor:
+    """Return what the intercept alone would gain by the quadratic model, [P]."""
+    return (slope * (invert_curvature(curvature) @ slope[..., None])[..., 0]).sum(1).clamp(min=0) / 2
+
+
+def _move(active: _Active, change: Tensor) -> None:
+    """Search along the change [P, K, d + 1] of every active problem, and take the step."""
+    logits = active.logits
+    direction = Logits.of(logits.design, logits.loss, change, logits.dtype, anchored=False)
+    length, bent = _line_search(active, direction)
+    active.logits = logits.moved(direction, length)
+    # How far the last two steps were from the quadratic model says how exactly the next is worth solving.
+    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(0.01, logits.loss.forcing)
+    active.nonlinearity = bent
+
+
+def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
+    """Return step lengths [P] where the slope has shrunk to a fifth, and the part of the slope left at length 1, [P].
+
+    The slope along a direction increases (the objective is convex), so a sign change brackets the minimum; the
+    bracket is narrowed by false position, kept off its ends. Without one the length doubles.
+    """
+    weights, change = active.logits.theta[..., :-1], direction.theta[..., :-1]
+    linear, square = active.lam * dot(weights, change), active.lam * dot(change, change)
+
+    def along(length: Tensor) -> Tensor:
+        return slope_along(active.logits, direction, length) + linear + length * square
+
+    length = torch.ones_like(linear)
+    start = dot(active.gradient, direction.theta)
+    low, low_slope = torch.zeros_like(length), start
+    high, high_slope = length * torch.inf, length * torch.inf
+    here = along(length)
+    bent = here.abs() / start.abs()
+    for _ in range(12):
+        done = here.abs() <= 0.2 * start.abs()
+        if done.all():
+            return length, bent
+        low, low_slope = torch.where(here <= 0, length, low), torch.where(here <= 0, here, low_slope)
+        high, high_slope = torch.where(here > 0, length, high), torch.where(here > 0, here, high_slope)
+        share = (low_slope / (low_slope - high_slope)).clamp(0.1, 0.9)
+        inner = torch.where(torch.isinf(high), 2 * length, low + share * (high - low))
+        length = torch.where(done, length, inner)
+        here = along(length)
+    return torch.where(done | (low == 0), length, low), bent

@@ -1,0 +1,232 @@
+"""Owns paths of penalties: linear classifiers solved together, each with a proof of how near it is to the best one.
+
+The objective, per sample and in nats for the two log losses, is mean loss + lam/2 |W|^2 with a free intercept, so
+that lam keeps its meaning when samples are added; scikit-learn's C is 1 / (n lam). How it is solved is in newton.py,
+what is proved in certificate.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from layerwise.errors import unknown
+from probes.solver.design_matrix import DesignMatrix
+from probes.solver.fit import LinearFit
+from probes.solver.folds import (
+    Folds,
+    checked_count,
+    checked_labels,
+    checked_penalties,
+    checked_presence,
+    checked_weights,
+)
+from probes.solver.losses import Logistic, Loss, Softmax, SquaredHinge
+from probes.solver.newton import Solution, Solver
+from probes.solver.rows import Affine, Features, Source
+
+LOSSES = ("multinomial", "ovr", "squared_hinge")
+
+_STATE = 14  # float64 numbers that a step holds for each weight
+
+
+def fit_path(
+    X: Source,
+    y: ArrayLike | Tensor,
+    lams: Sequence[float],
+    *,
+    n_classes: int,
+    loss: str = "multinomial",
+    sample_weight: ArrayLike | Tensor | None = None,
+    standardiser: Affine | None = None,
+    start: LinearFit | None = None,
+    tol: float | None = None,
+    max_iter: int = 100,
+    max_memory: int | None = None,
+    device: str | torch.device = "cpu",
+    where: str = "",
+) -> list[LinearFit]:
+    """Fit one linear classifier for each penalty, all together, and certify each.
+
+    Args:
+        X: features [n, n_features]: a tensor, an array, a memory map, or rows that are read on demand (their axes
+            behind the first are flattened). float32 and float64 are used in place, narrower types are widened.
+        y: [n] integers in [0, n_classes), at least two of them different.
+        lams: positive penalties per sample, in any order; the fits come in the same order.
+        n_classes: the number of classes, of which some may have no sample in y.
+        loss: "multinomial" (softmax cross-entropy), "ovr" (sum over classes of the binary log loss) or "squared_hinge"
+            (sum over classes of max(0, 1 - s z)^2).
+        sample_weight: [n] numbers >= 0 or booleans: the mean loss is the weighted mean.
+        standardiser: applied to X in float32; None takes X as it is.
+        start: a fit to begin from, such as that of a neighbouring penalty; the result is the same within certificates.
+        tol: the certificate to reach, in nats per sample; None for max(1e-4 objective, 1e-6).
+        max_iter: the most Newton steps. A fit that misses the tolerance says so in `converged`.
+        max_memory: bytes. Where twice the features would exceed it, they are read block by block in every pass and
+            nothing is kept for each sample but its label and weight; slower, with the same result.
+        device: where to compute, such as "cuda".
+        where: put in front of error messages, such as "depth 3, train split".
+
+    Raises:
+        UserError: for input that cannot be fitted; the message says what was found and where.
+    """
+    labels = torch.as_tensor(y if isinstance(y, Tensor) else np.array(y))
+    (fits,) = fit_paths(
+        X, labels[None], lams, n_classes=n_classes, loss=loss, sample_weight=sample_weight, standardiser=standardiser,
+        start=None if start is None else [start], tol=tol, max_iter=max_iter, max_memory=max_memory, device=device,
+        where=where,
+    )  # fmt: skip
+    return fits
+
+
+def fit_paths(
+    X: Source,
+    y: ArrayLike | Tensor,
+    lams: Sequence[float],
+    *,
+    n_classes: int,
+    loss: str = "multinomial",
+    sample_weight: ArrayLike | Tensor | None = None,
+    standardiser: Affine | None = None,
+    start: Sequence[LinearFit] | None = None,
+    tol: float | None = None,
+    max_iter: int = 100,
+    max_memory: int | None = None,
+    device: str | torch.device = "cpu",
+    where: str = "",
+) -> list[list[LinearFit]]:
+    """Fit a path of penalties for each of B label vectors or foldings of the same features, all together.
+
+    Args:
+        y: [B, n] integers, or [n] for all B.
+        sample_weight: [B, n], or [n] for all B; a fold is a row of booleans.
+        start: B fits.
+        X and the others: as in `fit_path`.
+
+    Returns:
+        B lists of fits in the order of `lams`, each as `fit_path` returns it for its labels and weights.
+    """
+    if loss not in LOSSES:
+        raise unknown("loss", loss, LOSSES)
+    penalties = checked_penalties(lams, where)
+    features = Features(X, standardiser, where)
+    labels = checked_labels(y, features.n, n_classes, where)
+    weights = checked_weights(sample_weight, features.n, where)
+    n_paths = checked_count(labels, weights, start, where)
+    labels, weights = labels.expand(n_paths, -1), weights.expand(n_paths, -1)
+    present = checked_presence(labels, weights, n_classes, where)
+    held = 2 * features.n * features.d * features.dtype.itemsize
+    design = DesignMatrix(features, torch.device(device), resident=max_memory is None or held <= max_memory)
+    paths: list[list[LinearFit]] = [[] for _ in range(n_paths)]
+    for classes in present.unique(dim=0):
+        rows = torch.nonzero((present == classes).all(1))[:, 0]
+        folds = Folds(
+            labels[rows],
+            weights[rows] if sample_weight is not None else None,
+            torch.nonzero(classes)[:, 0],
+            design.device,
+        )
+        begin = None if start is None else [start[i] for i in rows.tolist()]
+        together = _Together(
+            design, folds, loss, n_classes, _Reach(tol, 1 if loss == "multinomial" else folds.n_classes)
+        )
+        for row, fit in together.fit(penalties, begin, max_iter, max_memory):
+            paths[int(rows[row])].append(fit)
+    return paths
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """The tolerance of a fit, and of each of the problems it is the sum of.
+
+    A half of max(1e-4 objective, 1e-6) for every class sums to no more than the fit's own maximum.
+    """
+
+    tol: float | None
+    parts: int
+
+    def of_problem(self, objective: Tensor) -> Tensor:
+        if self.tol is not None:
+            return torch.full_like(objective, self.tol / self.parts)
+        return (1e-4 * objective).clamp(min=1e-6 / self.parts) * (1.0 if self.parts == 1 else 0.5)
+
+    def of_fit(self, objective: float) -> float:
+        return max(1e-4 * objective, 1e-6) if self.tol is None else self.tol
+
+
+@dataclass(frozen=True)
+class _Together:
+    """Paths over the same features whose labels are of the same classes."""
+
+    design: DesignMatrix
+    folds: Folds
+    loss: str
+    n_classes: int
+    reach: _Reach
+
+    def fit(
+        self, lams: Tensor, start: list[LinearFit] | None, max_iter: int, max_memory: int | None
+    ) -> Iterator[tuple[int, LinearFit]]:
+        """Yield the row of the labels and the fit for each penalty of each row, in that order."""
+        rows = torch.arange(len(self.folds.share)).repeat_interleave(len(lams))
+        lams = lams.repeat(len(self.folds.share))
+        size = self._at_once(max_memory)
+        for row, lam in zip(rows.split(size), lams.split(size), strict=True):
+            theta = self._begin(row, start)
+            solver = Solver(self.design, *self._problems(row, lam), self.reach.of_problem)
+            solution = solver.minimise(theta, max_iter)
+            yield from zip(row.tolist(), self._fits(solution, lam), strict=True)
+
+    def _at_once(self, max_memory: int | None) -> int:
+        """Return how many fits are solved together.
+
+        As many as have their logits kept; most paths stay whole. Where features are streamed there are no logits,
+        and what is kept for each weight stays within half the memory allowed.
+        """
+        if self.design.resident or max_memory is None:
+            return max(1, self.design.columns_kept // self.folds.n_classes)
+        return max(1, max_memory // (2 * 8 * _STATE * self.folds.n_classes * (self.design.d + 1)))
+
+    def _problems(self, row: Tensor, lam: Tensor) -> tuple[Loss, Tensor]:
+        """Return the loss and the penalties [P] of the separate problems of fits [U]."""
+        device, k = self.design.device, self.folds.n_classes
+        row, lam = row.to(device), lam.to(device)
+        if self.loss == "multinomial":
+            return Softmax(self.folds.targets(row), self.folds.share), lam
+        classes = torch.arange(k, device=device).repeat(len(row))
+        form = Logistic if self.loss == "ovr" else SquaredHinge
+        return form(self.folds.targets(row.repeat_interleave(k)), classes), lam.repeat_interleave(k)
+
+    def _begin(self, row: Tensor, start: list[LinearFit] | None) -> Tensor:
+        """Return theta [P, K, d + 1] of the given fits, or zero weights with the best intercepts for these."""
+        share = self.folds.share[row.to(self.design.device)]
+        theta = share.new_zeros(*share.shape, self.design.d + 1)
+        first = {"multinomial": share.log(), "ovr": torch.logit(share), "squared_hinge": 2 * share - 1}[self.loss]
+        theta[..., -1] = first
+        if start is not None:
+            classes = self.folds.classes.cpu().numpy()
+            for i, b in enumerate(row.tolist()):
+                theta[i, :, :-1] = torch.from_numpy(start[b].coef[classes])
+                intercept = torch.from_numpy(start[b].intercept[classes]).to(theta.device)
+                theta[i, :, -1] = torch.where(intercept.isfinite(), intercept, first[i])
+            theta[..., -1] += theta[..., :-1] @ self.design.mean
+        return theta if self.loss == "multinomial" else theta.reshape(-1, 1, self.design.d + 1)
+
+    def _fits(self, solution: Solution, lams: Tensor) -> Iterator[LinearFit]:
+        """Put the problems of each fit together, [U, classes, ...], and the absent classes back in."""
+        classes = self.folds.classes.cpu().numpy()
+        theta = solution.theta.reshape(len(lams), len(classes), -1)
+        weights, intercepts = theta[..., :-1], theta[..., -1] - theta[..., :-1] @ self.design.mean
+        objectives, bounds, steps = (
+            values.reshape(len(lams), -1).cpu() for values in (solution.objective, solution.bound, solution.iterations)
+        )
+        for i, lam in enumerate(lams.tolist()):
+            coef, intercept = np.zeros((self.n_classes, self.design.d)), np.full(self.n_classes, -np.inf)
+            coef[classes], intercept[classes] = weights[i].cpu().numpy(), intercepts[i].cpu().numpy()
+            objective, bound = float(objectives[i].sum()), float(bounds[i].sum())
+            converged = bound <= self.reach.of_fit(objective)
+            yield LinearFit(coef, intercept, lam, self.loss, objective, bound, int(steps[i].max()), converged)

@@ -1,0 +1,1 @@
+"""Owns what a probe is asked: the classes, control tasks, other properties."""

@@ -1,0 +1,138 @@
+"""Owns the control tasks: labels that a representation cannot know, on the same images.
+
+A probe that is wide enough fits anything. What it does on labels that have nothing to do with the classes says how
+much of its accuracy is its own work (Hewitt and Liang 2019). `permuted` has nothing to learn, so that its train
+accuracy is memorisation; `teacher` can be learned, so that accuracy minus control accuracy is selectivity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from layerwise.activations import READ_BATCH, open_activations
+from layerwise.errors import UserError, unknown
+from layerwise.hardware import exact_float32
+from layerwise.model.seeds import derive_seed, initialised
+from layerwise.runfile import RunFile
+from probes.tasks.task import NO_CONTROL, Task
+
+CONTROLS = (NO_CONTROL, "permuted", "teacher")
+
+_TEACHER_CHANNELS = (32, 64)
+# Temperatures of the assignment, as a share of the spread of the teacher's outputs, and steps at each.
+_TEMPERATURES, _STEPS = (1.0, 0.3, 0.1, 0.03, 0.01), 20
+
+
+class Permuted(Task):
+    """The labels of another task, permuted among the images of each split: nothing of them can be predicted.
+
+    The permutation of a split is fixed by the split's name and its number of images.
+    """
+
+    control = "permuted"
+
+    def __init__(self, task: Task):
+        super().__init__(task.run)
+        self.task = task
+        self.target = task.target
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self.task.classes
+
+    def labels(self, split: str) -> np.ndarray:
+        labels = self.task.labels(split)
+        return np.random.default_rng(derive_seed(0, f"permuted {split}")).permutation(labels)
+
+    def rows(self, split: str) -> np.ndarray:
+        return self.task.rows(split)
+
+
+class Teacher(Task):
+    """Balanced labels from a fixed random network: a function of the image that has nothing to do with its class.
+
+    Two convolutions of stride 2 with relu, averaged to 4x4, and a linear layer of as many outputs as the data set has
+    classes; the outputs are standardised, and shifted so that the classes are equally frequent, both on the train fold
+    alone. The network depends on the shape of the images and the number of classes, so all runs on the same
+    images, fold and normalisation have the same labels.
+    """
+
+    control = "teacher"
+
+    def __init__(self, run: RunFile):
+        super().__init__(run)
+        if 0 not in run.depths:
+            raise UserError(
+                f"{run.path} was made from arrays without their inputs, of which --control teacher makes its labels. "
+                "Use --control permuted, or give the inputs as an array named input."
+            )
+        channels, n_classes = run.depth_shape(0)[0], len(self.classes)
+        self._network = initialised(derive_seed(0, "teacher"), lambda: _network(channels, n_classes)).eval()
+        self._labels: dict[str, np.ndarray] = {}
+        self._scale: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(f"teacher {i}" for i in range(len(super().classes)))
+
+    def labels(self, split: str) -> np.ndarray:
+        if split not in self._labels:
+            if self._scale is None:
+                outputs = self._outputs("train")
+                mean, deviation = outputs.mean(0), outputs.std(0).clamp(min=1e-12)
+                self._scale = mean + deviation * balancing_shifts((outputs - mean) / deviation), deviation
+            shift, deviation = self._scale
+            self._labels[split] = ((self._outputs(split) - shift) / deviation).argmax(1).numpy()
+        return self._labels[split]
+
+    @torch.no_grad()
+    def _outputs(self, split: str) -> Tensor:
+        # On the CPU whatever the probe runs on, so that no near tie falls differently on another device.
+        with exact_float32():
+            return torch.cat([self._network(x) for x in self._inputs(split)]).double()
+
+    def _inputs(self, split: str) -> Iterator[Tensor]:
+        """Yield x_0 in batches, of the images where the file has them, since stored maps may be rounded."""
+        images, scale = self.run.images(split), self.run.dataset["normalisation"]
+        if images is None:
+            yield from open_activations(self.run, 0, split).batches()
+            return
+        mean, std = (torch.tensor(scale[name]).view(-1, 1, 1) for name in ("mean", "std"))
+        for start in range(0, len(images), READ_BATCH):
+            yield (torch.from_numpy(images[start : start + READ_BATCH]).float() / 255 - mean) / std
+
+
+def balancing_shifts(outputs: Tensor) -> Tensor:
+    """Return shifts [K] such that argmax(outputs - shifts) gives each of K classes nearly as many samples.
+
+    It is the dual of the assignment of samples [n, K] to classes of equal size, entropic and annealed (Cuturi 2013).
+    """
+    n_classes = outputs.shape[1]
+    shifts = outputs.new_zeros(n_classes)
+    for temperature in _TEMPERATURES:
+        for _ in range(_STEPS):
+            share = ((outputs - shifts) / temperature).softmax(1).mean(0)
+            shifts = shifts + temperature * (share * n_classes).clamp(min=1e-30).log()
+    return shifts
+
+
+def controlled(task: Task, control: str) -> Task:
+    """Return the task that a control of the given name makes of a task; "none" returns it as it is."""
+    if control not in CONTROLS:
+        raise unknown("control", control, CONTROLS)
+    if control == "permuted":
+        return Permuted(task)
+    return Teacher(task.run) if control == "teacher" else task
+
+
+def _network(channels: int, n_classes: int) -> nn.Module:
+    first, second = _TEACHER_CHANNELS
+    return nn.Sequential(
+        nn.Conv2d(channels, first, 3, stride=2, padding=1), nn.ReLU(),
+        nn.Conv2d(first, second, 3, stride=2, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(second * 16, n_classes),
+    )  # fmt: skip
