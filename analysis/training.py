@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.repetition import half_width, pooled
+from analysis.seeds import half_width, pooled
 from analysis.tables import without_predictions
 from layerwise.errors import UserError
 

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from analysis.repetition import Difference, difference
+from analysis.seeds import Difference, difference
 from analysis.selection import select
 from analysis.separability import average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from analysis.separability import curves
 from analysis.tables import read
 from analysis.widths import against_width
-from figures import caption, separability, widths
+from figures.plots import caption, separability, widths
 from layerwise.errors import UsageError
 
 

@@ -72,7 +72,7 @@ def publish(figure: Figure, points: pd.DataFrame, caption: str, paths: Mapping[s
 
     Drawn twice, the files have the same bytes.
     """
-    from figures.style import rendered
+    from figures.kit.style import rendered
 
     contents = rendered(figure) | {
         ".csv": points.to_csv(index=False, lineterminator="\n").encode(),

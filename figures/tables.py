@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -254,3 +255,47 @@ _LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     "mode": ("network", str),
     "k": ("k", _or_dash),
 }
+
+
+def made(runs: Sequence[Path], what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
+    """Return the numbers of a table, and the table as it is shown."""
+    import pandas as pd
+
+    from figures import tables
+
+    if what == "published":
+        from analysis.published import NUMBERS
+
+        return pd.DataFrame([vars(number) for number in NUMBERS]), tables.published_table()
+    if what == "differences":
+        from analysis.differences import differences
+
+        first, second = runs
+        found = differences(first, second)
+        return found, tables.differences_table(found, *(run.name for run in runs))
+    from analysis.tables import read
+
+    return of_rows(read(runs), what, split)
+
+
+def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
+    """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
+    from analysis.accuracy import accuracies
+    from analysis.trend import slope_contrasts, trends
+    from figures import tables
+
+    if what == "accuracy":
+        found = accuracies(rows, split)
+        return found, tables.accuracy_table(found)
+    if what == "trends":
+        found = trends(rows, split=split)
+        return found, tables.trends_table(found)
+    found = slope_contrasts(rows, split=split)
+    return found, tables.contrasts_table(found)
+
+
+def rendered(data: pd.DataFrame, table: Table) -> dict[str, bytes]:
+    """Return a table as the bytes of its three files."""
+
+    csv = data.to_csv(index=False, lineterminator="\n")
+    return {".md": markdown(table).encode(), ".tex": latex(table).encode(), ".csv": csv.encode()}

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-from figures import style
+from figures.kit import style
 
 # Lines that are no data, by their label.
 _FURNITURE = ("_chance", "_break", "_zero")

@@ -10,8 +10,8 @@ import pytest
 from conftest import make_run
 
 from analysis.training import training_curves
-from figures.training import caption, draw
-from figures.training_cli import training_figure
+from figures.commands.training import training_figure
+from figures.plots.training import caption, draw
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile

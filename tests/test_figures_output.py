@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from figures import style
+from figures.kit import style
 from figures.output import SUFFIXES, check_size, outputs, publish, say, write
 from layerwise.errors import UsageError, UserError
 

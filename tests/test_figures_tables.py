@@ -13,8 +13,8 @@ from analysis.accuracy import accuracies
 from analysis.published import NUMBERS, greedy
 from analysis.trend import slope_contrasts, trends
 from figures import tables
+from figures.commands.table import separability_table
 from figures.tables import Table, latex, markdown
-from figures.tables_cli import separability_table
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from tests.probe_rows import row, run_rows, table, write_run

@@ -61,7 +61,7 @@ class Predictor(nn.Module):
 
 
 def join(logits: list[Tensor], weighting: str) -> Tensor:
-    """Return log-probabilities [n, n_classes] of the ensemble of auxiliaries 1..J, as `layerwise.model.ensemble.ensemble`.
+    """Return log-probabilities [n, n_classes] of the ensemble of auxiliaries 1..J (layerwise.model.ensemble).
 
     In float32: probabilities are added by their logarithms, so that none of them becomes 0.
     """

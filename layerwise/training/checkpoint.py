@@ -3,8 +3,8 @@
 A save takes a tenth of a second, and on a GPU an epoch not much longer, so one that would come within SAVE_EVERY
 seconds of the last is left out, but for the last epoch of a stage.
 
-Every random choice of a training follows from the run's seed, the stage and the epoch (layerwise.model.seeds.derive_seed),
-so the position stands for the state of every random generator. Weights, buffers, the optimizer's and the average's
+Every random choice of a training follows from the run's seed, the stage and the epoch (layerwise.model.seeds), so the
+position stands for the state of every random generator. Weights, buffers, the optimizer's and the average's
 tensors and the history stand beside it, all as HDF5.
 """
 

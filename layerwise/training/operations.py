@@ -1,7 +1,8 @@
 """Owns what a network and its training cost by count: parameters and floating-point operations, from shapes alone.
 
-Plain blocks are counted by formula, others by running each once (layerwise.model.counts). A multiply-add is two operations,
-and only convolutions and linear layers count, as torch.utils.flop_counter counts them; tests hold every formula to it.
+Plain blocks are counted by formula, others by running each once (layerwise.model.counts). A multiply-add is two
+operations, and only convolutions and linear layers count, as torch.utils.flop_counter counts them; tests hold every
+formula to it.
 Backward, a layer spends as many operations as forward for the gradient of its weights, and as many again for that of
 its input. The first trainable convolution needs no gradient of its input. Counts depend on the number of images only,
 not on batches.

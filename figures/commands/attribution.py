@@ -1,0 +1,53 @@
+"""Owns the command `attribution-figure`: run files in; a figure of what gives the gain of each depth out."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from figures.commands.options import Force, Output, Quiet, Runs, Size, Verbose
+from figures.output import check_size, outputs, publish, say
+from layerwise.commandline import run, set_verbosity
+
+
+def attribution_command() -> NoReturn:
+    """Run the command line of this process."""
+    run(attribution_figure, "attribution-figure")
+
+
+def attribution_figure(
+    runs: Runs,
+    output: Output,
+    probe: Annotated[str, typer.Option(help="linear or linear-ovr.")] = "linear",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    pool: Annotated[int, typer.Option(help="The grid that the probe reads, as probe-depth's --pool.")] = 2,
+    size: Size = "single",
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Split the gain of each depth over the input into what architecture and training give.
+
+    Takes greedy and untrained runs of the same widths and seeds, and those trained
+    end to end where there are; untrained ones are also probed by
+    `probe-depth run.h5 --features input`. The parts add up: pooling and width (of
+    the untrained network), training (greedy - untrained), and what greedy
+    training leaves (end-to-end - greedy).
+
+    Writes attribution.pdf, .svg, .png, .csv (the points drawn) and .txt (the
+    caption), and prints their paths and the caption.
+
+    Example: attribution-figure greedy*.h5 untrained*.h5 end*.h5 -o attribution.pdf
+    """
+    set_verbosity(quiet, verbose)
+    check_size(size)
+    paths = outputs(output, runs, force)
+    from analysis.attribution import attribution
+    from analysis.tables import read
+    from figures.plots.attribution import caption, draw
+
+    points = attribution(read(runs), probe, split, pool)
+    words = caption(points)
+    publish(draw(points, size), points, words, paths, force)
+    say(paths, words)

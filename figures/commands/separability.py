@@ -1,0 +1,80 @@
+"""Owns the command `separability-figure`: run files in; a figure, its points and its caption out."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from figures.commands.options import Force, Output, Quiet, Runs, Size, Verbose
+from figures.output import check_size, outputs, publish, say
+from layerwise.commandline import run, set_verbosity
+from layerwise.errors import unknown
+
+_BY = ("k", "mode", "width", "probe-width", "pool", "seed")
+
+
+def figure_command() -> NoReturn:
+    """Run the command line of this process."""
+    run(separability_figure, "separability-figure")
+
+
+def separability_figure(
+    runs: Runs,
+    output: Output,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="Probes to draw, e.g. linear,cnn-1 or auxiliary,ensemble.",
+            show_default="those fitted to every run",
+        ),
+    ] = None,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            "--refit/--no-refit",
+            help="Probes refitted on train + validation, or fitted on the train fold only.",
+            show_default="refit, but for the validation split",
+        ),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="What the lines of a panel stand for: k, mode, width (M), seed, or pool (of linear probes); "
+            "probe-width: accuracy and selectivity of CNN probes against their width."
+        ),
+    ] = "k",
+    relative: Annotated[
+        bool, typer.Option("--relative", help="Depth as j/J, for networks of different depth.")
+    ] = False,
+    size: Size = "single",
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw accuracy against depth: a panel for each probe, a line for each k and mode.
+
+    Reads the results that probe-depth wrote beside each run file (x.probes.csv).
+    Writes figure.pdf, .svg, .png (300 dpi), .csv (the points drawn) and .txt (the
+    caption), and prints their paths and the caption.
+
+    A line of one network has the interval over the images of the split. A line of
+    several is the mean, over the widths M (and over k, where lines stand for
+    another factor), of the means over seeds, and has a t interval over seeds.
+    Untrained networks of several seeds, beside others, are bands.
+
+    Example: separability-figure k1.h5 k2.h5 --probe linear,cnn-1 -o figure.pdf
+    """
+    set_verbosity(quiet, verbose)
+    check_size(size)
+    if by not in _BY:
+        raise unknown("factor", by, _BY)
+    paths = outputs(output, runs, force)
+    probes = None if probe is None else [name.strip() for name in probe.split(",")]
+    refitted = split != "validation" if refit is None else refit
+    from figures.api import drawn
+
+    figure, points, words = drawn(runs, probes, split, refitted, by, relative, size)
+    publish(figure, points, words, paths, force)
+    say(paths, words)

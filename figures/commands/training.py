@@ -1,0 +1,53 @@
+"""Owns the command `training-figure`: run files in; the training curves of their auxiliary problems out."""
+
+from __future__ import annotations
+
+from typing import Annotated, NoReturn
+
+import typer
+
+from figures.commands.options import Force, Output, Quiet, Runs, Size, Verbose
+from figures.output import check_size, outputs, publish, say
+from layerwise.commandline import run, set_verbosity
+from layerwise.config import MODES
+from layerwise.errors import unknown
+
+_TRAINED = tuple(mode for mode in MODES if mode != "untrained")
+
+
+def training_command() -> NoReturn:
+    """Run the command line of this process."""
+    run(training_figure, "training-figure")
+
+
+def training_figure(
+    runs: Runs,
+    output: Output,
+    mode: Annotated[str, typer.Option(help=f"Draw the runs of one mode: {', '.join(_TRAINED)}.")] = "greedy",
+    size: Size = "single",
+    force: Force = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Draw loss and accuracy of each auxiliary problem against its epochs: a column for each k.
+
+    Reads the history in each run file; the runs need no probes. Runs of one k are
+    averaged, over widths and seeds.
+
+    Writes training.pdf, .svg, .png, .csv (the points drawn) and .txt (the caption),
+    and prints their paths and the caption.
+
+    Example: training-figure k1.h5 k2.h5 k3.h5 -o training.pdf
+    """
+    set_verbosity(quiet, verbose)
+    check_size(size)
+    if mode not in _TRAINED:
+        raise unknown("mode", mode, _TRAINED)
+    paths = outputs(output, runs, force)
+    from analysis.training import training_curves
+    from figures.plots.training import caption, draw
+
+    points = training_curves(runs, mode)
+    words = caption(points)
+    publish(draw(points, size), points, words, paths, force)
+    say(paths, words)

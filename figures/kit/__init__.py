@@ -1,0 +1,1 @@
+"""Owns what all figures share: style, layout, the accuracy axis."""

@@ -1,0 +1,1 @@
+"""Owns the figures and their captions."""

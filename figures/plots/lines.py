@@ -1,0 +1,125 @@
+"""Owns how each line of the separability figure is drawn and called, by the factor that lines stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from analysis.factors import line_columns
+from analysis.tables import PANEL
+from figures.kit import style
+from figures.kit.axis import is_pooled_input
+from figures.kit.layout import Handle
+from layerwise.config import MODES
+
+Key = tuple[Any, ...]
+_THIN = {"linewidth": 0.6, "markersize": 2.6}
+# Of many lines each is drawn finer.
+_MANY, _FINE = 6, {"linewidth": 0.9, "markersize": 3.0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """A line of the figure.
+
+    Attributes:
+        label: its words in the legend, with mathematics between dollar signs.
+        sign: matplotlib's properties of the line, or of the mean of a band.
+        area: of the band of untrained networks, behind the lines of trained ones; empty where it is none.
+    """
+
+    label: str
+    sign: dict[str, Any]
+    area: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def band(self) -> bool:
+        return bool(self.area)
+
+    @property
+    def name(self) -> str:
+        """The label as plain text."""
+        return self.label.replace(r"\$", "\0").replace("$", "").replace("\0", "$")
+
+    @property
+    def handle(self) -> Handle:
+        """What stands for the line in the legend."""
+        line = Line2D([], [], label=self.label, **self.sign)
+        return (Patch(label=self.label, linewidth=0, **self.area), line) if self.band else line
+
+
+def keyed(points: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
+    """Yield each line's points under what tells it from the others, in the order drawn."""
+    for key, line in points.groupby(line_columns(points["by"].iloc[0]), sort=False, dropna=False):
+        yield tuple(None if pd.isna(part) else part for part in key), line
+
+
+def lines(points: pd.DataFrame) -> dict[Key, Line]:
+    """Return the lines of points as `analysis.separability.curves` returns them, in the legend's order."""
+    by = points["by"].iloc[0]
+    keys = list(dict.fromkeys(key for key, _ in keyed(points)))
+    if by in ("k", "mode"):
+        return _by_k(points, keys) if by == "k" else _by_mode(points, keys)
+    words = {"width": "$M$ = {0}", "pool": "{0}x{0}", "seed": "seed {0}"}[by]
+    thin = _THIN if by == "seed" else {}
+    signs = style.ordered_styles(len(keys))
+    return {key: Line(label=words.format(key[1]), sign=sign | thin) for key, sign in zip(keys, signs, strict=True)}
+
+
+def _by_k(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
+    alone = len({mode for mode, _ in keys}) == 1
+    places = _places_of_networks_built_elsewhere(keys)
+    found = {
+        (mode, k): Line(
+            label=style.line_label(mode, k, alone), sign=style.line_style(mode, k, places.get((mode, k), 0))
+        )
+        for mode, k in keys
+    }
+    return found | _bands(points)
+
+
+def _by_mode(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
+    places = _places_of_networks_built_elsewhere(keys)
+    found = {}
+    for place, key in enumerate(keys):
+        (mode,) = key
+        sign = style.line_style(mode, None, places[key]) if key in places else style.mode_style(mode, place)
+        found[key] = Line(label=style.line_label(mode, None, alone=False), sign=sign)
+    return found | _bands(points)
+
+
+def _places_of_networks_built_elsewhere(keys: list[Key]) -> dict[Key, int]:
+    return {key: place for place, key in enumerate(key for key in keys if key[0] not in MODES)}
+
+
+def _bands(points: pd.DataFrame) -> dict[Key, Line]:
+    """Return the lines that are bands: one or two of untrained networks, with an interval over seeds, beside others."""
+    untrained = {key: line for key, line in keyed(points) if key[0] == "untrained"}
+    beside = points["mode"].nunique() > 1
+    if not beside or len(untrained) > len(style.BANDS) or not all(map(_has_area, untrained.values())):
+        return {}
+    # The filled band is that of the networks with BatchNorm, as most trained ones are.
+    order = sorted(untrained, key=lambda key: str(untrained[key]["batch_norm"].iloc[0]) == "0")
+    return {
+        key: Line(label=_band_label(key, untrained), sign=mean, area=area)
+        for key, area, mean in zip(order, style.BANDS, style.BAND_MEANS, strict=False)
+    }
+
+
+def _has_area(line: pd.DataFrame) -> bool:
+    """Say whether a line has an interval over seeds at two depths of one panel at least."""
+    known = line[line["interval"].str.startswith("seeds") & ~is_pooled_input(line)]
+    return not known.empty and bool(known.groupby(PANEL)["depth"].nunique().min() > 1)
+
+
+def _band_label(key: Key, untrained: dict[Key, pd.DataFrame]) -> str:
+    """Return "untrained" or "untrained, no BatchNorm"; k instead, where BatchNorm does not tell the bands apart."""
+    norms = {other: str(line["batch_norm"].iloc[0]) for other, line in untrained.items()}
+    if len(set(norms.values())) < len(norms) or norms[key] not in ("0", "1"):
+        return style.line_label("untrained", key[1] if len(key) > 1 else None)
+    return "untrained" if norms[key] == "1" else "untrained, no BatchNorm"

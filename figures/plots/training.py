@@ -1,0 +1,100 @@
+"""Owns the figure of the training curves of auxiliary problems, and its caption."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from figures.kit import style
+from figures.kit.layout import Handle, figure_with_legend
+from figures.plots.caption import averaged_by_k
+
+_ROWS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
+_SCALE = {"loss": 1.0, "accuracy": 100.0}
+_DASHES: dict[str, Any] = {"train": "solid", "validation": (0, (3, 1.5))}
+_MARGIN = 0.05
+
+
+def draw(points: pd.DataFrame, size: str = "single") -> Figure:
+    """Return the figure: a column for each k, loss above accuracy, a line for each block's auxiliary problem.
+
+    Args:
+        points: as `analysis.training.training_curves` returns them.
+        size: "single" (85 mm wide) or "double" (170 mm).
+    """
+    ks, blocks = sorted(set(points["k"])), sorted(set(points["block"]))
+    with style.applied():
+        colours = dict(zip(blocks, (sign["color"] for sign in style.ordered_styles(len(blocks))), strict=True))
+        figure, grid = figure_with_legend(size, len(ks) * len(_ROWS), _handles(points, colours), across=len(ks))
+        for place in range(len(ks) * len(_ROWS)):
+            measure, k = list(_ROWS)[place // len(ks)], ks[place % len(ks)]
+            axes = figure.add_axes(grid.rectangle(place))
+            own = points[points["measure"] == measure]
+            _set_axes(axes, own, _SCALE[measure])
+            of_k = own[own["k"] == k]
+            _mark_drops(axes, of_k)
+            for epoch in set(of_k["finetuning"].dropna()):
+                axes.axvline(epoch - 0.5, color=style.GREY, linewidth=0.9, label="_finetuning", zorder=0.5)
+            for (block, split), line in of_k.groupby(["block", "split"]):
+                _draw_line(axes, line, colours[block], str(split), _SCALE[measure])
+            if place < len(ks):
+                axes.set_title(f"$k$ = {k}")
+            grid.label(axes, place, "epoch", _ROWS[measure])
+        return figure
+
+
+def _handles(points: pd.DataFrame, colours: dict[int, str]) -> list[Handle]:
+    blocks: list[Handle] = [Line2D([], [], color=colour, label=f"block {block}") for block, colour in colours.items()]
+    splits = [split for split in _DASHES if split in set(points["split"])]
+    return blocks + [Line2D([], [], color="black", linestyle=_DASHES[split], label=split) for split in splits]
+
+
+def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
+    values = scale * points[["value", "ci_low", "ci_high"]].to_numpy(float)
+    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    margin = max(_MARGIN * (high - low), 1e-3 * scale)
+    axes.set_ylim(low - margin, high + margin)
+    axes.set_xlim(points["epoch"].min() - 0.5, points["epoch"].max() + 0.5)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=scale > 1, steps=[1, 2, 5, 10]))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _mark_drops(axes: Axes, points: pd.DataFrame) -> None:
+    """Draw a line before each epoch that begins with a tenth less of a learning rate or more: a step, and no slope."""
+    rates = points.groupby("epoch")["learning_rate"].first()
+    for epoch, ratio in (rates / rates.shift()).dropna().items():
+        if ratio < 0.9:
+            axes.axvline(
+                float(str(epoch)) - 0.5, color=style.GREY, linewidth=0.6, linestyle="dotted", label="_drop", zorder=0.5
+            )
+
+
+def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, split: str, scale: float) -> None:
+    x, y = line["epoch"].to_numpy(float), scale * line["value"].to_numpy(float)
+    low, high = (scale * line[name].to_numpy(float) for name in ("ci_low", "ci_high"))
+    if split == "train" and np.isfinite(low).all():
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, zorder=1)
+    axes.plot(
+        x, y, color=colour, linestyle=_DASHES[split], linewidth=0.9, zorder=2, label=f"block {line['block'].iloc[0]}"
+    )
+
+
+def caption(points: pd.DataFrame) -> str:
+    """Return the caption, one paragraph."""
+    first = points.iloc[0]
+    held = averaged_by_k(points, "n_runs", "mean of ")
+    bands = " Areas: 95% interval over seeds (t) of the train curve." if points["ci_low"].notna().any() else ""
+    after = ""
+    if points["finetuning"].notna().any():
+        after = f" From epoch {int(points['finetuning'].max())} on (grey line) it is trained on above its pruned block."
+    return (
+        f"Training of each block's auxiliary problem on {first['dataset']}, mode {first['mode']}: cross-entropy and "
+        f"accuracy against the epochs of that problem. {held}, each M weighing the same. Train: while training, on "
+        f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops.{after}"
+    )

@@ -1,0 +1,1 @@
+"""Owns the study: networks, probes, figures and tables by one command."""

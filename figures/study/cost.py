@@ -1,0 +1,131 @@
+"""Owns what a study costs, said before it is begun: operations from shapes, bytes, time from single batches.
+
+Linear probes are not counted: their number of steps is not known before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from figures.study.definition import Study, Unit
+from figures.study.work import Machine
+from probes.names import CNN_EPOCHS, hidden_convolutions
+
+if TYPE_CHECKING:
+    from layerwise.datasets import Dataset
+    from probes.cnn.training import Design
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Operations of training a network (scoring and dump included), of its CNN probes, and bytes of its run file."""
+
+    network: int
+    probes: int
+    nbytes: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(self.network + other.network, self.probes + other.probes, self.nbytes + other.nbytes)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Operations a second of this machine in the study's largest network and in its CNN probes."""
+
+    network: float
+    probes: float
+
+    def seconds(self, cost: Cost) -> float:
+        return cost.network / self.network + cost.probes / self.probes
+
+
+def load(study: Study, machine: Machine) -> Dataset:
+    """Return the data set of a study; raise UserError where it is missing."""
+    from layerwise.datasets import load_configured
+
+    data = study.config(study.units()[0]).data
+    return load_configured(data, machine.data_dir, download=machine.download)
+
+
+def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cost:
+    """Return what one network costs, whatever its seed."""
+    from layerwise.hardware import pick_device
+    from layerwise.model.counts import count_problems
+    from layerwise.training.operations import count_operations
+    from layerwise.training.run import Place, plan_storage, resolve
+    from probes.cnn.forecast import planned_operations
+
+    config = resolve(study.config(unit), dataset, pick_device(machine.device))
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    problems = count_problems(config.network, dataset.image_shape, len(dataset.classes))
+    shapes = [dataset.image_shape, *(problem.shape for problem in problems)]
+    blocks = [problem.block.operations for problem in problems]
+    designs = designs_of(study)
+    probes = planned_operations(shapes, blocks, counts, len(dataset.classes), designs) if designs else (0, 0, 0)
+    return Cost(
+        count_operations(config, dataset.image_shape, len(dataset.classes), counts).total,
+        sum(probes),
+        plan_storage(config, dataset, Place.max_size).total,
+    )
+
+
+def designs_of(study: Study) -> list[Design]:
+    """Return the CNN probes of each depth."""
+    from probes.cnn.training import Design
+
+    ps = [p for name in study.probes if (p := hidden_convolutions(name)) is not None]
+    return [Design(p, width, seed) for p in ps for width in study.probe_widths for seed in range(study.probe_seeds)]
+
+
+def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
+    """Measure single batches of the largest greedy network, and of the CNN probes of its last depth."""
+    from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
+    from layerwise.hardware import pick_device
+    from layerwise.model.counts import count_problems
+    from layerwise.training.operations import count_operations
+    from layerwise.training.run import Place, plan_storage, resolve
+    from probes.cnn.forecast import Bench, throughput
+
+    device, image, classes = pick_device(machine.device), dataset.image_shape, dataset.classes
+    config = resolve(study.config(Unit("greedy", max(study.ks), max(study.widths), 0)), dataset, device)
+    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    storage = plan_storage(config, dataset, Place.max_size)
+    seconds = forecast_seconds(Rehearsal(config, image, classes, counts, storage, device))
+    network = count_operations(config, image, len(classes), counts).total / sum(seconds.values())
+    sample = [design for design in designs_of(study) if design.seed == 0]
+    if not sample:
+        return Speed(network, network)
+    last = count_problems(config.network, image, len(classes))[-1].shape
+    bench = Bench(last, len(classes), device, config.precision, CNN_EPOCHS)
+    return Speed(network, throughput(bench, config.network.depth, sample)[0])
+
+
+def lines(
+    study: Study, units: Sequence[Unit], left: Sequence[Unit], costs: dict[Unit, Cost], speed: Speed
+) -> Iterator[str]:
+    """Yield the table of what a study costs, none wider than 80 columns: a row for each kind of network."""
+    from layerwise.units import show_seconds, show_size
+
+    head = ("networks", "seeds", "left", "training", "CNN probes", "run files", "time left")
+    yield f"{head[0]:<21}{head[1]:>6}{head[2]:>6}{head[3]:>12}{head[4]:>12}{head[5]:>11}{head[6]:>12}"
+
+    def row(name: str, own: Sequence[Unit]) -> str:
+        nothing = Cost(0, 0, 0)
+        whole = sum((costs[unit] for unit in own), nothing)
+        rest = sum((costs[unit] for unit in own if unit in left), nothing)
+        time = show_seconds(speed.seconds(rest)) if any(unit in left for unit in own) else "-"
+        remaining = sum(unit in left for unit in own)
+        return (
+            f"{name:<21}{len(own):>6}{remaining:>6}{whole.network:>12.2e}{whole.probes:>12.2e}"
+            f"{show_size(whole.nbytes):>11}{time:>12}"
+        )
+
+    kinds = dict.fromkeys((unit.mode, unit.k, unit.width) for unit in units)
+    for mode, k, width in kinds:
+        own = [unit for unit in units if (unit.mode, unit.k, unit.width) == (mode, k, width)]
+        yield row(f"{mode} k={k} M={width}", own)
+    yield row("all", units)
+    yield "operations (multiply-adds are two) without the linear probes; time estimated"
+    yield "from single batches of the largest network, the linear probes on top"

@@ -1,0 +1,93 @@
+"""Owns what a study shows: its figures and tables, made anew each time from the networks that are complete."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from analysis.attribution import attribution
+from analysis.separability import curves
+from analysis.tables import read
+from analysis.training import training_curves
+from figures import tables
+from figures.output import SUFFIXES, publish, write
+from figures.plots import attribution as attribution_figure
+from figures.plots import separability
+from figures.plots import training as training_figure
+from figures.plots.caption import caption
+from figures.study.definition import Study, Unit, run_path
+from layerwise.errors import UserError
+from probes.names import LINEAR
+
+log = logging.getLogger("layerwise.study")
+
+TABLES = ("accuracy", "trends", "contrasts")
+_SIZE = "double"
+Made = tuple[Figure, pd.DataFrame, str]
+
+
+def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
+    """Draw the figures and make the tables of complete networks; return the paths written.
+
+    Figure 2 (separability), it again for each M, the training curves, and the attribution; tables of accuracy, trends
+    and contrasts. What the networks do not suffice for yet is left out, with a warning. Made twice, the bytes are the
+    same.
+    """
+    every = read([run_path(folder, unit) for unit in units])
+    rows = _of_figure(every, study)
+    found: list[Path] = []
+    for name, make in _figures(folder, study, units, rows):
+        try:
+            figure, points, words = make()
+        except UserError as error:
+            log.warning("figure %s is left out: %s", name, error)
+            continue
+        paths = {suffix: folder / "figures" / f"{name}{suffix}" for suffix in SUFFIXES}
+        (folder / "figures").mkdir(exist_ok=True)
+        publish(figure, points, words, paths, force=True)
+        found += paths.values()
+    (folder / "tables").mkdir(exist_ok=True)
+    for what in TABLES:
+        contents = tables.rendered(*tables.of_rows(every, what))
+        paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
+        write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
+        found += paths.values()
+    return found
+
+
+def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Return the rows of Figure 2: CNN probes of the greatest width alone, so that there is a panel for each p."""
+    return rows[~rows["probe"].str.startswith("cnn-") | (rows["probe_width"] == max(study.probe_widths))]
+
+
+def _figures(
+    folder: Path, study: Study, units: Sequence[Unit], rows: pd.DataFrame
+) -> Iterator[tuple[str, Callable[[], Made]]]:
+    linear = next(name for name in study.probes if name in LINEAR)
+    probes = [linear, *(name for name in study.probes if name not in LINEAR)]
+    yield "separability", lambda: _separability(rows, probes)
+    for width in study.widths:
+        own = rows[rows["width"] == width]
+        if len(own):
+            yield f"separability-M{width}", lambda own=own: _separability(own, probes)  # type: ignore[misc]
+    yield "training", lambda: _training([run_path(folder, unit) for unit in units if unit.mode == "greedy"])
+    yield "attribution", lambda: _attribution(rows, linear)
+
+
+def _separability(rows: pd.DataFrame, probes: Sequence[str]) -> Made:
+    points = curves(rows, probes)
+    return separability.draw(points, _SIZE), points, caption(points)
+
+
+def _training(runs: Sequence[Path]) -> Made:
+    points = training_curves(runs)
+    return training_figure.draw(points, _SIZE), points, training_figure.caption(points)
+
+
+def _attribution(rows: pd.DataFrame, probe: str) -> Made:
+    points = attribution(rows, probe)
+    return attribution_figure.draw(points, _SIZE), points, attribution_figure.caption(points)

@@ -1,0 +1,379 @@
+"""Tests of the study: its plan, its folder, one small study from nothing, and what goes wrong in it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from figures.commands.study import asked, separability_study
+from figures.study import launchers
+from figures.study import report as study_report
+from figures.study.budgets import BUDGETS
+from figures.study.cost import cost_of
+from figures.study.definition import Study, Unit, begin, difference, run_path
+from figures.study.launchers import launch_jobs, launch_processes, parse_options
+from figures.study.work import Machine, is_complete
+from layerwise.commandline import call
+from layerwise.commands.train import _configure
+from layerwise.errors import UsageError, UserError
+from layerwise.runfile import RunFile
+from probes.results.table import read_rows
+
+Capture = pytest.CaptureFixture[str]
+CPU = Machine(device="cpu")
+SMALL = [
+    "--budget", "smoke", "--k", "1,2", "--width", "4", "--seeds", "1", "--epochs", "1", "--depth", "2",
+    "--subset", "200", "--probe", "linear,cnn-1", "--probe-width", "4", "--device", "cpu", "--jobs", "1",
+]  # fmt: skip
+FIGURES = ("separability", "separability-M4", "training", "attribution")
+
+
+def study_of(name: str = "smoke", **fields: Any) -> Study:
+    return replace(asked(name, {}, [], None, None, None, None, None, None, None), **fields)
+
+
+def command(folder: Path, *words: str) -> int:
+    return call(separability_study, "separability-study", [*SMALL, "-o", str(folder), *words])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make one small study from nothing; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("study") / "study"
+    assert command(folder, "--quiet") == 0
+    return folder
+
+
+@pytest.fixture
+def own(made: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made, tmp_path / "study"))
+
+
+def contents(folder: Path, parts: tuple[str, ...] = ("figures", "tables")) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for part in parts for p in (folder / part).iterdir()}
+
+
+# --- the plan
+
+
+def test_the_papers_study_is_45_greedy_networks_and_their_controls() -> None:
+    units = study_of("paper").units()
+    assert [sum(unit.mode == mode for unit in units) for mode in ("greedy", "untrained", "end-to-end")] == [45, 30, 45]
+    assert len(set(unit.name for unit in units)) == len(units)
+
+
+def test_seed_by_seed_greedy_first() -> None:
+    names = [unit.name for unit in study_of(ks=(1, 3), widths=(8,), seeds=2, modes=("parallel",)).units()]
+    first = ["greedy-k1-M8", "greedy-k3-M8", "untrained-k1-M8", "untrained-k3-M8", "parallel-k1-M8", "parallel-k3-M8"]
+    assert names == [f"{name}-s{seed}" for seed in (0, 1) for name in first]
+
+
+def test_budgets_differ_in_size_alone() -> None:
+    found = set()
+    for name in BUDGETS:
+        study = study_of(name)
+        first = {unit.mode: unit for unit in reversed(study.units())}
+        kinds = {mode: [(job.probes, sorted(job.settings)) for job in study.jobs(unit)] for mode, unit in first.items()}
+        found.add((study.ks, study.modes, study.probes, json.dumps(kinds, sort_keys=True)))
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "train", "test"),
+    [("smoke", (1, 8, 8), 400, 359), ("cpu", (1, 28, 28), 10_000, 10_000), ("gpu", (3, 32, 32), 50_000, 10_000),
+     ("paper", (3, 32, 32), 50_000, 10_000)],
+)  # fmt: skip
+def test_a_budget_says_its_operations(name: str, image: tuple[int, int, int], train: int, test: int) -> None:
+    study = study_of(name)
+    counts = {"train": train * 9 // 10, "validation": train // 10, "test": test}
+    data = _Shapes(image, counts)
+    kinds = {(u.mode, u.k, u.width): cost_of(study, u, data, CPU) for u in study.units() if not u.seed}  # type: ignore[arg-type]
+    whole = [kinds[u.mode, u.k, u.width] for u in study.units()]
+    assert sum(cost.network + cost.probes for cost in whole) == pytest.approx(BUDGETS[name].operations, rel=0.05)
+
+
+class _Shapes:
+    """What a forecast reads of a data set."""
+
+    classes = tuple(map(str, range(10)))
+
+    def __init__(self, image: tuple[int, int, int], counts: dict[str, int]):
+        self.image_shape = image
+        self.splits = {name: _Labels(count) for name, count in counts.items()}
+
+
+class _Labels:
+    def __init__(self, count: int):
+        self.label = range(count)
+
+
+def test_the_configuration_is_that_of_layerwise_train() -> None:
+    flags = {
+        "data.subset": 10_000, "network.k": 2, "network.width": 32, "network.depth": 4, "network.aux_width": 64,
+        "training.epochs": 10, "mode": "untrained", "seed": 1, "data.dataset": "fashion-mnist",
+    }  # fmt: skip
+    theirs = _configure("separability", "fashion-mnist", flags, ["training.lr_every=3"])
+    ours = study_of("cpu").config(Unit("untrained", 2, 32, 1))
+    assert difference(theirs, ours) == "" and theirs == ours
+    assert difference(replace(theirs, seed=2), ours) == "seed is 2, not 1"
+    assert difference(replace(theirs, precision="bf16"), ours) == ""
+
+
+def test_epochs_keep_the_share_after_which_the_rate_drops() -> None:
+    study = asked("paper", {"training.epochs": 10}, [], None, None, None, None, None, None, None)
+    assert study.settings["training.lr_every"] == 3
+
+
+# --- the folder
+
+
+def test_a_study_grows_and_is_refused_where_it_is_another(tmp_path: Path) -> None:
+    begin(tmp_path / "s", study_of(ks=(1, 2)))
+    begin(tmp_path / "s", study_of(ks=(1, 2, 3), seeds=3, modes=("end-to-end", "parallel")))
+    text = (tmp_path / "s" / "study.json").read_text()
+    assert json.loads(text)["ks"] == [1, 2, 3]
+    with pytest.raises(UserError, match=r"study.json is of --seeds 3, but --seeds 2 was asked for. A study grows"):
+        begin(tmp_path / "s", study_of(modes=("end-to-end", "parallel")))
+    with pytest.raises(UserError, match=r"is of training.epochs 8, but 9 was asked for. Give another -o."):
+        begin(tmp_path / "s", study_of(seeds=3, modes=("end-to-end", "parallel"),
+                                       settings={**study_of().settings, "training.epochs": 9}))  # fmt: skip
+    assert (tmp_path / "s" / "study.json").read_text() == text
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("precious")
+    with pytest.raises(UserError, match="holds files, but no study.json"):
+        begin(tmp_path, study_of())
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(UserError, match=r"study.json is damaged"):
+        begin(tmp_path, study_of())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--probe", "cnn-1"], "--probe has cnn-1, but a study needs linear or linear-ovr."),
+        (["--probe", "linear,auxiliary"], "probe auxiliary is part of every study. Leave it out of --probe."),
+        (["--with", "untrained"], "unknown mode 'untrained'"),
+        (["--budget", "huge"], "unknown budget 'huge'. Choices: smoke, cpu, gpu, paper."),
+        (["--k", "1,x"], "--k has 'x', but takes positive integers with commas."),
+        (["--seeds", "0"], "--seeds is 0, but takes positive integers."),
+        (["--set", "network.k=2"], "--set network.k is what the networks of a study differ in; use its own flag."),
+        (["--set", "training.lr"], "--set 'training.lr' has no value; write --set key=value."),
+        (["--set", "training.lr=1"], "unknown configuration field 'training.lr'."),
+        (["--launcher", "pbs"], "unknown launcher 'pbs'"),
+        (["--slurm", "a=1"], "--slurm is of --launcher slurm. Give both."),
+        (["--launcher", "slurm", "--slurm", "gpu"], "--slurm 'gpu' is no key=value"),
+        (["--launcher", "slurm", "--jobs", "2"], "--jobs is of --launcher local; on a cluster each network is a job."),
+    ],
+)
+def test_wrong_words_leave_nothing(words: list[str], message: str, tmp_path: Path, capsys: Capture) -> None:
+    assert call(separability_study, "separability-study", ["-o", str(tmp_path / "s"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+# --- a study
+
+
+def test_everything_from_nothing(made: Path) -> None:
+    assert sorted(p.name for p in (made / "figures").iterdir()) == sorted(
+        f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".svg", ".png", ".csv", ".txt")
+    )
+    tables = {f"{name}{suffix}" for name in study_report.TABLES for suffix in (".md", ".tex", ".csv")}
+    assert {p.name for p in (made / "tables").iterdir()} == tables
+    modes = {path.stem.rpartition("-k")[0] for path in (made / "runs").glob("*-s0.h5")}
+    assert modes == {"greedy", "untrained", "end-to-end"}
+    csv = (made / "figures" / "attribution.csv").read_text()
+    assert all(part in csv for part in ("pooling", "width", "training", "left"))
+
+
+def test_the_raw_pixels_are_probed_once_and_the_untrained_also_with_as_few_features_as_the_input(made: Path) -> None:
+    pixels, projected = [], []
+    for path in sorted((made / "runs").glob("*-s0.h5")):
+        with RunFile(path) as run:
+            rows = read_rows(run)
+        pixels += [path.stem] * bool(((rows["probe"] == "linear") & (rows["pooling"] == 0)).any())
+        projected += [path.stem] * bool((rows["features"] == "input").any())
+    assert pixels == ["greedy-k1-M4-s0"]
+    assert projected == ["untrained-k1-M4-s0", "untrained-k2-M4-s0"]
+
+
+def test_again_nothing_is_trained_and_the_bytes_are_the_same(own: Path, capsys: Capture) -> None:
+    before, stamps = contents(own), {p: p.stat().st_mtime_ns for p in (own / "runs").glob("*.h5")}
+    shutil.rmtree(own / "figures")
+    assert command(own) == 0
+    assert "6 networks, all complete" in capsys.readouterr().out
+    assert contents(own) == before
+    assert {p: p.stat().st_mtime_ns for p in (own / "runs").glob("*.h5")} == stamps
+
+
+def test_what_is_missing_is_made_again_and_nothing_else(own: Path, capsys: Capture) -> None:
+    gone, probed = own / "runs" / "end-to-end-k2-M4-s0.h5", own / "runs" / "greedy-k1-M4-s0.probes.csv"
+    with RunFile(gone) as run:
+        digest = run.content_digest
+    for path in (gone, probed):
+        path.unlink()
+    assert command(own, "--dry-run") == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert max(map(len, shown)) <= 80
+    left = {line[:21].strip(): int(line[27:33]) for line in shown[1:] if "k=" in line}
+    assert {name for name, count in left.items() if count} == {"greedy k=1 M=4", "end-to-end k=2 M=4"}
+    assert not gone.exists()
+    assert command(own) == 0
+    err = capsys.readouterr().err
+    assert "1/2  greedy-k1-M4-s0 in " in err and "2/2  end-to-end-k2-M4-s0 in " in err
+    with RunFile(gone) as run:
+        assert run.content_digest == digest
+
+
+def test_one_network_that_fails_loses_no_other(own: Path, capsys: Capture) -> None:
+    broken, gone = own / "runs" / "greedy-k2-M4-s0.h5", own / "runs" / "end-to-end-k1-M4-s0.h5"
+    broken.write_bytes(b"not HDF5")
+    gone.unlink()
+    assert command(own) == 1
+    err = capsys.readouterr().err
+    assert "greedy-k2-M4-s0 failed: " in err and gone.exists()
+    assert "separability-study: 1 of 6 networks failed, the first is greedy-k2-M4-s0: " in err
+    assert broken.read_bytes() == b"not HDF5"
+
+
+def test_a_file_of_another_configuration_is_named_and_kept(own: Path, capsys: Capture) -> None:
+    other = own / "runs" / "untrained-k1-M4-s0.h5"
+    shutil.copy(own / "runs" / "untrained-k2-M4-s0.h5", other)
+    before = other.read_bytes()
+    assert command(own) == 1
+    assert (
+        "untrained-k1-M4-s0.h5 is no network of this study: network.k is 2, not 1. Move it away"
+        in capsys.readouterr().err
+    )
+    assert other.read_bytes() == before
+
+
+def test_no_greedy_network_no_picture(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no power")
+
+    monkeypatch.setattr(launchers, "complete", fail)
+    assert command(tmp_path / "s") == 1
+    err = capsys.readouterr().err
+    assert "no greedy network is complete, so nothing is drawn." in err and "6 of 6 networks failed" in err
+
+
+def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("layerwise").propagate = True
+    study = Study.from_json((own / "study.json").read_text())
+    greedy = [unit for unit in study.units() if unit.mode == "greedy"]
+    paths = study_report.report(own, study, greedy)
+    assert "figure attribution is left out: no run is untrained" in caplog.text
+    assert own / "figures" / "separability.pdf" in paths
+
+
+# --- processes
+
+
+def test_networks_by_two_processes(own: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("layerwise").propagate = True
+    study = Study.from_json((own / "study.json").read_text())
+    units = [Unit("untrained", 1, 4, 0), Unit("untrained", 2, 4, 0), Unit("greedy", 1, 4, 0)]
+    before = {unit: _accuracies(own, unit) for unit in units}
+    for path in [path for unit in units for path in (own / "runs").glob(f"{unit.name}.*")]:
+        path.unlink()
+    run_path(own, units[1]).write_bytes(b"not HDF5")
+    caplog.set_level(logging.INFO, "layerwise")
+    failed = launch_processes(own, study, units, CPU, 2)
+    assert list(failed) == [units[1]] and run_path(own, units[1]).read_bytes() == b"not HDF5"
+    assert "untrained-k2-M4-s0 failed: " in caplog.text and "3/3  " in caplog.text
+    assert before[units[0]].equals(_accuracies(own, units[0]))
+    np.testing.assert_allclose(before[units[2]], _accuracies(own, units[2]), atol=0.03)  # another number of threads
+
+
+def test_a_process_that_was_killed_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = Study.from_json((own / "study.json").read_text())
+    monkeypatch.setattr(launchers, "_begin_worker", os._exit)
+    with pytest.raises(UserError, match="a process that trains was killed, .* give it a smaller --jobs"):
+        launch_processes(own, study, study.units()[:1], CPU, 2)
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_command(sent: signal.Signals, tmp_path: Path) -> None:
+    words = [*SMALL, "--jobs", "2", "--epochs", "9999", "-o", str(tmp_path / "s")]
+    code = "from figures.commands.study import study_command; study_command()"
+    process = subprocess.Popen([sys.executable, "-c", code, *words])
+    try:
+        _wait_for(lambda: len(list((tmp_path / "s" / "runs").glob("*.state"))) == 2)
+        workers = [pid for pid, parent in _living().items() if parent == process.pid]
+        process.send_signal(sent)
+        assert process.wait(timeout=60) == (143 if sent == signal.SIGTERM else -sent)
+    finally:
+        process.kill()
+    assert len(workers) >= 2
+    _wait_for(lambda: not set(workers) & set(_living()))
+
+
+def _living() -> dict[int, int]:
+    """Return the processes of this machine that are not over, each with its parent."""
+    found = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # gone since it was listed
+            state, parent = stat.read_text().rpartition(")")[2].split()[:2]
+            found |= {int(stat.parent.name): int(parent)} if state != "Z" else {}
+    return found
+
+
+def _wait_for(holds: Callable[[], bool], seconds: int = 120) -> None:
+    for _ in range(10 * seconds):
+        if holds():
+            return
+        time.sleep(0.1)
+    pytest.fail(f"did not come in {seconds} s")
+
+
+def _accuracies(folder: Path, unit: Unit) -> pd.Series:
+    with RunFile(run_path(folder, unit)) as run:
+        rows = read_rows(run)
+    return rows.loc[(rows["metric"] == "accuracy") & rows["probe"].str.startswith("linear"), "value"]
+
+
+# --- clusters
+
+
+def test_networks_as_jobs(own: Path) -> None:
+    study = Study.from_json((own / "study.json").read_text())
+    units = [Unit("untrained", 1, 4, 0), Unit("untrained", 2, 4, 0)]
+    run_path(own, units[0]).unlink()
+    run_path(own, units[1]).write_bytes(b"not HDF5")
+    failed = launch_jobs(own, study, units, CPU, {"timeout_min": 5}, cluster="local")
+    assert list(failed) == units[1:] and "log " in failed[units[1]]
+    assert "Traceback" not in failed[units[1]] and run_path(own, units[1]).read_bytes() == b"not HDF5"
+    assert is_complete(own, study, units[0], CPU)
+
+
+def test_a_cluster_without_submitit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "submitit", None)
+    with pytest.raises(UserError, match=r"pip install 'layerwise-probes\[slurm\]'"):
+        launch_jobs(tmp_path, study_of(), [], CPU, {})
+
+
+def test_an_option_that_no_cluster_has(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="^--slurm: "):
+        launch_jobs(tmp_path, study_of(), study_of().units()[:1], CPU, {"timeout": 5}, cluster="local")
+
+
+def test_options_of_a_cluster() -> None:
+    assert parse_options(["timeout_min=120", "slurm_partition=gpu"]) == {"timeout_min": 120, "slurm_partition": "gpu"}
