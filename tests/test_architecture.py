@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 import subprocess
 import sys
@@ -17,6 +18,30 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = ("layerwise", "probes", "analysis", "figures")
 WITHOUT_TORCH = ("analysis", "figures")
 TORCH = {"torch", "torchvision"}
+
+# The floors inside a package, the lowest first: a file or folder may import only what stands on floors below its own.
+FLOORS = {
+    "layerwise": (
+        {"errors"},
+        {"config", "commandline", "hardware", "units", "publication"},
+        {"recipes", "datasets", "runfile"},
+        {"model"},
+        {"training", "extraction"},
+        {"activations", "forecast"},
+        {"export"},
+        {"api", "commands"},
+    ),
+    "probes": (
+        {"names", "protocol"},
+        {"tasks", "solver"},
+        {"probe", "logistic"},
+        {"results", "nearest", "trained"},
+        {"linear", "cnn"},
+        {"families", "sweep"},
+        {"api", "cli"},
+    ),
+    "figures": ({"kit", "tables"}, {"output", "plots"}, {"api", "study"}, {"commands"}),
+}
 
 # A path that only one machine has. A URL or a relative path that holds such a word is none.
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users|mnt)/\w")
@@ -74,6 +99,46 @@ def violations(root: Path) -> list[str]:
     return lines
 
 
+def upward(root: Path) -> list[str]:
+    """Return a line for each import inside a package that does not point to a lower floor."""
+    lines = []
+    for package, floors in FLOORS.items():
+        floor = {name: number for number, names in enumerate(floors) for name in names}
+        for path in modules(root, (package,)):
+            own = path.relative_to(root / package).parts[0].removesuffix(".py")
+            if own == "__init__":
+                continue
+            names = {name.split(".")[1] for name in imported_modules(path) if name.startswith(f"{package}.")}
+            above = [name for name in sorted(names - {own, "__version__"}) if floor[name] >= floor[own]]
+            lines += [f"{name_of(path, root)} imports {package}.{name}" for name in above]
+    return lines
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the dotted names that a module imports by absolute name: modules, and what `from` takes of them."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return found
+
+
+def circle(root: Path) -> list[str]:
+    """Return modules that import each other in a circle, also by imports inside functions; [] for none."""
+    known = {name_of(path, root): path for path in modules(root)}
+    arrows = {}
+    for name, path in known.items():
+        taken = imported_modules(path) - {"layerwise.__version__"}  # a constant of the package itself
+        arrows[name] = {other if other in known else other.rpartition(".")[0] for other in taken} & set(known) - {name}
+    try:
+        graphlib.TopologicalSorter(arrows).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return []
+
+
 def machine_paths(path: Path) -> list[str]:
     """Return each line of a text file that names a path of one machine."""
     return [line for line in path.read_text(encoding="utf-8").splitlines() if MACHINE_PATH.search(line)]
@@ -96,6 +161,25 @@ def loads_torch(root: Path, names: list[str]) -> str:
 
 def test_packages_keep_the_plan() -> None:
     assert violations(ROOT) == []
+
+
+def test_arrows_inside_a_package_point_down() -> None:
+    assert upward(ROOT) == []
+
+
+def test_every_file_and_folder_stands_on_a_floor() -> None:
+    for package, floors in FLOORS.items():
+        found = {path.relative_to(ROOT / package).parts[0].removesuffix(".py") for path in modules(ROOT, (package,))}
+        assert found - {"__init__"} == set().union(*floors)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    assert circle(ROOT) == []
+
+
+def test_no_folder_holds_more_than_twenty_files() -> None:
+    folders = {path.parent for path in modules(ROOT)}
+    assert {str(folder): count for folder in folders if (count := len(list(folder.glob("*.py")))) > 20} == {}
 
 
 @pytest.mark.parametrize("package", WITHOUT_TORCH)
@@ -149,6 +233,26 @@ def test_a_missing_docstring_is_found(tmp_path: Path) -> None:
     (tmp_path / "figures").mkdir()
     (tmp_path / "figures" / "__init__.py").write_text("import analysis, probes.linear, layerwise\n")
     assert violations(tmp_path) == ["figures has no docstring"]
+
+
+def test_an_arrow_upward_and_one_across_are_found(tmp_path: Path) -> None:
+    package = tmp_path / "layerwise"
+    (package / "model").mkdir(parents=True)
+    (package / "model" / "blocks.py").write_text("from layerwise.training.loop import solve\n")
+    (package / "units.py").write_text("def f():\n    import layerwise.hardware\n")
+    (package / "recipes.py").write_text("from layerwise import units\nfrom layerwise.config import RunConfig\n")
+    assert upward(tmp_path) == [
+        "layerwise.model.blocks imports layerwise.training",
+        "layerwise.units imports layerwise.hardware",
+    ]
+
+
+def test_a_circle_is_found(tmp_path: Path) -> None:
+    (tmp_path / "probes").mkdir()
+    for name, text in {"a": "from probes.b import f", "b": "from probes import c", "c": "import probes.a"}.items():
+        (tmp_path / "probes" / f"{name}.py").write_text(text + "\n")
+    (tmp_path / "probes" / "d.py").write_text("import probes.a\n")
+    assert set(circle(tmp_path)) == {"probes.a", "probes.b", "probes.c"}
 
 
 def test_torch_loaded_by_way_of_another_module_is_found(tmp_path: Path) -> None:
