@@ -15,12 +15,13 @@ from layerwise.errors import UsageError, UserError
 from layerwise.extraction.budget import Budget, plan_extraction
 from layerwise.extraction.depths import Depth, DepthStream
 from layerwise.extraction.forms import Convention, form_of
-from layerwise.extraction.inputs import SPLITS, within
+from layerwise.extraction.inputs import within
 from layerwise.extraction.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
 from layerwise.extraction.selection import matches
 from layerwise.extraction.stores import ArrayStore, in_step, whole
 from layerwise.extraction.write import write_run
 from layerwise.publication import refuse_existing
+from layerwise.runfile.layout import SPLITS
 from layerwise.runfile.writer import RunWriter
 
 RESERVED = ("labels", "splits", "index", "classes")

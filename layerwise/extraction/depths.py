@@ -17,6 +17,7 @@ from torch import Tensor
 
 from layerwise.errors import UserError
 from layerwise.extraction.forms import GRID, MEAN, Form
+from layerwise.runfile import layout
 from layerwise.runfile.writer import FLOAT16_MAX, RowWriter, RunWriter
 
 # For each split the rows of a batch that belong to it: all of them, or positions in ascending order.
@@ -64,10 +65,10 @@ class DepthStream:
         self._too_large: set[int] = set()
         self._rows: dict[tuple[int, str, str], RowWriter] = {}
         for j, depth in depths.items():
-            writer.attributes(f"depths/{j:02d}", _attributes(depth))
+            writer.attributes(layout.depth(j), _attributes(depth))
             for split, n in counts.items():
                 for kind, shape in stored_shapes(depth.form, maps=maps).items():
-                    path = f"depths/{j:02d}/{split}/{kind}"
+                    path = layout.activations(j, split, kind)
                     self._rows[j, split, kind] = writer.rows(path, (n, *shape), dtype_of(j, in_float32))
 
     def start_batch(self, routes: Routes, n: int) -> None:

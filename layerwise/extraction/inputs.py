@@ -16,8 +16,7 @@ from layerwise.datasets.folds import stratified_split
 from layerwise.errors import UserError
 from layerwise.extraction.depths import Routes
 from layerwise.extraction.preprocessing import Preprocessing
-
-SPLITS = ("train", "validation", "test")
+from layerwise.runfile import SPLITS
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from layerwise.extraction.selection import choose
 from layerwise.extraction.write import require_room, write_run
 from layerwise.hardware import exact_float32
 from layerwise.publication import refuse_existing
+from layerwise.runfile import layout
 from layerwise.runfile.writer import RunWriter
 
 log = logging.getLogger("layerwise.extract")
@@ -77,7 +78,7 @@ class Extraction:
         kept = {}
         if images:
             assert self.image_shape is not None
-            kept = {s: writer.rows(f"images/{s}", (n, *self.image_shape), np.uint8) for s, n in self.counts.items()}
+            kept = {s: writer.rows(layout.images(s), (n, *self.image_shape), np.uint8) for s, n in self.counts.items()}
 
         def visit(name: str, call: int, inputs: Any, output: Any) -> None:
             if (j := places.get((name, call))) is not None:

@@ -11,6 +11,7 @@ from layerwise.errors import UserError
 from layerwise.extraction.budget import Budget, describe_budget, require_fit
 from layerwise.extraction.depths import DepthStream, TooLargeError
 from layerwise.extraction.origins import Origin, Subject, Target
+from layerwise.runfile import layout
 from layerwise.runfile.plan import free_bytes
 from layerwise.runfile.provenance import provenance
 from layerwise.runfile.writer import RunWriter, create_run
@@ -47,16 +48,16 @@ def write_run(
         log.info("%s", list(describe_budget(budget))[-1])
         try:
             with create_run(target.out, force=target.force) as writer:
-                writer.attributes("/", {"dataset": subject.to_json(), "extraction": origin.to_json()})
+                writer.attributes(layout.ROOT, {"dataset": subject.to_json(), "extraction": origin.to_json()})
                 for split, label in feed.labels.items():
-                    writer.array(f"samples/{split}/label", label)
-                    writer.array(f"samples/{split}/index", feed.index[split])
+                    writer.array(layout.labels(split), label)
+                    writer.array(layout.indices(split), feed.index[split])
                 counts = {split: len(label) for split, label in feed.labels.items()}
                 stream = DepthStream(writer, budget.depths, counts, maps=budget.maps, in_float32=in_float32)
                 run(writer, stream, budget.images)
                 stream.finish()
                 seconds = {"extract": time.perf_counter() - start}
-                writer.attributes("provenance", provenance(target.device, target.data_dir, seconds))
+                writer.attributes(layout.PROVENANCE, provenance(target.device, target.data_dir, seconds))
             return budget
         except TooLargeError as error:
             in_float32 |= error.depths

@@ -15,9 +15,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from layerwise.runfile.layout import MANIFEST, PROVENANCE, ROOT
+
 BLOCK_BYTES = 8 * 2**20
-PROVENANCE = "/provenance"
-MANIFEST = "/manifest"
 # Root attributes that are computed from the manifest, or after it, and so cannot stand in it.
 UNLISTED = ("content_digest", "manifest_digest", "complete")
 
@@ -73,7 +73,7 @@ def type_name(dtype: np.dtype) -> str:
 
 def describe(file: h5py.File) -> dict[str, dict[str, Any]]:
     """Return the structure of an open file: {path: {"attributes", and for a dataset "type" and "shape"}}."""
-    found = {"/": _attributes(file, UNLISTED)}
+    found = {ROOT: _attributes(file, UNLISTED)}
 
     def visit(name: str, item: h5py.Group | h5py.Dataset) -> None:
         path = f"/{name}"

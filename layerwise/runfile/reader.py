@@ -22,10 +22,9 @@ import numpy as np
 
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
-from layerwise.runfile.manifest import MANIFEST, canonical, describe, sha256
-from layerwise.runfile.writer import FORMAT, FORMAT_VERSION
-
-SPLITS = ("train", "validation", "test")
+from layerwise.runfile import layout
+from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, SPLITS
+from layerwise.runfile.manifest import canonical, describe, sha256
 
 
 class Rows:
@@ -151,7 +150,7 @@ class RunFile:
     def __repr__(self) -> str:
         if not self._file:
             return f"RunFile({str(self.path)!r}, closed)"
-        sizes = ", ".join(f"{split} {self._file[f'samples/{split}/label'].shape[0]}" for split in self.splits)
+        sizes = ", ".join(f"{split} {self._file[layout.labels(split)].shape[0]}" for split in self.splits)
         depths = f"depths {min(self.depths)}..{max(self.depths)}"
         return f"RunFile({str(self.path)!r}: {self.network_name}, {self.dataset['name']} ({sizes}), {depths})"
 
@@ -199,17 +198,17 @@ class RunFile:
     @property
     def provenance(self) -> dict[str, Any]:
         """run_id, created, command, software and durations, as they stand in the file."""
-        return dict(self._file["/provenance"].attrs)
+        return dict(self._file[layout.PROVENANCE].attrs)
 
     @property
     def splits(self) -> list[str]:
         """The splits the file has samples of."""
-        return [name for name in SPLITS if f"samples/{name}" in self._file]
+        return [name for name in SPLITS if layout.labels(name) in self._file]
 
     @property
     def depths(self) -> list[int]:
         """The depths the file knows, ascending."""
-        return sorted(int(name) for name in self._file["depths"])
+        return sorted(int(name) for name in self._file[layout.DEPTHS])
 
     def depth_module(self, depth: int) -> str:
         """Name of the module whose output the depth is."""
@@ -222,27 +221,27 @@ class RunFile:
 
     def labels(self, split: str) -> np.ndarray:
         """Labels int64 [n] of a split."""
-        return self._rows(f"/samples/{split}/label")[:]
+        return self._rows(layout.labels(split))[:]
 
     def indices(self, split: str) -> np.ndarray:
         """Position int64 [n] of each sample in the published split it comes from."""
-        return self._rows(f"/samples/{split}/index")[:]
+        return self._rows(layout.indices(split))[:]
 
     def images(self, split: str) -> Rows | None:
         """uint8 images [n, C, H, W] of a split, or None where the file holds none."""
-        return self._rows_or_none(f"/images/{split}")
+        return self._rows_or_none(layout.images(split))
 
     def pooled(self, depth: int, split: str) -> Rows | None:
         """A x_j [n, C, 2, 2], or None."""
-        return self._rows_or_none(f"/depths/{depth:02d}/{split}/pooled")
+        return self._rows_or_none(layout.activations(depth, split, "pooled"))
 
     def maps(self, depth: int, split: str) -> Rows | None:
         """x_j [n, C, H, W] whole, or None."""
-        return self._rows_or_none(f"/depths/{depth:02d}/{split}/maps")
+        return self._rows_or_none(layout.activations(depth, split, "maps"))
 
     def class_token(self, depth: int, split: str) -> Rows | None:
         """Class token [n, C] of a transformer's layer, or None."""
-        return self._rows_or_none(f"/depths/{depth:02d}/{split}/class_token")
+        return self._rows_or_none(layout.activations(depth, split, "class_token"))
 
     def depth_form(self, depth: int) -> str:
         """How x_j was read from the module's output: "maps", "patch tokens", "vector" and the like."""
@@ -250,37 +249,35 @@ class RunFile:
 
     def weights(self, kind: str, j: int) -> dict[str, np.ndarray] | None:
         """Parameters and buffers of block j ("blocks") or its auxiliary ("auxiliaries") by name, or None."""
-        folder = f"{kind}/{j:02d}"
-        if folder not in self._file:
+        if (folder := layout.module(kind, j)) not in self._file:
             return None
-        return {name: self._rows(f"/{folder}/{name}")[:] for name in self._file[folder]}
+        return {name: self._rows(layout.weights(kind, j, name))[:] for name in self._file[folder]}
 
     def scores(self, j: int) -> dict[str, float]:
         """Accuracy of auxiliary j in [0, 1] a split; empty where the file has no auxiliaries."""
-        folder = f"auxiliaries/{j:02d}"
+        folder = layout.module("auxiliaries", j)
         return dict(self._file[folder].attrs) if folder in self._file else {}
 
     def pruning(self, j: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]] | None:
         """What pruning did to block j: filters kept int64 [F], saliencies float64 [M], accuracies by name; or None."""
-        folder = f"compression/{j:02d}"
-        if folder not in self._file:
+        if (folder := layout.pruning(j)) not in self._file:
             return None
-        kept, saliency = (self._rows(f"/{folder}/{name}")[:] for name in ("kept", "saliency"))
+        kept, saliency = (self._rows(path)[:] for path in (layout.kept_filters(j), layout.saliencies(j)))
         return kept, saliency, dict(self._file[folder].attrs)
 
     def outputs(self, j: int, split: str) -> np.ndarray | None:
         """Logits float32 [n, n_classes] of auxiliary j on a split, or None."""
-        rows = self._rows_or_none(f"/outputs/{j:02d}/{split}")
+        rows = self._rows_or_none(layout.outputs(j, split))
         return None if rows is None else rows[:]
 
     def history(self) -> np.ndarray | None:
         """A structured row for each epoch, or None."""
-        rows = self._rows_or_none("/history")
+        rows = self._rows_or_none(layout.HISTORY)
         return None if rows is None else rows[:]
 
     def epoch_seconds(self) -> np.ndarray | None:
         """Wall time of each epoch of `history`, float64, or None."""
-        rows = self._rows_or_none("/provenance/epoch_seconds")
+        rows = self._rows_or_none(layout.EPOCH_SECONDS)
         return None if rows is None else rows[:]
 
     def storage(self) -> dict[str, tuple[tuple[int, ...], str, int]]:
@@ -299,7 +296,7 @@ class RunFile:
                 yield path
 
     def _depth(self, depth: int) -> h5py.Group:
-        return self._file[f"depths/{depth:02d}"]
+        return self._file[layout.depth(depth)]
 
     def _rows(self, path: str) -> Rows:
         if path not in self._opened:  # kept, so that each block is checked once and not at every call

@@ -11,10 +11,9 @@ import h5py
 import numpy as np
 
 from layerwise.publication import published
-from layerwise.runfile.manifest import MANIFEST, BlockHasher, canonical, describe, rows_in_block, sha256, split_parts
+from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, ROOT
+from layerwise.runfile.manifest import BlockHasher, canonical, describe, rows_in_block, sha256, split_parts
 
-FORMAT = "layerwise-run"
-FORMAT_VERSION = 1
 ALIGNMENT = 4096
 
 
@@ -60,7 +59,7 @@ class RunWriter:
 
     def discard(self, group: str) -> None:
         """Remove every dataset below a group, begun or finished; groups and their attributes stay."""
-        for path in [path for path in self._writers if path.startswith(f"/{group}/")]:
+        for path in [path for path in self._writers if path.startswith(f"{group}/")]:
             del self._writers[path], self._file[path]
 
     def finish(self) -> None:
@@ -88,7 +87,7 @@ def create_run(path: Path, *, force: bool) -> Iterator[RunWriter]:
         h5py.File(temporary, "w", libver=("v110", "v110"), **aligned) as file,
     ):
         writer = RunWriter(file)
-        writer.attributes("/", {"format": FORMAT, "format_version": FORMAT_VERSION})
+        writer.attributes(ROOT, {"format": FORMAT, "format_version": FORMAT_VERSION})
         yield writer
         writer.finish()
 

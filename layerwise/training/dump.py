@@ -17,6 +17,7 @@ from layerwise.datasets import Dataset, Split
 from layerwise.hardware import exact_float32
 from layerwise.model.blocks import average
 from layerwise.model.network import LayerwiseNetwork
+from layerwise.runfile import layout
 from layerwise.runfile.plan import Plan
 from layerwise.runfile.writer import FLOAT16_MAX, POOL_SIDE, RunWriter
 
@@ -65,12 +66,12 @@ def dump_depths(writer: RunWriter, network: LayerwiseNetwork, dataset: Dataset, 
 
         for j, shape in enumerate(network.shapes):
             module = "input" if j == 0 else f"blocks.{j}"
-            writer.attributes(f"depths/{j:02d}", {"module": module, "shape": np.array(shape, dtype=np.int64)})
+            writer.attributes(layout.depth(j), {"module": module, "shape": np.array(shape, dtype=np.int64)})
         for name, split in dataset.splits.items():
-            writer.array(f"samples/{name}/label", split.label)
-            writer.array(f"samples/{name}/index", split.index)
+            writer.array(layout.labels(name), split.label)
+            writer.array(layout.indices(name), split.index)
             if storage.images:
-                writer.array(f"images/{name}", split.images)
+                writer.array(layout.images(name), split.images)
         dtypes = [torch.float16] * len(network.shapes)
         try:
             _dump_splits(writer, network, dataset, dtypes, storage.maps, tick)
@@ -78,7 +79,7 @@ def dump_depths(writer: RunWriter, network: LayerwiseNetwork, dataset: Dataset, 
             bar.reset(task, total=2 * batches)
             largest = largest_magnitudes(network, dataset.splits, tick)
             dtypes = [torch.float16 if value <= FLOAT16_MAX else torch.float32 for value in largest]
-            writer.discard("depths")
+            writer.discard(layout.DEPTHS)
             _dump_splits(writer, network, dataset, dtypes, storage.maps, tick)
 
 
@@ -99,9 +100,9 @@ def _dump_splits(
         pooled, maps = [], []
         for j, ((c, h, w), dtype) in enumerate(zip(network.shapes, dtypes, strict=True)):
             kind = NUMPY[dtype]
-            pooled.append(writer.rows(f"depths/{j:02d}/{name}/pooled", (n, c, POOL_SIDE, POOL_SIDE), kind))
+            pooled.append(writer.rows(layout.activations(j, name, "pooled"), (n, c, POOL_SIDE, POOL_SIDE), kind))
             if with_maps:
-                maps.append(writer.rows(f"depths/{j:02d}/{name}/maps", (n, c, h, w), kind))
+                maps.append(writer.rows(layout.activations(j, name, "maps"), (n, c, h, w), kind))
         for xs in depth_batches(network, split):
             for j, (x, dtype) in enumerate(zip(xs, dtypes, strict=True)):
                 if dtype == torch.float16 and not magnitude(x) <= FLOAT16_MAX:  # also where it is no number
@@ -116,8 +117,8 @@ def _rounded(x: Tensor, dtype: torch.dtype) -> np.ndarray:
     return x.to(dtype).contiguous().cpu().numpy()
 
 
-def dump_module(writer: RunWriter, path: str, module: nn.Module, attributes: Mapping[str, float | str]) -> None:
-    """Write the parameters and buffers of a module as datasets under `path`, with attributes on the group."""
-    writer.attributes(path, attributes)
+def dump_module(writer: RunWriter, kind: str, j: int, module: nn.Module, attributes: Mapping[str, float]) -> None:
+    """Write the parameters and buffers of block j (kind "blocks") or auxiliary j, with attributes on the group."""
+    writer.attributes(layout.module(kind, j), attributes)
     for name, tensor in module.state_dict().items():
-        writer.array(f"{path}/{name}", tensor.cpu().numpy())
+        writer.array(layout.weights(kind, j, name), tensor.cpu().numpy())

@@ -20,6 +20,7 @@ from layerwise.model.architectures import network_shapes, settled
 from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.publication import refuse_existing
+from layerwise.runfile import layout
 from layerwise.runfile.plan import Plan, plan, require_disk
 from layerwise.runfile.provenance import provenance
 from layerwise.runfile.writer import RunWriter, create_run
@@ -166,7 +167,7 @@ def _publish(
         _write_history(writer, checkpoint.history)
         dump_depths(writer, network, dataset, storage)
         seconds["dump"] = time.perf_counter() - start
-        writer.attributes("provenance", provenance(place.device, place.data_dir, seconds) | source)
+        writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds) | source)
     return scores
 
 
@@ -188,24 +189,24 @@ def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset, fingerpr
         "classes": dataset.classes,
         "normalisation": {"mean": dataset.mean, "std": dataset.std},
     }
-    writer.attributes("/", {"config": config.to_json(), "dataset": json.dumps(about, sort_keys=True)})
+    writer.attributes(layout.ROOT, {"config": config.to_json(), "dataset": json.dumps(about, sort_keys=True)})
 
 
 def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequence[DepthScores]) -> None:
     for j, block in enumerate(network.blocks, start=1):
-        dump_module(writer, f"blocks/{j:02d}", block, {})
+        dump_module(writer, "blocks", j, block, {})
     for score in scores:
         auxiliary = network.auxiliaries[score.depth - 1]
-        dump_module(writer, f"auxiliaries/{score.depth:02d}", auxiliary, score.attributes())
+        dump_module(writer, "auxiliaries", score.depth, auxiliary, score.attributes())
         for split, logits in score.logits.items():
-            writer.array(f"outputs/{score.depth:02d}/{split}", logits)
+            writer.array(layout.outputs(score.depth, split), logits)
         if score.pruned is not None:
-            writer.attributes(f"compression/{score.depth:02d}", accuracy_attributes(score.pruned))
-            writer.array(f"compression/{score.depth:02d}/kept", score.pruned.kept)
-            writer.array(f"compression/{score.depth:02d}/saliency", score.pruned.saliency)
+            writer.attributes(layout.pruning(score.depth), accuracy_attributes(score.pruned))
+            writer.array(layout.kept_filters(score.depth), score.pruned.kept)
+            writer.array(layout.saliencies(score.depth), score.pruned.saliency)
 
 
 def _write_history(writer: RunWriter, history: Sequence[Epoch]) -> None:
     if history:
-        writer.array("history", history_table(history))
-        writer.array("provenance/epoch_seconds", np.array([epoch.seconds for epoch in history]))
+        writer.array(layout.HISTORY, history_table(history))
+        writer.array(layout.EPOCH_SECONDS, np.array([epoch.seconds for epoch in history]))

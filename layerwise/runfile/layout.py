@@ -1,0 +1,74 @@
+"""The layout of run.h5: the path of every group and dataset, each spelled here and nowhere else.
+
+docs/format.md says what stands at each path. Depths, blocks and auxiliaries have two digits, so that tools that list
+names alphabetically list them in order.
+"""
+
+from __future__ import annotations
+
+FORMAT = "layerwise-run"
+FORMAT_VERSION = 1
+
+SPLITS = ("train", "validation", "test")
+
+ROOT = "/"
+MANIFEST = "/manifest"
+PROVENANCE = "/provenance"
+EPOCH_SECONDS = "/provenance/epoch_seconds"
+HISTORY = "/history"
+DEPTHS = "/depths"
+
+
+def labels(split: str) -> str:
+    """Path of the labels of a split."""
+    return f"/samples/{split}/label"
+
+
+def indices(split: str) -> str:
+    """Path of the positions of a split's samples in the published split they come from."""
+    return f"/samples/{split}/index"
+
+
+def images(split: str) -> str:
+    """Path of the uint8 images of a split."""
+    return f"/images/{split}"
+
+
+def depth(j: int) -> str:
+    """Path of the group of depth j."""
+    return f"{DEPTHS}/{j:02d}"
+
+
+def activations(j: int, split: str, kind: str) -> str:
+    """Path of what is kept of depth j for a split; kind: "pooled" (A x_j), "maps" (x_j) or "class_token"."""
+    return f"{depth(j)}/{split}/{kind}"
+
+
+def module(kind: str, j: int) -> str:
+    """Path of the group of block j (kind "blocks") or of its auxiliary ("auxiliaries")."""
+    return f"/{kind}/{j:02d}"
+
+
+def weights(kind: str, j: int, name: str) -> str:
+    """Path of a parameter or buffer of block j or its auxiliary, by its name in PyTorch."""
+    return f"{module(kind, j)}/{name}"
+
+
+def outputs(j: int, split: str) -> str:
+    """Path of the logits of auxiliary j on a split."""
+    return f"/outputs/{j:02d}/{split}"
+
+
+def pruning(j: int) -> str:
+    """Path of the group that tells how block j was pruned."""
+    return f"/compression/{j:02d}"
+
+
+def kept_filters(j: int) -> str:
+    """Path of the numbers of the filters that pruning kept in block j."""
+    return f"{pruning(j)}/kept"
+
+
+def saliencies(j: int) -> str:
+    """Path of the saliency of every filter that block j had."""
+    return f"{pruning(j)}/saliency"
