@@ -26,6 +26,24 @@ def test_links_lead_somewhere(document: Path) -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_paths_of_source_files_exist(document: Path) -> None:
+    if document.name == "CHANGELOG.md":
+        pytest.skip("it names the files of earlier versions")
+    paths = re.findall(r"(?<![\w/.])(?:layerwise|probes|analysis|figures|tests|docs)/[\w/]*\.\w+", document.read_text())
+    assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_architecture_names_files_where_they_are() -> None:
+    folders = (ROOT / "docs" / "architecture.md").read_text().split("## The folders")[1].split("## Decisions")[0]
+    package, missing = "", []
+    for place, words in re.findall(r"^\| (\S.*?) \|(.*)\|$", folders, re.MULTILINE):
+        package = place if not words.strip() else package
+        folder = ROOT / package / (place if place.endswith("/") else "")
+        missing += [f"{place}{name}" for name in re.findall(r"`(\w+)`", words) if not (folder / f"{name}.py").exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_nothing_waits_to_be_filled_in(document: Path) -> None:
     assert re.findall(r"\b[A-Z]+_(?:TIME|EXPECT|PROBE)\b|\bTODO\b|\bTBD\b", document.read_text()) == []
 
