@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from probes.protocol import has_fold
 from probes.tasks.task import CLASS, NO_CONTROL
 
 if TYPE_CHECKING:
+    from layerwise.runfile import RunFile
     from probes.protocol import Fit
+    from probes.tasks.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,12 +40,22 @@ class Family(ABC):
     """Probes that share work: those of one kind, fitted to one run and one task.
 
     Attributes:
+        run, task: what is probed, and for which labels.
         title: what is fitted, for the head of the table.
         iterations: epochs of the recipe; rows of another number are not these probes. None where it is no setting.
     """
 
+    run: RunFile
+    task: Task
     title: str
     iterations: int | None = None
+
+    @property
+    def selection(self) -> str:
+        """What chooses the hyper-parameters, where there are any: see probes.protocol.Fit."""
+        if not has_fold(self.run):
+            return "seen"
+        return "validation" if self.task.chooser is self.task else "control"
 
     @abstractmethod
     def depths(self) -> list[int]:

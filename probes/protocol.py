@@ -1,9 +1,13 @@
-"""Owns the protocol, the same for every probe: what chooses, what is refitted, when the test split is read.
+"""The protocol, the same for every probe: what chooses, what is refitted, when the test split is read.
 
 1. Candidates (penalties, learning rates) are fitted on the train fold; the validation fold chooses one.
 2. The chosen one is reported as it is (refit 0), and fitted again on train + validation (refit 1).
 3. Only then is the test split read, in one pass, and both fits are scored on it. It chooses nothing, and how often it
    has been read for a probe stands in the rows.
+
+`play` is these three steps, for every kind of probe. A kind of probe gives its parts (`Kind`): they are handed the data
+of a depth and hold nothing by which they could read any, so none of them sees a test image before `play` has every
+fit. No other code of this package opens the test split; tests/test_probes_protocol.py holds it to that.
 
 A run trained with --holdout 0 has no unseen fold to choose on: its probes use a stated fixed value, are not
 refitted, and their rows say `selection=seen`. docs/protocol.md gives the sources.
@@ -11,9 +15,11 @@ refitted, and their rows say `selection=seen`. docs/protocol.md gives the source
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate, pairwise
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -21,7 +27,13 @@ from layerwise.runfile import RunFile
 
 PROTOCOL_VERSION = 2
 
+FOLD = ("train", "validation")
+TEST = "test"
+
 Candidate = TypeVar("Candidate")
+Key = TypeVar("Key", bound=Hashable)
+Data = TypeVar("Data")
+Fitted = TypeVar("Fitted")
 
 
 @dataclass(frozen=True)
@@ -101,9 +113,76 @@ class Fit:
     scores: dict[str, Predictions] = field(default_factory=dict)
 
 
-def selection(run: RunFile) -> str:
-    """Return what a run allows to choose on: "validation" (a fold unseen in training) or "seen" (none)."""
-    return "validation" if "validation" in run.splits else "seen"
+Fits = dict[Key, list[Fit]]
+
+
+class Kind(ABC, Generic[Key, Data, Fitted]):
+    """The parts that one kind of probe gives to the protocol, for the probes it fits together at one depth.
+
+    Key: what names a probe. Data: features and labels of one or two splits, end to end. Fitted: a probe after a fit.
+    """
+
+    @abstractmethod
+    def choose(self, data: Data) -> dict[Key, Fitted]:
+        """Fit candidates on the train fold; return of each probe the one with the best score on the validation fold.
+
+        Data without a validation fold leave no choice: each probe is fitted with its stated fixed value.
+        """
+
+    @abstractmethod
+    def refit(self, data: Data, chosen: Mapping[Key, Fitted]) -> dict[Key, Fitted]:
+        """Fit the probes again on train + validation, with what was chosen for each."""
+
+    @abstractmethod
+    def counts(self, data: Data) -> dict[str, int]:
+        """Return the number of images of each split in the data, in their order there."""
+
+    @abstractmethod
+    def predict(self, fitted: Sequence[Fitted], data: Data) -> Sequence[Predictions]:
+        """Return what each fit says of all images of the data, which are read once for all."""
+
+    @abstractmethod
+    def report(self, fitted: Fitted, refit: int) -> Fit:
+        """Return the facts of a fit, without its scores."""
+
+
+def play(
+    kind: Kind[Key, Data, Fitted], open_splits: Callable[[Sequence[str]], Data], splits: Sequence[str]
+) -> Fits[Key]:
+    """Play the protocol for the probes of one kind at one depth; return the fits of each, with their scores.
+
+    Args:
+        open_splits: gives the data of the named splits, end to end. Only this function calls it.
+        splits: those that the run has.
+    """
+    fold = [split for split in FOLD if split in splits]
+    data = open_splits(fold)
+    chosen = kind.choose(data)
+    refitted = kind.refit(data, chosen) if len(fold) == 2 else {}
+    fits = [(key, refit, fit) for refit, found in enumerate((chosen, refitted)) for key, fit in found.items()]
+    probes = [fit for _, _, fit in fits]
+    known = kind.predict(probes, data)
+    # Nothing is left to choose or to fit: from here on the test split may be seen, in one pass for all.
+    tested = kind.predict(probes, open_splits([TEST]))
+    played: Fits[Key] = {}
+    for (key, refit, fit), on_fold, on_test in zip(fits, known, tested, strict=True):
+        scores = dict(_by_split(on_fold, kind.counts(data), refit)) | {TEST: on_test}
+        played.setdefault(key, []).append(replace(kind.report(fit, refit), scores=scores))
+    return played
+
+
+def _by_split(scored: Predictions, counts: Mapping[str, int], refit: int) -> Iterator[tuple[str, Predictions]]:
+    """Yield the predictions of each split; a refit has learned from all of them, which are its train images."""
+    if refit:
+        yield "train", scored
+        return
+    for split, (start, stop) in zip(counts, pairwise(accumulate(counts.values(), initial=0)), strict=True):
+        yield split, scored.rows(range(start, stop))
+
+
+def has_fold(run: RunFile) -> bool:
+    """Return whether a run has a validation fold, unseen in training, on which something can be chosen."""
+    return "validation" in run.splits
 
 
 def choose(candidates: Sequence[Candidate], score: Callable[[Candidate], Predictions]) -> int:

@@ -5,7 +5,8 @@ Nothing is fitted or chosen here. The logits come from the run file, which keeps
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from layerwise.errors import UserError
 from layerwise.model.ensemble import ensemble
 from layerwise.runfile import RunFile
 from probes.probe import Family, ProbeName
-from probes.protocol import Fit, predictions
+from probes.protocol import Fit, Kind, Predictions, joined, play, predictions
 
 # The probe's name, and how auxiliaries are weighted; None for the auxiliary of the depth alone.
 WEIGHTINGS = {
@@ -23,9 +24,14 @@ WEIGHTINGS = {
     "ensemble-uniform": "uniform",
 }
 
+# Said of no image: a run without a validation fold keeps outputs of the test split alone.
+NOTHING = predictions(np.empty((0, 1)), np.empty(0, int))
+
 
 class TrainedFamily(Family):
     """What the training itself left: an auxiliary classifier a depth, or the ensembles of all up to it."""
+
+    selection = "fixed"
 
     def __init__(self, run: RunFile, probe: str):
         self.run, self.probe = run, probe
@@ -47,39 +53,63 @@ class TrainedFamily(Family):
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Score what was trained."""
-        return [(name, [score_auxiliary(self.run, depth, self.probe)]) for name in wanted]
+        return [(name, self._play(depth)) for name in wanted]
+
+    def _play(self, depth: int) -> list[Fit]:
+        joins = [depth] if WEIGHTINGS[self.probe] is None else [j for j in self.depths() if j <= depth]
+        n_features = sum(int(np.prod(self.run.depth_shape(j))) for j in joins)
+        kind = TrainedKind(self.probe, WEIGHTINGS[self.probe] or "logits", len(self.run.indices("train")), n_features)
+
+        def open_splits(splits: Sequence[str]) -> Outputs:
+            logits = {
+                split: [found for j in joins if (found := self.run.outputs(j, split)) is not None] for split in splits
+            }
+            kept = {split: found for split, found in logits.items() if found}  # no run keeps those of the train split
+            return Outputs(kept, {split: self.run.labels(split) for split in kept})
+
+        return play(kind, open_splits, self.run.splits)[self.probe]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Logits [n, n_classes] of the auxiliaries that are joined, and labels [n], by split."""
+
+    logits: dict[str, list[np.ndarray]]
+    label: dict[str, np.ndarray]
+
+
+class TrainedKind(Kind[str, Outputs, str]):
+    """An auxiliary, or an ensemble of some, as the training left it: nothing is chosen, fitted or refitted."""
+
+    def __init__(self, probe: str, weighting: str, n_train: int, n_features: int):
+        self.probe, self.weighting, self.n_train, self.n_features = probe, weighting, n_train, n_features
+
+    def choose(self, data: Outputs) -> dict[str, str]:
+        return {self.probe: self.weighting}
+
+    def refit(self, data: Outputs, chosen: Mapping[str, str]) -> dict[str, str]:
+        return {}
+
+    def counts(self, data: Outputs) -> dict[str, int]:
+        return {split: len(label) for split, label in data.label.items()}
+
+    def predict(self, fitted: Sequence[str], data: Outputs) -> list[Predictions]:
+        scored = [
+            [predictions(ensemble(logits, one), data.label[split]) for split, logits in data.logits.items()]
+            for one in fitted
+        ]
+        return [joined([NOTHING, *parts]) for parts in scored]
+
+    def report(self, fitted: str, refit: int) -> Fit:
+        return Fit(refit=refit, selection="fixed", n_train=self.n_train, n_features=self.n_features, seconds=0.0)
 
 
 def auxiliary_depths(run: RunFile) -> list[int]:
     """Return the depths whose auxiliary classifier the run trained; raise UserError where there is none."""
-    depths = [depth for depth in run.depths if run.outputs(depth, "test") is not None]
+    depths = [depth for depth in run.depths if run.scores(depth)]
     if not depths:
         raise UserError(
             f"{run.path} has no trained auxiliary classifier to score: its network is untrained, or was trained "
             "elsewhere. Use --probe linear, or train one by layerwise-train --mode greedy."
         )
     return depths
-
-
-def score_auxiliary(run: RunFile, depth: int, probe: str) -> Fit:
-    """Return the scores of the auxiliary of a depth, or of an ensemble of all auxiliaries up to it.
-
-    Args:
-        depth: one of `auxiliary_depths`.
-        probe: one of `WEIGHTINGS`.
-    """
-    weighting = WEIGHTINGS[probe]
-    joined = [depth] if weighting is None else [j for j in auxiliary_depths(run) if j <= depth]
-    scores = {}
-    for split in ("validation", "test"):
-        logits = [found for j in joined if (found := run.outputs(j, split)) is not None]
-        if logits:
-            scores[split] = predictions(ensemble(logits, weighting or "logits"), run.labels(split))
-    return Fit(
-        refit=0,
-        selection="fixed",
-        n_train=len(run.labels("train")),
-        n_features=sum(int(np.prod(run.depth_shape(j))) for j in joined),
-        seconds=0.0,
-        scores=scores,
-    )

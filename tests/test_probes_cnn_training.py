@@ -40,7 +40,7 @@ def train(
 ) -> dict[Candidate, Trained]:
     data = Labelled(Task(run), 1, ["train", "validation"], source=source, device=CPU)
     about = {"depth": 1, "shape": run.depth_shape(1), "n_classes": 10, "epochs": 1, "precision": "fp32"}
-    return train_together(data, data.split(0).stop, candidates, **about | words)  # type: ignore[arg-type]
+    return train_together(data, data.counts["train"], candidates, **about | words)  # type: ignore[arg-type]
 
 
 def test_every_probe_ends_as_it_does_alone(run_path: Path) -> None:
@@ -103,13 +103,13 @@ def test_a_scorer_says_what_its_probe_says(run_path: Path) -> None:
 
 def test_rounding_to_bfloat16_leaves_no_ties_and_nearly_the_same_accuracy(run_path: Path) -> None:
     with RunFile(run_path) as run:
-        label, found = run.labels("validation"), {}
+        found = {}
         for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
             data = Labelled(Task(run), 1, ["train", "validation"], source="stored", device=CPU, dtype=dtype)
             about = {"depth": 1, "shape": run.depth_shape(1), "n_classes": 10, "epochs": 4, "precision": precision}
             candidate = Candidate(Design(1, 16, 0), 0.01)
             probe = train_together(data, 1295, [candidate], **about)[candidate].module  # type: ignore[arg-type]
-            found[precision] = predict({0: probe}, data.in_order(data.split(1)), label, precision)[0]
+            (found[precision],) = predict([probe], data, range(1295, len(data)), precision)
     assert abs(found["fp32"].accuracy - found["bf16"].accuracy) < 0.06
     assert len(np.unique(found["bf16"].true_log_probability)) > 130  # of 143; logits in bfloat16 would coincide
 
@@ -140,7 +140,7 @@ def test_a_wide_probe_learns_its_training_images_by_heart(some_cifar10: Path, tm
         data = Labelled(Task(run), 1, ["train", "validation"], device=CPU)
         about = {"depth": 1, "shape": run.depth_shape(1), "n_classes": 10, "epochs": 30, "precision": "fp32"}
         probe = train_together(data, len(data), [wide], **about)[wide].module  # type: ignore[arg-type]
-        found = predict({0: probe}, data.in_order(range(len(data))), data.label.numpy(), "fp32")[0]
+        (found,) = predict([probe], data, range(len(data)), "fp32")
     assert len(found.label) == 200
     assert found.accuracy > 0.99
 

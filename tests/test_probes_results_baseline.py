@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from conftest import make_run
-from test_probes_comparisons import put
+from test_probes_results_comparisons import put
 
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from test_probes_comparisons import fit
+from test_probes_results_comparisons import fit
 
 from layerwise.runfile import RunFile
 from probes.probe import Family, ProbeName

@@ -14,7 +14,15 @@ from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.cli import probe
-from probes.trained import WEIGHTINGS, TrainedFamily, auxiliary_depths, score_auxiliary
+from probes.protocol import Fit
+from probes.trained import WEIGHTINGS, TrainedFamily, auxiliary_depths
+
+
+def score_auxiliary(run: RunFile, depth: int, probe: str) -> Fit:
+    """Return the one fit of a probe of the training's own at a depth."""
+    family = TrainedFamily(run, probe)
+    ((_, (fit,)),) = family.fit(depth, family.names(depth))
+    return fit
 
 
 def test_the_auxiliarys_score_is_the_one_in_the_run(run_path: Path) -> None:

@@ -7,23 +7,23 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 
 from layerwise.errors import UserError
 from layerwise.hardware import pick_precision
 from layerwise.runfile import RunFile
+from probes.cnn.depth import CnnKind, Train
 from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES, Setting, chosen_rate, read_candidates, save_candidates
 from probes.cnn.reading import Labelled
 from probes.cnn.source import Source, choose_source, describe
 from probes.cnn.training import SIDE, Candidate, Design, Trained, predict, require_probeable, train_together
 from probes.names import CNN_EPOCHS
 from probes.probe import Family, ProbeName
-from probes.protocol import Fit, Predictions, selection
-from probes.tasks.controls import Permuted
+from probes.protocol import Fit, play
 from probes.tasks.task import Task
 
 log = logging.getLogger("layerwise.probes")
@@ -59,12 +59,6 @@ class CnnFamily(Family):
         self._rates: dict[tuple[int, int], float] = {}
         self._sources: dict[int, Source] = {}
         self._tried: dict[tuple[int, Candidate], Trained] = {}
-
-    @property
-    def selection(self) -> str:
-        """What chooses the learning rate: "validation", "seen" (no fold; a fixed one), "control" (the real labels')."""
-        how = selection(self.run)
-        return "control" if how == "validation" and isinstance(self.task, Permuted) else how
 
     @property
     def dtype(self) -> torch.dtype:
@@ -123,28 +117,26 @@ class CnnFamily(Family):
         return self._sources[depth]
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
-        """Train the wanted probes of a depth on train + validation; on the train fold what chose the rate, or all.
+        """Train the wanted probes of a depth by the protocol, all of them from one read of its activations."""
+        candidates = {name: self._candidate(Design.named(name)) for name in wanted}
+        on_fold = [name for name, one in candidates.items() if self.fits_fold(one.design, depth)]
+        tried = {one: self._tried[depth, one] for one in candidates.values() if (depth, one) in self._tried}
+        kind = CnnKind(
+            self._trainer(depth), candidates, on_fold, tried, selection=self.selection, precision=self.precision
+        )
 
-        Without a validation fold all are fitted on the train fold; with one, seed 0 alone where rates are tried.
-        """
-        designs = [Design.named(name) for name in wanted]
-        data = self._data(self.task, depth, [split for split in self.run.splits if split != "test"])
-        has_fold = self.selection != "seen"
-        fitted = {0: self._first_fits(data, depth, [d for d in designs if self.fits_fold(d, depth)])}
-        if has_fold:
-            fitted[1] = self._train(data, len(data), depth, [self._candidate(d) for d in designs])
-        probes = {(refit, c.design): t.module for refit, found in fitted.items() for c, t in found.items()}
-        seen = predict(probes, data.in_order(range(len(data))), data.label.cpu().numpy(), self.precision)
-        # The choice is made and the refits are done; only now is the test split read, in one pass for all of them.
-        test = self._data(self.task, depth, ["test"], keep=False)
-        tested = predict(probes, test.in_order(range(len(test))), test.label.cpu().numpy(), self.precision)
-        fits: dict[Design, list[Fit]] = {design: [] for design in designs}
-        for refit, found in fitted.items():
-            for candidate, trained in found.items():
-                key = refit, candidate.design
-                scores = {"test": tested[key]} | _by_split(seen[key], data, refit, has_fold)
-                fits[candidate.design].append(self._report(candidate, trained, depth, refit, scores))
-        return [(name, fits[Design.named(name)]) for name in wanted]
+        def open_splits(splits: Sequence[str]) -> Labelled:
+            # Maps are read again in every epoch of training, those that are only scored once.
+            return self._data(self.task, depth, splits, keep="train" in splits)
+
+        fits = play(kind, open_splits, self.run.splits)
+        return [(name, fits[name]) for name in wanted]
+
+    def _trainer(self, depth: int) -> Train:
+        return functools.partial(
+            train_together, depth=depth, shape=self.run.depth_shape(depth), n_classes=len(self.task.classes),
+            epochs=self.epochs, precision=self.precision,
+        )  # fmt: skip
 
     def fits_fold(self, design: Design, depth: int) -> bool:
         """Return whether a probe is fitted on the train fold alone: where there is no other, or where it chose."""
@@ -152,31 +144,18 @@ class CnnFamily(Family):
             return self.selection == "seen"
         return design.seed == 0 and depth in trial_depths(self.run)
 
-    def _first_fits(self, data: Labelled, depth: int, designs: Sequence[Design]) -> dict[Candidate, Trained]:
-        """Return the fits on the train fold, taking those that were trained there to choose a rate as they are."""
-        candidates = [self._candidate(design) for design in designs]
-        found = {c: self._tried[depth, c] for c in candidates if (depth, c) in self._tried}
-        missing = [c for c in candidates if c not in found]
-        return found | (self._train(data, data.split(0).stop, depth, missing) if missing else {})
-
     def _try(self, depth: int, pairs: Sequence[tuple[int, int]]) -> None:
         """Train seed 0 of each (p, width) at every rate on the train fold of a depth, and keep what it scores."""
-        data = self._data(self._chooser, depth, ["train"])
+        data = self._data(self.task.chooser, depth, ["train"])
         designs = [Design(p, width, 0) for p, width in pairs]
         candidates = [Candidate(design, rate) for design in designs for rate in LEARNING_RATES]
-        trained = self._train(data, len(data), depth, candidates)
-        held = self._data(self._chooser, depth, ["validation"], keep=False)
-        modules = {candidate: t.module for candidate, t in trained.items()}
-        scores = predict(modules, held.in_order(range(len(held))), held.label.cpu().numpy(), self.precision)
-        tried = [(self._setting(c.design.p, c.design.width), c.learning_rate, scores[c]) for c in candidates]
-        save_candidates(self.run.path, depth, tried)
+        trained = self._trainer(depth)(data, len(data), candidates)
+        validation = self._data(self.task.chooser, depth, ["validation"], keep=False)
+        scores = predict([t.module for t in trained.values()], validation, range(len(validation)), self.precision)
+        settings = [self._setting(c.design.p, c.design.width) for c in trained]
+        rates = [c.learning_rate for c in trained]
+        save_candidates(self.run.path, depth, list(zip(settings, rates, scores, strict=True)))
         self._tried |= {(depth, candidate): t for candidate, t in trained.items()}
-
-    def _train(self, data: Labelled, n: int, depth: int, candidates: Sequence[Candidate]) -> dict[Candidate, Trained]:
-        return train_together(
-            data, n, candidates, depth=depth, shape=self.run.depth_shape(depth),
-            n_classes=len(self.task.classes), epochs=self.epochs, precision=self.precision,
-        )  # fmt: skip
 
     def _data(self, task: Task, depth: int, splits: Sequence[str], keep: bool = True) -> Labelled:
         source = self.source_of(depth).name
@@ -185,23 +164,9 @@ class CnnFamily(Family):
     def _candidate(self, design: Design) -> Candidate:
         return Candidate(design, self._rates[design.p, design.width])
 
-    @property
-    def _chooser(self) -> Task:
-        """The task on which rates are chosen: nothing of permuted labels can be predicted, so not on them."""
-        return self.task.task if isinstance(self.task, Permuted) else self.task
-
     def _setting(self, p: int, width: int) -> Setting:
-        task = self._chooser
+        task = self.task.chooser
         return Setting(self.run.run_id, f"cnn-{p}", width, task.control, task.target, self.epochs, self.precision)
-
-    def _report(
-        self, candidate: Candidate, trained: Trained, depth: int, refit: int, scores: dict[str, Predictions]
-    ) -> Fit:
-        return Fit(
-            refit=refit, selection=self.selection, n_train=trained.n_train,
-            n_features=int(np.prod(self.run.depth_shape(depth))), seconds=trained.seconds,
-            learning_rate=candidate.learning_rate, iterations=self.epochs, scores=scores,
-        )  # fmt: skip
 
 
 def trial_depths(run: RunFile) -> list[int]:
@@ -223,10 +188,3 @@ def _depths_with_maps(run: RunFile) -> list[int]:
 def _pairs(missing: Mapping[int, Sequence[ProbeName]]) -> list[tuple[int, int]]:
     """Return the (p, width) of the probes to be fitted."""
     return sorted({(design.p, design.width) for names in missing.values() for design in map(Design.named, names)})
-
-
-def _by_split(seen: Predictions, data: Labelled, refit: int, has_fold: bool) -> dict[str, Predictions]:
-    """Return the scores on train and validation; at refit 1, and without a fold, all that was read is train."""
-    if refit or not has_fold:
-        return {"train": seen}
-    return {"train": seen.rows(data.split(0)), "validation": seen.rows(data.split(1))}

@@ -67,6 +67,7 @@ class Labelled:
 
     Attributes:
         label: int64 [n] on the device.
+        counts: number of images of each split, in the order asked for.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Labelled:
         self._rows = [task.rows(split) for split in splits]
         self._starts = np.cumsum([0] + [len(rows) for rows in self._rows])
         self.label = torch.from_numpy(np.concatenate([task.labels(split) for split in splits])).to(device)
+        self.counts = {split: len(rows) for split, rows in zip(splits, self._rows, strict=True)}
         self._shape = task.run.depth_shape(depth)
         self._values = math.prod(self._shape)
         keep = keep and fits_memory(task.run, depth, len(self.label), dtype, device)
@@ -92,10 +94,6 @@ class Labelled:
 
     def __len__(self) -> int:
         return len(self.label)
-
-    def split(self, number: int) -> range:
-        """Return the rows of the split of the given number, in the order of the splits asked for."""
-        return range(int(self._starts[number]), int(self._starts[number + 1]))
 
     def in_order(self, rows: range) -> Iterator[Tensor]:
         """Yield x_j [n, C, H, W] of a range of rows in their order, READ_BATCH at a time."""

@@ -6,10 +6,10 @@ probes; docs/protocol.md states this one, and why.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -33,7 +33,6 @@ from probes.cnn.reading import Labelled
 from probes.probe import ProbeName
 from probes.protocol import Predictions, joined, predictions
 
-Key = TypeVar("Key", bound=Hashable)
 BATCH = 32
 SIDE = 2  # of the grid to which A averages in front of the linear layer
 
@@ -76,10 +75,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained probe, the images it was trained on, and its share of the seconds that all took together."""
+    """A trained probe, how it was trained, and its share of the seconds that all took together.
+
+    n_features: numbers an image, C H W. n_train: images it was trained on.
+    """
 
     module: AuxiliaryClassifier
+    n_features: int
     n_train: int
+    learning_rate: float
+    epochs: int
     seconds: float
 
 
@@ -137,7 +142,10 @@ def train_together(
     for candidate, problem, share in zip(candidates, problems, work / work.sum(), strict=True):
         assert isinstance(problem.classifier, AuxiliaryClassifier)
         freeze(problem.classifier)
-        trained[candidate] = Trained(problem.classifier, n, float(seconds * share))
+        trained[candidate] = Trained(
+            module=problem.classifier, n_features=math.prod(shape), n_train=n, learning_rate=candidate.learning_rate,
+            epochs=epochs, seconds=float(seconds * share),
+        )  # fmt: skip
     return trained
 
 
@@ -147,24 +155,22 @@ def steps(n: int) -> int:
 
 
 @torch.no_grad()
-def predict(
-    probes: Mapping[Key, AuxiliaryClassifier], batches: Iterable[Tensor], label: np.ndarray, precision: str
-) -> dict[Key, Predictions]:
-    """Return what every probe says of the same batches of x_j, read once; label [n] is that of their images.
+def predict(probes: Sequence[AuxiliaryClassifier], data: Labelled, rows: range, precision: str) -> list[Predictions]:
+    """Return what every probe says of some images of the data, each read once for all probes.
 
     Convolutions are computed as in training, the last layer in float32, so that no rounding makes classes tie.
     """
-    scorers = {key: scorer(probe) for key, probe in probes.items()}
-    found: dict[Key, list[Predictions]] = {key: [] for key in probes}
-    start = 0
+    scorers = [scorer(probe) for probe in probes]
+    found: list[list[Predictions]] = [[] for _ in probes]
+    label, start = data.label.cpu().numpy(), rows.start
     with products(precision):
-        for x in batches:
+        for x in data.in_order(rows):
             own = label[start : start + len(x)]
             start += len(x)
-            for key, probe in probes.items():
-                logits = probe.linear(features(scorers[key], x, precision).float())
-                found[key].append(predictions(F.log_softmax(logits.double(), 1).cpu().numpy(), own))
-    return {key: joined(parts) for key, parts in found.items()}
+            for probe, up_to_linear, parts in zip(probes, scorers, found, strict=True):
+                logits = probe.linear(features(up_to_linear, x, precision).float())
+                parts.append(predictions(F.log_softmax(logits.double(), 1).cpu().numpy(), own))
+    return [joined(parts) for parts in found]
 
 
 def scorer(probe: AuxiliaryClassifier) -> nn.Module:

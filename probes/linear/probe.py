@@ -11,9 +11,9 @@ import torch
 from layerwise.activations import pooled_width
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.linear.problem import DRAWS, FIXED_PENALTY, DepthData, Fitted, LinearProblem, random_projection
+from probes.linear.problem import DRAWS, DepthData, LinearKind, read_depth
 from probes.probe import Family, ProbeName
-from probes.protocol import Fit, joined, selection
+from probes.protocol import Fit, Fits, play
 from probes.results.table import chosen_penalty
 from probes.tasks.task import NO_CONTROL, Task
 
@@ -92,8 +92,24 @@ class LinearFamily(Family):
         found: list[tuple[ProbeName, list[Fit]]] = []
         for side in dict.fromkeys(name.pooling for name in wanted):
             names = [name for name in wanted if name.pooling == side]
-            found += zip(names, self._fit(depth, side, names), strict=True)
+            # A square projection is a rotation, which the penalty does not see: one fit is that of all ten draws.
+            is_rotation = self.features != "native" and self._width(side) == pooled_width(self.run, depth, side)
+            fits = self._play(depth, side, names[:1] if is_rotation else names)
+            found += [(name, fits[names[0] if is_rotation else name]) for name in names]
         return found
+
+    def _play(self, depth: int, side: int, names: Sequence[ProbeName]) -> Fits[ProbeName]:
+        width = None if self.features == "native" else self._width(side)
+        # Permuted labels leave nothing to choose on: lambda is the one chosen for the real ones.
+        taken = {n: chosen_penalty(self.run, n, NO_CONTROL) for n in names} if self.selection == "control" else None
+        kind = LinearKind(
+            self.probe, names, n_classes=len(self.task.classes), selection=self.selection, width=width, taken=taken
+        )
+
+        def open_splits(splits: Sequence[str]) -> DepthData:
+            return read_depth(self.task, depth, splits, side=side, device=self.device, max_memory=self.max_memory)
+
+        return play(kind, open_splits, self.run.splits)
 
     def _reads_pixels(self) -> bool:
         wanted = self.pixels and self.features == "native"
@@ -102,60 +118,8 @@ class LinearFamily(Family):
     def _has_pixels(self) -> bool:
         return self.run.images("train") is not None or self.run.maps(0, "train") is not None
 
-    def _fit(self, depth: int, side: int, names: Sequence[ProbeName]) -> list[list[Fit]]:
-        data = DepthData(self.run, self.task, depth, side, self.device, self.max_memory)
-        same = self.features != "native" and self._projected_width(side) == data.width
-        fitted: list[list[Fitted]] = []
-        for name in names:
-            if same and fitted:  # a square projection is a rotation, which no penalty on |W| sees
-                fitted.append(fitted[0])
-            else:
-                fitted.append(self._solve(name, data))
-        # Every choice is made; only now is the test split read, once for all of them.
-        data.read("test")
-        return [[_report(f, refit, self._selection(), data) for refit, f in enumerate(fits)] for fits in fitted]
-
-    def _solve(self, name: ProbeName, data: DepthData) -> list[Fitted]:
-        problem = LinearProblem(self.probe, len(self.task.classes), self._projection(name, data), data)
-        if "validation" not in data.x:
-            return [problem.fit(("train",), FIXED_PENALTY)]
-        if self.task.control == "permuted":
-            penalty = self._penalty_of_class(name, problem)
-            first = problem.fit(("train",), penalty)
-        else:
-            first = problem.fit_best(data.y)
-        return [first, problem.fit(("train", "validation"), first.best.lam, first.best)]
-
-    def _penalty_of_class(self, name: ProbeName, problem: LinearProblem) -> float:
-        """Return the penalty chosen for the real labels, since permuted ones leave nothing to choose on."""
-        found = chosen_penalty(self.run, name, NO_CONTROL)
-        if found is not None:
-            return found
-        real = getattr(self.task, "task", self.task)
-        return problem.fit_best({split: real.labels(split) for split in ("train", "validation")}).best.lam
-
-    def _selection(self) -> str:
-        how = selection(self.run)
-        return "control" if how == "validation" and self.task.control == "permuted" else how
-
-    def _projection(self, name: ProbeName, data: DepthData) -> np.ndarray | None:
-        if self.features == "native":
-            return None
-        return random_projection(data.width, self._projected_width(name.pooling), name.probe_seed, name.depth)
-
-    def _projected_width(self, side: int) -> int:
+    def _width(self, side: int) -> int:
+        """Return the number of features to which those of every depth are projected."""
         if self.features == "input":
             return pooled_width(self.run, 0, side)
         return min(pooled_width(self.run, depth, side) for depth in self.depths())
-
-
-def _report(fitted: Fitted, refit: int, selection: str, data: DepthData) -> Fit:
-    scores = {split: fitted.predict(data, split) for split in data.x}
-    if refit:
-        scores = {"train": joined([scores.pop("train"), scores.pop("validation")]), **scores}
-    best = fitted.best
-    return Fit(
-        refit=refit, selection=selection, n_train=fitted.n_train, n_features=best.coef.shape[1],
-        seconds=fitted.seconds, penalty=best.lam, certificate=best.certificate, converged=best.converged,
-        iterations=best.iterations, scores=scores,
-    )  # fmt: skip

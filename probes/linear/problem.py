@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from layerwise.model.seeds import derive_seed
-from layerwise.runfile import RunFile
 from probes.linear.features import Projected, features
-from probes.protocol import Predictions, choose, predictions
+from probes.probe import ProbeName
+from probes.protocol import Fit, Kind, Predictions, choose, joined, predictions
 from probes.solver.fit import LinearFit, log_proba
 from probes.solver.path import fit_path
 from probes.solver.rows import Features, Rows, Stacked
@@ -36,34 +37,48 @@ def random_projection(width: int, least: int, draw: int, depth: int) -> np.ndarr
     return (q * np.sign(np.diag(r))).astype(np.float32)
 
 
+@dataclass(frozen=True)
 class DepthData:
-    """The features and labels of one depth by split; those of the test split only once they are asked for."""
+    """Features and labels of one or two splits of a depth.
 
-    def __init__(self, run: RunFile, task: Task, depth: int, side: int, device: torch.device, max_memory: int | None):
-        self.run, self.task, self.depth, self.side = run, task, depth, side
-        self.device, self.max_memory = device, max_memory
-        self.x: dict[str, Rows | np.ndarray] = {}
-        self.y: dict[str, np.ndarray] = {}
-        for split in run.splits:
-            if split != "test":
-                self.read(split)
+    Attributes:
+        x, y: features [n, ...] and labels [n] by split.
+        real: labels on which a penalty is chosen, by split: those of `y`, unless these are permuted.
+        file: name of the run file, for messages.
+        max_memory: bytes; features of which twice their size exceeds it are read block by block.
+    """
 
-    def read(self, split: str) -> None:
-        self.x[split] = features(
-            self.run, self.task, self.depth, split, side=self.side, device=self.device, max_memory=self.max_memory
-        )
-        self.y[split] = self.task.labels(split)
+    x: dict[str, Rows | np.ndarray]
+    y: dict[str, np.ndarray]
+    real: dict[str, np.ndarray]
+    file: str
+    depth: int
+    device: torch.device
+    max_memory: int | None
 
     @property
     def width(self) -> int:
-        return int(np.prod(self.x["train"].shape[1:]))
+        """Number of features."""
+        return int(np.prod(next(iter(self.x.values())).shape[1:]))
 
     def fits_memory(self, n: int) -> bool:
         """Return whether the features of n images may be held at once, by the rule of `path.fit_path`."""
         return self.max_memory is None or 8 * n * self.width <= self.max_memory
 
     def where(self, split: str) -> str:
-        return f"{self.run.path}, depth {self.depth}, {split} features"
+        """Return the words with which a message about the features of a split begins."""
+        return f"{self.file}, depth {self.depth}, {split} features"
+
+
+def read_depth(
+    task: Task, depth: int, splits: Sequence[str], *, side: int, device: torch.device, max_memory: int | None
+) -> DepthData:
+    """Return the features A x_j and the labels of some splits of a depth; side: of the average A."""
+    run = task.run
+    x = {s: features(run, task, depth, s, side=side, device=device, max_memory=max_memory) for s in splits}
+    y = {split: task.labels(split) for split in splits}
+    real = y if task.chooser is task else {split: task.chooser.labels(split) for split in splits}
+    return DepthData(x, y, real, str(run.path), depth, device, max_memory)
 
 
 class Seen:
@@ -93,8 +108,9 @@ class Fitted:
     def __init__(self, seen: Seen, best: LinearFit, n_train: int, seconds: float):
         self.seen, self.best, self.n_train, self.seconds = seen, best, n_train, seconds
 
-    def predict(self, data: DepthData, split: str) -> Predictions:
-        return self.seen.predict([self.best], data.x[split], data.y[split], data.where(split))[0]
+    def predict(self, data: DepthData) -> Predictions:
+        """Return what the probe says of the images of all splits of the data, end to end."""
+        return joined([self.seen.predict([self.best], data.x[s], data.y[s], data.where(s))[0] for s in data.x])
 
 
 class LinearProblem:
@@ -155,4 +171,57 @@ class LinearProblem:
         return fit_path(
             source, y, penalties, n_classes=self.n_classes, loss=self.loss, standardiser=standardise, start=start,
             max_memory=self.data.max_memory, device=self.data.device, where=f"depth {self.data.depth}",
+        )  # fmt: skip
+
+
+class LinearKind(Kind[ProbeName, DepthData, Fitted]):
+    """The linear probes of a depth that read the same features: one, or a draw of the projection each.
+
+    Args:
+        width: number of features to which a random projection takes them; None for no projection.
+        taken: penalties to take over where they are known, each else chosen on `DepthData.real`; None to choose on
+            the labels that are fitted.
+    """
+
+    def __init__(
+        self, probe: str, names: Sequence[ProbeName], *, n_classes: int, selection: str, width: int | None,
+        taken: Mapping[ProbeName, float | None] | None,
+    ):  # fmt: skip
+        self.probe, self.names, self.n_classes, self.selection = probe, names, n_classes, selection
+        self.width, self.taken = width, taken
+
+    def choose(self, data: DepthData) -> dict[ProbeName, Fitted]:
+        return {name: self._choose(name, data) for name in self.names}
+
+    def _choose(self, name: ProbeName, data: DepthData) -> Fitted:
+        projection = None
+        if self.width is not None:
+            projection = random_projection(data.width, self.width, name.probe_seed, name.depth)
+        problem = LinearProblem(self.probe, self.n_classes, projection, data)
+        if "validation" not in data.x:
+            return problem.fit(("train",), FIXED_PENALTY)
+        if self.taken is None:
+            return problem.fit_best(data.y)
+        penalty = self.taken[name]
+        return problem.fit(("train",), problem.fit_best(data.real).best.lam if penalty is None else penalty)
+
+    def refit(self, data: DepthData, chosen: Mapping[ProbeName, Fitted]) -> dict[ProbeName, Fitted]:
+        again = {}
+        for name, first in chosen.items():
+            problem = LinearProblem(self.probe, self.n_classes, first.seen.projection, data)
+            again[name] = problem.fit(("train", "validation"), first.best.lam, first.best)
+        return again
+
+    def counts(self, data: DepthData) -> dict[str, int]:
+        return {split: len(labels) for split, labels in data.y.items()}
+
+    def predict(self, fitted: Sequence[Fitted], data: DepthData) -> list[Predictions]:
+        return [one.predict(data) for one in fitted]
+
+    def report(self, fitted: Fitted, refit: int) -> Fit:
+        best = fitted.best
+        return Fit(
+            refit=refit, selection=self.selection, n_train=fitted.n_train, n_features=best.coef.shape[1],
+            seconds=fitted.seconds, penalty=best.lam, certificate=best.certificate, converged=best.converged,
+            iterations=best.iterations,
         )  # fmt: skip

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,50 +14,106 @@ from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
 from probes.nearest.neighbors import DISTANCES, NEIGHBORS, NearestMean, NearestNeighbors, Vote
 from probes.probe import Family, ProbeName
-from probes.protocol import Fit, Predictions, choose, selection
+from probes.protocol import Fit, Kind, Predictions, choose, joined, play
 from probes.solver.rows import require_finite
 from probes.solver.standardiser import Standardiser
-from probes.tasks.controls import Permuted
 from probes.tasks.task import Task
 
 FIXED_VOTE = Vote(10, "euclidean")
 
 
+@dataclass(frozen=True)
 class Data:
-    """Features float32 [n, d] and labels int64 [n] of one or more splits, joined end to end."""
+    """Features float32 [n, d] and labels int64 [n] of one or two splits, end to end.
 
-    def __init__(self, x: np.ndarray, y: np.ndarray):
-        self.x, self.y = x, y
+    Attributes:
+        real: labels [n] on which a vote is chosen: those of `y`, unless these are permuted.
+        counts: number of images of each split.
+    """
 
-    def __add__(self, other: Data) -> Data:
-        return Data(np.concatenate([self.x, other.x]), np.concatenate([self.y, other.y]))
+    x: np.ndarray
+    y: np.ndarray
+    real: np.ndarray
+    counts: dict[str, int]
 
 
 class Fitted:
-    """A knn or ncm probe with the standardisation of the data it was fitted on.
+    """A knn or ncm probe fitted on the first n images of the data, with their standardisation.
 
     Args:
         vote: how neighbours decide; None for the nearest class mean.
     """
 
-    def __init__(self, data: Data, vote: Vote | None, n_classes: int, device: torch.device):
-        self.data, self.vote, self.n_classes, self.device = data, vote, n_classes, device
-        self.standardise = Standardiser(data.x)
-        x = self.standardise(data.x)
-        self.neighbors = NearestNeighbors(x, data.y, n_classes, device) if vote else None
-        self.means = None if vote else NearestMean(x, data.y, n_classes)
+    def __init__(self, data: Data, n: int, vote: Vote | None, n_classes: int, device: torch.device):
+        self.data, self.n, self.vote, self.seconds = data, n, vote, 0.0
+        self.standardise = Standardiser(data.x[:n])
+        x, y = self.standardise(data.x[:n]), data.y[:n]
+        self.neighbors = NearestNeighbors(x, y, n_classes, device) if vote else None
+        self.means = None if vote else NearestMean(x, y, n_classes)
 
-    def again(self, data: Data) -> Fitted:
-        """Return the same probe fitted on other data, standardised anew."""
-        return Fitted(data, self.vote, self.n_classes, self.device)
+    def predict(self, data: Data) -> Predictions:
+        """Return what the probe says of data; of images that it was fitted on, none is its own neighbour."""
+        if data is not self.data:
+            return self._predict(data.x, data.y, own=False)
+        own = self._predict(data.x[: self.n], data.y[: self.n], own=True)
+        if self.n == len(data.y):
+            return own
+        return joined([own, self._predict(data.x[self.n :], data.y[self.n :], own=False)])
 
-    def predict(self, data: Data, *, own: bool = False) -> Predictions:
-        """Return what the probe says of data; own: whether these are the data it was fitted on."""
-        x = self.standardise(data.x)
+    def _predict(self, features: np.ndarray, y: np.ndarray, *, own: bool) -> Predictions:
+        x = self.standardise(features)
         if self.means is not None:
-            return self.means.predict(x, data.y)
+            return self.means.predict(x, y)
         assert self.neighbors is not None and self.vote is not None
-        return self.neighbors.predict(x, data.y, [self.vote], own=own)[self.vote]
+        return self.neighbors.predict(x, y, [self.vote], own=own)[self.vote]
+
+
+class NearestKind(Kind[ProbeName, Data, Fitted]):
+    """One probe of A x_j that is not trained. `vote_of` gives its vote from the data; None for the class mean."""
+
+    def __init__(
+        self,
+        name: ProbeName,
+        selection: str,
+        n_classes: int,
+        device: torch.device,
+        vote_of: Callable[[Data], Vote | None],
+    ):
+        self.name, self.selection, self.n_classes, self.device, self.vote_of = (
+            name,
+            selection,
+            n_classes,
+            device,
+            vote_of,
+        )
+
+    def choose(self, data: Data) -> dict[ProbeName, Fitted]:
+        start = time.perf_counter()
+        vote = self.vote_of(data)
+        return {self.name: self._fitted(data, data.counts["train"], vote, start)}
+
+    def refit(self, data: Data, chosen: Mapping[ProbeName, Fitted]) -> dict[ProbeName, Fitted]:
+        start = time.perf_counter()
+        return {name: self._fitted(data, len(data.y), first.vote, start) for name, first in chosen.items()}
+
+    def _fitted(self, data: Data, n: int, vote: Vote | None, start: float) -> Fitted:
+        fitted = Fitted(data, n, vote, self.n_classes, self.device)
+        fitted.seconds = time.perf_counter() - start
+        return fitted
+
+    def counts(self, data: Data) -> dict[str, int]:
+        return data.counts
+
+    def predict(self, fitted: Sequence[Fitted], data: Data) -> list[Predictions]:
+        return [one.predict(data) for one in fitted]
+
+    def report(self, fitted: Fitted, refit: int) -> Fit:
+        vote = fitted.vote
+        return Fit(
+            refit=refit, selection=self.selection, n_train=fitted.n, n_features=fitted.data.x.shape[1],
+            seconds=fitted.seconds,
+            neighbors=vote.neighbors if vote else None, distance=vote.distance if vote else None,
+        )  # fmt: skip
 
 
 class NearestFamily(Family):
@@ -67,11 +124,6 @@ class NearestFamily(Family):
     """
 
     probe: str
-
-    @property
-    @abstractmethod
-    def selection(self) -> str:
-        """What chooses: see probes.protocol.Fit."""
 
     def __init__(self, run: RunFile, task: Task, *, pools: Sequence[int] = (2,), device: torch.device):
         self.run, self.task, self.pools, self.device = run, task, tuple(pools), device
@@ -90,41 +142,28 @@ class NearestFamily(Family):
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Fit the wanted probes of a depth by the protocol: the fit on the train fold and, with a fold, the refit."""
-        return [(name, self._fit(depth, name.pooling)) for name in wanted]
+        return [(name, self._play(depth, name)) for name in wanted]
 
-    def _fit(self, depth: int, side: int) -> list[Fit]:
-        held = self._read(depth, side, "validation") if "validation" in self.run.splits else None
-        train = self._read(depth, side, "train")
-        start = time.perf_counter()
-        first = self._fitted(train, held)
-        fitted = [first] if held is None else [first, first.again(first.data + held)]
-        seconds = (time.perf_counter() - start) / len(fitted)
-        # The choice is made; only now is the test split read, once.
-        test = self._read(depth, side, "test")
-        fits = []
-        for refit, probe in enumerate(fitted):
-            scores = {"train": probe.predict(probe.data, own=True), "test": probe.predict(test)}
-            if held is not None and not refit:
-                scores["validation"] = probe.predict(held)
-            fits.append(self._report(probe, refit, seconds, scores))
-        return fits
+    def _play(self, depth: int, name: ProbeName) -> list[Fit]:
+        kind = NearestKind(name, self.selection, self.n_classes, self.device, self.vote_of)
+
+        def open_splits(splits: Sequence[str]) -> Data:
+            parts = [self._read(depth, name.pooling, split) for split in splits]
+            x, y, real = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+            return Data(x, y, real, {split: len(part[1]) for split, part in zip(splits, parts, strict=True)})
+
+        return play(kind, open_splits, self.run.splits)[name]
 
     @abstractmethod
-    def _fitted(self, train: Data, held: Data | None) -> Fitted:
-        """Return the probe fitted on the train fold, with what the validation fold chose."""
+    def vote_of(self, data: Data) -> Vote | None:
+        """Return how neighbours decide: what the validation fold chooses, or the stated vote where there is none."""
 
-    def _report(self, probe: Fitted, refit: int, seconds: float, scores: dict[str, Predictions]) -> Fit:
-        vote = probe.vote
-        return Fit(
-            refit=refit, selection=self.selection, n_train=len(probe.data.y), n_features=probe.data.x.shape[1],
-            seconds=seconds, scores=scores,
-            neighbors=vote.neighbors if vote else None, distance=vote.distance if vote else None,
-        )  # fmt: skip
-
-    def _read(self, depth: int, side: int, split: str) -> Data:
+    def _read(self, depth: int, side: int, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return features, labels, and the labels on which a vote is chosen."""
         x = pooled_features(self.run, depth, split, side=side, device=self.device)[self.task.rows(split)]
         require_finite(x, f"{self.run.path}, depth {depth}, {split} features")
-        return Data(x, self.task.labels(split))
+        y, chooser = self.task.labels(split), self.task.chooser
+        return x, y, y if chooser is self.task else chooser.labels(split)
 
 
 class KnnFamily(NearestFamily):
@@ -132,30 +171,22 @@ class KnnFamily(NearestFamily):
 
     probe = "knn"
 
-    @property
-    def selection(self) -> str:
-        how = selection(self.run)
-        return "control" if how == "validation" and isinstance(self.task, Permuted) else how
-
-    def _fitted(self, train: Data, held: Data | None) -> Fitted:
-        if held is None:
-            return Fitted(train, FIXED_VOTE, self.n_classes, self.device)
-        # Nothing of permuted labels can be predicted, so nothing can be chosen on them.
-        task = self.task.task if isinstance(self.task, Permuted) else self.task
-        known = NearestNeighbors(Standardiser(train.x)(train.x), task.labels("train"), self.n_classes, self.device)
-        votes = [Vote(k, distance) for k in NEIGHBORS if k <= len(train.y) for distance in DISTANCES]
-        scores = known.predict(Standardiser(train.x)(held.x), task.labels("validation"), votes)
-        return Fitted(train, votes[choose(votes, scores.__getitem__)], self.n_classes, self.device)
+    def vote_of(self, data: Data) -> Vote:
+        if "validation" not in data.counts:
+            return FIXED_VOTE
+        n = data.counts["train"]
+        standardise = Standardiser(data.x[:n])
+        known = NearestNeighbors(standardise(data.x[:n]), data.real[:n], self.n_classes, self.device)
+        votes = [Vote(k, distance) for k in NEIGHBORS if k <= n for distance in DISTANCES]
+        scores = known.predict(standardise(data.x[n:]), data.real[n:], votes)
+        return votes[choose(votes, scores.__getitem__)]
 
 
 class NcmFamily(NearestFamily):
     """The nearest class mean, where nothing is to choose."""
 
     probe = "ncm"
+    selection = "fixed"
 
-    @property
-    def selection(self) -> str:
-        return "fixed"
-
-    def _fitted(self, train: Data, held: Data | None) -> Fitted:
-        return Fitted(train, None, self.n_classes, self.device)
+    def vote_of(self, data: Data) -> None:
+        return None

@@ -41,6 +41,10 @@ class Permuted(Task):
         self.target = task.target
 
     @property
+    def chooser(self) -> Task:
+        return self.task
+
+    @property
     def classes(self) -> tuple[str, ...]:
         return self.task.classes
 

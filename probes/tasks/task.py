@@ -27,6 +27,11 @@ class Task:
         self.run = run
 
     @property
+    def chooser(self) -> Task:
+        """The task whose labels choose hyper-parameters: this one, unless its labels leave nothing to choose on."""
+        return self
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of their labels."""
         return tuple(self.run.dataset["classes"])
