@@ -11,13 +11,13 @@ import pandas as pd
 from analysis.selection import of_classes
 from layerwise.errors import UserError
 from probes.probe import ProbeName
+from probes.results.columns import PROBE_NAME
 from probes.results.predictions import paired, read_correct
 from probes.results.statistics import holm, mcnemar, paired_interval
-from probes.results.table import PROBE_KEY
 
 log = logging.getLogger("layerwise.analysis")
 
-_NAME = list(PROBE_KEY[1:-1])
+_NAME = list(PROBE_NAME)
 _LINE = ["probe", "probe_width", "probe_seed", "pooling"]
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from probes.probe import ProbeName
+from probes.results.columns import PROBE_NAME
 from probes.results.predictions import predictions_path, read_correct
-from probes.results.table import PROBE_KEY
 
-_NAME = PROBE_KEY[1:-1]
+_NAME = PROBE_NAME
 
 
 def outcomes(rows: pd.DataFrame) -> pd.Series | None:

@@ -9,8 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.errors import UserError
+from probes.results.columns import SCHEMA
 from probes.results.predictions import predictions_path
-from probes.results.table import parse_table, table_path, with_later_columns
+from probes.results.table import parse_table, table_path
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -19,34 +20,6 @@ PANEL = ["probe", "probe_width", "pooling"]
 LINE = ["mode", "k"]
 # What tells one network of a line from another: the widths are fixed factors, the seed is the repetition.
 NETWORK = ["width", "aux_width", "seed"]
-
-# Text is read as text (a run_id may be all digits); an extracted network leaves k and widths empty,
-# so these are pandas' integers with a missing value. Columns not named here are read as pandas likes.
-_TEXT = ("run_id", "probe", "control", "features", "split", "metric", "mode", "dataset", "selection")
-_INTEGER = (
-    "depth",
-    "probe_width",
-    "probe_seed",
-    "pooling",
-    "refit",
-    "protocol_version",
-    "n_classes",
-    "n_train",
-    "n_samples",
-)
-_INTEGER_OR_EMPTY = ("k", "width", "aux_width", "seed", "iterations")
-_NUMBER = ("chance", "value", "ci_low", "ci_high")
-COLUMNS = (*_TEXT, *_INTEGER, *_INTEGER_OR_EMPTY, *_NUMBER)
-_TYPES = {
-    **dict.fromkeys(_TEXT, "str"),
-    "experiment": "str",
-    "target": "str",
-    "network": "str",
-    "variant": "str",
-    **dict.fromkeys(_INTEGER, "int64"),
-    **dict.fromkeys((*_INTEGER_OR_EMPTY, "blocks", "batch_norm"), "Int64"),
-    **dict.fromkeys(_NUMBER, "float64"),
-}
 
 
 def read(runs: Sequence[Path]) -> pd.DataFrame:
@@ -102,9 +75,8 @@ def _rows(run: Path, identity: str) -> pd.DataFrame:
 
 
 def _parse(path: Path) -> pd.DataFrame:
-    table = with_later_columns(parse_table(path, "probe results", _TYPES, COLUMNS))
-    # Tables of an older version do not say the experiment, nor do those of networks without a configuration.
-    experiment = table["experiment"].fillna("") if "experiment" in table else ""
+    table = parse_table(path, "probe results", SCHEMA)
     # A network that was not built here has no mode of training in its run file; its label takes that place.
-    mode = table["mode"] if "network" not in table else table["mode"].fillna(table["network"])
-    return table.assign(mode=mode.fillna("extracted"), experiment=experiment, variant=table["variant"].fillna(""))
+    mode = table["mode"].fillna(table["network"]).fillna("extracted")
+    # What a table of an older version, or of a network without a configuration, does not say is nothing in particular.
+    return table.assign(mode=mode, experiment=table["experiment"].fillna(""), variant=table["variant"].fillna(""))

@@ -12,9 +12,10 @@ from scipy.stats import binomtest
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
+from probes.results.columns import KEY
 from probes.results.comparisons import COMPARISONS, compare
 from probes.results.statistics import paired_interval
-from probes.results.table import KEY, read_rows, read_table, save, table_path
+from probes.results.table import read_rows, read_table, save, table_path
 from probes.tasks.task import Task
 
 

@@ -16,9 +16,8 @@ from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
+from probes.results.columns import COLUMNS, KEY
 from probes.results.table import (
-    COLUMNS,
-    KEY,
     check_files,
     chosen_penalty,
     experiment,

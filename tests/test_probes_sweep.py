@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from test_probes_results_comparisons import fit
 
 from layerwise.runfile import RunFile
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit
-from probes.results.table import read_rows
+from probes.results import table
+from probes.results.columns import SCHEMA
+from probes.results.table import read_rows, table_path
 from probes.sweep import missing, rows_at, sweep
 from probes.tasks.task import Task
 
@@ -54,6 +57,46 @@ def test_a_stopped_sweep_goes_on_and_a_complete_one_does_nothing(own_run: Path) 
         assert sweep(run, Task(run), idle, [0, 1, 2]) == 0
         assert idle.asked == []
         assert set(read_rows(run)["test_reads"]) == {1}
+
+
+def test_a_sweep_parses_the_table_once_and_again_only_where_another_process_wrote(
+    own_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunFile(own_run) as run:
+        sweep(run, Task(run), Noted(run), [0])
+        table._last.clear()  # as in a new process
+        parsed: list[Path] = []
+        read_csv = pd.read_csv
+        monkeypatch.setattr(pd, "read_csv", lambda path, **words: parsed.append(path) or read_csv(path, **words))
+        family = Noted(run)
+        sweep(run, Task(run), family, [0, 1, 2])
+        rows_at(run, family, [0, 1, 2])
+        assert len(parsed) == 1
+
+        class Meanwhile(Noted):
+            """Probes while which another process writes into the table."""
+
+            def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+                if depth == 2:
+                    other = read_csv(table_path(run.path)).assign(run_id="other")
+                    pd.concat([read_csv(table_path(run.path)), other]).to_csv(table_path(run.path), index=False)
+                return super().fit(depth, wanted)
+
+        sweep(run, Task(run), Meanwhile(run), [1, 2], force=True)
+        assert len(parsed) == 2
+        assert set(read_csv(table_path(run.path))["run_id"]) == {run.run_id, "other"}
+
+
+def test_what_was_kept_in_memory_is_what_stands_in_the_file(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        sweep(run, Task(run), Noted(run), [0, 1, 2])
+        kept = table.read_table(table_path(run.path))
+        table._last.clear()
+        parsed = table.read_table(table_path(run.path))
+    assert kept is not parsed
+    texts = [column.name for column in SCHEMA if column.type == "text"]
+    assert kept[texts].fillna("").equals(parsed[texts].astype(object).fillna(""))
+    pd.testing.assert_frame_equal(kept.drop(columns=texts), parsed.drop(columns=texts), rtol=1e-15)
 
 
 def test_what_stops_the_first_fit_is_said_and_not_that_there_is_no_table(own_run: Path) -> None:

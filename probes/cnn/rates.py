@@ -14,6 +14,7 @@ import pandas as pd
 
 from layerwise.publication import published
 from probes.protocol import PROTOCOL_VERSION, Predictions
+from probes.results.columns import SCHEMA, Column
 from probes.results.table import locked, parse_table
 
 LEARNING_RATES = (0.003, 0.01)
@@ -34,8 +35,13 @@ class Setting:
 
 
 _SETTING = [field.name for field in fields(Setting)]
-COLUMNS = [*_SETTING, "protocol_version", "depth", "learning_rate", "accuracy", "log_loss_bits"]
-_TEXT = dict.fromkeys(("run_id", "probe", "control", "target", "precision"), "str")
+_OF_RESULTS = {column.name: column for column in SCHEMA}
+CANDIDATES = (
+    *(_OF_RESULTS[name] for name in (*_SETTING, "protocol_version", "depth", "learning_rate")),
+    Column("accuracy", "number", "of seed 0, trained on the train fold, on the validation fold"),
+    Column("log_loss_bits", "number", "its log-loss there"),
+)
+COLUMNS = [column.name for column in CANDIDATES]
 
 
 def candidates_path(run_path: Path) -> Path:
@@ -84,4 +90,4 @@ def save_candidates(run_path: Path, depth: int, tried: Sequence[tuple[Setting, f
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return parse_table(path, "learning rates tried", _TEXT, COLUMNS)
+    return parse_table(path, "learning rates tried", CANDIDATES)

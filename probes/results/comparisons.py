@@ -16,15 +16,16 @@ import pandas as pd
 
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
+from probes.results.columns import PROBE_NAME
 from probes.results.predictions import paired, read_correct
 from probes.results.statistics import holm, mcnemar, paired_interval
-from probes.results.table import PROBE_KEY, locked, read_rows, read_table, table_path, write_table
+from probes.results.table import locked, read_rows, read_table, table_path, write_table
 from probes.tasks.task import NO_CONTROL
 
 COMPARISONS = ("gain", "gain_p", "gain_p_holm", "selectivity")
 SIGNIFICANT = 0.05
 
-_NAME = list(PROBE_KEY[1:-1])
+_NAME = list(PROBE_NAME)
 
 
 def compare(run: RunFile) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,44 +23,15 @@ from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import canonical, sha256
 from probes.probe import ProbeName
 from probes.protocol import PROTOCOL_VERSION, Fit
+from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
 from probes.results.metrics import metrics
 from probes.results.predictions import check_predictions, save_predictions
 from probes.results.statistics import wilson_interval
-from probes.tasks.task import CLASS, Task
+from probes.tasks.task import Task
 
-# What one fitted probe is; running it again replaces all rows that agree in these.
-PROBE_KEY = (
-    "run_id", "depth", "probe", "probe_width", "probe_seed", "control", "pooling", "features", "target",
-    "protocol_version",
-)  # fmt: skip
-_FIRST = (
-    "run_id", "depth", "probe", "probe_width", "probe_seed", "control", "pooling", "features", "split", "metric",
-    "refit", "protocol_version",
-)  # fmt: skip
-# What one number is. A column that came later stands at the end of the table, in the key or not.
-KEY = (*_FIRST, "target")
-COLUMNS = (
-    *_FIRST,
-    "mode", "k", "width", "aux_width", "seed", "dataset", "module", "channels", "map_height", "map_width",
-    "n_features", "n_classes", "n_train", "n_samples", "chance", "value", "ci_low", "ci_high", "lambda", "C",
-    "learning_rate", "selection", "converged", "certificate", "iterations", "precision", "seconds", "software",
-    "experiment", "target", "test_reads", "network", "neighbors", "distance", "blocks", "batch_norm", "variant",
-)  # fmt: skip
-
-# Counts that some rows lack (k of a foreign network) stay integers in the text.
-_COUNTS = (
-    "k",
-    "width",
-    "aux_width",
-    "seed",
-    "converged",
-    "iterations",
-    "test_reads",
-    "neighbors",
-    "blocks",
-    "batch_norm",
-)
-_TYPES = {"run_id": "str", "target": "str", "variant": "str"} | dict.fromkeys(_COUNTS, "Int64")
+# The table that was read or written last, with what tells its file from one that another process has put there since:
+# a sweep of D depths reads a table 2 D + 5 times and writes it D + 1 times, but parses it once.
+_last: dict[Path, tuple[tuple[int, int, int], pd.DataFrame]] = {}
 
 
 def table_path(run_path: Path) -> Path:
@@ -167,45 +138,48 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
     }
 
 
-def parse_table(path: Path, what: str, types: Mapping[str, str], columns: Sequence[str]) -> pd.DataFrame:
-    """Return a table that stands beside a run; raise UserError if it cannot be read, or lacks one of the columns.
+def parse_table(path: Path, what: str, schema: Sequence[Column]) -> pd.DataFrame:
+    """Return a table that stands beside a run, of any version, with all columns of the schema in their types.
 
     what: what it is a table of, for the messages.
+
+    Raises:
+        UserError: a file that cannot be read, or lacks a column that all versions have.
     """
     try:
-        table = pd.read_csv(path, dtype=dict(types))
+        table = pd.read_csv(path, dtype=dtypes(schema))
     except (ValueError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as a table of {what} ({type(error).__name__}). Move it away, and run "
             "probe-depth again."
         ) from None
-    if missing := [column for column in columns if column not in table]:
+    missing = [column for column in schema if column.name not in table]
+    if lost := [column.name for column in missing if column.since == FIRST]:
         raise UserError(
-            f"{path} is no table of {what}: it lacks the column {missing[0]!r}. "
-            "Move it away, and run probe-depth again."
+            f"{path} is no table of {what}: it lacks the column {lost[0]!r}. Move it away, and run probe-depth again."
         )
+    for column in missing:
+        table[column.name] = pd.array([column.before] * len(table), dtype=column.dtype)
     return table
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Return a table of rows; raise UserError if it is none, or lacks a column of the key or `value`."""
-    return with_later_columns(parse_table(path, "probe results", _TYPES, (*_FIRST, "value")))
+    """Return the rows that stand in a table, of all its runs; nobody may change them in place."""
+    found = _identity(path)
+    if _last.get(path, (None,))[0] != found:
+        _keep(path, parse_table(path, "probe results", SCHEMA), found)
+    return _last[path][1]
 
 
-def with_later_columns(table: pd.DataFrame) -> pd.DataFrame:
-    """Return rows of any version with the columns that their version did not have.
+def _identity(path: Path) -> tuple[int, int, int]:
+    """Return what changes whenever a table is replaced."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
-    Tables of protocol version 1 have no target and no count of test reads: their target was the class, read once.
-    """
-    if "target" not in table:
-        table = table.assign(target=CLASS, test_reads=1)
-    for column in ("neighbors", "blocks", "batch_norm"):
-        if column not in table:
-            table[column] = pd.array([pd.NA] * len(table), dtype="Int64")
-    for column in ("distance", "variant"):
-        if column not in table:
-            table[column] = None
-    return table
+
+def _keep(path: Path, table: pd.DataFrame, identity: tuple[int, int, int]) -> None:
+    _last.clear()
+    _last[path] = identity, table
 
 
 def read_rows(run: RunFile) -> pd.DataFrame:
@@ -223,7 +197,7 @@ def rows_of(table: pd.DataFrame, name: ProbeName, iterations: int | None = None)
     iterations: epochs of its recipe, where it has any: rows of other epochs or another number type are not of it.
     """
     own = table
-    for column in PROBE_KEY[1:-1]:
+    for column in PROBE_NAME:
         own = own[own[column] == getattr(name, column)]
     if iterations is None:
         return own
@@ -269,9 +243,11 @@ def _keys(table: pd.DataFrame) -> pd.MultiIndex:
 def write_table(path: Path, parts: Sequence[pd.DataFrame]) -> None:
     """Write rows, in the order of their key, in the place of a table."""
     table = pd.concat([part.astype(object) for part in parts if len(part)])
-    table = table.astype(dict.fromkeys(_COUNTS, "Int64")).sort_values(list(KEY), kind="stable")
+    types = {name: dtype for name, dtype in dtypes(SCHEMA).items() if dtype != "str"}  # text with gaps stays as it is
+    table = table.astype(types)[list(COLUMNS)].sort_values(list(KEY), kind="stable", ignore_index=True)
     with published(path, force=True) as temporary:
-        table.to_csv(temporary, index=False, columns=[c for c in COLUMNS if c in table])
+        table.to_csv(temporary, index=False)
+    _keep(path, table, _identity(path))
 
 
 @contextmanager
