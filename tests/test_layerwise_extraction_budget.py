@@ -6,14 +6,13 @@ import pytest
 
 from layerwise.errors import UsageError, UserError
 from layerwise.extraction.budget import Budget, describe_budget, plan_extraction, require_fit
-from layerwise.extraction.depths import Depth
 from layerwise.extraction.forms import Convention, form_of
 
 DEPTHS = {
-    0: Depth("input", (3, 8, 8), form_of((3, 8, 8), Convention())),
-    1: Depth("stem", (4, 8, 8), form_of((4, 8, 8), Convention())),
-    2: Depth("block", (17, 6), form_of((17, 6), Convention())),
-    3: Depth("fc", (7,), form_of((7,), Convention())),
+    0: form_of((3, 8, 8), Convention()).depth("input", (3, 8, 8)),
+    1: form_of((4, 8, 8), Convention()).depth("stem", (4, 8, 8)),
+    2: form_of((17, 6), Convention()).depth("block", (17, 6)),
+    3: form_of((7,), Convention()).depth("fc", (7,)),
 }
 COUNTS = {"train": 900, "validation": 100, "test": 500}
 N = 1500
@@ -23,8 +22,8 @@ IMAGES = 192 * N
 SAMPLES = 16 * N
 
 
-def plan(store: str = "auto", max_size: int = 10**9, in_float32: set[int] | None = None) -> Budget:
-    return plan_extraction(DEPTHS, COUNTS, IMAGES, store, max_size, in_float32 or set())
+def plan(store: str = "auto", max_size: int = 10**9, in_float32: frozenset[int] = frozenset()) -> Budget:
+    return plan_extraction(DEPTHS, COUNTS, IMAGES, store, max_size, in_float32)
 
 
 def test_bytes_are_those_of_shapes_and_types() -> None:
@@ -32,7 +31,7 @@ def test_bytes_are_those_of_shapes_and_types() -> None:
     assert list(made.pooled.values()) == POOLED
     assert list(made.whole.values()) == WHOLE
     assert made.total == sum(POOLED) + sum(WHOLE) + SAMPLES + IMAGES
-    assert plan(in_float32={1}).total == made.total + POOLED[1] + WHOLE[1]
+    assert plan(in_float32=frozenset({1})).total == made.total + POOLED[1] + WHOLE[1]
 
 
 @pytest.mark.parametrize(
@@ -63,7 +62,7 @@ def test_what_does_not_fit_is_refused_with_flags_that_make_it_fit() -> None:
     limit = 1_200_000
     with pytest.raises(UserError, match=r"--store pooled \(219.0 KB\), --subset 470, fewer --layers") as error:
         require_fit(plan("maps", limit), limit, "--max-size allows")
-    fewer = plan_extraction(DEPTHS, {"train": 423, "validation": 47, "test": 500}, 0, "maps", limit, set())
+    fewer = plan_extraction(DEPTHS, {"train": 423, "validation": 47, "test": 500}, 0, "maps", limit, frozenset())
     assert fewer.total <= limit
 
 

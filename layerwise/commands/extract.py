@@ -180,7 +180,7 @@ def _print_layers(subject: Extraction | ArrayRun) -> None:
         print("\n".join(describe_layers(subject.layers, subject.chosen)))
         return
     for j, depth in subject.depths.items():
-        print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.source_shape))}  {depth.form.kind}")
+        print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.facts['source_shape']))}  {depth.facts['form']}")
 
 
 def _print_budget(subject: Extraction | ArrayRun, target: Target) -> None:
@@ -198,7 +198,7 @@ def _print_budget(subject: Extraction | ArrayRun, target: Target) -> None:
 def _write(extraction: Extraction | ArrayRun, origin: Origin, subject: Subject, target: Target) -> None:
     budget = extraction.write(target, origin, subject)
     for j, depth in budget.depths.items():
-        print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.form.shape)):<15}  {depth.form.kind}")
+        print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.shape)):<15}  {depth.facts['form']}")
     print(f"wrote {target.out}")
     commandline.log.info("next: probe-depth %s --probe linear", target.out)
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from layerwise.config import STORES
 from layerwise.errors import UserError, unknown
-from layerwise.extraction.depths import Depth, dtype_of, stored_shapes
+from layerwise.runfile.depths import Depth
+from layerwise.runfile.rounding import dtype_of
 from layerwise.units import show_size
 
 SAMPLE_BYTES = 16  # label and index, int64
@@ -48,7 +49,7 @@ def plan_extraction(
     image_bytes: int,
     store: str,
     max_size: int,
-    in_float32: set[int],
+    in_float32: frozenset[int],
 ) -> Budget:
     """Decide what is kept within `max_size` bytes: whole maps as `store` says, then images where they fit beside.
 
@@ -59,8 +60,8 @@ def plan_extraction(
     n = sum(counts.values())
     pooled, whole = {}, {}
     for j, depth in depths.items():
-        size = np.dtype(dtype_of(j, in_float32)).itemsize * n
-        kept = {kind: size * int(np.prod(shape)) for kind, shape in stored_shapes(depth.form, maps=True).items()}
+        size = dtype_of(j, in_float32).itemsize * n
+        kept = {kind: size * int(np.prod(shape)) for kind, shape in depth.kept.items()}
         whole[j] = kept.pop("maps", 0)
         pooled[j] = sum(kept.values())
     alone = Budget(
@@ -114,12 +115,10 @@ def describe_budget(budget: Budget) -> Iterator[str]:
     width = max(6, *(len(depth.module) for depth in budget.depths.values()))
     yield f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<15}  {'read as':<14}  {'pooled':>9}  {'maps':>9}"
     for j, depth in budget.depths.items():
-        shape = " x ".join(map(str, depth.form.shape))
+        shape = " x ".join(map(str, depth.shape))
         maps = show_size(budget.whole[j]) if budget.whole[j] else "= pooled"
-        yield (
-            f"{j:>5}  {depth.module:<{width}}  {shape:<15}  {depth.form.kind:<14}  {show_size(budget.pooled[j]):>9}  "
-            f"{maps:>9}"
-        )
+        form = depth.facts["form"]
+        yield (f"{j:>5}  {depth.module:<{width}}  {shape:<15}  {form:<14}  {show_size(budget.pooled[j]):>9}  {maps:>9}")
     kept = ["pooled features", *(["whole maps"] if budget.maps else []), *(["images"] if budget.images else [])]
     images = f", images {show_size(budget.image_bytes)}" if budget.image_bytes else ""
     yield (

@@ -9,12 +9,12 @@ from typing import Any
 
 from layerwise.errors import UserError
 from layerwise.extraction.budget import Budget, describe_budget, require_fit
-from layerwise.extraction.depths import DepthStream, TooLargeError
 from layerwise.extraction.origins import Origin, Subject, Target
 from layerwise.runfile import layout
+from layerwise.runfile.depths import DepthStream, publish_run
 from layerwise.runfile.plan import free_bytes
 from layerwise.runfile.provenance import provenance
-from layerwise.runfile.writer import RunWriter, create_run
+from layerwise.runfile.writer import RunWriter
 
 log = logging.getLogger("layerwise.extract")
 
@@ -36,30 +36,25 @@ def write_run(
     origin: Origin,
     subject: Subject,
     feed: Any,
-    budget_of: Callable[[str, int, set[int]], Budget],
+    budget_of: Callable[[str, int, frozenset[int]], Budget],
     run: Callable[[RunWriter, DepthStream, bool], None],
 ) -> Budget:
     """Write and publish a run file from one pass of `run`; from two, where a depth turns out not to fit float16."""
-    in_float32: set[int] = set()
     start = time.perf_counter()
-    while True:
+    counts = {split: len(label) for split, label in feed.labels.items()}
+
+    def write(writer: RunWriter, in_float32: frozenset[int]) -> Budget:
         budget = budget_of(target.store, target.max_size, in_float32)
         require_room(budget, target)
         log.info("%s", list(describe_budget(budget))[-1])
-        try:
-            with create_run(target.out, force=target.force) as writer:
-                writer.attributes(layout.ROOT, {"dataset": subject.to_json(), "extraction": origin.to_json()})
-                for split, label in feed.labels.items():
-                    writer.array(layout.labels(split), label)
-                    writer.array(layout.indices(split), feed.index[split])
-                counts = {split: len(label) for split, label in feed.labels.items()}
-                stream = DepthStream(writer, budget.depths, counts, maps=budget.maps, in_float32=in_float32)
-                run(writer, stream, budget.images)
-                stream.finish()
-                seconds = {"extract": time.perf_counter() - start}
-                writer.attributes(layout.PROVENANCE, provenance(target.device, target.data_dir, seconds))
-            return budget
-        except TooLargeError as error:
-            in_float32 |= error.depths
-            names = ", ".join(budget.depths[j].module for j in sorted(error.depths))
-            log.info("%s: values beyond float16, so float32 is kept there, in a second pass", names)
+        writer.attributes(layout.ROOT, {"dataset": subject.to_json(), "extraction": origin.to_json()})
+        for split, label in feed.labels.items():
+            writer.samples(split, label, feed.index[split])
+        stream = DepthStream(writer, budget.depths, counts, maps=budget.maps, in_float32=in_float32)
+        run(writer, stream, budget.images)
+        stream.finish()
+        seconds = {"extract": time.perf_counter() - start}
+        writer.attributes(layout.PROVENANCE, provenance(target.device, target.data_dir, seconds))
+        return budget
+
+    return publish_run(target.out, force=target.force, write=write)

@@ -21,9 +21,10 @@ from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
+from layerwise.runfile.depths import publish_run
 from layerwise.runfile.plan import Plan, plan, require_disk
 from layerwise.runfile.provenance import provenance
-from layerwise.runfile.writer import RunWriter, create_run
+from layerwise.runfile.writer import RunWriter
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with
 from layerwise.training.dump import dump_depths, dump_module
@@ -161,13 +162,17 @@ def _publish(
         _score_pruned(network, dataset, scores, checkpoint.pruned)
     seconds["score"] = time.perf_counter() - start
     start = time.perf_counter()
-    with products("fp32"), create_run(place.out, force=place.force) as writer:
+
+    def write(writer: RunWriter, in_float32: frozenset[int]) -> None:
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)
         _write_history(writer, checkpoint.history)
-        dump_depths(writer, network, dataset, storage)
+        dump_depths(writer, network, dataset, storage, in_float32)
         seconds["dump"] = time.perf_counter() - start
         writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds) | source)
+
+    with products("fp32"):
+        publish_run(place.out, force=place.force, write=write)
     return scores
 
 
