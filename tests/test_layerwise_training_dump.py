@@ -22,7 +22,7 @@ from layerwise.runfile import RunFile, rounding
 from layerwise.runfile.depths import publish_run
 from layerwise.runfile.plan import plan
 from layerwise.runfile.writer import ALIGNMENT, RunWriter
-from layerwise.training.dump import DUMP_BATCH, depth_batches, dump_depths
+from layerwise.training.dump import DUMP_BATCH, depth_batches, depths_of, dump_depths
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def dump(path: Path, net: LayerwiseNetwork, data: Dataset, store: str) -> RunFil
     counts = {name: len(split.label) for name, split in data.splits.items()}
 
     def write(writer: RunWriter, in_float32: frozenset[int]) -> None:
-        dump_depths(writer, net, data, plan(net.shapes, counts, 0, store, 10**9), in_float32)
+        dump_depths(writer, net, data, plan(depths_of(net.shapes), counts, store=store, max_size=10**9), in_float32)
         writer.attributes("provenance", {"run_id": "r"})
 
     publish_run(path, force=False, write=write)

@@ -12,7 +12,6 @@ import torch
 from layerwise.commandline import progress
 from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split
 from layerwise.errors import UsageError, UserError
-from layerwise.extraction.budget import Budget, plan_extraction
 from layerwise.extraction.forms import Convention, Form, form_of
 from layerwise.extraction.inputs import within
 from layerwise.extraction.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
@@ -22,6 +21,7 @@ from layerwise.extraction.write import write_run
 from layerwise.publication import refuse_existing
 from layerwise.runfile.depths import DepthStream
 from layerwise.runfile.layout import SPLITS
+from layerwise.runfile.plan import Plan, plan
 from layerwise.runfile.writer import RunWriter
 
 RESERVED = ("labels", "splits", "index", "classes")
@@ -82,19 +82,19 @@ class ArrayRun:
         """Number of samples of each split."""
         return {name: len(label) for name, label in self.labels.items()}
 
-    def budget(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Budget:
+    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
         """Return what would be kept within `max_size` bytes."""
-        return plan_extraction(self.depths, self.counts, 0, store, max_size, in_float32)
+        return plan(self.depths, self.counts, store=store, max_size=max_size, in_float32=in_float32)
 
     def subject(self, name: str) -> Subject:
         """Return the data as the file describes them; nothing is known of how inputs were normalised."""
         prints = {split: fingerprint_of(label, self.index[split]) for split, label in self.labels.items()}
         return Subject(name=name, classes=self.classes, mean=(), std=(), fingerprint=prints)
 
-    def write(self, target: Target, origin: Origin, subject: Subject) -> Budget:
+    def write(self, target: Target, origin: Origin, subject: Subject) -> Plan:
         """Read all arrays once and publish the run file; return what it holds."""
         refuse_existing(target.out, target.force)
-        return write_run(target, origin, subject, self, self.budget, self._run)
+        return write_run(target, origin, subject, self, self.plan, self._run)
 
     def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
         with progress() as bar:

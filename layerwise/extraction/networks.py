@@ -12,17 +12,17 @@ from torch import nn
 
 from layerwise.commandline import progress
 from layerwise.errors import unknown
-from layerwise.extraction.budget import Budget, plan_extraction
 from layerwise.extraction.forms import TOKENS, Convention, form_of
 from layerwise.extraction.inputs import Batch, Feed
 from layerwise.extraction.layers import single_tensor, tapped, trace
 from layerwise.extraction.origins import Origin, Subject, Target
 from layerwise.extraction.selection import choose
-from layerwise.extraction.write import require_room, write_run
+from layerwise.extraction.write import refuse_too_large, write_run
 from layerwise.hardware import exact_float32
 from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
 from layerwise.runfile.depths import DepthStream
+from layerwise.runfile.plan import Plan, plan
 from layerwise.runfile.writer import RunWriter
 
 log = logging.getLogger("layerwise.extract")
@@ -60,19 +60,19 @@ class Extraction:
         """Number of samples of each split."""
         return {name: len(label) for name, label in self.feed.labels.items()}
 
-    def budget(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Budget:
+    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
         """Return what would be kept within `max_size` bytes."""
         image = 0 if self.image_shape is None else int(np.prod(self.image_shape)) * sum(self.counts.values())
-        return plan_extraction(self.depths, self.counts, image, store, max_size, in_float32)
+        return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=image, in_float32=in_float32)
 
-    def write(self, target: Target, origin: Origin, subject: Subject) -> Budget:
+    def write(self, target: Target, origin: Origin, subject: Subject) -> Plan:
         """Run the network once over all inputs and publish the run file; return what it holds."""
         refuse_existing(target.out, target.force)
-        require_room(self.budget(target.store, target.max_size), target)
+        refuse_too_large(self.plan(target.store, target.max_size), target)
         with exact_float32():
             if origin.trained_on == "nothing":
                 settle_batch_norm(self.model, self.feed)
-            return write_run(target, origin, subject, self.feed, self.budget, self._run)
+            return write_run(target, origin, subject, self.feed, self.plan, self._run)
 
     @torch.no_grad()
     def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:

@@ -6,7 +6,7 @@ again from the weights in the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,15 +35,18 @@ def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[list[Tens
         yield xs
 
 
-def depths_of(network: LayerwiseNetwork) -> dict[int, Depth]:
-    """Return what a run file holds of each depth: A x_j, and whole maps where they are kept."""
+def depths_of(shapes: Sequence[tuple[int, int, int]]) -> dict[int, Depth]:
+    """Return what a run file holds of each depth: A x_j, and whole maps where they are kept.
+
+    shapes: (C, H, W) of x_0 .. x_J.
+    """
     return {
         j: Depth(
             module=f"blocks.{j}" if j else "input",
             shape=shape,
             kept={"pooled": (shape[0], POOL_SIDE, POOL_SIDE), "maps": shape},
         )
-        for j, shape in enumerate(network.shapes)
+        for j, shape in enumerate(shapes)
     }
 
 
@@ -64,7 +67,7 @@ def dump_depths(
         if storage.images:
             writer.array(layout.images(name), split.images)
     counts = {name: len(split.label) for name, split in splits.items()}
-    stream = DepthStream(writer, depths_of(network), counts, maps=storage.maps, in_float32=in_float32)
+    stream = DepthStream(writer, storage.depths, counts, maps=storage.maps, in_float32=in_float32)
     with exact_float32(), progress() as bar:
         task = bar.add_task("dump", total=sum(counts.values()))
         for name, split in splits.items():
