@@ -22,7 +22,7 @@ from layerwise.model.blocks import average
 from layerwise.model.narrowing import narrow_all
 from layerwise.model.network import LayerwiseNetwork, Normalisation, freeze
 from layerwise.runfile import Rows, RunFile
-from layerwise.runfile.writer import POOL_SIDE
+from layerwise.runfile.layout import POOL_SIDE
 
 SOURCES = ("auto", "stored", "recompute")
 READ_BATCH = 256

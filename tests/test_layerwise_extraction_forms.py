@@ -9,6 +9,7 @@ from reference import slow_average
 
 from layerwise.errors import UserError
 from layerwise.extraction.forms import Convention, form_of
+from layerwise.runfile.depths import pooled
 
 PATCH = Convention()
 
@@ -18,7 +19,7 @@ def test_maps_stay_as_they_are() -> None:
     form = form_of((4, 5, 6), PATCH)
     assert (form.kind, form.shape, form.pooled_shape) == ("maps", (4, 5, 6), (4, 2, 2))
     assert form.maps(x) is x
-    np.testing.assert_allclose(form.pooled(x), slow_average(x.numpy(), 2), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(pooled(x, form.pooled_shape), slow_average(x.numpy(), 2), rtol=1e-5, atol=1e-6)
 
 
 def test_channels_that_come_last_are_brought_to_the_front() -> None:
@@ -76,20 +77,20 @@ def test_a_vector_is_its_own_average() -> None:
     form = form_of((7,), PATCH)
     assert (form.kind, form.shape, form.pooled_shape) == ("vector", (7, 1, 1), (7, 1, 1))
     assert form.is_its_own_average
-    torch.testing.assert_close(form.pooled(form.maps(x)).flatten(1), x, rtol=0, atol=0)
+    torch.testing.assert_close(pooled(form.maps(x), form.pooled_shape).flatten(1), x, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize(
-    ("shape", "pooled", "own"),
+    ("shape", "averaged", "own"),
     [((3, 1, 1), (3, 1, 1), True), ((3, 2, 2), (3, 2, 2), True), ((3, 1, 7), (3, 1, 2), False)],
 )
 def test_a_side_of_one_pixel_is_not_spread_out(
-    shape: tuple[int, int, int], pooled: tuple[int, int, int], own: bool
+    shape: tuple[int, int, int], averaged: tuple[int, int, int], own: bool
 ) -> None:
     form = form_of(shape, PATCH)
-    assert (form.pooled_shape, form.is_its_own_average) == (pooled, own)
+    assert (form.pooled_shape, form.is_its_own_average) == (averaged, own)
     x = torch.randn(2, *shape)
-    assert form.pooled(x).shape == (2, *pooled)
+    assert pooled(x, form.pooled_shape).shape == (2, *averaged)
 
 
 @pytest.mark.parametrize("shape", [(), (2, 3, 4, 5), (3, 0)])

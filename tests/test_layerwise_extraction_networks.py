@@ -18,10 +18,9 @@ from layerwise.activations import open_activations, pooled_features, pooled_widt
 from layerwise.api import extract_network
 from layerwise.errors import UsageError, UserError
 from layerwise.extraction import networks as foreign
-from layerwise.extraction import write
 from layerwise.extraction.inputs import DatasetFeed
 from layerwise.extraction.preprocessing import Wishes, preprocessing_for
-from layerwise.runfile import RunFile
+from layerwise.runfile import RunFile, plan
 
 ROOT = Path(__file__).resolve().parent.parent
 CPU = torch.device("cpu")
@@ -169,7 +168,7 @@ def test_a_full_disk_is_forecast_with_the_table_of_bytes(
     calls: list[int] = []
     net = seeded(SmallNet)
     net.register_forward_hook(lambda module, args, out: calls.append(len(out)))
-    monkeypatch.setattr(write, "free_bytes", lambda path: 10_000)
+    monkeypatch.setattr(plan, "free_bytes", lambda path: 10_000)
     with pytest.raises(UserError, match="but the disk has free 10.0 KB. What would make it fit"):
         extract(tmp_path, net)
     assert calls == [2]  # the two images that show the shapes

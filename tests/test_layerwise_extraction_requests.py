@@ -37,7 +37,7 @@ def target(tmp_path: Path) -> Target:
 
 def test_a_network_without_a_preset_takes_the_data_as_they_are(request_of: Any, target: Target) -> None:
     made, origin, subject = from_network(request_of(trained_on="other-data"), DIGITS, target)
-    assert made.depths[0].form.shape == (1, 8, 8)
+    assert made.depths[0].shape == (1, 8, 8)
     assert (origin.label, origin.trained_on, subject.name) == ("small", "other-data", "digits")
     assert made.counts == {"train": 90, "validation": 10, "test": 359}
 
@@ -61,7 +61,7 @@ def test_an_untrained_network_is_known_to_be_and_called_so(target: Target) -> No
     request = NetworkRequest(spec="torchvision:resnet18", image_size=32)
     made, origin, subject = from_network(request, DIGITS, target)
     assert (origin.label, origin.trained_on) == ("resnet18, untrained", "nothing")
-    assert made.depths[0].form.shape == (3, 32, 32)
+    assert made.depths[0].shape == (3, 32, 32)
     assert subject.mean == (0.485, 0.456, 0.406)
     with pytest.raises(
         UsageError, match="resnet18 without --weights is untrained, but --trained-on is other-data. Give"

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.forecast import rehearsal as timing
 from layerwise.forecast.rehearsal import MOST, SMALLEST, Rehearsal, Work, forecast_seconds, seconds_per_batch
 from layerwise.runfile.plan import plan
+from layerwise.training.dump import depths_of
 from layerwise.training.operations import TRAINING, count_operations
 
 IMAGE, CLASSES = (1, 8, 8), tuple("0123456789")
@@ -25,7 +26,7 @@ COUNTS = {"train": 512, "validation": 512, "test": 1024}  # full batches of ever
 def rehearsal(counts: dict[str, int] = COUNTS, **fields: Any) -> Rehearsal:
     config = small_config(**fields)
     depth, width = config.network.depth, config.network.width
-    storage = plan([IMAGE] + [(width, 8, 8)] * depth, counts, 0, "maps", 10**9)
+    storage = plan(depths_of([IMAGE] + [(width, 8, 8)] * depth), counts, store="maps", max_size=10**9)
     return Rehearsal(config, IMAGE, CLASSES, counts, storage, torch.device("cpu"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,17 @@ import pytest
 import torch
 from conftest import make_run, small_config
 from reference import slow_average
+from torch import Tensor
 
 from layerwise.activations import open_activations
 from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.errors import UserError
 from layerwise.model.network import LayerwiseNetwork, freeze
-from layerwise.runfile import RunFile
+from layerwise.runfile import RunFile, rounding
+from layerwise.runfile.depths import publish_run
 from layerwise.runfile.plan import plan
-from layerwise.runfile.writer import ALIGNMENT, create_run
-from layerwise.training import dump as extract
-from layerwise.training.dump import DUMP_BATCH, dump_depths, largest_magnitudes
+from layerwise.runfile.writer import ALIGNMENT, RunWriter
+from layerwise.training.dump import DUMP_BATCH, depth_batches, depths_of, dump_depths
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +41,12 @@ def network(data: Dataset, scale: float = 1.0) -> LayerwiseNetwork:
 
 def dump(path: Path, net: LayerwiseNetwork, data: Dataset, store: str) -> RunFile:
     counts = {name: len(split.label) for name, split in data.splits.items()}
-    with create_run(path, force=False) as writer:
-        dump_depths(writer, net, data, plan(net.shapes, counts, 0, store, 10**9))
+
+    def write(writer: RunWriter, in_float32: frozenset[int]) -> None:
+        dump_depths(writer, net, data, plan(depths_of(net.shapes), counts, store=store, max_size=10**9), in_float32)
         writer.attributes("provenance", {"run_id": "r"})
+
+    publish_run(path, force=False, write=write)
     return RunFile(path)
 
 
@@ -84,7 +90,7 @@ def test_what_was_begun_in_float16_leaves_nothing_behind(
     net = network(data)
     most = {name: float(directly(net, split, 2).max()) for name, split in data.splits.items()}
     order = sorted(most, key=most.__getitem__)
-    monkeypatch.setattr(extract, "FLOAT16_MAX", (most[order[-1]] + most[order[-2]]) / 2)
+    monkeypatch.setattr(rounding, "FLOAT16_MAX", (most[order[-1]] + most[order[-2]]) / 2)
     last = replace(data, splits={name: data.splits[name] for name in order})
     with dump(tmp_path / "run.h5", net, last, "maps") as run:
         list(run.verify())
@@ -99,13 +105,27 @@ def test_what_was_begun_in_float16_leaves_nothing_behind(
     assert (tmp_path / "run.h5").stat().st_size < sum(sizes) + len(sizes) * ALIGNMENT + 50_000
 
 
-def test_the_largest_magnitude_is_over_all_splits(data: Dataset) -> None:
-    net, ticks = network(data), []
-    found = largest_magnitudes(net, data.splits, lambda: ticks.append(1))
-    for depth in (0, 1, 2):
-        expected = max(np.abs(directly(net, split, depth)).max() for split in data.splits.values())
-        assert found[depth] == pytest.approx(expected, rel=1e-5)
-    assert len(ticks) == sum(-(-len(split.label) // DUMP_BATCH) for split in data.splits.values())
+def test_a_depth_that_needs_float32_costs_one_more_pass(
+    tmp_path: Path, data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[str] = []
+
+    def counted(net: LayerwiseNetwork, split: Split) -> Iterator[list[Tensor]]:
+        passes.append(next(name for name, own in data.splits.items() if own is split))
+        return depth_batches(net, split)
+
+    monkeypatch.setattr("layerwise.training.dump.depth_batches", counted)
+    dump(tmp_path / "small.h5", network(data), data, "maps").close()
+    assert passes == list(data.splits)
+    dump(tmp_path / "large.h5", network(data, scale=1e6), data, "maps").close()
+    assert passes == 3 * list(data.splits)
+
+
+def test_activations_that_are_no_numbers_are_refused_and_leave_no_file(tmp_path: Path, data: Dataset) -> None:
+    net = network(data, scale=float("inf"))
+    with pytest.raises(UserError, match=r"layer blocks.2 \(depth 2\) has NaN or infinity for sample 0 of the"):
+        dump(tmp_path / "run.h5", net, data, "pooled")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_trained_in_bfloat16_is_dumped_in_float32_and_rounded_once(tmp_path: Path) -> None:

@@ -180,25 +180,22 @@ def _print_layers(subject: Extraction | ArrayRun) -> None:
         print("\n".join(describe_layers(subject.layers, subject.chosen)))
         return
     for j, depth in subject.depths.items():
-        print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.source_shape))}  {depth.form.kind}")
+        print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.facts['source_shape']))}  {depth.facts['form']}")
 
 
 def _print_budget(subject: Extraction | ArrayRun, target: Target) -> None:
-    from layerwise.extraction.budget import describe_budget, require_fit
-    from layerwise.runfile.plan import free_bytes
+    from layerwise.extraction.write import WAYS, describe_plan
+    from layerwise.runfile.plan import require_room
 
-    budget = subject.budget(target.store, target.max_size)
-    print("\n".join(describe_budget(budget)))
-    require_fit(budget, target.max_size, "--max-size allows")
-    if target.out.parent.is_dir():
-        require_fit(budget, free_bytes(target.out), "the disk has free")
+    plan = subject.plan(target.store, target.max_size)
+    print("\n".join(describe_plan(plan)))
+    require_room(plan, target.max_size, target.out, ways=WAYS)
     print("nothing was written: the same command without --dry-run does it")
 
 
 def _write(extraction: Extraction | ArrayRun, origin: Origin, subject: Subject, target: Target) -> None:
-    budget = extraction.write(target, origin, subject)
-    for j, depth in budget.depths.items():
-        print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.form.shape)):<15}  {depth.form.kind}")
+    for j, depth in extraction.write(target, origin, subject).depths.items():
+        print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.shape)):<15}  {depth.facts['form']}")
     print(f"wrote {target.out}")
     commandline.log.info("next: probe-depth %s --probe linear", target.out)
 

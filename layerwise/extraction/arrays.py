@@ -12,16 +12,16 @@ import torch
 from layerwise.commandline import progress
 from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split
 from layerwise.errors import UsageError, UserError
-from layerwise.extraction.budget import Budget, plan_extraction
-from layerwise.extraction.depths import Depth, DepthStream
-from layerwise.extraction.forms import Convention, form_of
+from layerwise.extraction.forms import Convention, Form, form_of
 from layerwise.extraction.inputs import within
 from layerwise.extraction.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
 from layerwise.extraction.selection import matches
 from layerwise.extraction.stores import ArrayStore, in_step, whole
 from layerwise.extraction.write import write_run
 from layerwise.publication import refuse_existing
+from layerwise.runfile.depths import DepthStream
 from layerwise.runfile.layout import SPLITS
+from layerwise.runfile.plan import Plan, plan
 from layerwise.runfile.writer import RunWriter
 
 RESERVED = ("labels", "splits", "index", "classes")
@@ -71,26 +71,30 @@ class ArrayRun:
         order = [split for split in SPLITS if split in owned]
         self.labels = {split: coded[owned[split][0].prefix][owned[split][1]] for split in order}
         self.index = {split: self._read_index(*owned[split]) for split in order}
-        self.depths = self._depths(prefixes, tokens)
+        self.forms = self._forms(prefixes, tokens)
+        self.depths = {
+            j: form.depth(name, self._shape(name))
+            for (j, form), name in zip(self.forms.items(), self.layers, strict=True)
+        }
 
     @property
     def counts(self) -> dict[str, int]:
         """Number of samples of each split."""
         return {name: len(label) for name, label in self.labels.items()}
 
-    def budget(self, store: str, max_size: int, in_float32: set[int] | None = None) -> Budget:
+    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
         """Return what would be kept within `max_size` bytes."""
-        return plan_extraction(self.depths, self.counts, 0, store, max_size, in_float32 or set())
+        return plan(self.depths, self.counts, store=store, max_size=max_size, in_float32=in_float32)
 
     def subject(self, name: str) -> Subject:
         """Return the data as the file describes them; nothing is known of how inputs were normalised."""
         prints = {split: fingerprint_of(label, self.index[split]) for split, label in self.labels.items()}
         return Subject(name=name, classes=self.classes, mean=(), std=(), fingerprint=prints)
 
-    def write(self, target: Target, origin: Origin, subject: Subject) -> Budget:
+    def write(self, target: Target, origin: Origin, subject: Subject) -> Plan:
         """Read all arrays once and publish the run file; return what it holds."""
         refuse_existing(target.out, target.force)
-        return write_run(target, origin, subject, self, self.budget, self._run)
+        return write_run(target, origin, subject, self, self.plan, self._run)
 
     def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
         with progress() as bar:
@@ -101,15 +105,16 @@ class ArrayRun:
                 for blocks in in_step(self.store, names, self._batch):
                     n = len(blocks[0])
                     stream.start_batch({split: within(rows, start, n) for split, rows in segment.owned.items()}, n)
-                    for j, block in zip(self.depths, blocks, strict=True):
-                        stream.take(j, torch.from_numpy(block.astype(np.float32)))
+                    for (j, form), block in zip(self.forms.items(), blocks, strict=True):
+                        output = torch.from_numpy(block.astype(np.float32))
+                        stream.take(j, form.maps(output), form.class_token(output))
                     start += n
                     bar.advance(task, n)
 
     @property
     def _batch(self) -> int:
         """Rows that are read at once, of all arrays together at most BATCH_BYTES where one row allows it."""
-        row = 4 * sum(int(np.prod(depth.source_shape, dtype=np.int64)) for depth in self.depths.values())
+        row = 4 * sum(int(np.prod(self._shape(name), dtype=np.int64)) for name in self.layers)
         return max(1, min(BATCH, BATCH_BYTES // row))
 
     def _choose(self, prefixes: list[str], asked: str) -> list[str]:
@@ -201,8 +206,12 @@ class ArrayRun:
             raise UserError(f"{self.store.name}: {path} is of type {index.dtype}, but positions must be integers.")
         return index.astype(np.int64)[rows]
 
-    def _depths(self, prefixes: list[str], tokens: str) -> dict[int, Depth]:
-        depths = {}
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of one row of a layer's array."""
+        return self.store.shape(self.segments[0].prefix + name)[1:]
+
+    def _forms(self, prefixes: list[str], tokens: str) -> dict[int, Form]:
+        forms = {}
         for j, name in enumerate(self.layers, start=int(self.layers[0] != INPUT)):
             shapes = {self.store.shape(prefix + name)[1:] for prefix in prefixes}
             kind = self.store.dtype(prefixes[0] + name).kind
@@ -212,10 +221,10 @@ class ArrayRun:
                 raise UserError(f"{self.store.name}: {name} is of type {kind!r}, but real numbers are needed.")
             (shape,) = shapes
             try:
-                depths[j] = Depth(name, shape, form_of(shape, Convention(tokens=tokens if name != INPUT else "patch")))
+                forms[j] = form_of(shape, Convention(tokens=tokens if name != INPUT else "patch"))
             except UserError as error:
                 raise UserError(f"{self.store.name}: array {name} {error}.") from None
-        return depths
+        return forms
 
 
 def _encode(store: ArrayStore, labels: Mapping[str, np.ndarray]) -> tuple[list[str], dict[str, np.ndarray]]:

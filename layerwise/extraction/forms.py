@@ -10,12 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from layerwise.errors import UserError
+from layerwise.runfile.depths import Depth
+from layerwise.runfile.layout import POOL_SIDE
 
-POOL_SIDE = 2
 TOKENS = ("patch", "class")
 # What a file says of each depth.
 MAPS, CHANNELS_LAST, GRID, MEAN, CLASS, VECTOR = (
@@ -78,15 +79,21 @@ class Form:
             return output[:, 0][:, :, None, None]
         return output[:, :, None, None]
 
-    def class_token(self, output: Tensor) -> Tensor:
-        """Return the class token [n, C] that is kept apart."""
-        return output[:, 0]
+    def class_token(self, output: Tensor) -> Tensor | None:
+        """Return the class token [n, C] that is kept apart, if there is one."""
+        return output[:, 0] if self.has_class_token else None
 
-    def pooled(self, maps: Tensor) -> Tensor:
-        """Return A x_j of x_j [n, C, H, W]."""
-        if self.is_its_own_average:
-            return maps
-        return F.adaptive_avg_pool2d(maps, self.pooled_shape[1:])
+    def depth(self, module: str, source_shape: tuple[int, ...]) -> Depth:
+        """Return what a run file holds of this layer, whose own output for one sample has `source_shape`."""
+        kept: dict[str, tuple[int, ...]] = {"pooled": self.pooled_shape}
+        if not self.is_its_own_average:
+            kept["maps"] = self.shape
+        if self.has_class_token:
+            kept["class_token"] = (self.shape[0],)
+        facts: dict[str, Any] = {"form": self.kind, "source_shape": np.array(source_shape, dtype=np.int64)}
+        if self.kind in (GRID, MEAN):
+            facts["prefix_tokens"] = np.int64(self.prefix)
+        return Depth(module=module, shape=self.shape, kept=kept, facts=facts)
 
 
 def form_of(shape: tuple[int, ...], convention: Convention) -> Form:

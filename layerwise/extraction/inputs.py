@@ -14,9 +14,9 @@ from torch import Tensor
 from layerwise.datasets import Dataset
 from layerwise.datasets.folds import stratified_split
 from layerwise.errors import UserError
-from layerwise.extraction.depths import Routes
 from layerwise.extraction.preprocessing import Preprocessing
 from layerwise.runfile import SPLITS
+from layerwise.runfile.depths import Routes
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,17 @@ from torch import nn
 
 from layerwise.commandline import progress
 from layerwise.errors import unknown
-from layerwise.extraction.budget import Budget, plan_extraction
-from layerwise.extraction.depths import Depth, DepthStream
 from layerwise.extraction.forms import TOKENS, Convention, form_of
 from layerwise.extraction.inputs import Batch, Feed
 from layerwise.extraction.layers import single_tensor, tapped, trace
 from layerwise.extraction.origins import Origin, Subject, Target
 from layerwise.extraction.selection import choose
-from layerwise.extraction.write import require_room, write_run
+from layerwise.extraction.write import refuse_too_large, write_run
 from layerwise.hardware import exact_float32
 from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
+from layerwise.runfile.depths import DepthStream
+from layerwise.runfile.plan import Plan, plan
 from layerwise.runfile.writer import RunWriter
 
 log = logging.getLogger("layerwise.extract")
@@ -47,10 +47,12 @@ class Extraction:
             self.layers = trace(model, x, convention)
         self.chosen = choose(model, self.layers, layers)
         own = Convention(channels_last=False, tokens="patch")
-        self.depths = {0: Depth("input", tuple(x.shape[1:]), form_of(tuple(x.shape[1:]), own))}
+        self.forms = [form_of(tuple(x.shape[1:]), own)]
+        self.depths = {0: self.forms[0].depth("input", tuple(x.shape[1:]))}
         for j, layer in enumerate(self.chosen, start=1):
             assert layer.form is not None and layer.shape is not None
-            self.depths[j] = Depth(layer.name, layer.shape, layer.form)
+            self.forms.append(layer.form)
+            self.depths[j] = layer.form.depth(layer.name, layer.shape)
         self.image_shape = None if first.images is None else first.images.shape[1:]
 
     @property
@@ -58,19 +60,19 @@ class Extraction:
         """Number of samples of each split."""
         return {name: len(label) for name, label in self.feed.labels.items()}
 
-    def budget(self, store: str, max_size: int, in_float32: set[int] | None = None) -> Budget:
+    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
         """Return what would be kept within `max_size` bytes."""
         image = 0 if self.image_shape is None else int(np.prod(self.image_shape)) * sum(self.counts.values())
-        return plan_extraction(self.depths, self.counts, image, store, max_size, in_float32 or set())
+        return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=image, in_float32=in_float32)
 
-    def write(self, target: Target, origin: Origin, subject: Subject) -> Budget:
+    def write(self, target: Target, origin: Origin, subject: Subject) -> Plan:
         """Run the network once over all inputs and publish the run file; return what it holds."""
         refuse_existing(target.out, target.force)
-        require_room(self.budget(target.store, target.max_size), target)
+        refuse_too_large(self.plan(target.store, target.max_size), target)
         with exact_float32():
             if origin.trained_on == "nothing":
                 settle_batch_norm(self.model, self.feed)
-            return write_run(target, origin, subject, self.feed, self.budget, self._run)
+            return write_run(target, origin, subject, self.feed, self.plan, self._run)
 
     @torch.no_grad()
     def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
@@ -84,12 +86,12 @@ class Extraction:
             if (j := places.get((name, call))) is not None:
                 tensor = single_tensor(output)
                 assert tensor is not None
-                stream.take(j, tensor)
+                stream.take(j, self.forms[j].maps(tensor), self.forms[j].class_token(tensor))
 
         with tapped(self.model, visit, {layer.module for layer in self.chosen}):
             for batch in shown(self.feed, "extracting"):
                 stream.start_batch(batch.routes, len(batch.x))
-                stream.take(0, batch.x)
+                stream.take(0, self.forms[0].maps(batch.x))
                 self.model(batch.x)
                 for split, rows in batch.routes.items() if kept else ():
                     assert batch.images is not None

@@ -10,6 +10,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import h5py
@@ -22,6 +23,7 @@ from layerwise.datasets import Dataset, Split
 from layerwise.model.architectures import Shape
 from layerwise.model.narrowing import narrow_all
 from layerwise.model.network import LayerwiseNetwork, freeze
+from layerwise.runfile.depths import NeedsFloat32
 from layerwise.runfile.plan import Plan
 from layerwise.runfile.writer import RunWriter
 from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
@@ -260,7 +262,8 @@ class Rehearsal:
 
         def batch() -> None:
             # A file in memory, of which nothing ever reaches a disk.
-            with h5py.File("rehearsal", "w", driver="core", backing_store=False, block_size=CORE_BLOCK) as file:
+            in_memory = h5py.File("rehearsal", "w", driver="core", backing_store=False, block_size=CORE_BLOCK)
+            with in_memory as file, suppress(NeedsFloat32):  # which says only that it would be written again
                 dump_depths(RunWriter(file), self.network, dataset, self.storage)
 
         return batch

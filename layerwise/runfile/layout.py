@@ -9,6 +9,9 @@ from __future__ import annotations
 FORMAT = "layerwise-run"
 FORMAT_VERSION = 1
 
+# A x_j averages over so many regions a side.
+POOL_SIDE = 2
+
 SPLITS = ("train", "validation", "test")
 
 ROOT = "/"

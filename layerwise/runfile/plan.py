@@ -1,94 +1,147 @@
-"""Owns the forecast: how many bytes each part of a run file takes, and what of it fits the budget."""
+"""What a run file will hold, and the bytes of it: decided before the first row is computed, from shapes alone."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
 
-from layerwise.errors import UserError
+from layerwise.config import STORES
+from layerwise.errors import UserError, unknown
+from layerwise.runfile.depths import Depth
+from layerwise.runfile.rounding import dtype_of
 from layerwise.units import show_size
 
+SAMPLE_BYTES = 16  # label and index, int64
+# Fewer training images than this are not advised: no probe says much of them.
+LEAST_SUBSET = 100
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run file will hold, and the bytes of each part.
+    """What a run file will hold, and its bytes.
 
-    depth_bytes: for each depth, pooled features and (where `maps`) whole maps of all splits.
-    sample_bytes: label and index of every image, int64. history_bytes: all rows of all epochs.
+    counts: number of samples of each split.
+    pooled: for each depth, A x_j of all splits (with class tokens, where there are any). whole: what whole maps add.
+    image_bytes: of all uint8 images; 0 where the data are no images. weight_bytes: of all parameters, buffers and
+        outputs. history_bytes: of the rows of all epochs.
+    maps, images: whether they are kept.
     """
 
-    images: bool
-    maps: bool
+    depths: Mapping[int, Depth]
+    counts: Mapping[str, int]
+    pooled: Mapping[int, int]
+    whole: Mapping[int, int]
     image_bytes: int
-    depth_bytes: tuple[int, ...]
     weight_bytes: int
-    sample_bytes: int
     history_bytes: int
+    maps: bool = False
+    images: bool = False
+
+    @property
+    def depth_bytes(self) -> tuple[int, ...]:
+        """Bytes of each depth, as it is kept."""
+        return tuple(self.pooled[j] + (self.whole[j] if self.maps else 0) for j in self.depths)
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of the label and index of every sample."""
+        return SAMPLE_BYTES * sum(self.counts.values())
 
     @property
     def total(self) -> int:
         """Bytes of all datasets of the file, but for its manifest."""
-        kept = sum(self.depth_bytes) + self.weight_bytes + self.sample_bytes + self.history_bytes
-        return self.images * self.image_bytes + kept
+        return self.needed + (self.image_bytes if self.images else 0)
+
+    @property
+    def needed(self) -> int:
+        """Bytes of all but the images, which are left out where they do not fit."""
+        return sum(self.depth_bytes) + self.sample_bytes + self.weight_bytes + self.history_bytes
 
 
 def plan(
-    shapes: list[tuple[int, int, int]],
+    depths: Mapping[int, Depth],
     counts: Mapping[str, int],
-    weight_bytes: int,
+    *,
     store: str,
     max_size: int,
+    image_bytes: int = 0,
+    weight_bytes: int = 0,
     history_bytes: int = 0,
+    in_float32: frozenset[int] = frozenset(),
 ) -> Plan:
-    """Decide what the file holds within `max_size` bytes, with activations of two bytes a value.
+    """Decide what is kept within `max_size` bytes: whole maps as `store` says, then images where they fit beside.
+
+    `require_room` refuses a plan that is over.
 
     Args:
-        shapes: (C, H, W) of x_0 .. x_J.
-        counts: number of samples of each split.
-        weight_bytes: bytes of all parameters and buffers.
-        store: "pooled", "maps" (refused where they do not fit) or "auto" (maps where they fit).
-        max_size: the budget in bytes. Images are kept where they fit beside the rest.
-        history_bytes: bytes of the rows of all epochs.
+        store: "pooled", "maps", or "auto" (maps where they fit).
+        image_bytes, weight_bytes, history_bytes: as of `Plan`.
+        in_float32: depths of four bytes a value; the others have two.
 
-    Raises:
-        UserError: what was asked for does not fit, with its bytes and the flags that would make it fit.
+    Raises UsageError for an unknown `store`.
     """
+    if store not in STORES:
+        raise unknown("store", store, STORES)
     n = sum(counts.values())
-    sample_bytes = 2 * 8 * n
-    fixed = weight_bytes + sample_bytes + history_bytes
-    image_bytes = n * _volume(shapes[0])
-    pooled = [2 * n * 4 * channels for channels, _, _ in shapes]
-    whole = [2 * n * _volume(shape) + p for shape, p in zip(shapes, pooled, strict=True)]
-    with_maps = store == "maps" or (store == "auto" and sum(whole) + fixed + image_bytes <= max_size)
-    depth_bytes = tuple(whole if with_maps else pooled)
-    needed = sum(depth_bytes) + fixed
-    if needed > max_size:
-        flags = "--store pooled, or " if with_maps else ""
-        raise UserError(
-            f"the run file would take {show_size(needed)} ({show_size(max(depth_bytes))} for its largest depth), "
-            f"but --max-size allows {show_size(max_size)}. Use {flags}a larger --max-size."
-        )
-    with_images = needed + image_bytes <= max_size
-    return Plan(with_images, with_maps, image_bytes, depth_bytes, weight_bytes, sample_bytes, history_bytes)
+    pooled, whole = {}, {}
+    for j, depth in depths.items():
+        kept = {kind: n * dtype_of(j, in_float32).itemsize * prod(shape) for kind, shape in depth.kept.items()}
+        whole[j] = kept.pop("maps", 0)
+        pooled[j] = sum(kept.values())
+    alone = Plan(
+        depths=depths,
+        counts=counts,
+        pooled=pooled,
+        whole=whole,
+        image_bytes=image_bytes,
+        weight_bytes=weight_bytes,
+        history_bytes=history_bytes,
+    )
+    with_maps = replace(alone, maps=True)
+    fits = with_maps.needed + image_bytes <= max_size
+    chosen = with_maps if store == "maps" or (store == "auto" and fits) else alone
+    return replace(chosen, images=bool(image_bytes) and chosen.needed + image_bytes <= max_size)
 
 
-def require_disk(path: Path, needed: int) -> None:
-    """Raise UserError if the disk that will hold `path` has less free than `needed` bytes."""
-    free = free_bytes(path)
-    if free < needed:
-        raise UserError(
-            f"{path} needs {show_size(needed)}, but its disk has {show_size(free)} free. "
-            "Give an output elsewhere, or a smaller --max-size."
-        )
+def require_room(plan: Plan, max_size: int, out: Path | None = None, *, ways: Sequence[str] = ()) -> None:
+    """Raise UserError where the file takes more than `max_size` bytes, or than the disk that will hold `out` has free.
+
+    ways: what else, beside what every run can do, would make it fit.
+    """
+    _require_fit(plan, max_size, "--max-size allows", [*ways, "a larger --max-size"])
+    if out is not None and out.parent.is_dir():
+        _require_fit(plan, free_bytes(out), "the disk has free", [*ways, "an --out elsewhere"])
+
+
+def _require_fit(plan: Plan, limit: int, whose: str, ways: Sequence[str]) -> None:
+    if plan.total <= limit:
+        return
+    flags = []
+    pooled = replace(plan, maps=False, images=False).total
+    if plan.maps and pooled <= limit:
+        flags.append(f"--store pooled ({show_size(pooled)})")
+    if (subset := _fitting_subset(plan, limit)) >= LEAST_SUBSET and plan.image_bytes:
+        flags.append(f"--subset {subset}")
+    flags += ways
+    raise UserError(
+        f"the run file would take {show_size(plan.total)} ({show_size(max(plan.depth_bytes))} for its largest depth), "
+        f"but {whose} {show_size(limit)}. What would make it fit: {', '.join(flags[:-1])}{', or ' * (len(flags) > 1)}"
+        f"{flags[-1]}."
+    )
+
+
+def _fitting_subset(plan: Plan, limit: int) -> int:
+    """Return how many training images fit beside the whole test split, its first two digits kept: 4379 -> 4300."""
+    fixed = plan.weight_bytes + plan.history_bytes
+    each = (plan.needed - fixed) / sum(plan.counts.values())
+    number = int((limit - fixed) // max(1, each)) - plan.counts["test"]
+    unit = 10 ** max(0, len(str(number)) - 2)
+    return number // unit * unit
 
 
 def free_bytes(path: Path) -> int:
     """Return the bytes free on the disk that will hold `path`."""
     return shutil.disk_usage(path.parent).free
-
-
-def _volume(shape: tuple[int, int, int]) -> int:
-    channels, height, width = shape
-    return channels * height * width

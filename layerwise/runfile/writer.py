@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from layerwise.publication import published
+from layerwise.runfile import layout
 from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, ROOT
 from layerwise.runfile.manifest import BlockHasher, canonical, describe, rows_in_block, sha256, split_parts
 
@@ -57,10 +58,10 @@ class RunWriter:
         values = np.atleast_1d(values)
         self.rows(path, values.shape, values.dtype).append(values)
 
-    def discard(self, group: str) -> None:
-        """Remove every dataset below a group, begun or finished; groups and their attributes stay."""
-        for path in [path for path in self._writers if path.startswith(f"{group}/")]:
-            del self._writers[path], self._file[path]
+    def samples(self, split: str, label: np.ndarray, index: np.ndarray) -> None:
+        """Write the labels and positions int64 [n] of a split."""
+        self.array(layout.labels(split), label)
+        self.array(layout.indices(split), index)
 
     def finish(self) -> None:
         """Write the manifest and its digests, and last of all the mark that the file is complete."""
@@ -90,9 +91,3 @@ def create_run(path: Path, *, force: bool) -> Iterator[RunWriter]:
         writer.attributes(ROOT, {"format": FORMAT, "format_version": FORMAT_VERSION})
         yield writer
         writer.finish()
-
-
-FLOAT16_MAX = float(np.finfo(np.float16).max)
-
-
-POOL_SIDE = 2

@@ -21,12 +21,13 @@ from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
-from layerwise.runfile.plan import Plan, plan, require_disk
+from layerwise.runfile.depths import publish_run
+from layerwise.runfile.plan import Plan, plan, require_room
 from layerwise.runfile.provenance import provenance
-from layerwise.runfile.writer import RunWriter, create_run
+from layerwise.runfile.writer import RunWriter
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with
-from layerwise.training.dump import dump_depths, dump_module
+from layerwise.training.dump import depths_of, dump_depths, dump_module
 from layerwise.training.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.training.loop import settle_batch_norm, train
 from layerwise.training.operations import match_operations, pruning_bytes, weight_bytes
@@ -68,7 +69,7 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
     storage = plan_storage(config, dataset, place.max_size)
-    require_disk(place.out, storage.total)
+    require_room(storage, place.max_size, place.out)
     _announce(storage, config, place.out)
     config = replace(config, store="maps" if storage.maps else "pooled")
     fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
@@ -127,10 +128,19 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
     rows = epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
-    xs = network_shapes(net, image)
     scored = counts.get("validation", 0) + counts["test"]
     output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
-    return plan(xs, counts, weights + output_bytes, config.store, max_size, history_bytes)
+    storage = plan(
+        depths_of(network_shapes(net, image)),
+        counts,
+        store=config.store,
+        max_size=max_size,
+        image_bytes=sum(split.images.nbytes for split in dataset.splits.values()),
+        weight_bytes=weights + output_bytes,
+        history_bytes=history_bytes,
+    )
+    require_room(storage, max_size)
+    return storage
 
 
 def _announce(storage: Plan, config: RunConfig, out: Path) -> None:
@@ -161,13 +171,17 @@ def _publish(
         _score_pruned(network, dataset, scores, checkpoint.pruned)
     seconds["score"] = time.perf_counter() - start
     start = time.perf_counter()
-    with products("fp32"), create_run(place.out, force=place.force) as writer:
+
+    def write(writer: RunWriter, in_float32: frozenset[int]) -> None:
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)
         _write_history(writer, checkpoint.history)
-        dump_depths(writer, network, dataset, storage)
+        dump_depths(writer, network, dataset, storage, in_float32)
         seconds["dump"] = time.perf_counter() - start
         writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds) | source)
+
+    with products("fp32"):
+        publish_run(place.out, force=place.force, write=write)
     return scores
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from layerwise.activations import pooled_batches, pooled_width
 from layerwise.runfile import RunFile
-from layerwise.runfile.writer import POOL_SIDE
+from layerwise.runfile.layout import POOL_SIDE
 from probes.solver.rows import Affine, Rows
 from probes.tasks.task import Task
 

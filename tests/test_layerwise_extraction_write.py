@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from layerwise.errors import UsageError, UserError
-from layerwise.extraction.budget import Budget, describe_budget, plan_extraction, require_fit
-from layerwise.extraction.depths import Depth
 from layerwise.extraction.forms import Convention, form_of
+from layerwise.extraction.write import WAYS, describe_plan
+from layerwise.runfile.plan import Plan, require_room
+from layerwise.runfile.plan import plan as plan_of
 
 DEPTHS = {
-    0: Depth("input", (3, 8, 8), form_of((3, 8, 8), Convention())),
-    1: Depth("stem", (4, 8, 8), form_of((4, 8, 8), Convention())),
-    2: Depth("block", (17, 6), form_of((17, 6), Convention())),
-    3: Depth("fc", (7,), form_of((7,), Convention())),
+    0: form_of((3, 8, 8), Convention()).depth("input", (3, 8, 8)),
+    1: form_of((4, 8, 8), Convention()).depth("stem", (4, 8, 8)),
+    2: form_of((17, 6), Convention()).depth("block", (17, 6)),
+    3: form_of((7,), Convention()).depth("fc", (7,)),
 }
 COUNTS = {"train": 900, "validation": 100, "test": 500}
 N = 1500
@@ -23,8 +24,8 @@ IMAGES = 192 * N
 SAMPLES = 16 * N
 
 
-def plan(store: str = "auto", max_size: int = 10**9, in_float32: set[int] | None = None) -> Budget:
-    return plan_extraction(DEPTHS, COUNTS, IMAGES, store, max_size, in_float32 or set())
+def plan(store: str = "auto", max_size: int = 10**9, in_float32: frozenset[int] = frozenset()) -> Plan:
+    return plan_of(DEPTHS, COUNTS, store=store, max_size=max_size, image_bytes=IMAGES, in_float32=in_float32)
 
 
 def test_bytes_are_those_of_shapes_and_types() -> None:
@@ -32,7 +33,7 @@ def test_bytes_are_those_of_shapes_and_types() -> None:
     assert list(made.pooled.values()) == POOLED
     assert list(made.whole.values()) == WHOLE
     assert made.total == sum(POOLED) + sum(WHOLE) + SAMPLES + IMAGES
-    assert plan(in_float32={1}).total == made.total + POOLED[1] + WHOLE[1]
+    assert plan(in_float32=frozenset({1})).total == made.total + POOLED[1] + WHOLE[1]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +49,13 @@ def test_maps_and_images_are_kept_where_they_fit(store: str, spare: int, maps: b
     whole = sum(POOLED) + sum(WHOLE) + SAMPLES + IMAGES
     made = plan(store, whole + spare)
     assert (made.maps, made.images) == (maps, images)
-    require_fit(made, whole + spare, "--max-size allows")
+    require_room(made, whole + spare)
 
 
 def test_what_does_not_fit_is_refused_with_flags_that_make_it_fit() -> None:
     limit = 400_000
     with pytest.raises(UserError) as error:
-        require_fit(plan("maps", limit), limit, "--max-size allows")
+        require_room(plan("maps", limit), limit, ways=WAYS)
     assert str(error.value) == (
         "the run file would take 1.9 MB (816.0 KB for its largest depth), but --max-size allows 400.0 KB. What would "
         "make it fit: --store pooled (219.0 KB), fewer --layers, or a larger --max-size."
@@ -62,20 +63,20 @@ def test_what_does_not_fit_is_refused_with_flags_that_make_it_fit() -> None:
     assert plan("pooled", limit).total <= limit
     limit = 1_200_000
     with pytest.raises(UserError, match=r"--store pooled \(219.0 KB\), --subset 470, fewer --layers") as error:
-        require_fit(plan("maps", limit), limit, "--max-size allows")
-    fewer = plan_extraction(DEPTHS, {"train": 423, "validation": 47, "test": 500}, 0, "maps", limit, set())
+        require_room(plan("maps", limit), limit, ways=WAYS)
+    fewer = plan_of(DEPTHS, {"train": 423, "validation": 47, "test": 500}, store="maps", max_size=limit)
     assert fewer.total <= limit
 
 
 def test_pooled_features_that_do_not_fit_leave_fewer_flags() -> None:
     with pytest.raises(
-        UserError, match="has free 50.0 KB. What would make it fit: fewer --layers, or an --out elsewhere"
+        UserError, match="allows 50.0 KB. What would make it fit: fewer --layers, or a larger --max-size"
     ):
-        require_fit(plan("auto", 50_000), 50_000, "the disk has free")
+        require_room(plan("auto", 50_000), 50_000, ways=WAYS)
 
 
 def test_the_table_has_a_line_for_each_depth() -> None:
-    lines = list(describe_budget(plan("pooled")))
+    lines = list(describe_plan(plan("pooled")))
     assert lines[0] == "samples: train 900, validation 100, test 500"
     cells = [" ".join(line.split()) for line in lines[2:6]]
     assert cells == [
