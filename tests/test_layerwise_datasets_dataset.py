@@ -12,6 +12,7 @@ from layerwise.config import DataConfig
 from layerwise.datasets import DATASETS, Split, load_configured, load_dataset
 from layerwise.datasets.dataset import channel_statistics
 from layerwise.datasets.folds import stratified_split, stratified_subset
+from layerwise.datasets.published import TORCHVISION_SETS
 from layerwise.errors import UsageError, UserError
 
 
@@ -102,6 +103,7 @@ def test_an_unknown_data_set_is_answered_with_the_choices() -> None:
 
 def test_all_data_sets_go_by_name() -> None:
     assert DATASETS == ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagefolder")
+    assert ("digits", *TORCHVISION_SETS, "imagefolder") == DATASETS
 
 
 # The fold, the order of images and the pixels of digits are part of every published number.

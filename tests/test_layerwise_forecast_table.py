@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.commandline import call
 from layerwise.commands.train import train
-from layerwise.config import MODES, NetworkConfig, RunConfig, set_fields
+from layerwise.config import MODES, NetworkConfig, RunConfig
 from layerwise.errors import UserError
 from layerwise.forecast import rehearsal as timing
 from layerwise.forecast.memory import forecast_memory
@@ -23,6 +23,7 @@ from layerwise.forecast.table import Forecast, describe_forecast, forecast_run
 from layerwise.model.architectures import shapes
 from layerwise.model.counts import count_problems
 from layerwise.runfile.plan import plan
+from layerwise.settings import set_fields
 from layerwise.training import run
 from layerwise.training.operations import count_operations
 from layerwise.training.run import Place

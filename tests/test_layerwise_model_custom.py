@@ -21,7 +21,7 @@ from layerwise.commandline import call
 from layerwise.commands.export import export as export_command
 from layerwise.commands.inspect import inspect
 from layerwise.commands.train import train as train_command
-from layerwise.config import NetworkConfig, RunConfig, set_fields
+from layerwise.config import NetworkConfig, RunConfig
 from layerwise.errors import UsageError, UserError
 from layerwise.forecast.memory import forecast_memory
 from layerwise.model import custom as factories
@@ -30,6 +30,7 @@ from layerwise.model.counts import count_problems
 from layerwise.model.custom import block_shapes, make_block, register
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.operations import count_operations
 from layerwise.training.prefix import FrozenPrefix
@@ -282,7 +283,7 @@ def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--network", "{spec}", "--depth", "3"], "--depth is what the blocks of --network say themselves; leave it"),
+        (["--network", "{spec}", "--depth", "3"], "--depth is determined by the blocks of --network; leave it"),
         (["--network", "{spec}", "--set", "network.width=3"], "network.width names what another flag"),
         (["--network", "{spec}", "--prune-to", "3"], "network.prune_to is 3, but must be"),
         (["--network", "{spec}", "--from", "a.h5", "--replace-auxiliary", "3"], "--network is of a training from the"),

@@ -17,13 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from layerwise.config import DataConfig
+from layerwise.config import DATASETS, DataConfig
 from layerwise.datasets.folder import read_imagefolder
 from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split, stratified_subset
-from layerwise.datasets.published import TORCHVISION_SETS, read_torchvision
+from layerwise.datasets.published import read_torchvision
 from layerwise.errors import UsageError, UserError, unknown
-
-DATASETS = ("digits", *TORCHVISION_SETS, "imagefolder")
 
 
 @dataclass(frozen=True)
