@@ -355,6 +355,13 @@ class RunConfig:
         )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
 
+    @property
+    def heads(self) -> range:
+        """Numbers j of the auxiliaries that the mode trains, scores and keeps."""
+        depth = self.network.depth
+        first = {"untrained": depth + 1, "end-to-end": depth}.get(self.mode, 1)
+        return range(first, depth + 1)
+
     def to_json(self) -> str:
         """Return the configuration as canonical JSON: sorted keys, the same text for equal configurations."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True)

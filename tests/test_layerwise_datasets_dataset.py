@@ -19,7 +19,7 @@ from layerwise.errors import UsageError, UserError
 def test_digits_are_the_bundled_images_split_by_class() -> None:
     data = load_dataset("digits", holdout=0.1)
     original = load_digits()
-    sizes = {name: len(split.label) for name, split in data.splits.items()}
+    sizes = data.counts
     assert sum(sizes.values()) == 1797
     assert abs(sizes["test"] / 1797 - 0.2) < 0.005
     assert abs(sizes["validation"] / (1797 - sizes["test"]) - 0.1) < 0.005
@@ -83,7 +83,7 @@ def test_the_fingerprint_changes_with_every_part(field: str) -> None:
 
 def test_fashion_mnist_is_read_whole(data_dir: Path) -> None:
     data = load_dataset("fashion-mnist", holdout=0.1, data_dir=data_dir)
-    assert {name: len(split.label) for name, split in data.splits.items()} == {
+    assert data.counts == {
         "train": 54_000,
         "validation": 6_000,
         "test": 10_000,
@@ -163,7 +163,7 @@ def test_a_subset_that_cannot_be_taken_says_what_can(n: int) -> None:
 def test_the_fold_of_a_subset_is_its_share_and_the_test_split_stays_whole() -> None:
     whole = load_dataset("digits", holdout=0.1)
     data = load_dataset("digits", holdout=0.1, subset=400)
-    sizes = {name: len(split.label) for name, split in data.splits.items()}
+    sizes = data.counts
     assert sizes == {"train": 360, "validation": 40, "test": len(whole.splits["test"].label)}
     assert data.splits["test"].fingerprint() == whole.splits["test"].fingerprint()
     original = load_digits()

@@ -22,6 +22,7 @@ from layerwise.commands.export import export as export_command
 from layerwise.commands.inspect import inspect
 from layerwise.commands.train import train as train_command
 from layerwise.config import NetworkConfig, RunConfig
+from layerwise.datasets import Sizes
 from layerwise.errors import UsageError, UserError
 from layerwise.forecast.memory import forecast_memory
 from layerwise.model import custom as factories
@@ -214,15 +215,15 @@ def test_counts_are_those_of_the_formulas_where_the_blocks_are_the_papers(tmp_pa
     plain = NetworkConfig(depth=3, width=6, k=3, aux_width=5, downsample=(2,))
     theirs = [(p.shape, p.block, p.learning) for p in count_problems(plain, IMAGE, 10)]
     assert [(p.shape, p.block, p.learning) for p in count_problems(own, IMAGE, 10)] == theirs
-    counts = {"train": 100, "validation": 20, "test": 30}
+    sizes = Sizes(IMAGE, 10, {"train": 100, "validation": 20, "test": 30})
     # M~ doubles at P in the paper's network alone.
     flat = set_fields(small_config(), {"network.depth": 3, "network.k": 3, "network.downsample": ()})
     mine = set_fields(flat, register(written(tmp_path, PLAIN.replace("6, 12, True", "6, 6, False").replace("12", "6"))))
     mine = set_fields(mine, {"network.width": 6})
     for mode in ("greedy", "parallel", "end-to-end"):
         one, other = (set_fields(c, {"mode": mode}) for c in (flat, mine))
-        assert count_operations(one, IMAGE, 10, counts) == count_operations(other, IMAGE, 10, counts)
-        memory = [forecast_memory(set_fields(c, {"precision": "fp32"}), IMAGE, 10, counts).total for c in (one, other)]
+        assert count_operations(one, sizes) == count_operations(other, sizes)
+        memory = [forecast_memory(set_fields(c, {"precision": "fp32"}), sizes).total for c in (one, other)]
         assert memory[1] == pytest.approx(memory[0], rel=0.35)
 
 

@@ -37,7 +37,7 @@ def network(data: Dataset, scale: float = 1.0) -> LayerwiseNetwork:
 
 
 def dump(path: Path, net: LayerwiseNetwork, data: Dataset, store: str) -> RunFile:
-    counts = {name: len(split.label) for name, split in data.splits.items()}
+    counts = data.counts
     with create_run(path, force=False) as writer:
         dump_depths(writer, net, data, plan(net.shapes, counts, 0, store, 10**9))
         writer.attributes("provenance", {"run_id": "r"})

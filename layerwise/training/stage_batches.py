@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from layerwise.config import RunConfig
+from layerwise.datasets import Sizes
 from layerwise.errors import UserError
 from layerwise.hardware import device_room, memory_room
 from layerwise.model.architectures import network_shapes
@@ -158,28 +159,20 @@ def _allocate(
 SHARE = 0.5  # of what is free, the most that is taken
 
 
-def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[str, int]) -> int:
+def kept_bytes(config: RunConfig, sizes: Sizes) -> int:
     """Return the bytes of the largest output of a frozen prefix, of all training images and views and of the fold.
 
-    Args:
-        config: with its precision resolved.
-        image: shape (C, H, W) of one image; counts: number of images of each split.
+    config: with its precision resolved.
     """
     net = config.network
-    outputs = network_shapes(net, image)[1:]
+    outputs = network_shapes(net, sizes.image)[1:]
     if not net.prune_to:
         outputs = outputs[:-1]  # the last block's is read where its auxiliary is fine-tuned, and nowhere else
-    images = max(1, config.training.views) * counts["train"] + counts.get("validation", 0)
+    images = max(1, config.training.views) * sizes.train + sizes.validation
     return max((prod(shape) for shape in outputs), default=0) * images * (2 if config.precision == "bf16" else 4)
 
 
-def resolve_prefix(
-    config: RunConfig,
-    image: tuple[int, int, int],
-    counts: Mapping[str, int],
-    device: torch.device,
-    begun: str | None = None,
-) -> RunConfig:
+def resolve_prefix(config: RunConfig, sizes: Sizes, device: torch.device, begun: str | None = None) -> RunConfig:
     """Return the configuration with "auto" decided: "cache" where an output is read more than once and fits.
 
     Augmentation that is drawn anew in each epoch is never turned into fixed views: without --views it is recomputed.
@@ -194,7 +187,7 @@ def resolve_prefix(
     keeps = can and begun != "recompute"
     if keeps and begun is None:
         room = device_room(device) if device.type == "cuda" else memory_room()
-        keeps = cfg.repeats and kept_bytes(config, image, counts) <= SHARE * room
+        keeps = cfg.repeats and kept_bytes(config, sizes) <= SHARE * room
     return replace(config, training=replace(cfg, prefix="cache" if keeps else "recompute"))
 
 
