@@ -52,13 +52,12 @@ class TrainedFamily(Family):
 
 def auxiliary_depths(run: RunFile) -> list[int]:
     """Return the depths whose auxiliary classifier the run trained; raise UserError where there is none."""
-    depths = [depth for depth in run.depths if run.outputs(depth, "test") is not None]
-    if not depths:
+    if not run.trained_depths:
         raise UserError(
             f"{run.path} has no trained auxiliary classifier to score: its network is untrained, or was trained "
             "elsewhere. Use --probe linear, or train one by layerwise-train --mode greedy."
         )
-    return depths
+    return run.trained_depths
 
 
 def score_auxiliary(run: RunFile, depth: int, probe: str) -> Fit:

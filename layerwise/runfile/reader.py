@@ -247,6 +247,11 @@ class RunFile:
         """How x_j was read from the module's output: "maps", "patch tokens", "vector" and the like."""
         return self._depth(depth).attrs.get("form", "maps")
 
+    @property
+    def trained_depths(self) -> list[int]:
+        """The depths whose trained auxiliary classifier the file holds."""
+        return [j for j in self.depths if layout.module("auxiliaries", j) in self._file]
+
     def weights(self, kind: str, j: int) -> dict[str, np.ndarray] | None:
         """Parameters and buffers of block j ("blocks") or its auxiliary ("auxiliaries") by name, or None."""
         if (folder := layout.module(kind, j)) not in self._file:
