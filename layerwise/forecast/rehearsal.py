@@ -24,7 +24,7 @@ from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile.plan import Plan
 from layerwise.runfile.writer import RunWriter
 from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
-from layerwise.training.capture import WARM_UP, CapturedStep
+from layerwise.training.capture import UNCAPTURED, CapturedStep
 from layerwise.training.dump import DUMP_BATCH, dump_depths
 from layerwise.training.loop import evaluate
 from layerwise.training.prefix import FrozenPrefix
@@ -198,7 +198,7 @@ class Rehearsal:
                 step(*choice)
             self._wait()
 
-        for _ in range(WARM_UP if self.device.type == "cuda" else 0):
+        for _ in range(UNCAPTURED if self.device.type == "cuda" else 0):
             batch()
         return batch
 
@@ -207,7 +207,7 @@ class Rehearsal:
 
         def batch() -> None:
             with autocast(self.config.precision, self.device):
-                evaluate([(block, auxiliary)], source.held())
+                evaluate([(block, auxiliary)], source.validation())
 
         return batch
 
@@ -219,7 +219,9 @@ class Rehearsal:
         is_there = below > 0 and (self.config.training.prefix == "cache" or self.config.mode == "parallel")
         data = {name: self._on_device(n) for name in ("train", "validation")}
         prefix = FrozenPrefix(self.network, below, self.config.precision)
-        return (Kept if is_there else Recomputed)(data, prefix, self.config, 1)
+        if is_there:
+            return Kept(data, prefix, self.config, 1, folder=None)
+        return Recomputed(data, prefix, self.config, 1)
 
     def _on_device(self, n: int) -> DeviceSplit:
         return DeviceSplit(self._images(n), self.device)

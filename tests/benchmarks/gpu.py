@@ -184,7 +184,7 @@ def stage(table: Table, net: LayerwiseNetwork, j: int, kind: type[Recomputed], c
 def timed_steps(table: Table, problem: AuxiliaryProblem, source: Recomputed, *, captured: bool = True) -> Any:
     """Return (seconds a step, seconds of the capture) of the real loop on enough epochs for the steps wanted."""
     steps, clock = table.steps, []
-    warm = 2 * capture.WARM_UP + 2
+    warm = 2 * capture.UNCAPTURED + 2
     seen: list[capture.CapturedStep] = []
     original = capture.CapturedStep.__call__
 
