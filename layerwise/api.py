@@ -12,7 +12,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
-from layerwise.config import DataConfig, set_fields
+from layerwise.config import DataConfig
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
 from layerwise.export import Exported, export_run
@@ -36,6 +36,7 @@ from layerwise.model.custom import register
 from layerwise.model.network import freeze
 from layerwise.recipes import recipe as recipe_named
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training.run import Place, train_run
 
 

@@ -1,7 +1,10 @@
-"""Owns the configuration of a run: frozen, validated where it is built, and complete as JSON.
+"""The configuration of a run: frozen, validated where it is built, complete as JSON.
 
-A run can be repeated from its configuration alone. Where the data lie, which device computes and where
-the output goes are matters of the machine; they stand in the run's provenance instead.
+A run can be repeated from its configuration alone. Where the data lie, which device computes and where the output goes
+are matters of the machine; they are recorded in the run's provenance.
+
+Each field carries its help. The options of commands are built from it (layerwise.commands.options), and the table of
+docs/settings.md is written from it, so that help and flags cannot drift from the fields.
 """
 
 from __future__ import annotations
@@ -9,13 +12,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import typing
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from layerwise.errors import UsageError, unknown
 
+DATASETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagefolder")
 MODES = ("greedy", "parallel", "end-to-end", "untrained")
 STORES = ("pooled", "maps", "auto")
 BATCH_NORMS = ("auto", "on", "off")
@@ -30,24 +32,43 @@ VGG_DEPTH, VGG_POOLS, VGG_GROWTH = 8, (2, 3, 5, 7), 8
 PREFIXES = ("auto", "recompute", "cache")
 
 
+def setting(help: str) -> dict[str, object]:
+    """Return the metadata of a field that --set alone replaces."""
+    return {"help": help, "flag": False}
+
+
+def flag(help: str) -> dict[str, object]:
+    """Return the metadata of a field that has an option of its name in the commands that take it."""
+    return {"help": help, "flag": True}
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The data set and the share of its train split that is set apart for validation.
+    """The data set and the share of its train split that is set apart for validation. The test split stays whole."""
 
-    holdout: share of the train split in [0, 0.5], stratified by class with a fixed seed. 0 trains on
-        everything, as the paper's Table 2 does; nothing can then be chosen on unseen images.
-    subset: images taken from the train split, stratified by class with a fixed seed, before the holdout; 0 is all.
-        The test split stays whole.
-    image_size: pixels of a side to which the images of an imagefolder are brought: the shorter side resized, the
-        middle cropped; 0 leaves them as they are.
-    label: the name the data go by in files, tables and figures; empty for `dataset`.
-    """
-
-    dataset: str
-    holdout: float = 0.1
-    subset: int = 0
-    image_size: int = 0
-    label: str = ""
+    dataset: str = field(
+        metadata=flag(
+            f"{', '.join(DATASETS[:-1])}, or imagefolder: any folder of images in train/CLASS and test/CLASS."
+        )
+    )
+    # At 0, as in the paper's Table 2, nothing can be chosen on images that training has not seen.
+    holdout: float = field(
+        default=0.1,
+        metadata=flag("Share of the train split set apart for validation, in [0, 0.5], stratified; 0 for none."),
+    )
+    # Taken before the fold is set apart, with a fixed seed, so that a subset is the same images in every run.
+    subset: int = field(
+        default=0, metadata=flag("Use so many images of the train split, stratified by class; 0 for all.")
+    )
+    image_size: int = field(
+        default=0,
+        metadata=setting(
+            "Pixels of a side of an imagefolder's images: shorter side resized, middle cropped; 0: unchanged."
+        ),
+    )
+    label: str = field(
+        default="", metadata=setting("Name of the data in files, tables and figures; empty for that of the data set.")
+    )
 
     def __post_init__(self) -> None:
         _check(0 <= self.holdout <= 0.5, "data.holdout", self.holdout, "a share in [0, 0.5]")
@@ -64,38 +85,45 @@ class DataConfig:
 class NetworkConfig:
     """The architecture, in the paper's symbols.
 
-    depth: J, the number of blocks.
-    width: M, channels of the first block; they double at each downsampling after block 1.
-    k: hidden layers of each auxiliary problem; its auxiliary classifier has k - 1 hidden convolutions.
-    aux_width: M~, channels of the first auxiliary's convolutions; they double as the blocks' do. Unused at k = 1.
-    downsample: the blocks j before which P halves the resolution and stacks four copies on channels.
-    average: side of the grid to which A averages the maps before the linear layer L.
-    batch_norm: "auto" is the paper's rule (none at k = 1, everywhere at k > 1), "on" or "off" overrule it.
-    initialisation: "default" is PyTorch's, as in the authors' code; "kaiming" (He et al. 2015, normal, fan-out) or
-        "orthogonal" (Saxe et al. 2014) draw the weights of convolutions and linear layers.
-    last_aux_width: M_f, channels of the convolutions of block J's auxiliary, whatever was doubled before; 0 is the
-        width that M~ gives it.
-    prune_to: filters that stay of the first block once it is trained (they double where M does); the next block reads
-        those alone. 0 prunes nothing.
-    architecture: "plain" as above; "vgg11", the paper's layerwise VGG-11, where max-pools stand for P and widths stop
-        doubling at 8 M; "custom", blocks of a user's own, which M, P and initial widths are not of: width is then the
-        channels of x_1 (0 until they are known), and all auxiliaries are M~ wide.
-    factory, factory_sha256: of custom blocks, "file.py:function", and the digest of that file.
+    "plain" is the paper's. In "vgg11", its layerwise VGG-11, max-pools take the place of P, and widths stop doubling at
+    8 M. The blocks of "custom" are the user's own: M, P and initial widths do not apply to them, and every auxiliary is
+    M~ wide.
     """
 
-    depth: int
-    width: int
-    k: int
-    aux_width: int
-    downsample: tuple[int, ...] = ()
-    average: int = 2
-    batch_norm: str = "auto"
-    initialisation: str = "default"
-    last_aux_width: int = 0
-    prune_to: int = 0
-    architecture: str = "plain"
-    factory: str = ""
-    factory_sha256: str = ""
+    depth: int = field(metadata=flag("J, the number of blocks."))
+    width: int = field(metadata=flag("M, channels of the first block; they double at each P after block 1."))
+    k: int = field(metadata=flag("Hidden layers of each auxiliary problem, at least 1."))
+    aux_width: int = field(
+        metadata=flag("M~, channels of the first auxiliary's convolutions; they double as M does. Unused at k = 1.")
+    )
+    downsample: tuple[int, ...] = field(
+        default=(), metadata=setting("Blocks before which P halves the resolution and stacks four copies on channels.")
+    )
+    average: int = field(
+        default=2, metadata=setting("Side of the grid to which A averages the maps before the linear layer L.")
+    )
+    batch_norm: str = field(
+        default="auto", metadata=setting("auto (the paper's rule: none at k = 1, everywhere at k > 1), on or off.")
+    )
+    initialisation: str = field(
+        default="default",
+        metadata=setting(
+            "First weights of convolutions and linear layers: default (PyTorch's, as in the authors' code), kaiming "
+            "(He et al. 2015, normal, fan-out) or orthogonal (Saxe et al. 2014)."
+        ),
+    )
+    last_aux_width: int = field(
+        default=0,
+        metadata=setting("M_f, channels of the last auxiliary's convolutions, never doubled; 0 for what M~ gives."),
+    )
+    prune_to: int = field(
+        default=0, metadata=flag("Filters that stay of each trained block (they double as M does); 0: all.")
+    )
+    architecture: str = field(
+        default="plain", metadata=setting("plain, vgg11, or custom, which --network sets with the two fields below.")
+    )
+    factory: str = field(default="", metadata=setting("Of custom blocks: file.py:function."))
+    factory_sha256: str = field(default="", metadata=setting("Of custom blocks: the SHA-256 of that file."))
 
     def __post_init__(self) -> None:
         for name in ("depth", "width", "k", "aux_width", "average"):
@@ -153,14 +181,14 @@ class NetworkConfig:
 
     @property
     def variant(self) -> str:
-        """What tells the network from the plain one of its k, M and M~, in words; empty for that."""
+        """How the network differs from the plain one of its k, M and M~, in words; empty where it does not."""
         if self.architecture != "plain":
             return self.factory or "VGG-11"
         words = [f"M_f = {self.last_aux_width}"] if self.last_aux_width else []
         return ", ".join([*words, *([f"pruned to {self.prune_to}"] if self.prune_to else [])])
 
     def doubled(self, width: int, j: int) -> int:
-        """Return what a width given for the first block is at block j: it doubles at each P after block 1."""
+        """Return the width at block j that follows from the first block's: it doubles at each P after block 1."""
         growth: int = 2 ** sum(1 for b in self.downsample if 1 < b <= j)
         return width * (min(growth, VGG_GROWTH) if self.architecture == "vgg11" else growth)
 
@@ -173,43 +201,60 @@ class NetworkConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How each auxiliary problem is solved. The defaults are the paper's: SGD with momentum, stepwise learning rate.
+    """How each auxiliary problem is solved. The defaults are the paper's: SGD with momentum, stepwise learning rate."""
 
-    epochs: passes over the training images for each block; for the whole network end to end or in parallel.
-    optimizer: "sgd" or "adamw" (momentum is then unused, and weight_decay is decoupled).
-    schedule: "steps" multiplies the learning rate by lr_factor every lr_every epochs, when the optimizer is built anew
-        and its momentum lost, as in the authors' code; "cosine" brings it to 0; "one-cycle" warms up before that.
-    label_smoothing: share of the target spread evenly over all classes, in [0, 1).
-    ema_decay: weight of the past in an exponential moving average of the weights, a step, in [0, 1); 0 averages
-        nothing and keeps the last weights, as the paper does.
-    crop_padding: pixels of zero padding before a random crop back to the image's size; 0 crops nothing.
-    flip: mirror each image left to right with probability 1/2.
-    views: number of fixed augmented views of each image, read in turn by the epochs; 0 augments anew in each.
-    prefix: where the output of the frozen blocks comes from: "recompute" computes it for every batch, "cache" once for
-        each image and view when a block begins; "auto" keeps it where images do not change from epoch to epoch and it
-        fits, and is resolved before it is stored.
-    finetune_epochs: epochs for which an auxiliary is trained on, on its frozen block, after the block was pruned
-        (network.prune_to); unused without pruning. The paper's are 20.
-    finetune_rate: the learning rate with which that begins; the schedule is the same, over finetune_epochs.
-    """
-
-    epochs: int
-    batch_size: int = 128
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    schedule: str = "steps"
-    lr_factor: float = 0.2
-    lr_every: int = 15
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.0
-    ema_decay: float = 0.0
-    crop_padding: int = 0
-    flip: bool = False
-    views: int = 0
-    prefix: str = "auto"
-    finetune_epochs: int = 20
-    finetune_rate: float = 0.01
+    epochs: int = field(
+        metadata=flag("Epochs for each block; for all of the network in modes parallel and end-to-end.")
+    )
+    batch_size: int = field(default=128, metadata=setting("Images in a batch."))
+    optimizer: str = field(
+        default="sgd", metadata=setting("sgd or adamw (momentum is then unused, weight_decay decoupled).")
+    )
+    learning_rate: float = field(default=0.1, metadata=setting("Learning rate, the highest of the schedule."))
+    # The authors' code builds its optimizer anew at each drop, and so loses its momentum; "steps" does the same.
+    schedule: str = field(
+        default="steps",
+        metadata=setting("steps (times lr_factor every lr_every epochs), cosine (to 0), or one-cycle (warm-up first)."),
+    )
+    lr_factor: float = field(default=0.2, metadata=setting("Factor of each drop of the learning rate, in (0, 1]."))
+    lr_every: int = field(default=15, metadata=setting("Epochs between two drops of the learning rate."))
+    momentum: float = field(default=0.9, metadata=setting("Momentum of sgd, in [0, 1)."))
+    weight_decay: float = field(default=5e-4, metadata=setting("Weight decay of all parameters."))
+    label_smoothing: float = field(
+        default=0.0, metadata=setting("Share of the target spread evenly over all classes, in [0, 1).")
+    )
+    ema_decay: float = field(
+        default=0.0,
+        metadata=setting(
+            "Weight of the past, a step, in a moving average of the weights, which is what is kept; 0 keeps the last "
+            "weights, as the paper does."
+        ),
+    )
+    crop_padding: int = field(
+        default=0, metadata=setting("Pixels of zero padding before a random crop to the image's size; 0: no crop.")
+    )
+    flip: bool = field(default=False, metadata=setting("Mirror each image left to right with probability 1/2."))
+    views: int = field(
+        default=0, metadata=flag("Augment so many fixed views of each image, in turn; 0: anew in each epoch.")
+    )
+    # "auto" is decided before the configuration is stored (layerwise.training.stage_batches).
+    prefix: str = field(
+        default="auto",
+        metadata=flag(
+            "Output of the frozen blocks: recompute for every batch, cache (kept, of images that stay the same), or "
+            "auto (cache where it is the same and fits)."
+        ),
+    )
+    finetune_epochs: int = field(
+        default=20,
+        metadata=setting(
+            "Epochs for which an auxiliary is trained further once its block was pruned. The paper's are 20."
+        ),
+    )
+    # The paper does not say at which rate fine-tuning begins.
+    finetune_rate: float = field(
+        default=0.01, metadata=setting("Learning rate with which that begins; the schedule is the same.")
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr_every", "finetune_epochs"):
@@ -249,39 +294,43 @@ class TrainingConfig:
 
     @property
     def is_fixed(self) -> bool:
-        """Whether the images that an epoch reads come again in later ones, so that what is computed of them can."""
+        """Whether later epochs read the same images, so that results computed from them can be reused."""
         return self.views > 0 or not self.augments
 
     @property
     def repeats(self) -> bool:
-        """Whether the epochs do read some images again, so that keeping what is computed of them spares something."""
+        """Whether some image is read again in a later epoch, so that keeping results saves work."""
         return self.is_fixed and self.epochs > max(1, self.views)
 
     @property
     def finetuning(self) -> TrainingConfig:
-        """How an auxiliary is trained on after its block was pruned."""
+        """The settings under which an auxiliary is trained further once its block was pruned."""
         return dataclasses.replace(self, epochs=self.finetune_epochs, learning_rate=self.finetune_rate)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides the content of a run file, but the data themselves and the hardware.
+    """Everything that decides the content of a run file, except the data themselves and the hardware."""
 
-    precision: of the products while training, "fp32" or "bf16"; "auto" is bf16 where the hardware has it in silicon,
-        and is resolved before it is stored. What is dumped is always computed in float32.
-    match: what an end-to-end run has in common with the greedy run of the same configuration: its "epochs", or its
-        number of training "operations".
-    """
-
-    recipe: str
+    recipe: str = field(metadata=setting("Name of the recipe that the configuration began as."))
     data: DataConfig
     network: NetworkConfig
     training: TrainingConfig
-    mode: str = "greedy"
-    seed: int = 0
-    store: str = "pooled"
-    precision: str = "auto"
-    match: str = "epochs"
+    mode: str = field(default="greedy", metadata=flag(f"How to train: {', '.join(MODES)}."))
+    seed: int = field(default=0, metadata=flag("Seed of weights, order and augmentation."))
+    store: str = field(
+        default="pooled",
+        metadata=flag("pooled (A x_j, 2x2), maps (x_j whole beside it), or auto (maps where they fit)."),
+    )
+    # "auto" is decided before the configuration is stored; what is dumped is always computed in float32.
+    precision: str = field(
+        default="auto",
+        metadata=flag("Of products in training: auto (bf16 where the hardware has it), fp32, bf16."),
+    )
+    match: str = field(
+        default="epochs",
+        metadata=flag("End to end: spend the greedy run's epochs, or the operations it spends in all."),
+    )
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -305,6 +354,13 @@ class RunConfig:
             "network.prune_to", self.network.prune_to, f"0 in mode {self.mode}: greedy training alone prunes",
         )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
+
+    @property
+    def heads(self) -> range:
+        """Numbers j of the auxiliaries that the mode trains, scores and keeps."""
+        depth = self.network.depth
+        first = {"untrained": depth + 1, "end-to-end": depth}.get(self.mode, 1)
+        return range(first, depth + 1)
 
     def to_json(self) -> str:
         """Return the configuration as canonical JSON: sorted keys, the same text for equal configurations."""
@@ -330,63 +386,3 @@ def _known(kind: type[Any], tree: dict[str, Any]) -> dict[str, Any]:
 def _check(holds: bool, name: str, found: object, expected: str) -> None:
     if not holds:
         raise UsageError(f"{name} is {found!r}, but must be {expected}.")
-
-
-def set_fields(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
-    """Return `config` with the named fields replaced, all of them before anything is validated.
-
-    Args:
-        values: for each dotted path ("training.epochs") the field's own type, or the text a user typed for it.
-
-    Raises:
-        UsageError: an unknown path (listing the fields), or a text that is not of the field's type.
-    """
-    changed: dict[str, Any] = {}
-    for path, value in values.items():
-        if path not in field_paths(config):
-            raise unknown("configuration field", path, field_paths(config))
-        head, _, rest = path.partition(".")
-        if rest:
-            changed.setdefault(head, {})[rest] = _parse(getattr(config, head), rest, path, value)
-        else:
-            changed[head] = _parse(config, head, path, value)
-    parts = {k: dataclasses.replace(getattr(config, k), **v) if isinstance(v, dict) else v for k, v in changed.items()}
-    return dataclasses.replace(config, **parts)
-
-
-def field_paths(config: RunConfig) -> list[str]:
-    """Return the dotted path of every field of the configuration."""
-    return list(by_path(dataclasses.asdict(config)))
-
-
-def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a configuration's tree (of `asdict`, or of its JSON) by dotted path."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
-
-
-def parse_setting(text: str) -> tuple[str, str]:
-    """Return path and value of a --set KEY=VALUE; raise UsageError where there is no value."""
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise UsageError(f"--set {text!r} has no value; write --set key=value.")
-    return path.strip(), value.strip()
-
-
-def _parse(owner: object, name: str, path: str, value: Any) -> Any:
-    """Turn the text a user typed into the type of the field; other values pass as they are."""
-    if not isinstance(value, str):
-        return value
-    kind = typing.get_type_hints(type(owner))[name]
-    try:
-        if kind is bool:
-            return {"true": True, "false": False}[value.lower()]
-        if kind == tuple[int, ...]:
-            return tuple(int(word) for word in value.split(",") if word)
-        return kind(value)
-    except (ValueError, KeyError):
-        words = {tuple[int, ...]: "comma-separated integers", bool: "bool (true or false)"}
-        expected = words.get(kind) or kind.__name__
-        raise UsageError(f"{path} is {value!r}, but must be of type {expected}.") from None

@@ -1,9 +1,10 @@
-"""Owns the one exception that means "the user can mend this", and how a wrong name is answered."""
+"""UserError, the one exception that means "the user can mend this", and messages that several files need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -30,3 +31,29 @@ def unknown(what: str, found: object, choices: Iterable[object]) -> UsageError:
     nearest = get_close_matches(str(found), names, n=1, cutoff=0.5)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UsageError(f"unknown {what} {str(found)!r}.{hint} Choices: {', '.join(names)}.")
+
+
+def nearest(found: str, names: Sequence[str]) -> str:
+    """Return a sentence with the names nearest to what the user wrote, with a space before it; "" where none is near.
+
+    For lists too long to be shown whole; `unknown` answers the others.
+    """
+    near = get_close_matches(found, names, n=3, cutoff=0.4)
+    return f" Nearest: {', '.join(near)}." if near else ""
+
+
+def no_file(path: Path, expected: str) -> UserError:
+    """Return the error for a path that is no file; `expected` says what should be there."""
+    return UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected {expected}.")
+
+
+def missing_package(what: str, packages: Sequence[str], extra: str, instead: str = "") -> UserError:
+    """Return the error for packages that `what` needs and that are not installed.
+
+    extra: the extra of this project that installs them. instead: what else can be done, after the command.
+    """
+    several = len(packages) > 1
+    return UserError(
+        f"{what} needs the package{'s' * several} {' and '.join(packages)}, which {'are' if several else 'is'} not "
+        f"installed; install {'them' if several else 'it'} by: pip install 'layerwise-probes[{extra}]'{instead}"
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from layerwise import commandline
+from layerwise.commands.options import Device, Quiet, RunNetwork, Verbose
 from layerwise.errors import UsageError, unknown
 from probes.families import families
 from probes.names import CNN_EPOCHS, CNN_SEEDS, CNN_WIDTHS, FEATURES, POOLS, SOURCES, Settings, hidden_convolutions
@@ -74,21 +75,16 @@ def probe(
         str,
         typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
     ] = "auto",
-    network: Annotated[
-        str | None,
-        typer.Option("--network", metavar="FILE.py:FACTORY", help="Of a run of layerwise-train --network: its blocks."),
-    ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")] = "auto",
+    network: RunNetwork = None,
+    device: Device = "auto",
     force: Annotated[
         bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.")
     ] = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
-    ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Fit probes to every depth of a run, and keep each number as a row of RUN.probes.csv.
 

@@ -106,10 +106,9 @@ class TrainedKind(Kind[str, Outputs, str]):
 
 def auxiliary_depths(run: RunFile) -> list[int]:
     """Return the depths whose auxiliary classifier the run trained; raise UserError where there is none."""
-    depths = [depth for depth in run.depths if run.scores(depth)]
-    if not depths:
+    if not run.trained_depths:
         raise UserError(
             f"{run.path} has no trained auxiliary classifier to score: its network is untrained, or was trained "
             "elsewhere. Use --probe linear, or train one by layerwise-train --mode greedy."
         )
-    return depths
+    return run.trained_depths

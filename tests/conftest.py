@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from layerwise.config import RunConfig, set_fields
+from layerwise.config import RunConfig
 from layerwise.datasets import Dataset
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import digits
+from layerwise.settings import set_fields
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.history import Epoch
 from layerwise.training.loop import DeviceSplit, train, train_stage

@@ -24,6 +24,7 @@ FLOORS = {
     "layerwise": (
         {"errors"},
         {"config", "commandline", "hardware", "units", "publication"},
+        {"settings"},
         {"recipes", "datasets", "runfile"},
         {"model"},
         {"training", "extraction"},

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, asdict, replace
+from pathlib import Path
 
 import pytest
+import settings_reference
 
-from layerwise.config import DataConfig, NetworkConfig, RunConfig, TrainingConfig, field_paths, set_fields
+from layerwise.config import DataConfig, NetworkConfig, RunConfig, TrainingConfig
 from layerwise.errors import UsageError
 from layerwise.recipes import digits, fashion_mnist
+from layerwise.settings import SETTINGS, by_path, set_fields
 
 
 @pytest.mark.parametrize("config", [digits(), fashion_mnist(), replace(digits(), mode="untrained", seed=7)])
@@ -98,8 +101,9 @@ def test_batch_norm_follows_the_paper_unless_overruled() -> None:
     assert not network(2, "off").has_batch_norm
 
 
-def test_field_paths_name_every_field_of_every_part() -> None:
-    paths = field_paths(digits())
+def test_settings_name_every_field_of_every_part() -> None:
+    paths = list(SETTINGS)
+    assert paths == list(by_path(asdict(digits())))
     parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}
     for part, kind in parts.items():
         assert {p for p in paths if p.startswith(part)} == {f"{part}.{f}" for f in kind.__dataclass_fields__}
@@ -123,3 +127,23 @@ def test_a_configuration_of_before_there_were_prefixes_recomputed_them() -> None
     del tree["training"]["prefix"], tree["training"]["views"]
     training = RunConfig.from_json(json.dumps(tree)).training
     assert (training.prefix, training.views) == ("recompute", 0)
+
+
+def test_every_field_has_a_help_of_its_own() -> None:
+    helps = [setting.help for setting in SETTINGS.values()]
+    assert all(text.strip().endswith(".") for text in helps)
+    assert len(set(helps)) == len(helps)
+
+
+def test_every_field_is_replaced_by_the_text_of_its_value() -> None:
+    config = replace(fashion_mnist(), seed=3)
+    for path, value in by_path(asdict(config)).items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        assert set_fields(config, {path: text}) == config, path
+
+
+def test_the_page_of_settings_is_the_codes_own_text() -> None:
+    page = Path(__file__).parent.parent / "docs" / "settings.md"
+    assert page.read_text() == settings_reference.reference(), (
+        "docs/settings.md is not the code's: python tests/settings_reference.py > docs/settings.md writes it anew"
+    )

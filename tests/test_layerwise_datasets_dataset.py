@@ -12,13 +12,14 @@ from layerwise.config import DataConfig
 from layerwise.datasets import DATASETS, Split, load_configured, load_dataset
 from layerwise.datasets.dataset import channel_statistics
 from layerwise.datasets.folds import stratified_split, stratified_subset
+from layerwise.datasets.published import TORCHVISION_SETS
 from layerwise.errors import UsageError, UserError
 
 
 def test_digits_are_the_bundled_images_split_by_class() -> None:
     data = load_dataset("digits", holdout=0.1)
     original = load_digits()
-    sizes = {name: len(split.label) for name, split in data.splits.items()}
+    sizes = data.counts
     assert sum(sizes.values()) == 1797
     assert abs(sizes["test"] / 1797 - 0.2) < 0.005
     assert abs(sizes["validation"] / (1797 - sizes["test"]) - 0.1) < 0.005
@@ -82,7 +83,7 @@ def test_the_fingerprint_changes_with_every_part(field: str) -> None:
 
 def test_fashion_mnist_is_read_whole(data_dir: Path) -> None:
     data = load_dataset("fashion-mnist", holdout=0.1, data_dir=data_dir)
-    assert {name: len(split.label) for name, split in data.splits.items()} == {
+    assert data.counts == {
         "train": 54_000,
         "validation": 6_000,
         "test": 10_000,
@@ -102,6 +103,7 @@ def test_an_unknown_data_set_is_answered_with_the_choices() -> None:
 
 def test_all_data_sets_go_by_name() -> None:
     assert DATASETS == ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagefolder")
+    assert ("digits", *TORCHVISION_SETS, "imagefolder") == DATASETS
 
 
 # The fold, the order of images and the pixels of digits are part of every published number.
@@ -161,7 +163,7 @@ def test_a_subset_that_cannot_be_taken_says_what_can(n: int) -> None:
 def test_the_fold_of_a_subset_is_its_share_and_the_test_split_stays_whole() -> None:
     whole = load_dataset("digits", holdout=0.1)
     data = load_dataset("digits", holdout=0.1, subset=400)
-    sizes = {name: len(split.label) for name, split in data.splits.items()}
+    sizes = data.counts
     assert sizes == {"train": 360, "validation": 40, "test": len(whole.splits["test"].label)}
     assert data.splits["test"].fingerprint() == whole.splits["test"].fingerprint()
     original = load_digits()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from layerwise.errors import UsageError, UserError, unknown
+from layerwise.errors import UsageError, UserError, missing_package, nearest, no_file, unknown
 
 
 def test_unknown_lists_the_choices_in_their_order_and_suggests_the_nearest() -> None:
@@ -27,3 +29,21 @@ def test_a_wrong_name_is_wrong_usage_and_a_value_error() -> None:
     assert issubclass(UsageError, UserError)
     with pytest.raises(ValueError, match="unknown recipe"):
         raise error
+
+
+def test_nearest_names_a_few_or_says_nothing() -> None:
+    assert nearest("resnet8", ["vgg11", "resnet18", "resnet50"]) == " Nearest: resnet18, resnet50."
+    assert nearest("zzz", ["vgg11", "resnet18"]) == ""
+
+
+def test_a_path_that_is_no_file_says_which_it_is(tmp_path: Path) -> None:
+    assert str(no_file(tmp_path, "arrays")) == f"{tmp_path} is a folder; expected arrays."
+    assert str(no_file(tmp_path / "a", "arrays")) == f"{tmp_path / 'a'} does not exist; expected arrays."
+
+
+def test_missing_packages_come_with_the_command_that_installs_them() -> None:
+    one = "x needs the package a, which is not installed; install it by: pip install 'layerwise-probes[e]'"
+    assert str(missing_package("x", ["a"], "e")) == one
+    two = str(missing_package("x", ["a", "b"], "e", ", or y"))
+    assert two.startswith("x needs the packages a and b, which are not installed; install them by: pip install ")
+    assert two.endswith("'layerwise-probes[e]', or y")

@@ -65,7 +65,10 @@ def without(monkeypatch: pytest.MonkeyPatch, names: Collection[str]) -> None:
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [(ONNX_PACKAGES, "onnx and onnxscript and onnxruntime, which are"), (("onnxruntime",), "onnxruntime, which is")],
+    [
+        (ONNX_PACKAGES, "the packages onnx and onnxscript and onnxruntime, which are"),
+        (("onnxruntime",), "the package onnxruntime, which is"),
+    ],
 )
 def test_onnx_says_what_it_needs(names: tuple[str, ...], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, names)

@@ -14,7 +14,6 @@ import pytest
 import torch
 from conftest import make_run
 
-from layerwise.config import set_fields
 from layerwise.errors import UserError
 from layerwise.export import export_run
 from layerwise.export.formats import SUFFIXES, read, trace, write
@@ -24,6 +23,7 @@ from layerwise.model.ensemble import ensemble
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.recipes import vgg11
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 
 KINDS: dict[str, dict[str, Any]] = {
     "k1": {"network.k": 1, "network.downsample": (2,), "network.average": 3},

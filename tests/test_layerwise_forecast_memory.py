@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.datasets import Dataset, Sizes, Split, load_dataset
 from layerwise.forecast.memory import Maps, Memory, forecast_memory
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.training.checkpoint import Checkpoint
@@ -26,6 +26,7 @@ from layerwise.training.stages import Stage, stages
 
 COUNTS = {"train": 200, "validation": 140, "test": 300}
 IMAGE, N_CLASSES = (1, 8, 8), 10
+SIZES = Sizes(IMAGE, N_CLASSES, COUNTS)
 WIDE = {"network.width": 32, "network.aux_width": 48, "training.epochs": 1}
 
 NETWORKS: list[dict[str, Any]] = [
@@ -50,7 +51,7 @@ def network(config: RunConfig, data: Dataset) -> LayerwiseNetwork:
 
 
 def forecast(config: RunConfig) -> Memory:
-    return forecast_memory(config, IMAGE, N_CLASSES, COUNTS)
+    return forecast_memory(config, SIZES)
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
@@ -155,7 +156,7 @@ def test_what_is_kept_of_the_prefix_comes_on_top(data: Dataset) -> None:
     still = {"training.crop_padding": 0, "network.depth": 3}
     anew, kept = (forecast(small_config(**still | {"training.prefix": p})) for p in ("recompute", "cache"))
     assert anew.kept == 0
-    assert kept.kept == kept_bytes(small_config(**still), IMAGE, COUNTS)
+    assert kept.kept == kept_bytes(small_config(**still), SIZES)
     assert kept.total == anew.total + kept.kept
 
 

@@ -13,21 +13,23 @@ import torch
 from conftest import small_config
 from torch.utils.flop_counter import FlopCounterMode
 
+from layerwise.datasets import Sizes
 from layerwise.forecast import rehearsal as timing
 from layerwise.forecast.rehearsal import MOST, SMALLEST, Rehearsal, Work, forecast_seconds, seconds_per_batch
 from layerwise.runfile.plan import plan
 from layerwise.training.dump import depths_of
 from layerwise.training.operations import TRAINING, count_operations
 
-IMAGE, CLASSES = (1, 8, 8), tuple("0123456789")
+IMAGE = (1, 8, 8)
 COUNTS = {"train": 512, "validation": 512, "test": 1024}  # full batches of every kind
+SIZES = Sizes(IMAGE, 10, COUNTS)
 
 
 def rehearsal(counts: dict[str, int] = COUNTS, **fields: Any) -> Rehearsal:
     config = small_config(**fields)
     depth, width = config.network.depth, config.network.width
     storage = plan(depths_of([IMAGE] + [(width, 8, 8)] * depth), counts, store="maps", max_size=10**9)
-    return Rehearsal(config, IMAGE, CLASSES, counts, storage, torch.device("cpu"))
+    return Rehearsal(config, Sizes(IMAGE, 10, counts), storage, torch.device("cpu"))
 
 
 class SlowMachine:
@@ -86,7 +88,7 @@ def test_what_is_timed_is_the_work_of_the_run(mode: str, k: int) -> None:
             batch()
         return counter.get_total_flops() * work.size / 8
 
-    expected = count_operations(found.config, IMAGE, len(CLASSES), COUNTS)
+    expected = count_operations(found.config, SIZES)
     assert forecast_seconds(found, flops) == {
         "training": sum(expected.training), "scoring": expected.scoring, "dump": expected.dump,
     }  # fmt: skip
@@ -103,7 +105,7 @@ def test_what_is_timed_of_a_pruned_network_is_the_work_of_its_run(prefix: str) -
             batch()
         return counter.get_total_flops() * work.size / 8
 
-    expected = count_operations(found.config, IMAGE, len(CLASSES), COUNTS)
+    expected = count_operations(found.config, SIZES)
     assert forecast_seconds(found, flops) == {
         "training": sum(expected.training), "scoring": expected.scoring, "dump": expected.dump,
     }  # fmt: skip
@@ -121,7 +123,7 @@ def test_what_is_timed_of_a_kept_prefix_is_the_work_of_the_run(views: int) -> No
         return counter.get_total_flops() * work.size / 8
 
     seconds = forecast_seconds(found, flops, phases=("training",))
-    assert seconds == {"training": sum(count_operations(found.config, IMAGE, len(CLASSES), COUNTS).training)}
+    assert seconds == {"training": sum(count_operations(found.config, SIZES).training)}
 
 
 def batches(counts: dict[str, int], **fields: Any) -> dict[str, float]:

@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.commandline import call
 from layerwise.commands.train import train
-from layerwise.config import MODES, NetworkConfig, RunConfig, set_fields
+from layerwise.config import MODES, NetworkConfig, RunConfig
+from layerwise.datasets import Sizes
 from layerwise.errors import UserError
 from layerwise.forecast import rehearsal as timing
 from layerwise.forecast.memory import forecast_memory
@@ -23,6 +24,7 @@ from layerwise.forecast.table import Forecast, describe_forecast, forecast_run
 from layerwise.model.architectures import shapes
 from layerwise.model.counts import count_problems
 from layerwise.runfile.plan import plan
+from layerwise.settings import set_fields
 from layerwise.training import run
 from layerwise.training.operations import count_operations
 from layerwise.training.run import Place
@@ -137,10 +139,11 @@ def test_no_line_is_wider_than_80_columns_at_the_size_of_imagenet() -> None:
     net = NetworkConfig(depth=8, width=256, k=3, aux_width=1024, downsample=(1, 3, 4, 5, 7))
     config = replace(small, network=net, training=replace(small.training, epochs=45))
     image, counts = (3, 224, 224), {"train": 1_153_051, "validation": 128_116, "test": 50_000}
+    sizes = Sizes(image, 1000, counts)
     storage = plan(shapes(image, 8, 256, net.downsample), counts, 10**10, "maps", 10**18, 10**5)
     large = Forecast(
-        config, torch.device("cpu"), counts, image, count_problems(net, image, 1000),
-        count_operations(config, image, 1000, counts), storage, forecast_memory(config, image, 1000, counts),
+        config, torch.device("cpu"), sizes, count_problems(net, image, 1000),
+        count_operations(config, sizes), storage, forecast_memory(config, sizes),
         {"training": 1e8, "scoring": 1e5, "dump": 1e5},
     )  # fmt: skip
     lines = list(describe_forecast(large))

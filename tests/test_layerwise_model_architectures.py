@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from layerwise.config import RunConfig, set_fields
+from layerwise.config import RunConfig
 from layerwise.errors import UsageError, UserError
 from layerwise.export import export_run
 from layerwise.model import counts as measured
@@ -20,6 +20,7 @@ from layerwise.model.counts import count_problems, measure
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import vgg11
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.replacement import replaced
 from layerwise.training.run import Place, train_run

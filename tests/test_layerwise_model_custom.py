@@ -21,7 +21,8 @@ from layerwise.commandline import call
 from layerwise.commands.export import export as export_command
 from layerwise.commands.inspect import inspect
 from layerwise.commands.train import train as train_command
-from layerwise.config import NetworkConfig, RunConfig, set_fields
+from layerwise.config import NetworkConfig, RunConfig
+from layerwise.datasets import Sizes
 from layerwise.errors import UsageError, UserError
 from layerwise.forecast.memory import forecast_memory
 from layerwise.model import custom as factories
@@ -30,6 +31,7 @@ from layerwise.model.counts import count_problems
 from layerwise.model.custom import block_shapes, make_block, register
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.operations import count_operations
 from layerwise.training.prefix import FrozenPrefix
@@ -213,15 +215,15 @@ def test_counts_are_those_of_the_formulas_where_the_blocks_are_the_papers(tmp_pa
     plain = NetworkConfig(depth=3, width=6, k=3, aux_width=5, downsample=(2,))
     theirs = [(p.shape, p.block, p.learning) for p in count_problems(plain, IMAGE, 10)]
     assert [(p.shape, p.block, p.learning) for p in count_problems(own, IMAGE, 10)] == theirs
-    counts = {"train": 100, "validation": 20, "test": 30}
+    sizes = Sizes(IMAGE, 10, {"train": 100, "validation": 20, "test": 30})
     # M~ doubles at P in the paper's network alone.
     flat = set_fields(small_config(), {"network.depth": 3, "network.k": 3, "network.downsample": ()})
     mine = set_fields(flat, register(written(tmp_path, PLAIN.replace("6, 12, True", "6, 6, False").replace("12", "6"))))
     mine = set_fields(mine, {"network.width": 6})
     for mode in ("greedy", "parallel", "end-to-end"):
         one, other = (set_fields(c, {"mode": mode}) for c in (flat, mine))
-        assert count_operations(one, IMAGE, 10, counts) == count_operations(other, IMAGE, 10, counts)
-        memory = [forecast_memory(set_fields(c, {"precision": "fp32"}), IMAGE, 10, counts).total for c in (one, other)]
+        assert count_operations(one, sizes) == count_operations(other, sizes)
+        memory = [forecast_memory(set_fields(c, {"precision": "fp32"}), sizes).total for c in (one, other)]
         assert memory[1] == pytest.approx(memory[0], rel=0.35)
 
 
@@ -282,7 +284,7 @@ def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--network", "{spec}", "--depth", "3"], "--depth is what the blocks of --network say themselves; leave it"),
+        (["--network", "{spec}", "--depth", "3"], "--depth is determined by the blocks of --network; leave it"),
         (["--network", "{spec}", "--set", "network.width=3"], "network.width names what another flag"),
         (["--network", "{spec}", "--prune-to", "3"], "network.prune_to is 3, but must be"),
         (["--network", "{spec}", "--from", "a.h5", "--replace-auxiliary", "3"], "--network is of a training from the"),

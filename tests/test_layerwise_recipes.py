@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from layerwise.config import RunConfig
+from layerwise.datasets import Sizes
 from layerwise.errors import UsageError
 from layerwise.model.architectures import shapes
 from layerwise.model.counts import count_problems
@@ -75,7 +76,7 @@ def test_the_papers_compressed_network_ends_as_the_one_that_stands_beside_it_end
 
 @pytest.mark.parametrize(("name", "cost"), [("cifar10-compressed", 1.6e16), ("cifar10-compressed-end-to-end", 5.5e15)])
 def test_the_cost_of_compression_is_the_one_that_is_counted(name: str, cost: float) -> None:
-    found = count_operations(recipe(name), (3, 32, 32), 10, {"train": 50_000, "test": 10_000})
+    found = count_operations(recipe(name), Sizes((3, 32, 32), 10, {"train": 50_000, "test": 10_000}))
     assert sum(found.training) == pytest.approx(cost, rel=0.02)
 
 

@@ -59,7 +59,7 @@ def test_images_that_stay_in_memory_make_the_same_batches(fields: dict[str, obje
     for one, other in zip(*(source.batches(2) for source in sources), strict=True):
         for a, b in zip(sources[0].fetch(*one), sources[1].fetch(*other), strict=True):
             assert torch.equal(a, b)
-    for one, other in zip(*(source.held() for source in sources), strict=True):
+    for one, other in zip(*(source.validation() for source in sources), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
 
 

@@ -8,17 +8,21 @@ from reference import slow_crop_and_flip
 from torchvision.transforms import RandomCrop
 from torchvision.transforms import functional as tv
 
-from layerwise.training.batches import Draws, augment, draw
+from layerwise.config import TrainingConfig
+from layerwise.training.batches import augment, draw
+
+
+def moving(padding: int, flip: bool = True) -> TrainingConfig:
+    return TrainingConfig(epochs=1, crop_padding=padding, flip=flip)
 
 
 def test_equal_draws_give_the_images_that_torchvision_gives() -> None:
     images = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    draws = draw(20, 2, True, torch.Generator().manual_seed(2))
+    draws = draw(20, moving(2), torch.Generator().manual_seed(2))
     result = augment(images, draws, 2)
-    assert draws.flip.any()
-    assert not draws.flip.all()
+    assert set(draws[2].tolist()) == {0, 1}
     for i in range(20):
-        top, left, flip = int(draws.top[i]), int(draws.left[i]), bool(draws.flip[i])
+        top, left, flip = int(draws[0, i]), int(draws[1, i]), bool(draws[2, i])
         cropped = tv.crop(tv.pad(images[i], [2]), top, left, 9, 7)
         assert torch.equal(result[i], tv.hflip(cropped) if flip else cropped)
         assert np.array_equal(result[i].numpy(), slow_crop_and_flip(images[i].numpy(), top, left, flip, 2))
@@ -26,8 +30,8 @@ def test_equal_draws_give_the_images_that_torchvision_gives() -> None:
 
 def test_offsets_and_flips_are_as_likely_as_torchvisions() -> None:
     n, padding = 20_000, 1
-    draws = draw(n, padding, True, torch.Generator().manual_seed(0))
-    ours = np.bincount((3 * draws.top + draws.left).numpy(), minlength=9) / n
+    draws = draw(n, moving(padding), torch.Generator().manual_seed(0))
+    ours = np.bincount((3 * draws[0] + draws[1]).numpy(), minlength=9) / n
     torch.manual_seed(0)
     theirs = np.zeros(9)
     padded = torch.zeros(1, 10, 10)
@@ -38,15 +42,14 @@ def test_offsets_and_flips_are_as_likely_as_torchvisions() -> None:
     margin = 5 * np.sqrt(1 / 9 * 8 / 9 / n)
     assert np.abs(ours - 1 / 9).max() < margin
     assert np.abs(theirs - 1 / 9).max() < margin
-    assert abs(draws.flip.float().mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
+    assert abs(draws[2].float().mean() - 0.5) < 5 * 0.5 / np.sqrt(n)
 
 
 def test_without_padding_and_flip_nothing_moves() -> None:
     images = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
-    assert torch.equal(augment(images, draw(5, 0, False, torch.Generator()), 0), images)
+    assert torch.equal(augment(images, draw(5, moving(0, flip=False), torch.Generator()), 0), images)
 
 
 def test_a_flip_mirrors_left_to_right() -> None:
     images = torch.arange(3, dtype=torch.uint8).view(1, 1, 1, 3)
-    zero = torch.zeros(1, dtype=torch.int64)
-    assert augment(images, Draws(zero, zero, torch.tensor([True])), 0).flatten().tolist() == [2, 1, 0]
+    assert augment(images, torch.tensor([[0], [0], [1]]), 0).flatten().tolist() == [2, 1, 0]

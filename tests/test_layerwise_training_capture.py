@@ -16,7 +16,7 @@ from layerwise.config import TrainingConfig
 from layerwise.datasets import load_dataset
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.training.batches import DeviceSplit
-from layerwise.training.capture import WARM_UP, CapturedStep, Recorder
+from layerwise.training.capture import UNCAPTURED, CapturedStep, Recorder
 from layerwise.training.loop import solve
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.problem import AuxiliaryProblem
@@ -66,7 +66,7 @@ def test_every_call_does_its_work_once_on_its_own_values(fails: bool) -> None:
 def test_full_batches_are_captured_when_warm_and_shorter_ones_never() -> None:
     tape = Tape()
     call(CapturedStep(lambda t: None, CPU, tape), [3] * 10 + [2] * 10)
-    assert (tape.ran, tape.recorded, tape.played) == (WARM_UP + 10, 1, 10 - WARM_UP)
+    assert (tape.ran, tape.recorded, tape.played) == (UNCAPTURED + 10, 1, 10 - UNCAPTURED)
 
 
 def test_a_failed_capture_is_said_once_and_not_tried_again(capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +208,7 @@ def test_no_step_waits_for_the_host(fields: dict[str, Any], monkeypatch: pytest.
     monkeypatch.setattr(CapturedStep, "__call__", watched)
     problem, batches = source(small_config(**fields), torch.device("cuda"))
     list(solve([problem], batches.batches, range(2), 21, "a test", fetch=batches.fetch))
-    assert steps.count(True) == len(steps) - WARM_UP
+    assert steps.count(True) == len(steps) - UNCAPTURED
 
 
 @needs_gpu

@@ -40,7 +40,7 @@ def network(data: Dataset, scale: float = 1.0) -> LayerwiseNetwork:
 
 
 def dump(path: Path, net: LayerwiseNetwork, data: Dataset, store: str) -> RunFile:
-    counts = {name: len(split.label) for name, split in data.splits.items()}
+    counts = data.counts
 
     def write(writer: RunWriter, in_float32: frozenset[int]) -> None:
         dump_depths(writer, net, data, plan(depths_of(net.shapes), counts, store=store, max_size=10**9), in_float32)

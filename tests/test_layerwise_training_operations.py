@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from layerwise.config import MODES, RunConfig
-from layerwise.datasets import Dataset, Split, load_dataset
+from layerwise.datasets import Dataset, Sizes, Split, load_dataset
 from layerwise.errors import UsageError
 from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork
@@ -32,11 +32,11 @@ from layerwise.training.operations import (
 from layerwise.training.pruning import score_pruning
 from layerwise.training.report import Report
 from layerwise.training.scoring import score_auxiliaries
-from layerwise.training.stages import heads
 
 # Batches of 64 leave a short last one. Two epochs, so that a count of one epoch would not pass.
 COUNTS = {"train": 150, "validation": 70, "test": 30}
 IMAGE, N_CLASSES = (1, 8, 8), 10
+SIZES = Sizes(IMAGE, N_CLASSES, COUNTS)
 
 NETWORKS: list[dict[str, Any]] = [
     {"network.k": 1, "network.depth": 1},
@@ -77,7 +77,7 @@ def flops(work: Callable[[], object]) -> int:
 
 
 def count(config: RunConfig) -> Any:
-    return count_operations(config, IMAGE, N_CLASSES, COUNTS)
+    return count_operations(config, SIZES)
 
 
 @by_network
@@ -128,7 +128,7 @@ def test_pruned_networks_are_counted_to_the_last_operation_and_byte(
     assert pruning_bytes(config.network) == sum(r.kept.nbytes + r.saliency.nbytes for r in records)
 
     def score() -> None:
-        score_auxiliaries(net, data, heads(config))
+        score_auxiliaries(net, data, config.heads)
         score_pruning(net, data, checkpoint.pruned)
 
     assert count(config).scoring == flops(score)
@@ -161,7 +161,7 @@ def test_without_a_validation_fold_training_spends_less(data: Dataset) -> None:
     kept = {name: split for name, split in data.splits.items() if name != "validation"}
     found = flops(lambda: train_network(network(config, data), replace(data, splits=kept), config))
     counts = {name: COUNTS[name] for name in kept}
-    assert sum(count_operations(config, IMAGE, N_CLASSES, counts).training) == found
+    assert sum(count_operations(config, Sizes(IMAGE, N_CLASSES, counts)).training) == found
     assert found < sum(count(config).training)
 
 
@@ -231,14 +231,14 @@ def test_scoring_is_one_pass_with_the_heads_that_were_trained(mode: str, fields:
             for x, _ in DeviceSplit(split, torch.device("cpu")).in_order(net.normalise):
                 for j, block in enumerate(net.blocks, start=1):
                     x = block(x)
-                    if j in heads(config):
+                    if j in config.heads:
                         net.auxiliaries[j - 1](x)
 
     assert count(config).scoring == (0 if mode == "untrained" else flops(score))
 
 
 def test_each_mode_has_its_heads() -> None:
-    found = {mode: list(heads(small_config(mode=mode, **{"network.depth": 3}))) for mode in TRAINING}
+    found = {mode: list(small_config(mode=mode, **{"network.depth": 3}).heads) for mode in TRAINING}
     assert found == {"greedy": [1, 2, 3], "untrained": [], "parallel": [1, 2, 3], "end-to-end": [3]}
     assert set(MODES) == set(TRAINING)
 
@@ -262,7 +262,7 @@ def test_epochs_of_equal_operations_are_the_nearest_whole_number() -> None:
     seven = sum(count(replace(config, training=replace(config.training, epochs=7))).training)
 
     def epochs(operations: int) -> int:
-        return operations_to_epochs(operations, config, IMAGE, N_CLASSES, COUNTS)
+        return operations_to_epochs(operations, config, SIZES)
 
     assert epochs(seven) == 7
     half = seven // 14
@@ -274,14 +274,14 @@ def test_epochs_of_equal_operations_are_the_nearest_whole_number() -> None:
 def test_a_greedy_run_is_matched_within_half_an_epoch() -> None:
     greedy = small_config(**{"network.depth": 3, "training.epochs": 5})
     spent = sum(count(greedy).training)
-    epochs = operations_to_epochs(spent, greedy, IMAGE, N_CLASSES, COUNTS)
+    epochs = operations_to_epochs(spent, greedy, SIZES)
     matched = replace(greedy, mode="end-to-end", training=replace(greedy.training, epochs=epochs))
     assert abs(sum(count(matched).training) - spent) <= sum(count(matched).training) / epochs / 2
 
 
 def test_matched_operations_are_nearest_to_the_greedy_runs_and_the_configuration_repeats_itself() -> None:
     config = small_config(mode="end-to-end", match="operations", **{"training.epochs": 6, "training.lr_every": 2})
-    matched = match_operations(config, IMAGE, N_CLASSES, COUNTS)
+    matched = match_operations(config, SIZES)
     greedy = sum(count(small_config(**{"training.epochs": 6})).training)
     one_epoch = sum(count(matched).training) / matched.training.epochs
     assert abs(sum(count(matched).training) - greedy) <= one_epoch / 2
@@ -301,7 +301,7 @@ def test_matched_operations_are_nearest_to_the_greedy_runs_and_the_configuration
 )
 def test_a_prefix_left_to_auto_is_matched_as_kept_wherever_images_repeat(fields: dict[str, Any], counted: str) -> None:
     fields = {"network.depth": 4, "training.epochs": 60} | fields
-    matched = match_operations(small_config(mode="end-to-end", match="operations", **fields), IMAGE, N_CLASSES, COUNTS)
+    matched = match_operations(small_config(mode="end-to-end", match="operations", **fields), SIZES)
     assert matched.training.prefix == fields.get("training.prefix", "auto")
     views = {} if fields.get("training.crop_padding") == 0 else {"training.views": 2}
     greedy = {

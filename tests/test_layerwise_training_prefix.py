@@ -13,7 +13,7 @@ from layerwise.datasets import load_dataset
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.model.seeds import derive_seed
 from layerwise.training import prefix
-from layerwise.training.batches import DeviceSplit, Draws, augment
+from layerwise.training.batches import DeviceSplit, augment
 from layerwise.training.prefix import FrozenPrefix, folded
 from layerwise.training.stage_batches import Recomputed
 
@@ -108,6 +108,6 @@ def test_without_views_the_batches_are_those_of_the_plain_loop(at_once: int, mon
     monkeypatch.setattr(prefix, "AT_ONCE", at_once * size * 64 + 1)
     parts = zip(order.split(size), offsets[0].split(size), offsets[1].split(size), flips.split(size), strict=True)
     for (x, y), (rows, *draws) in zip(source.batches(5), parts, strict=True):
-        images = augment(split.images[rows], Draws(*draws), 1)
+        images = augment(split.images[rows], torch.stack(list(draws)), 1)
         assert torch.equal(x, net.normalise(images))
         assert torch.equal(y, split.label[rows])

@@ -97,7 +97,7 @@ def test_averaged_weights_are_the_exponential_average_of_the_steps() -> None:
         some.step(*batch())
         now = some.classifier.weight.detach()
         expected = now.clone() if i == 0 else 0.75 * expected + 0.25 * now
-    torch.testing.assert_close(some.judged()[1].weight, expected)
+    torch.testing.assert_close(some.evaluated()[1].weight, expected)
     last = some.classifier.weight.detach().clone()
     some.finish()
     torch.testing.assert_close(some.classifier.weight.detach(), expected)
@@ -108,7 +108,7 @@ def test_without_averaging_the_last_weights_are_judged_and_kept() -> None:
     some = problem(training())
     run(some, range(1))
     last = some.classifier.weight.detach().clone()
-    assert some.judged() == (some.block, some.classifier)
+    assert some.evaluated() == (some.block, some.classifier)
     some.finish()
     assert torch.equal(some.classifier.weight, last)
 

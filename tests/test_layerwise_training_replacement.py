@@ -13,12 +13,12 @@ from conftest import make_run, small_config
 
 from layerwise.commandline import call
 from layerwise.commands.train import train
-from layerwise.config import set_fields
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from layerwise.runfile.describe import describe_run
 from layerwise.runfile.writer import create_run
+from layerwise.settings import set_fields
 from layerwise.training import checkpoint as state
 from layerwise.training import loop as training
 from layerwise.training import replacement

@@ -60,7 +60,7 @@ def test_what_is_read_is_what_would_be_computed(
             assert x.is_contiguous(memory_format=torch.channels_last)
             assert torch.equal(y, label)
             torch.testing.assert_close(x, expected, rtol=1e-2 if precision == "bf16" else 1e-5, atol=1e-3)
-    for (x, y), (expected, label) in zip(kept.held(), anew.held(), strict=True):
+    for (x, y), (expected, label) in zip(kept.validation(), anew.validation(), strict=True):
         assert torch.equal(y, label)
         torch.testing.assert_close(x, expected, rtol=1e-2 if precision == "bf16" else 1e-5, atol=1e-3)
     assert os.listdir(tmp_path) == []  # a file that lies on the disk has no name there

@@ -10,13 +10,14 @@ import torch
 from conftest import make_run, small_config
 
 from layerwise import hardware
+from layerwise.datasets import Sizes
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from layerwise.training import stage_batches as reuse
 from layerwise.training.stage_batches import fitting_place, kept_bytes, resolve_prefix
 
 CPU = torch.device("cpu")
-IMAGE, COUNTS = (3, 8, 8), {"train": 100, "validation": 20, "test": 50}
+SIZES = Sizes((3, 8, 8), 10, {"train": 100, "validation": 20, "test": 50})
 STILL = {"training.crop_padding": 0}
 
 
@@ -25,7 +26,7 @@ def resolved(memory: int = 10**12, **fields: Any) -> str:
     patch = pytest.MonkeyPatch()
     with patch.context() as inside:
         inside.setattr(reuse, "memory_room", lambda: memory)
-        return resolve_prefix(config, IMAGE, COUNTS, CPU).training.prefix
+        return resolve_prefix(config, SIZES, CPU).training.prefix
 
 
 @pytest.mark.parametrize(
@@ -51,15 +52,15 @@ def test_auto_keeps_what_repeats(fields: dict[str, Any], expected: str) -> None:
 def test_auto_keeps_only_what_fits() -> None:
     # 120 images of 6 x 8 x 8 values of four bytes, and as much again left free.
     needed = 120 * 6 * 64 * 4
-    assert kept_bytes(small_config(**STILL), IMAGE, COUNTS) == needed
+    assert kept_bytes(small_config(**STILL), SIZES) == needed
     assert resolved(memory=2 * needed, **STILL) == "cache"
     assert resolved(memory=2 * needed - 2, **STILL) == "recompute"
 
 
 def test_the_largest_output_is_that_of_a_block_below_the_last_with_all_views() -> None:
     fields = {"network.depth": 3, "network.downsample": (2,), "training.views": 3, "precision": "bf16"}
-    assert kept_bytes(small_config(**fields), IMAGE, COUNTS) == (3 * 100 + 20) * 6 * 64 * 2
-    assert kept_bytes(small_config(**{"network.depth": 1}), IMAGE, COUNTS) == 0
+    assert kept_bytes(small_config(**fields), SIZES) == (3 * 100 + 20) * 6 * 64 * 2
+    assert kept_bytes(small_config(**{"network.depth": 1}), SIZES) == 0
 
 
 @pytest.mark.parametrize(("memory", "expected"), [(2000, "device"), (1998, "disk")])
@@ -78,11 +79,11 @@ def test_what_fits_nowhere_is_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_on_a_gpu_auto_keeps_what_fits_the_device_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    needed = kept_bytes(small_config(**STILL), IMAGE, COUNTS)
+    needed = kept_bytes(small_config(**STILL), SIZES)
     for device, memory, expected in ((2 * needed, 0, "cache"), (2 * needed - 2, 10**12, "recompute")):
         monkeypatch.setattr(reuse, "device_room", lambda _, room=device: room)
         monkeypatch.setattr(reuse, "memory_room", lambda room=memory: room)
-        config = resolve_prefix(small_config(**STILL), IMAGE, COUNTS, torch.device("cuda"))
+        config = resolve_prefix(small_config(**STILL), SIZES, torch.device("cuda"))
         assert config.training.prefix == expected
 
 

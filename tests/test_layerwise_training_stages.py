@@ -6,7 +6,7 @@ import pytest
 from conftest import small_config
 
 from layerwise.model.network import LayerwiseNetwork
-from layerwise.training.stages import heads, stages
+from layerwise.training.stages import stages
 
 
 def test_where_blocks_are_pruned_each_auxiliary_is_trained_on_behind_its_block() -> None:
@@ -44,8 +44,8 @@ def test_prefix_depths_and_chaining(
     assert [stage.prefix for stage in found] == prefixes
     assert [stage.depths for stage in found] == depths
     assert all(stage.chained == chained for stage in found)
-    assert tuple(heads(config)) == tuple(j for stage in found for j in stage.depths)
+    assert tuple(config.heads) == tuple(j for stage in found for j in stage.depths)
     blocks = [block for stage in found for part in stage.blocks for block in (part if mode == "end-to-end" else [part])]
     assert blocks == ([] if mode == "untrained" else list(network.blocks))
     classifiers = [classifier for stage in found for classifier in stage.classifiers]
-    assert classifiers == [network.auxiliaries[j - 1] for j in heads(config)]
+    assert classifiers == [network.auxiliaries[j - 1] for j in config.heads]

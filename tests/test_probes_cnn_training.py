@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise.config import set_fields
 from layerwise.errors import UserError
 from layerwise.recipes import cifar10_small
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training.run import Place, train_run
 from probes.cnn import training as cnn_training
 from probes.cnn.reading import Labelled

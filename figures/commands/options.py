@@ -12,6 +12,3 @@ Output = Annotated[
     Path, typer.Option("-o", "--output", help="The figure, e.g. figure.pdf; .svg, .png, .csv, .txt come with it.")
 ]
 Size = Annotated[str, typer.Option("--size", help="single (85 mm wide) or double (170 mm).")]
-Force = Annotated[bool, typer.Option("--force", help="Replace existing outputs.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say only warnings.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say details.")]

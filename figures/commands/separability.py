@@ -6,9 +6,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from figures.commands.options import Force, Output, Quiet, Runs, Size, Verbose
+from figures.commands.options import Output, Runs, Size
 from figures.output import check_size, outputs, publish, say
 from layerwise.commandline import run, set_verbosity
+from layerwise.commands.options import Force, Quiet, Verbose
 from layerwise.errors import unknown
 
 _BY = ("k", "mode", "width", "probe-width", "pool", "seed")

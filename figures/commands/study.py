@@ -9,14 +9,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from figures.commands.options import Quiet, Verbose
 from figures.study.budgets import BUDGETS, budget
 from figures.study.definition import BESIDE, Study, Unit, begin, refuse_other
 from figures.study.launchers import LAUNCHERS, default_jobs, launch_here, launch_jobs, launch_processes, parse_options
 from figures.study.work import Machine, is_complete
 from layerwise.commandline import run, set_verbosity
-from layerwise.config import parse_setting
+from layerwise.commands.options import Quiet, Verbose
 from layerwise.errors import UsageError, UserError, unknown
+from layerwise.settings import parse_setting
 
 log = logging.getLogger("layerwise.study")
 

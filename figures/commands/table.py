@@ -8,9 +8,9 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from figures.commands.options import Force, Quiet, Verbose
 from figures.output import outputs, write
 from layerwise.commandline import run, set_verbosity
+from layerwise.commands.options import Force, Quiet, Verbose
 from layerwise.errors import UsageError, unknown
 
 SUFFIXES = (".md", ".tex", ".csv")

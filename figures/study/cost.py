@@ -58,14 +58,13 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
     from probes.cnn.forecast import planned_operations
 
     config = resolve(study.config(unit), dataset, pick_device(machine.device))
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
     problems = count_problems(config.network, dataset.image_shape, len(dataset.classes))
     shapes = [dataset.image_shape, *(problem.shape for problem in problems)]
     blocks = [problem.block.operations for problem in problems]
     designs = designs_of(study)
-    probes = planned_operations(shapes, blocks, counts, len(dataset.classes), designs) if designs else (0, 0, 0)
+    probes = planned_operations(shapes, blocks, dataset.counts, len(dataset.classes), designs) if designs else (0, 0, 0)
     return Cost(
-        count_operations(config, dataset.image_shape, len(dataset.classes), counts).total,
+        count_operations(config, dataset.sizes).total,
         sum(probes),
         plan_storage(config, dataset, Place.max_size).total,
     )
@@ -88,17 +87,16 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     from layerwise.training.run import Place, plan_storage, resolve
     from probes.cnn.forecast import Bench, throughput
 
-    device, image, classes = pick_device(machine.device), dataset.image_shape, dataset.classes
+    device, sizes = pick_device(machine.device), dataset.sizes
     config = resolve(study.config(Unit("greedy", max(study.ks), max(study.widths), 0)), dataset, device)
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
     storage = plan_storage(config, dataset, Place.max_size)
-    seconds = forecast_seconds(Rehearsal(config, image, classes, counts, storage, device))
-    network = count_operations(config, image, len(classes), counts).total / sum(seconds.values())
+    seconds = forecast_seconds(Rehearsal(config, sizes, storage, device))
+    network = count_operations(config, sizes).total / sum(seconds.values())
     sample = [design for design in designs_of(study) if design.seed == 0]
     if not sample:
         return Speed(network, network)
-    last = count_problems(config.network, image, len(classes))[-1].shape
-    bench = Bench(last, len(classes), device, config.precision, CNN_EPOCHS)
+    last = count_problems(config.network, sizes.image, sizes.n_classes)[-1].shape
+    bench = Bench(last, sizes.n_classes, device, config.precision, CNN_EPOCHS)
     return Speed(network, throughput(bench, config.network.depth, sample)[0])
 
 

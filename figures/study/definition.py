@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from layerwise.config import MODES, by_path, set_fields
+from layerwise.config import MODES
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.publication import published
 from layerwise.recipes import recipe
+from layerwise.settings import by_path, set_fields
 from probes.names import LINEAR, TRAINED, hidden_convolutions
 
 if TYPE_CHECKING:

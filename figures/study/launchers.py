@@ -17,7 +17,7 @@ from threading import Thread
 from figures.study.definition import Study, Unit
 from figures.study.work import Machine, complete
 from layerwise.commandline import Terminated, prepare_process, set_verbosity, stoppable
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, missing_package
 
 log = logging.getLogger("layerwise.study")
 
@@ -197,9 +197,7 @@ def _submitit():  # type: ignore[no-untyped-def]
     try:
         import submitit
     except ImportError:
-        raise UserError(
-            "--launcher slurm needs submitit, which is not installed: pip install 'layerwise-probes[slurm]'."
-        ) from None
+        raise missing_package("--launcher slurm", ["submitit"], "slurm") from None
     return submitit
 
 

@@ -1,1 +1,1 @@
-"""Owns the words of the commands of layerwise."""
+"""The commands of layerwise: what they take and print; the work is done elsewhere."""

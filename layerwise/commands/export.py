@@ -1,4 +1,4 @@
-"""Owns the command layerwise-export: its words, its output, nothing of its work."""
+"""The command layerwise-export: its options and its output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from layerwise import commandline
-from layerwise.commands.options import Quiet, Verbose
+from layerwise.commands.options import Force, Quiet, RunNetwork, Verbose
 
 
 def export(
@@ -32,14 +32,11 @@ def export(
             "inside; or normalised (as the first block reads them).",
         ),
     ] = "uint8",
-    network: Annotated[
-        str | None,
-        typer.Option("--network", metavar="FILE.py:FACTORY", help="Of a run of layerwise-train --network: its blocks."),
-    ] = None,
+    network: RunNetwork = None,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write: .pt2 for PyTorch, .onnx for ONNX (needs its packages).")
     ] = Path("model.pt2"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
+    force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

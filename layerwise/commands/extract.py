@@ -1,110 +1,133 @@
-"""Owns the command layerwise-extract: its words and its output, nothing of its work."""
+"""The command layerwise-extract: its options and its output."""
 
 from __future__ import annotations
 
 import ast
 import json
 import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from layerwise import commandline
-from layerwise.commands.options import DataDir, Device, Quiet, Verbose
-from layerwise.config import DataConfig, set_fields
-from layerwise.datasets import DATASETS
+from layerwise.commands.options import (
+    DataDir,
+    Device,
+    Download,
+    Force,
+    MaxSize,
+    Quiet,
+    RunOut,
+    Verbose,
+    check_run_name,
+    takes_fields,
+)
+from layerwise.config import RunConfig
 from layerwise.errors import UsageError
 from layerwise.recipes import recipe
+from layerwise.settings import set_fields
 
 if TYPE_CHECKING:
     from layerwise.extraction.arrays import ArrayRun
     from layerwise.extraction.networks import Extraction
     from layerwise.extraction.origins import Origin, Subject, Target
 
+    Made = tuple[Extraction | ArrayRun, Origin, Subject]
 
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="torchvision:NAME, timm:NAME, or path/to/file.py:FACTORY, a function of yours that is run and returns "
+        "the network.",
+    ),
+]
+Arrays = Annotated[
+    Path | None,
+    typer.Option("--from", help="Instead of MODEL: an .npz or .h5 with an array for each layer, labels, and splits."),
+]
+Weights = Annotated[
+    Path | None,
+    typer.Option("--weights", help="Saved state dict (torch.save or .safetensors). Without it: untrained."),
+]
+Arguments = Annotated[
+    list[str] | None,
+    typer.Option("--model-arg", metavar="NAME=VALUE", help="Argument of its constructor, such as num_classes=10."),
+]
+TrainedOn = Annotated[
+    str | None,
+    typer.Option(
+        "--trained-on",
+        help="What it was trained on: nothing, other-data, train-fold (not the validation fold), or train-split "
+        "(all of it: then nothing is chosen on a fold). Needed to write, unless it is known to be untrained.",
+    ),
+]
+Label = Annotated[str | None, typer.Option("--label", help="What tables and figures call the network.")]
+Seed = Annotated[
+    int, typer.Option("--seed", help="Seed of untrained weights; of trained ones, the seed of their training.")
+]
+Layers = Annotated[
+    str,
+    typer.Option("--layers", help="auto (the output of each stage), or names and patterns with commas: blocks.*"),
+]
+ListLayers = Annotated[
+    bool, typer.Option("--list-layers", help="Show name, kind and output of every layer, and stop there.")
+]
+Tokens = Annotated[
+    str,
+    typer.Option("--tokens", help="Of transformers: patch (class token kept apart), or class (it alone is read)."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="data.label=NAME of the data in figures; data.image_size."),
+]
+ImageSize = Annotated[
+    int | None,
+    typer.Option("--image-size", help="Pixels of a side of the network's input. Default: what it asks for."),
+]
+Mean = Annotated[
+    str | None,
+    typer.Option("--mean", help="Mean a channel of images in [0, 1], with commas, or data (the train fold's)."),
+]
+Std = Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, as --mean.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in the network at once.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the bytes of each depth, and stop there.")]
+
+DEFAULTS = replace(recipe("digits"), store="auto")
+BATCH_SIZE = 64
+
+
+@takes_fields("data", "store", defaults=DEFAULTS)
 def extract(
-    network: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="MODEL",
-            help="torchvision:NAME, timm:NAME, or path/to/file.py:FACTORY, a function of yours that is run and returns "
-            "the network.",
-        ),
-    ] = None,
-    arrays: Annotated[
-        Path | None,
-        typer.Option(
-            "--from", help="Instead of MODEL: an .npz or .h5 with an array for each layer, labels, and splits."
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option("--weights", help="Saved state dict (torch.save or .safetensors). Without it: untrained."),
-    ] = None,
-    arguments: Annotated[
-        list[str] | None,
-        typer.Option("--model-arg", metavar="NAME=VALUE", help="Argument of its constructor, such as num_classes=10."),
-    ] = None,
-    trained_on: Annotated[
-        str | None,
-        typer.Option(
-            "--trained-on",
-            help="What it was trained on: nothing, other-data, train-fold (not the validation fold), or train-split "
-            "(all of it: then nothing is chosen on a fold). Needed to write, unless it is known to be untrained.",
-        ),
-    ] = None,
-    label: Annotated[str | None, typer.Option("--label", help="What tables and figures call the network.")] = None,
-    seed: Annotated[
-        int, typer.Option("--seed", help="Seed of untrained weights; of trained ones, the seed of their training.")
-    ] = 0,
-    layers: Annotated[
-        str,
-        typer.Option("--layers", help="auto (the output of each stage), or names and patterns with commas: blocks.*"),
-    ] = "auto",
-    list_layers: Annotated[
-        bool, typer.Option("--list-layers", help="Show name, kind and output of every layer, and stop there.")
-    ] = False,
-    tokens: Annotated[
-        str,
-        typer.Option("--tokens", help="Of transformers: patch (class token kept apart), or class (it alone is read)."),
-    ] = "patch",
-    dataset: Annotated[str, typer.Option("--dataset", help=f"{', '.join(DATASETS[:-1])}, or imagefolder.")] = "digits",
+    model: Model = None,
+    arrays: Arrays = None,
+    weights: Weights = None,
+    arguments: Arguments = None,
+    trained_on: TrainedOn = None,
+    label: Label = None,
+    seed: Seed = 0,
+    layers: Layers = "auto",
+    list_layers: ListLayers = False,
+    tokens: Tokens = "patch",
     data_dir: DataDir = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.")
-    ] = False,
-    subset: Annotated[
-        int, typer.Option("--subset", help="Use so many images of the train split, stratified by class; 0 for all.")
-    ] = 0,
-    holdout: Annotated[
-        float, typer.Option("--holdout", help="Share of the train split set apart for validation.")
-    ] = 0.1,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="data.label=NAME of the data in figures; data.image_size."),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        typer.Option("--image-size", help="Pixels of a side of the network's input. Default: what it asks for."),
-    ] = None,
-    mean: Annotated[
-        str | None,
-        typer.Option("--mean", help="Mean a channel of images in [0, 1], with commas, or data (the train fold's)."),
-    ] = None,
-    std: Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, as --mean.")] = None,
-    batch_size: Annotated[int, typer.Option("--batch-size", help="Images in the network at once.")] = 64,
-    store: Annotated[
-        str,
-        typer.Option("--store", help="pooled (A x_j, 2x2), maps (x_j whole beside it), or auto (maps where they fit)."),
-    ] = "auto",
-    max_size: Annotated[str, typer.Option("--max-size", help="Most that the run file may take.")] = "8GB",
+    download: Download = False,
+    settings: Settings = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    batch_size: BatchSize = BATCH_SIZE,
+    max_size: MaxSize = "8GB",
     device: Device = "auto",
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")] = Path("run.h5"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the bytes of each depth, and stop there.")] = False,
+    out: RunOut = Path("run.h5"),
+    force: Force = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    **fields: Any,
 ) -> None:
     """Run any network once over a data set, or take arrays, and keep every depth in one file.
 
@@ -119,57 +142,86 @@ def extract(
     Next: probe-depth run.h5 --probe linear
     """
     commandline.set_verbosity(quiet, verbose)
-    if out.suffix != ".h5" or out.name.endswith(".predictions.h5"):
-        raise UsageError(f"--out is {str(out)!r}, but a run file's name ends in .h5, and not in .predictions.h5.")
-    if (network is None) == (arrays is None):
+    check_run_name(out)
+    _check_source(model, arrays, batch_size, download=download, dry_run=dry_run)
+    # What speaks of a network or its images alone, by the flag that says it; nothing where the flag was not given.
+    of_images: dict[str, Any] = {
+        "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
+        "--batch-size": None if batch_size == BATCH_SIZE else batch_size, "--download": download,
+    }  # fmt: skip
+    said = {
+        "trained_on": trained_on, "label": label, "seed": seed, "layers": layers, "tokens": tokens,
+        "is_written": not (list_layers or dry_run),
+    }  # fmt: skip
+    if arrays is not None:
+        _refuse_beside_arrays(of_images, data_dir, fields, settings or [])
+    config = _configure(fields, settings or [])
+    target = _target(config, out=out, device=device, max_size=max_size, force=force, data_dir=data_dir)
+    if arrays is not None:
+        made = _of_arrays(arrays, said, config)
+    else:
+        made = _of_network(model or "", of_images, said, config, target)
+    if list_layers:
+        _print_layers(made[0])
+    elif dry_run:
+        _print_budget(made[0], target)
+    else:
+        _write(*made, target)
+
+
+def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, download: bool, dry_run: bool) -> None:
+    if (model is None) == (arrays is None):
         raise UsageError("give either a network, such as torchvision:resnet18, or arrays by --from FILE.")
     if download and dry_run:
         raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
     if batch_size < 1:
         raise UsageError(f"--batch-size is {batch_size}, but must be a number of images of at least 1.")
-    if arrays is not None:
-        given = {
-            "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
-            "--dataset": dataset != "digits", "--subset": subset, "--download": download,
-            "--batch-size": batch_size != 64, "--data-dir": _is_typed(data_dir),
-            "--set data.image_size": any(setting.startswith("data.image_size") for setting in settings or []),
-        }  # fmt: skip
-        if flags := [flag for flag, value in given.items() if value]:
-            raise UsageError(f"{flags[0]} speaks of a network or its images, but --from reads arrays; leave it out.")
-    data = _data(dataset, subset, holdout, settings or [])
 
+
+def _refuse_beside_arrays(
+    of_images: Mapping[str, Any], data_dir: Path | None, fields: Mapping[str, Any], settings: Sequence[str]
+) -> None:
+    """Raise UsageError where a flag beside --from speaks of a network or its images."""
+    given = {
+        **of_images, "--dataset": "data.dataset" in fields, "--subset": "data.subset" in fields,
+        # Typed, and not only the environment variable that stands for it.
+        "--data-dir": data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA"),
+        "--set data.image_size": any(setting.startswith("data.image_size") for setting in settings),
+    }  # fmt: skip
+    if flags := [flag for flag, value in given.items() if value]:
+        raise UsageError(f"{flags[0]} speaks of a network or its images, but --from reads arrays; leave it out.")
+
+
+def _target(config: RunConfig, *, device: str, max_size: str, **words: Any) -> Target:
     from layerwise.extraction.origins import Target
-    from layerwise.extraction.requests import ArraysRequest, NetworkRequest, from_arrays, from_network
     from layerwise.hardware import pick_device
     from layerwise.units import parse_size
 
-    is_written = not (list_layers or dry_run)
-    made: tuple[Extraction | ArrayRun, Origin, Subject]
-    target = Target(
-        out=out, device=pick_device(device), store=store, max_size=parse_size(max_size), force=force, data_dir=data_dir
+    return Target(device=pick_device(device), store=config.store, max_size=parse_size(max_size), **words)
+
+
+def _of_arrays(arrays: Path, said: Mapping[str, Any], config: RunConfig) -> Made:
+    from layerwise.extraction.requests import ArraysRequest, from_arrays
+
+    return from_arrays(ArraysRequest(arrays=arrays, **said), config.data)
+
+
+def _of_network(
+    spec: str, of_images: Mapping[str, Any], said: Mapping[str, Any], config: RunConfig, target: Target
+) -> Made:
+    from layerwise.extraction.requests import NetworkRequest, from_network
+
+    request = NetworkRequest(
+        spec=spec,
+        arguments=_arguments(of_images["--model-arg"] or []),
+        weights=of_images["--weights"],
+        image_size=of_images["--image-size"],
+        mean=_constants("--mean", of_images["--mean"]),
+        std=_constants("--std", of_images["--std"]),
+        batch_size=of_images["--batch-size"] or BATCH_SIZE,
+        **said,
     )
-    if arrays is not None:
-        arrays_request = ArraysRequest(
-            arrays=arrays, trained_on=trained_on, label=label, seed=seed, layers=layers, tokens=tokens,
-            is_written=is_written,
-        )  # fmt: skip
-        made = from_arrays(arrays_request, data)
-    else:
-        assert network is not None
-        request = NetworkRequest(
-            spec=network, arguments=_arguments(arguments or []), weights=weights,
-            trained_on=trained_on, label=label, seed=seed, layers=layers, tokens=tokens,
-            image_size=image_size, mean=_constants("--mean", mean), std=_constants("--std", std),
-            batch_size=batch_size, is_written=is_written,
-        )  # fmt: skip
-        made = from_network(request, data, target, download=download)
-    extraction, origin, subject = made
-    if list_layers:
-        _print_layers(extraction)
-    elif dry_run:
-        _print_budget(extraction, target)
-    else:
-        _write(extraction, origin, subject, target)
+    return from_network(request, config.data, target, download=of_images["--download"])
 
 
 def _print_layers(subject: Extraction | ArrayRun) -> None:
@@ -200,22 +252,15 @@ def _write(extraction: Extraction | ArrayRun, origin: Origin, subject: Subject, 
     commandline.log.info("next: probe-depth %s --probe linear", target.out)
 
 
-def _is_typed(data_dir: Path | None) -> bool:
-    """Return whether --data-dir was given, not only the environment variable that stands for it."""
-    return data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA")
-
-
-def _data(dataset: str, subset: int, holdout: float, settings: list[str]) -> DataConfig:
-    """Return the data's configuration, validated as that of a training is."""
-    values: dict[str, Any] = {"data.dataset": dataset, "data.subset": subset, "data.holdout": holdout}
-    for setting in settings:
-        path, equals, text = setting.partition("=")
-        if not equals or path.strip() not in ("data.label", "data.image_size"):
-            raise UsageError(
-                f"--set {setting!r} is not understood; it takes data.label=NAME or data.image_size=PIXELS."
-            )
-        values[path.strip()] = text.strip()
-    return set_fields(recipe("digits"), values).data
+def _configure(fields: Mapping[str, Any], settings: Sequence[str]) -> RunConfig:
+    """Return the configuration of data and store, validated as that of a training is."""
+    values = dict(fields)
+    for text in settings:
+        path, equals, value = (word.strip() for word in text.partition("="))
+        if not equals or path not in ("data.label", "data.image_size"):
+            raise UsageError(f"--set {text!r} is not understood; it takes data.label=NAME or data.image_size=PIXELS.")
+        values[path] = value
+    return set_fields(DEFAULTS, values)
 
 
 def _arguments(words: list[str]) -> dict[str, Any]:

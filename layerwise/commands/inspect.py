@@ -1,4 +1,4 @@
-"""Owns the command layerwise-inspect: its words, nothing of its work."""
+"""The command layerwise-inspect: its options and its output."""
 
 from __future__ import annotations
 

@@ -1,26 +1,97 @@
-"""Owns the words that several commands take alike."""
+"""Options that several commands take, and those built from the fields of the configuration."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from layerwise.config import RunConfig
+from layerwise.errors import UsageError
+from layerwise.settings import SETTINGS, Setting, by_path
 
 Quiet = Annotated[
     bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
 ]
-
-
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")]
-
-
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
+Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")]
 DataDir = Annotated[
     Path | None,
     typer.Option(
-        "--data-dir", envvar="LAYERWISE_DATA", help="Folder that holds the data set, where it is not bundled."
+        "--data-dir",
+        envvar="LAYERWISE_DATA",
+        help="Folder that holds the data set, where it is not bundled.",
+        rich_help_panel="Data",
     ),
 ]
+Download = Annotated[
+    bool,
+    typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.", rich_help_panel="Data"),
+]
+RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")]
+MaxSize = Annotated[str, typer.Option("--max-size", help="Most that the run file may take.")]
+RunNetwork = Annotated[
+    str | None,
+    typer.Option("--network", metavar="FILE.py:FACTORY", help="Of a run of layerwise-train --network: its blocks."),
+]
+
+# How --help groups the fields, by the part of the configuration that they belong to.
+_PANELS = {"data": "Data", "network": "Network", "training": "Training", "": "Run"}
 
 
-Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")]
+Command = Callable[..., None]
+
+
+def takes_fields(*parts: str, defaults: RunConfig | None = None) -> Callable[[Command], Command]:
+    """Return a decorator that gives a command an option for each field that has a flag, in place of its `**fields`.
+
+    The command then gets in `fields`, by dotted path, what was typed.
+
+    Args:
+        parts: "data", "training" and so on, or paths of single fields; none for all.
+        defaults: shown by --help, and not passed on; None where they depend on the recipe.
+    """
+    chosen = [
+        setting
+        for path, setting in SETTINGS.items()
+        if setting.has_flag and (not parts or path in parts or path.partition(".")[0] in parts)
+    ]
+    values = by_path(dataclasses.asdict(defaults)) if defaults else {}
+
+    def decorate(command: Command) -> Command:
+        own = inspect.signature(command, eval_str=True)
+        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        options = [_option(setting, values.get(setting.path)) for setting in chosen]
+
+        @functools.wraps(command)
+        def called(**words: Any) -> None:
+            found = {setting.path: words.pop(_name(setting)) for setting in chosen}
+            command(**words, **{path: value for path, value in found.items() if value != values.get(path)})
+
+        called.__signature__ = own.replace(parameters=[*options, *kept])  # type: ignore[attr-defined]
+        return called
+
+    return decorate
+
+
+def _option(setting: Setting, default: object) -> inspect.Parameter:
+    option = typer.Option(setting.flag, help=setting.help, rich_help_panel=_PANELS[setting.path.rpartition(".")[0]])
+    kind: Any = setting.kind if default is not None else setting.kind | None
+    annotation: Any = Annotated[kind, option]
+    return inspect.Parameter(_name(setting), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _name(setting: Setting) -> str:
+    return setting.path.rpartition(".")[2]
+
+
+def check_run_name(out: Path) -> None:
+    """Raise UsageError where a run file is to be written under a name that its readers do not expect."""
+    if out.suffix != ".h5" or out.name.endswith(".predictions.h5"):
+        raise UsageError(f"--out is {str(out)!r}, but a run file's name ends in .h5, and not in .predictions.h5.")

@@ -1,124 +1,99 @@
-"""Owns the commands layerwise-train and layerwise-inspect: their words, their output, nothing of their work."""
+"""The command layerwise-train: its options and its output."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from inspect import cleandoc
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from layerwise import commandline
-from layerwise.commands.options import DataDir, Device, Quiet, Verbose
-from layerwise.config import MODES, RunConfig, parse_setting, set_fields
+from layerwise.commands.options import (
+    DataDir,
+    Device,
+    Download,
+    Force,
+    MaxSize,
+    Quiet,
+    RunOut,
+    Verbose,
+    check_run_name,
+    takes_fields,
+)
+from layerwise.config import RunConfig
 from layerwise.datasets import DATASETS
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
+from layerwise.settings import SETTINGS, parse_setting, set_fields
 
 if TYPE_CHECKING:
     from layerwise.training.run import Place
     from layerwise.training.scoring import DepthScores
 
 
+Recipe = Annotated[
+    str | None,
+    typer.Argument(metavar="RECIPE", help="Where to start from; --list shows the recipes. Default: digits."),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(
+        "--network",
+        metavar="FILE.py:FACTORY",
+        help="Blocks of your own: a function that returns a list of them.",
+        rich_help_panel="Network",
+    ),
+]
+Source = Annotated[
+    Path | None,
+    typer.Option("--from", help="With --replace-auxiliary: a finished greedy run, whose configuration is taken."),
+]
+ReplaceAuxiliary = Annotated[
+    int | None,
+    typer.Option(
+        "--replace-auxiliary",
+        help="Solve the last problem of the run of --from again with an auxiliary so wide (M_f); all blocks below "
+        "are taken over.",
+    ),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any field of docs/settings.md, such as training.learning_rate=0.05."
+    ),
+]
+TensorBoard = Annotated[
+    Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Forecast operations, bytes, memory and time, and stop there.")]
+ListRecipes = Annotated[bool, typer.Option("--list", help="Show the recipes (or RECIPE alone) and stop.")]
+
+
+@takes_fields()
 def train(
-    recipe_name: Annotated[
-        str | None,
-        typer.Argument(metavar="RECIPE", help="Where to start from; --list shows the recipes. Default: digits."),
-    ] = None,
-    k: Annotated[int | None, typer.Option("--k", help="Hidden layers of each auxiliary problem, at least 1.")] = None,
-    width: Annotated[int | None, typer.Option("--width", help="M, channels of the first block.")] = None,
-    depth: Annotated[int | None, typer.Option("--depth", help="J, the number of blocks.")] = None,
-    aux_width: Annotated[int | None, typer.Option("--aux-width", help="M~, channels of the first auxiliary.")] = None,
-    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each block.")] = None,
-    prune_to: Annotated[
-        int | None,
-        typer.Option("--prune-to", help="Filters that stay of each trained block (they double as M does); 0: all."),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(
-            "--network", metavar="FILE.py:FACTORY", help="Blocks of your own: a function that returns a list of them."
-        ),
-    ] = None,
-    mode: Annotated[str | None, typer.Option("--mode", help=f"How to train: {', '.join(MODES)}.")] = None,
-    dataset: Annotated[
-        str | None,
-        typer.Option(
-            "--dataset",
-            help=f"{', '.join(DATASETS[:-1])}, or imagefolder: any folder of images in train/CLASS and test/CLASS.",
-        ),
-    ] = None,
+    recipe_name: Recipe = None,
+    settings: Settings = None,
     data_dir: DataDir = None,
-    download: Annotated[
-        bool, typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.")
-    ] = False,
-    subset: Annotated[
-        int | None,
-        typer.Option("--subset", help="Use so many images of the train split, stratified by class; 0 for all."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Seed of weights, order and augmentation.")] = None,
+    download: Download = False,
+    network: Network = None,
+    source: Source = None,
+    replace_auxiliary: ReplaceAuxiliary = None,
     device: Device = "auto",
-    precision: Annotated[
-        str | None,
-        typer.Option("--precision", help="Of products in training: auto (bf16 where the hardware has it), fp32, bf16."),
-    ] = None,
-    match: Annotated[
-        str | None,
-        typer.Option("--match", help="End to end: spend the greedy run's epochs, or the operations it spends in all."),
-    ] = None,
-    prefix: Annotated[
-        str | None,
-        typer.Option(
-            "--prefix",
-            help="Output of the frozen blocks: recompute for every batch, cache (kept, of images that stay the same), "
-            "or auto (cache where it is the same and fits).",
-        ),
-    ] = None,
-    views: Annotated[
-        int | None,
-        typer.Option("--views", help="Augment so many fixed views of each image, in turn; 0: anew in each epoch."),
-    ] = None,
-    holdout: Annotated[
-        float | None,
-        typer.Option("--holdout", help="Share of the train split set apart for validation; 0 for none."),
-    ] = None,
-    source: Annotated[
-        Path | None,
-        typer.Option("--from", help="With --replace-auxiliary: a finished greedy run, whose configuration is taken."),
-    ] = None,
-    replace_auxiliary: Annotated[
-        int | None,
-        typer.Option(
-            "--replace-auxiliary",
-            help="Solve the last problem of the run of --from again with an auxiliary so wide (M_f); all blocks below "
-            "are taken over.",
-        ),
-    ] = None,
-    store: Annotated[
-        str | None,
-        typer.Option("--store", help="pooled (A x_j, 2x2), maps (x_j whole beside it), or auto (maps where they fit)."),
-    ] = None,
-    max_size: Annotated[str, typer.Option("--max-size", help="Most that the run file may take.")] = "8GB",
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Any other field, such as training.learning_rate=0.05."),
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")] = Path("run.h5"),
-    force: Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")] = False,
-    tensorboard: Annotated[
-        Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).")
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Forecast operations, bytes, memory and time, and stop there.")
-    ] = False,
-    list_recipes: Annotated[bool, typer.Option("--list", help="Show the recipes (or RECIPE alone) and stop.")] = False,
+    out: RunOut = Path("run.h5"),
+    max_size: MaxSize = "8GB",
+    force: Force = False,
+    tensorboard: TensorBoard = None,
+    dry_run: DryRun = False,
+    list_recipes: ListRecipes = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    **fields: Any,
 ) -> None:
     """Train a CNN block by frozen block and keep what every depth computes in one file.
 
-    Without a word it trains on scikit-learn's bundled digits, in well under a minute:
+    Without arguments it trains on scikit-learn's bundled digits, in well under a minute:
 
         layerwise-train
 
@@ -127,23 +102,16 @@ def train(
     Next: probe-depth run.h5 --probe linear
     """
     commandline.set_verbosity(quiet, verbose)
-    if out.suffix != ".h5" or out.name.endswith(".predictions.h5"):
-        raise UsageError(f"--out is {str(out)!r}, but a run file's name ends in .h5, and not in .predictions.h5.")
+    check_run_name(out)
     if list_recipes:
         _print_recipes(recipe_name)
         return
-    flags: dict[str, object] = {
-        "data.dataset": dataset, "data.holdout": holdout, "data.subset": subset, "network.k": k, "network.width": width,
-        "network.depth": depth, "network.aux_width": aux_width, "training.epochs": epochs, "mode": mode,
-        "seed": seed, "store": store, "precision": precision, "match": match,
-        "training.prefix": prefix, "training.views": views, "network.prune_to": prune_to,
-    }  # fmt: skip
     if network is not None:
-        _use_network(network, flags, source)
+        _use_network(network, fields, source)
     if source is None and replace_auxiliary is None:
-        config = _configure(recipe_name, dataset, flags, settings or [])
+        config = _configure(recipe_name, fields, settings or [])
     else:
-        _check_replacement(recipe_name, flags, settings or [], source, replace_auxiliary, out, dry_run)
+        _check_replacement(recipe_name, fields, settings or [], source, replace_auxiliary, out, dry_run)
 
     from layerwise.hardware import pick_device
     from layerwise.training.run import Place, train_run
@@ -154,45 +122,50 @@ def train(
         tensorboard=tensorboard, download=download,
     )  # fmt: skip
     if source is not None and replace_auxiliary is not None:
-        _replace(source, replace_auxiliary, place, store)
-        return
-    if dry_run and download:
-        raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
-    if dry_run:
-        from layerwise.forecast.table import describe_forecast, forecast_run
+        _replace(source, replace_auxiliary, place, fields)
+    elif dry_run:
+        _forecast(config, place)
+    else:
+        _print_scores(train_run(config, place))
+        _print_written(out)
 
-        print("\n".join(describe_forecast(forecast_run(config, place))))
-        return
-    scores = train_run(config, place)
-    _print_scores(scores)
+
+def _forecast(config: RunConfig, place: Place) -> None:
+    from layerwise.forecast.table import describe_forecast, forecast_run
+
+    if place.download:
+        raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
+    print("\n".join(describe_forecast(forecast_run(config, place))))
+
+
+def _print_written(out: Path) -> None:
     print(f"wrote {out}")
     commandline.log.info("next: probe-depth %s --probe linear", out)
 
 
-def _use_network(spec: str, flags: dict[str, object], source: Path | None) -> None:
-    """Put what blocks of a user's own say of the configuration among the flags."""
+def _use_network(spec: str, fields: dict[str, Any], source: Path | None) -> None:
+    """Add to the fields those that a user's own blocks determine."""
     if source is not None:
         raise UsageError("--network is of a training from the start, and --from of a part of one; give one of the two.")
     from layerwise.model.custom import register
 
-    said = register(spec)
-    for path in said:
-        if flags.get(path) is not None:
-            raise UsageError(f"{_flag_of(path)} is what the blocks of --network say themselves; leave it out.")
-    flags |= said
+    determined = register(spec)
+    for path in determined:
+        if path in fields:
+            raise UsageError(f"{SETTINGS[path].flag} is determined by the blocks of --network; leave it out.")
+    fields |= determined
 
 
-def _configure(
-    recipe_name: str | None, dataset: str | None, flags: Mapping[str, object], settings: list[str]
-) -> RunConfig:
+def _configure(recipe_name: str | None, fields: Mapping[str, Any], settings: list[str]) -> RunConfig:
     """Start from the recipe (without one: the data set's own, else digits) and replace what the flags name."""
+    dataset = fields.get("data.dataset")
     if recipe_name is None and dataset in DATASETS and dataset not in RECIPES:
         raise UsageError(
             f"no recipe is {dataset}'s own: name one to start from, such as layerwise-train cifar10-small "
             f"--dataset {dataset}. --list shows them."
         )
     config = recipe(recipe_name or (dataset if dataset in RECIPES else "digits"))
-    values = {path: value for path, value in flags.items() if value is not None}
+    values = dict(fields)
     for setting in settings:
         path, text = parse_setting(setting)
         if path in values:
@@ -203,7 +176,7 @@ def _configure(
 
 def _check_replacement(
     recipe_name: str | None,
-    flags: Mapping[str, object],
+    fields: Mapping[str, Any],
     settings: list[str],
     source: Path | None,
     width: int | None,
@@ -214,7 +187,7 @@ def _check_replacement(
     if source is None or width is None:
         raise UsageError("--from RUN.H5 and --replace-auxiliary WIDTH belong together; give both.")
     given = [f"the recipe {recipe_name}"] if recipe_name is not None else []
-    given += [_flag_of(path) for path, value in flags.items() if value is not None and path != "store"]
+    given += [SETTINGS[path].flag for path in fields if path != "store"]
     given += [f"--set {setting}" for setting in settings]
     if given:
         raise UsageError(
@@ -227,12 +200,7 @@ def _check_replacement(
         raise UsageError(f"--out is {str(out)!r}, which is the run that --from reads; give another name.")
 
 
-def _flag_of(path: str) -> str:
-    """Return the flag that sets a field of the configuration."""
-    return "--" + path.rpartition(".")[2].replace("_", "-")
-
-
-def _replace(source: Path, width: int, place: Place, store: str | None) -> None:
+def _replace(source: Path, width: int, place: Place, fields: Mapping[str, Any]) -> None:
     """Solve the last problem of a run again and print it beside the original."""
     from layerwise.publication import refuse_existing
     from layerwise.training.replacement import describe_replacement, replaced, take_over
@@ -240,16 +208,12 @@ def _replace(source: Path, width: int, place: Place, store: str | None) -> None:
 
     refuse_existing(place.out, place.force)
     taken = take_over(source, place.data_dir, download=place.download)
-    config = replaced(taken.config, width, source)
-    if store is not None:
-        config = set_fields(config, {"store": store})
+    config = set_fields(replaced(taken.config, width, source), fields)
     scores = train_run(config, place, taken)
     _print_scores(scores)
     print()
-    for line in describe_replacement(taken, config, scores):
-        print(line)
-    print(f"wrote {place.out}")
-    commandline.log.info("next: probe-depth %s --probe linear", place.out)
+    print("\n".join(describe_replacement(taken, config, scores)))
+    _print_written(place.out)
 
 
 def _print_scores(scores: Sequence[DepthScores]) -> None:

@@ -1,5 +1,6 @@
 """Owns the data sets: published ones, folders of images, and the validation fold set apart."""
 
-from layerwise.datasets.dataset import DATASETS, Dataset, Split, load_configured, load_dataset
+from layerwise.config import DATASETS
+from layerwise.datasets.dataset import Dataset, Sizes, Split, load_configured, load_dataset
 
-__all__ = ["DATASETS", "Dataset", "Split", "load_configured", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "Sizes", "Split", "load_configured", "load_dataset"]

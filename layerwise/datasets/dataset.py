@@ -17,13 +17,11 @@ from pathlib import Path
 
 import numpy as np
 
-from layerwise.config import DataConfig
+from layerwise.config import DATASETS, DataConfig
 from layerwise.datasets.folder import read_imagefolder
 from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split, stratified_subset
-from layerwise.datasets.published import TORCHVISION_SETS, read_torchvision
+from layerwise.datasets.published import read_torchvision
 from layerwise.errors import UsageError, UserError, unknown
-
-DATASETS = ("digits", *TORCHVISION_SETS, "imagefolder")
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,33 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What a data set is by count: all that a run's operations, bytes and memory depend on.
+
+    image: shape (C, H, W) of one image; counts: number of images of each split, "validation" absent at holdout 0.
+    """
+
+    image: tuple[int, int, int]
+    n_classes: int
+    counts: dict[str, int]
+
+    @property
+    def train(self) -> int:
+        """Number of images of the train fold."""
+        return self.counts["train"]
+
+    @property
+    def validation(self) -> int:
+        """Number of images of the validation fold; 0 where there is none."""
+        return self.counts.get("validation", 0)
+
+    @property
+    def total(self) -> int:
+        """Number of images of all splits."""
+        return sum(self.counts.values())
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set with its validation fold set apart.
 
@@ -65,7 +90,7 @@ class Dataset:
     std: tuple[float, ...]
 
     def __repr__(self) -> str:
-        sizes = ", ".join(f"{name} {len(split.label)}" for name, split in self.splits.items())
+        sizes = ", ".join(f"{name} {n}" for name, n in self.counts.items())
         shape = " x ".join(map(str, self.image_shape))
         return f"Dataset({self.name}: {len(self.classes)} classes, images of {shape}; {sizes})"
 
@@ -73,6 +98,16 @@ class Dataset:
     def image_shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of one image."""
         return self.splits["train"].images.shape[1:]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images of each split."""
+        return {name: len(split.label) for name, split in self.splits.items()}
+
+    @property
+    def sizes(self) -> Sizes:
+        """Shape of an image, number of classes, and number of images of each split."""
+        return Sizes(self.image_shape, len(self.classes), self.counts)
 
 
 def load_dataset(

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, missing_package
 from layerwise.units import show_size
 
 SUFFIXES = (".pt2", ".onnx")
@@ -30,10 +30,7 @@ def require_format(path: Path) -> None:
         raise UsageError(f"-o is {str(path)!r}, but an exported network's name ends in {' or '.join(SUFFIXES)}.")
     missing = [name for name in ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if path.suffix == ".onnx" and missing:
-        raise UserError(
-            f"{path.name} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; "
-            "install by: pip install 'layerwise-probes[onnx]', or give a name that ends in .pt2."
-        )
+        raise missing_package(path.name, missing, "onnx", ", or give a name that ends in .pt2.")
 
 
 def trace(module: nn.Module, example: Tensor) -> torch.export.ExportedProgram:

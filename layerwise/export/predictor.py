@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from layerwise.activations import load_network
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.model.ensemble import WEIGHTINGS
-from layerwise.model.network import LayerwiseNetwork
+from layerwise.model.network import LayerwiseNetwork, normalise
 from layerwise.runfile import RunFile
 
 # What a predictor takes: pixels in 0..255; pixels in [0, 1]; x_0, standardised a channel.
@@ -54,10 +54,9 @@ class Predictor(nn.Module):
         return logits[0] if self.weighting is None else join(logits, self.weighting)
 
     def _normalised(self, images: Tensor) -> Tensor:
-        if self.takes == "normalised":
-            return images
-        unit = images.to(torch.float32) / 255 if self.takes == "uint8" else images
-        return (unit - self.mean) / self.std
+        if self.takes == "uint8":
+            return normalise(images, self.mean, self.std)
+        return images if self.takes == "normalised" else (images - self.mean) / self.std
 
 
 def join(logits: list[Tensor], weighting: str) -> Tensor:
@@ -80,13 +79,12 @@ def auxiliary_depths(run: RunFile) -> list[int]:
             f"{run.path} has no network: it was extracted from one built elsewhere, or from arrays. Export that "
             "network by the code that builds it; layerwise-export takes the runs of layerwise-train."
         )
-    depths = [j for j in run.depths if j and run.weights("auxiliaries", j) is not None]
-    if not depths:
+    if not run.trained_depths:
         raise UserError(
             f"{run.path} has no trained auxiliary classifier (mode {run.config.mode}), and so nothing that predicts "
             "classes. Export a run of --mode greedy, parallel or end-to-end."
         )
-    return depths
+    return run.trained_depths
 
 
 def build_predictor(

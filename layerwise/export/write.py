@@ -21,6 +21,7 @@ from layerwise.export import formats as export_formats
 from layerwise.export.predictor import Predictor, build_predictor
 from layerwise.hardware import exact_float32
 from layerwise.model.ensemble import ensemble
+from layerwise.model.network import normalise
 from layerwise.publication import published, refuse_existing
 from layerwise.runfile import RunFile
 from layerwise.runfile.provenance import software
@@ -86,8 +87,10 @@ def as_taken(images: np.ndarray, predictor: Predictor) -> np.ndarray:
     """Return uint8 images [n, C, H, W] as the predictor takes them: as they are, in [0, 1], or as x_0."""
     if predictor.takes == "uint8":
         return images
-    unit = torch.from_numpy(images).to(torch.float32) / 255
-    return (unit if predictor.takes == "float" else (unit - predictor.mean) / predictor.std).numpy()
+    pixels = torch.from_numpy(images)
+    if predictor.takes == "float":
+        return (pixels.to(torch.float32) / 255).numpy()
+    return normalise(pixels, predictor.mean, predictor.std).numpy()
 
 
 def describe(run: RunFile, predictor: Predictor) -> dict[str, Any]:

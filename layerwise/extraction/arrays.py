@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 import torch
 
 from layerwise.commandline import progress
 from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, nearest
 from layerwise.extraction.forms import Convention, Form, form_of
 from layerwise.extraction.inputs import within
 from layerwise.extraction.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
@@ -129,8 +128,7 @@ class ArrayRun:
         for word in (part.strip() for part in asked.split(",")):
             matched = [name for name in names if matches(name, word)]
             if not matched:
-                nearest = get_close_matches(word, names, n=3, cutoff=0.4)
-                hint = f" Nearest: {', '.join(nearest)}." if nearest else f" It has {', '.join(names[:5])}."
+                hint = nearest(word, names) or f" It has {', '.join(names[:5])}."
                 raise UsageError(f"no array of {self.store.name} is named or matches {word!r}.{hint}")
             chosen |= dict.fromkeys(matched)
         return sorted(chosen, key=lambda name: name != INPUT)

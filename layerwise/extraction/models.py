@@ -8,13 +8,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, missing_package, nearest
 from layerwise.extraction.forms import Convention
 from layerwise.extraction.preprocessing import Preset
 from layerwise.model.network import freeze
@@ -128,10 +127,7 @@ def _timm_builder(name: str) -> Callable[..., nn.Module]:
     try:
         import timm
     except ImportError:
-        raise UserError(
-            f"timm:{name} needs the package timm, which is not installed; install it by: "
-            "pip install 'layerwise-probes[timm]'"
-        ) from None
+        raise missing_package(f"timm:{name}", ["timm"], "timm") from None
     if not timm.is_model(name):
         raise _unknown(f"timm:{name}", "timm", name, timm.list_models())
     return lambda **arguments: timm.create_model(name, pretrained=False, **arguments)
@@ -150,9 +146,9 @@ def _timm_preset(model: nn.Module, name: str) -> Preset:
 
 
 def _unknown(spec: str, package: str, name: str, known: list[str]) -> UsageError:
-    nearest = get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
-    return UsageError(f"unknown network {spec!r}.{hint} {package} lists {len(known)}, by {package}.list_models().")
+    return UsageError(
+        f"unknown network {spec!r}.{nearest(name, known)} {package} lists {len(known)}, by {package}.list_models()."
+    )
 
 
 def _factory(path: Path, name: str) -> Callable[..., nn.Module]:

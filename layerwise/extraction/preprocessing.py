@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
+from layerwise.model.network import Normalisation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ class Preprocessing:
             images = resize(images, [self.resize], InterpolationMode(self.interpolation), antialias=True)
         if self.crop:
             images = center_crop(images, [self.crop, self.crop])
-        mean, std = (torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std))
-        return (images.to(torch.float32) / 255 - mean) / std
+        x: Tensor = Normalisation(self.mean, self.std).to(images.device)(images)
+        return x
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Preprocessing:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from itertools import pairwise
 
 from torch import nn
 
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, nearest
 from layerwise.extraction.layers import Layer
 
 # What torchvision calls the nn.Sequential that is the body of a network.
@@ -106,9 +105,9 @@ def _matching(layers: Sequence[Layer], word: str) -> set[str]:
     matched = [layer for layer in layers if matches(layer.name, word) or matches(layer.module, word)]
     if not matched:
         names = list(dict.fromkeys(layer.name for layer in layers))
-        nearest = get_close_matches(word, names, n=3, cutoff=0.4)
-        hint = f" Nearest: {', '.join(nearest)}." if nearest else ""
-        raise UsageError(f"no layer is named or matches {word!r}.{hint} --list-layers shows all {len(names)}.")
+        raise UsageError(
+            f"no layer is named or matches {word!r}.{nearest(word, names)} --list-layers shows all {len(names)}."
+        )
     usable = {layer.name for layer in matched if layer.form is not None}
     if not usable or (word == matched[0].module and matched[0].form is None):
         raise UsageError(f"layer {matched[0].name} cannot be read: it {matched[0].problem}. Name another.")

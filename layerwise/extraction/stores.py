@@ -15,7 +15,7 @@ from typing import IO, Any, Protocol
 import h5py
 import numpy as np
 
-from layerwise.errors import UserError
+from layerwise.errors import UserError, no_file
 
 
 class ArrayStore(Protocol):
@@ -185,7 +185,7 @@ def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
 def open_arrays(path: Path) -> NpzStore | H5Store:
     """Open a file of arrays by the end of its name; raise UserError where it is missing, damaged, or another kind."""
     if not path.is_file():
-        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected arrays, .npz or .h5.")
+        raise no_file(path, "arrays, .npz or .h5")
     if path.suffix == ".npz":
         return NpzStore(path)
     if path.suffix in (".h5", ".hdf5"):

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from layerwise.errors import UserError
+from layerwise.errors import UserError, missing_package, no_file
 
 log = logging.getLogger("layerwise.weights")
 
@@ -33,7 +33,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
             that are not the network's.
     """
     if not path.is_file():
-        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a file of weights.")
+        raise no_file(path, "a file of weights")
     found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
     own = model.state_dict()
     state = _without_prefix(_unwrapped(found, path), own)
@@ -65,10 +65,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
     except ImportError:
-        raise UserError(
-            f"{path.name} needs the package safetensors, which is not installed; install it by: "
-            "pip install 'layerwise-probes[safetensors]'"
-        ) from None
+        raise missing_package(path.name, ["safetensors"], "safetensors") from None
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

@@ -9,11 +9,11 @@ workspace, or what the allocator holds in reserve.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
 from layerwise.config import NetworkConfig, RunConfig
+from layerwise.datasets import Sizes
 from layerwise.model.architectures import Shape, network_shapes
 from layerwise.model.counts import FLOAT_BYTES, count_problems, measure
 from layerwise.training.batches import EVALUATION_BATCH
@@ -115,20 +115,21 @@ class MeasuredMaps:
         return max((self.copies + 1) * self.largest(j, j) for j in range(1, last + 1))
 
 
-def forecast_memory(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Memory:
-    """Return the estimate for a run on images of shape (C, H, W), `counts` of them in each split."""
-    is_plain = config.network.architecture == "plain"
-    maps: Maps | MeasuredMaps = (Maps if is_plain else MeasuredMaps)(config.network, image, n_classes)
-    depth, most = config.network.depth, max(counts.values())
-    phases = _training(config, maps, counts["train"])
+def forecast_memory(config: RunConfig, sizes: Sizes) -> Memory:
+    """Return the estimate for a run."""
+    kind = Maps if config.network.architecture == "plain" else MeasuredMaps
+    maps: Maps | MeasuredMaps = kind(config.network, sizes.image, sizes.n_classes)
+    depth, most = config.network.depth, max(sizes.counts.values())
+    phases = _training(config, maps, sizes.train)
     phases["evaluation"] = FLOAT_BYTES * min(EVALUATION_BATCH, most) * maps.forward(depth)
     at_once = sum(maps.volumes) + maps.copies * max(maps.volumes)
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
-    data = sum(counts.values()) * (prod(image) + LABEL_BYTES)
+    data = sizes.total * (prod(sizes.image) + LABEL_BYTES)
     weights = sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems)
     if config.network.prune_to:  # what was before pruning is kept until it is scored
-        weights += sum(p.block.nbytes + p.auxiliary.nbytes for p in count_problems(config.network, image, n_classes))
-    kept = kept_bytes(config, image, counts) if config.training.prefix == "cache" else 0
+        pruned = count_problems(config.network, sizes.image, sizes.n_classes)
+        weights += sum(p.block.nbytes + p.auxiliary.nbytes for p in pruned)
+    kept = kept_bytes(config, sizes) if config.training.prefix == "cache" else 0
     return Memory(data, weights, phases, kept)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -19,22 +19,20 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset, Split
-from layerwise.model.architectures import Shape
+from layerwise.datasets import Dataset, Sizes, Split
 from layerwise.model.narrowing import narrow_all
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile.depths import NeedsFloat32
 from layerwise.runfile.plan import Plan
 from layerwise.runfile.writer import RunWriter
 from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
-from layerwise.training.capture import WARM_UP, CapturedStep
+from layerwise.training.capture import UNCAPTURED, CapturedStep
 from layerwise.training.dump import DUMP_BATCH, dump_depths
 from layerwise.training.loop import evaluate
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.problem import AuxiliaryProblem, autocast
 from layerwise.training.pruning import Pruned, saliencies, score_pruning
 from layerwise.training.stage_batches import Kept, Recomputed
-from layerwise.training.stages import heads
 
 BUDGET = 2.0  # seconds for all measurements together, where the smallest batches are quick
 SHARE = 0.2  # seconds that each may take at least
@@ -91,25 +89,20 @@ class Rehearsal:
     def __init__(
         self,
         config: RunConfig,
-        image: Shape,
-        classes: tuple[str, ...],
-        counts: Mapping[str, int],
+        sizes: Sizes,
         storage: Plan,
         device: torch.device,
     ):
-        self.config = config
-        self.classes = classes
-        self.counts = counts
-        self.storage = storage
-        self.device = device
-        self.constants = (0.5,) * image[0]  # mean and deviation of a channel: the time does not depend on them
+        self.config, self.sizes, self.storage, self.device = config, sizes, storage, device
+        self.counts = sizes.counts
+        self.constants = (0.5,) * sizes.image[0]  # mean and deviation of a channel: the time does not depend on them
         self.network = LayerwiseNetwork(
-            config.network, image, len(classes), self.constants, self.constants, config.seed
+            config.network, sizes.image, sizes.n_classes, self.constants, self.constants, config.seed
         ).to(device)
 
     def of(self, config: RunConfig) -> Rehearsal:
         """Return the rehearsal of another configuration of the same run."""
-        return Rehearsal(config, self.network.shapes[0], self.classes, self.counts, self.storage, self.device)
+        return Rehearsal(config, self.sizes, self.storage, self.device)
 
     def works(self) -> Iterator[Work]:
         """Yield every kind of batch in the order of the run, each to be timed before the next is asked for."""
@@ -127,7 +120,7 @@ class Rehearsal:
 
     def _training(self) -> Iterator[Work]:
         epochs, size = self.config.training.epochs, self.config.training.batch_size
-        for j in heads(self.config):
+        for j in self.config.heads:
             first = 1 if self.config.mode == "end-to-end" else j
             block, auxiliary = nn.Sequential(*self.network.blocks[first - 1 : j]), self.network.auxiliaries[j - 1]
             if self.config.training.prefix == "cache" and first > 1:
@@ -167,7 +160,7 @@ class Rehearsal:
         return prepare
 
     def _validation(self, block: nn.Module, auxiliary: nn.Module, below: int, epochs: int) -> Iterator[Work]:
-        if "validation" in self.counts:
+        if self.sizes.validation:
             batches = epochs * self._batches(EVALUATION_BATCH, "validation")
             evaluation = functools.partial(self._evaluate, block, auxiliary, below)
             yield Work("training", EVALUATION_BATCH, batches, evaluation)
@@ -187,8 +180,8 @@ class Rehearsal:
 
             return batch
 
-        held = self._batches(EVALUATION_BATCH, "validation") if "validation" in self.counts else 0
-        batches = max(1, self.config.training.views) * self._batches(EVALUATION_BATCH, "train") + held
+        validation = self._batches(EVALUATION_BATCH, "validation") if self.sizes.validation else 0
+        batches = max(1, self.config.training.views) * self._batches(EVALUATION_BATCH, "train") + validation
         return Work("training", EVALUATION_BATCH, batches, prepare)
 
     def _step(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
@@ -207,7 +200,7 @@ class Rehearsal:
                 step(*choice)
             self._wait()
 
-        for _ in range(WARM_UP if self.device.type == "cuda" else 0):
+        for _ in range(UNCAPTURED if self.device.type == "cuda" else 0):
             batch()
         return batch
 
@@ -216,7 +209,7 @@ class Rehearsal:
 
         def batch() -> None:
             with autocast(self.config.precision, self.device):
-                evaluate([(block, auxiliary)], source.held())
+                evaluate([(block, auxiliary)], source.validation())
 
         return batch
 
@@ -228,7 +221,9 @@ class Rehearsal:
         is_there = below > 0 and (self.config.training.prefix == "cache" or self.config.mode == "parallel")
         data = {name: self._on_device(n) for name in ("train", "validation")}
         prefix = FrozenPrefix(self.network, below, self.config.precision)
-        return (Kept if is_there else Recomputed)(data, prefix, self.config, 1)
+        if is_there:
+            return Kept(data, prefix, self.config, 1, folder=None)
+        return Recomputed(data, prefix, self.config, 1)
 
     def _on_device(self, n: int) -> DeviceSplit:
         return DeviceSplit(self._images(n), self.device)
@@ -241,7 +236,7 @@ class Rehearsal:
             x = self.network.normalise(images)
             for j, block in enumerate(self.network.blocks, start=1):
                 x = block(x)
-                if j in heads(self.config):
+                if j in self.config.heads:
                     self.network.auxiliaries[j - 1](x)
             self._wait()
 
@@ -249,16 +244,16 @@ class Rehearsal:
 
     def _score_states(self, n: int) -> Callable[[], object]:
         """Return what scores n images by all blocks and auxiliaries before pruning, and auxiliaries right after it."""
-        data = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+        data = self._dataset(n)
         records = {}
-        for j in heads(self.config):
+        for j in self.config.heads:
             modules = {"block": self.network.new_block(j), "auxiliary": self.network.new_auxiliary(j)}
             before = {f"{p}/{name}": t.numpy() for p, m in modules.items() for name, t in m.state_dict().items()}
             records[j] = Pruned(np.arange(self.network.shapes[j][0]), np.empty(0), before)
         return lambda: score_pruning(self.network, data, records)
 
     def _dump(self, n: int) -> Callable[[], object]:
-        dataset = Dataset("random", self.classes, {"train": self._images(n)}, self.constants, self.constants)
+        dataset = self._dataset(n)
 
         def batch() -> None:
             # A file in memory, of which nothing ever reaches a disk.
@@ -268,10 +263,14 @@ class Rehearsal:
 
         return batch
 
+    def _dataset(self, n: int) -> Dataset:
+        classes = tuple(map(str, range(self.sizes.n_classes)))
+        return Dataset("random", classes, {"train": self._images(n)}, self.constants, self.constants)
+
     def _images(self, n: int) -> Split:
         rng = np.random.default_rng(0)
         images = rng.integers(0, 256, (n, *self.network.shapes[0]), dtype=np.uint8)
-        return Split(images, rng.integers(0, len(self.classes), n), np.arange(n))
+        return Split(images, rng.integers(0, self.sizes.n_classes, n), np.arange(n))
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from layerwise.config import RunConfig
-from layerwise.datasets import load_configured
+from layerwise.datasets import Sizes, load_configured
 from layerwise.forecast.memory import Memory, forecast_memory
 from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
-from layerwise.model.architectures import Shape
 from layerwise.model.counts import Problem, count_problems
 from layerwise.runfile.plan import Plan
 from layerwise.training.operations import Operations, count_operations
@@ -30,14 +29,12 @@ SHOWN_VIEWS = 4  # for which a kept prefix is forecast where the run augments an
 class Forecast:
     """What a run would take.
 
-    counts: number of images of each split; image: shape (C, H, W) of one; seconds: of "training", "scoring", "dump";
-    prefixes: both choices of where the frozen blocks' output comes from.
+    seconds: of "training", "scoring", "dump"; prefixes: both choices of where the frozen blocks' output comes from.
     """
 
     config: RunConfig
     device: torch.device
-    counts: dict[str, int]
-    image: tuple[int, int, int]
+    sizes: Sizes
     problems: list[Problem]
     operations: Operations
     storage: Plan
@@ -64,36 +61,34 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     """
     dataset = load_configured(config.data, place.data_dir, download=place.download)
     config = resolve(config, dataset, place.device)
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
-    image, classes = dataset.image_shape, dataset.classes
+    sizes = dataset.sizes
     storage = plan_storage(config, dataset, place.max_size)
-    rehearsal = Rehearsal(config, image, classes, counts, storage, place.device)
+    rehearsal = Rehearsal(config, sizes, storage, place.device)
     seconds = forecast_seconds(rehearsal)
     return Forecast(
         config=config,
         device=place.device,
-        counts=counts,
-        image=image,
-        problems=count_problems(config.network, image, len(classes)),
-        operations=count_operations(config, image, len(classes), counts),
+        sizes=sizes,
+        problems=count_problems(config.network, sizes.image, sizes.n_classes),
+        operations=count_operations(config, sizes),
         storage=storage,
-        memory=forecast_memory(config, image, len(classes), counts),
+        memory=forecast_memory(config, sizes),
         seconds=seconds,
-        prefixes=tuple(_forecast_prefixes(rehearsal, image, seconds["training"])),
+        prefixes=tuple(_forecast_prefixes(rehearsal, seconds["training"])),
     )
 
 
-def _forecast_prefixes(rehearsal: Rehearsal, image: Shape, seconds: float) -> Iterator[PrefixForecast]:
+def _forecast_prefixes(rehearsal: Rehearsal, seconds: float) -> Iterator[PrefixForecast]:
     """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice."""
-    config, counts, n_classes = rehearsal.config, rehearsal.counts, len(rehearsal.classes)
+    config, sizes = rehearsal.config, rehearsal.sizes
     if config.mode != "greedy" or config.network.depth == 1:
         return
     views = SHOWN_VIEWS if config.training.augments and not config.training.views else config.training.views
     for prefix, n in (("recompute", config.training.views), ("cache", views)):
         other = replace(config, training=replace(config.training, prefix=prefix, views=n))
         taken = seconds if other == config else forecast_seconds(rehearsal.of(other), phases=("training",))["training"]
-        kept = kept_bytes(other, image, counts) if prefix == "cache" else 0
-        yield PrefixForecast(other, sum(count_operations(other, image, n_classes, counts).training), taken, kept)
+        kept = kept_bytes(other, sizes) if prefix == "cache" else 0
+        yield PrefixForecast(other, sum(count_operations(other, sizes).training), taken, kept)
 
 
 def describe_forecast(forecast: Forecast) -> Iterator[str]:
@@ -105,7 +100,7 @@ def describe_forecast(forecast: Forecast) -> Iterator[str]:
     if net.prune_to:
         epochs = config.training.finetune_epochs
         yield f"each block pruned to {net.prune_to} (as M), then {epochs} epochs of fine-tuning"
-    sizes = ", ".join(f"{name} {n:,}" for name, n in forecast.counts.items())
+    sizes = ", ".join(f"{name} {n:,}" for name, n in forecast.sizes.counts.items())
     yield f"{config.data.dataset}: {sizes} images"
     yield ""
     yield _row("depth", "C x H x W", "block", "auxiliary", "training", "in the")
@@ -119,7 +114,7 @@ def describe_forecast(forecast: Forecast) -> Iterator[str]:
 
 def _depth_lines(forecast: Forecast) -> Iterator[str]:
     sizes = [show_size(count) for count in forecast.storage.depth_bytes]
-    yield _row("0", _show_shape(forecast.image), "", "", "", sizes[0])
+    yield _row("0", _show_shape(forecast.sizes.image), "", "", "", sizes[0])
     for j, (problem, spent) in enumerate(zip(forecast.problems, forecast.operations.training, strict=True), start=1):
         block, auxiliary = (f"{part.parameters:,}" for part in (problem.block, problem.auxiliary))
         yield _row(str(j), _show_shape(problem.shape), block, auxiliary, f"{spent:.3e}", sizes[j])

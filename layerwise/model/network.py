@@ -14,8 +14,16 @@ from layerwise.model import architectures
 from layerwise.model.seeds import derive_seed, initialised
 
 
+def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """Return x_0: uint8 images [n, C, H, W] scaled to [0, 1] and standardised a channel, float32.
+
+    mean, std: [C, 1, 1], of images scaled to [0, 1].
+    """
+    return (images.to(torch.float32) / 255 - mean) / std
+
+
 class Normalisation(nn.Module):
-    """Maps uint8 images [n, C, H, W] to x_0: scaled to [0, 1] and standardised a channel, float32."""
+    """Maps uint8 images [n, C, H, W] to x_0."""
 
     mean: Tensor
     std: Tensor
@@ -26,7 +34,7 @@ class Normalisation(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        return (images.to(torch.float32) / 255 - self.mean) / self.std
+        return normalise(images, self.mean, self.std)
 
 
 class LayerwiseNetwork(nn.Module):
@@ -75,7 +83,7 @@ class LayerwiseNetwork(nn.Module):
         )
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Return x_0: uint8 images [n, C, H, W] scaled to [0, 1] and standardised a channel, float32."""
+        """Return x_0 of uint8 images [n, C, H, W]."""
         x: Tensor = self.normalisation(images)
         return x
 

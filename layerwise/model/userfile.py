@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from layerwise.errors import UserError
+from layerwise.errors import UserError, no_file
 
 
 def function_of(path: Path, name: str) -> Callable[..., Any]:
@@ -19,7 +19,7 @@ def function_of(path: Path, name: str) -> Callable[..., Any]:
     Raises UserError if there is no such file or function, or the file fails.
     """
     if not path.is_file():
-        raise UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected a file of Python.")
+        raise no_file(path, "a file of Python")
     module_spec = importlib.util.spec_from_file_location(f"layerwise_factory_{path.stem}", path)
     assert module_spec is not None and module_spec.loader is not None
     file = importlib.util.module_from_spec(module_spec)

@@ -7,8 +7,9 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from layerwise.config import RunConfig, field_paths
+from layerwise.config import RunConfig
 from layerwise.runfile.reader import RunFile
+from layerwise.settings import SETTINGS
 from layerwise.units import show_size
 
 
@@ -32,7 +33,7 @@ def describe_run(run: RunFile) -> Iterator[str]:
             f"BatchNorm {'on' if net.has_batch_norm else 'off'}"
         )
         yield f"training        {cfg.mode}, recipe {cfg.recipe}, seed {cfg.seed}"
-        settings = ", ".join(f"{path} {_show(cfg, path)}" for path in field_paths(cfg))
+        settings = ", ".join(f"{path} {_show(cfg, path)}" for path in SETTINGS)
         yield from textwrap.wrap(settings, 80, initial_indent="settings        ", subsequent_indent=16 * " ")
     if run.extraction:
         yield from _origin_lines(run.extraction)

@@ -21,7 +21,7 @@ import h5py
 import numpy as np
 
 from layerwise.config import RunConfig
-from layerwise.errors import UserError
+from layerwise.errors import UserError, no_file
 from layerwise.runfile import layout
 from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, SPLITS
 from layerwise.runfile.manifest import canonical, describe, sha256
@@ -247,6 +247,11 @@ class RunFile:
         """How x_j was read from the module's output: "maps", "patch tokens", "vector" and the like."""
         return self._depth(depth).attrs.get("form", "maps")
 
+    @property
+    def trained_depths(self) -> list[int]:
+        """The depths whose trained auxiliary classifier the file holds."""
+        return [j for j in self.depths if layout.module("auxiliaries", j) in self._file]
+
     def weights(self, kind: str, j: int) -> dict[str, np.ndarray] | None:
         """Parameters and buffers of block j ("blocks") or its auxiliary ("auxiliaries") by name, or None."""
         if (folder := layout.module(kind, j)) not in self._file:
@@ -315,8 +320,7 @@ def run_id(path: Path | str) -> str:
 
 def _open(path: Path) -> h5py.File:
     if not path.is_file():
-        kind = "is a folder" if path.is_dir() else "does not exist"
-        raise UserError(f"{path} {kind}; expected a run file, as `layerwise-train --out {path.name}` writes it.")
+        raise no_file(path, f"a run file, as `layerwise-train --out {path.name}` writes it")
     try:
         return h5py.File(path, "r")
     except PermissionError:

@@ -1,4 +1,4 @@
-"""Owns the capture of training steps as CUDA graphs: one launch by the host where there were hundreds.
+"""Training steps as CUDA graphs: one launch by the host where there were hundreds.
 
 A step of these networks computes for about a millisecond, and launching its kernels one by one takes longer. A graph
 repeats the same kernels on the same memory, so what is captured reads its inputs from tensors of its own and changes
@@ -16,12 +16,14 @@ from torch import Tensor
 
 log = logging.getLogger("layerwise.capture")
 
-WARM_UP = 3  # steps taken kernel by kernel, in which libraries choose algorithms and optimizers make their state
+# Steps taken kernel by kernel before the capture: cuDNN times its algorithms, optimizers allocate their state and the
+# allocator's pool settles, none of which a graph may do. Three is what PyTorch's notes on CUDA graphs warm up with.
+UNCAPTURED = 3
 Function = Callable[..., None]
 
 
 class CapturedStep:
-    """A function of tensors that does its work in place; on a GPU, once warm, it is a graph.
+    """A function of tensors that works in place; on a GPU, after UNCAPTURED calls, it is a graph.
 
     Batches of another shape than the first (the last of an epoch) are never captured. Where the capture fails, a
     warning says so and every batch goes kernel by kernel. Every call does the work exactly once, captured or not.
@@ -57,11 +59,11 @@ class CapturedStep:
             self._replay()
 
     def _is_due(self, tensors: Sequence[Tensor]) -> bool:
-        """Count a call, and return whether the function is to be captured before it."""
+        """Count a call, and return whether to capture the function before it."""
         shapes = [tensor.shape for tensor in tensors]
         self._shapes = self._shapes or shapes
         self._calls += shapes == self._shapes
-        return self._calls > WARM_UP and self._replay is None and shapes == self._shapes
+        return self._calls > UNCAPTURED and self._replay is None and shapes == self._shapes
 
     def _capture(self, recorder: Recorder, tensors: Sequence[Tensor]) -> None:
         start = time.perf_counter()
@@ -76,7 +78,7 @@ class CapturedStep:
 
 
 class Recorder:
-    """Runs and captures functions on one side stream, as captures ask for."""
+    """Runs and captures functions on one side stream: a capture is not allowed on the default one."""
 
     def __init__(self, device: torch.device):
         self._stream = torch.cuda.Stream(device)
@@ -90,7 +92,7 @@ class Recorder:
         current.wait_stream(self._stream)
 
     def record(self, function: Function, inputs: Sequence[Tensor]) -> Callable[[], None]:
-        """Capture a function of `inputs` without running it; return what runs it on their values of the moment."""
+        """Capture a function of `inputs` without running it; return a function that runs it on their current values."""
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=self._stream):
             function(*inputs)

@@ -26,10 +26,11 @@ import numpy as np
 import torch
 
 from layerwise.commandline import Terminated
-from layerwise.config import RunConfig, by_path
+from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.model.narrowing import narrow_all
 from layerwise.publication import published, remove_leftovers
+from layerwise.settings import by_path
 from layerwise.training.history import Epoch, from_rows, to_rows
 from layerwise.training.pruning import Pruned, accuracies_of, accuracy_attributes
 

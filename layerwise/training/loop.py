@@ -1,7 +1,20 @@
-"""Owns training: the one loop that solves auxiliary problems, and the stages of a run in sequence.
+"""The training loop, and the stages of a run in sequence. All of the training of block j, with where each line is:
 
-`solve` takes batches of x, already computed by whatever is frozen, and auxiliary problems that read them: the pair of
-a block and its auxiliary classifier here, several CNN-p probes of one depth in `probes`.
+    for epoch in range(epochs):                                         # solve
+        draw order, crops and flips of all images, on the CPU           # batches.DeviceSplit.choices
+        for images, y in batches:                                       # stage_batches.Recomputed.batches
+            x_0 = normalise(crop and flip(images))                      # batches.augment, prefix.FrozenPrefix.begin
+            set the learning rate of this step                          # problem.AuxiliaryProblem.prepare
+            x = blocks 1 .. j - 1 of x_0, frozen, without a graph       # prefix.FrozenPrefix.advance
+            loss = cross_entropy(auxiliary_j(block_j(x)), y)            # problem.AuxiliaryProblem.descend
+            loss.backward(); optimizer.step()
+            add loss and correct predictions to sums on the device
+        read the sums, score the validation fold, save a checkpoint     # problem.score, evaluate, checkpoint.save
+    freeze block j and its auxiliary                                    # train
+
+On a GPU everything from x to the sums is one CUDA graph (capture). Training in parallel gives block j + 1 the detached
+output of block j in the same step; end to end, one problem holds all blocks. `probes` solves the CNN-p probes of a
+depth by the same `solve`.
 """
 
 from __future__ import annotations
@@ -19,8 +32,7 @@ from layerwise.config import RunConfig
 from layerwise.datasets import Dataset
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.model.seeds import derive_seed, own_random_stream
-from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
-from layerwise.training.batches import Batches as Batches
+from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit
 from layerwise.training.capture import CapturedStep
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.history import Epoch, Score
@@ -33,7 +45,11 @@ from layerwise.training.stages import Stage, stages
 
 log = logging.getLogger("layerwise.training")
 
-CHECK_EVERY = 50  # steps between two looks at whether the loss is finite
+# Steps between two looks at the sums on the device: for the progress bar, and for a loss that is not finite. Each look
+# waits for the device, where a captured step takes 1.4 to 1.7 ms (docs/performance.md), so one in fifty costs little,
+# and a training that diverged stops within a tenth of a second. The first bad step is counted on the device: the
+# message names it exactly, however late it is read.
+CHECK_EVERY = 50
 
 
 def solve(
@@ -59,7 +75,7 @@ def solve(
         where: what is being trained, for messages ("block 2").
         chained: whether each problem reads the detached block output of the one before, instead of x.
         fetch: turns what `epoch_batches` yields into (x, y) on the device, x without a graph behind it.
-        tick: called after each step, every few dozen steps with the score so far of the last problem.
+        tick: called after each step, every CHECK_EVERY steps with the score so far of the last problem.
     """
 
     def descend(*batch: Tensor) -> None:
@@ -86,7 +102,7 @@ def solve(
 
 @torch.no_grad()
 def evaluate(modules: Sequence[tuple[nn.Module, nn.Module]], batches: Batches, *, chained: bool = False) -> list[Score]:
-    """Return the score of each (block, classifier) over batches (x, y), in eval mode, in which they are left."""
+    """Return the score of each (block, classifier) over batches (x, y); they are left in eval mode."""
     for module in (m for pair in modules for m in pair):
         module.eval()
     sums: list[Tensor] = [torch.zeros(2, dtype=torch.float64)] * len(modules)
@@ -139,7 +155,8 @@ def train_stage(
     data: "train", and "validation" where there is a fold, on the network's device. number: of the stage, from 0.
     """
     config = replace(config, training=stage.training)
-    nn.ModuleList([*stage.blocks, *stage.classifiers]).requires_grad_(True)  # one that is trained on was frozen
+    # Fine-tuning after pruning trains an auxiliary that was frozen.
+    nn.ModuleList([*stage.blocks, *stage.classifiers]).requires_grad_(True)
     problems = [
         AuxiliaryProblem(block, classifier, config.training, config.precision)
         for block, classifier in zip(stage.blocks, stage.classifiers, strict=True)
@@ -147,33 +164,31 @@ def train_stage(
     done = checkpoint.resume(number, problems)
 
     start = time.perf_counter()
-    prefix = FrozenPrefix(network, stage.prefix, config.precision)
-    epochs = range(done, config.training.epochs)
-    keeps = config.training.prefix == "cache" and stage.prefix and epochs  # nothing is kept that nobody will read
-    source = (Kept if keeps else Recomputed)(data, prefix, config, stage.depths[0], checkpoint.folder)
-    steps = data["train"].batches(config.training.batch_size)
+    source = _source(network, data, config, stage, checkpoint, done)
 
     def batches(epoch: int) -> Batches:
-        if network.config.architecture == "custom":  # whose blocks may draw, as dropout does
+        if network.config.architecture == "custom":  # whose blocks may draw random numbers, as dropout does
             torch.manual_seed(derive_seed(config.seed, f"noise {stage.first_epoch + epoch}", stage.depths[0]))
         return source.batches(stage.first_epoch + epoch)
 
     loop = solve(
         problems,
         batches,
-        epochs,
-        steps,
+        range(done, config.training.epochs),
+        data["train"].batches(config.training.batch_size),
         stage.name,
         chained=stage.chained,
         fetch=source.fetch,
         tick=report.step,
     )
     with own_random_stream():
-        for epoch, scores in loop:
-            held = _validate(problems, source, stage.chained, config.precision)
+        for epoch, train_scores in loop:
+            validation_scores = _validate(problems, source, stage.chained, config.precision)
             seconds = (time.perf_counter() - start) / len(problems)
-            for depth, problem, score, seen in zip(stage.depths, problems, scores, held, strict=True):
-                row = Epoch(depth, stage.first_epoch + epoch, problem.learning_rate, score, seen, seconds)
+            found = zip(stage.depths, problems, train_scores, validation_scores, strict=True)
+            for j, problem, train_score, validation_score in found:
+                number_of_epoch = stage.first_epoch + epoch
+                row = Epoch(j, number_of_epoch, problem.learning_rate, train_score, validation_score, seconds)
                 checkpoint.history.append(row)
                 report.epoch(row)
             checkpoint.save(number, epoch + 1, network, problems)
@@ -182,21 +197,38 @@ def train_stage(
         problem.finish()
 
 
+def _source(
+    network: LayerwiseNetwork,
+    data: dict[str, DeviceSplit],
+    config: RunConfig,
+    stage: Stage,
+    checkpoint: Checkpoint,
+    done: int,
+) -> Recomputed:
+    """Return where x of a stage comes from: kept for all of its epochs, or computed anew for every batch."""
+    prefix = FrozenPrefix(network, stage.prefix, config.precision)
+    # Filling takes a pass over the images, which a stage without a prefix or epochs to go would never read.
+    if config.training.prefix == "cache" and stage.prefix and done < config.training.epochs:
+        return Kept(data, prefix, config, stage.depths[0], checkpoint.folder)
+    return Recomputed(data, prefix, config, stage.depths[0])
+
+
 def _validate(
     problems: Sequence[AuxiliaryProblem], source: Recomputed, chained: bool, precision: str
 ) -> Sequence[Score | None]:
     if "validation" not in source.data:
         return [None] * len(problems)
-    judged = [problem.judged() for problem in problems]
+    modules = [problem.evaluated() for problem in problems]
     with autocast(precision, problems[0].device):
-        return evaluate(judged, source.held(), chained=chained)
+        return evaluate(modules, source.validation(), chained=chained)
 
 
 @torch.no_grad()
 def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
     """Give an untrained network the running statistics of one label-free pass over the training images.
 
-    Every BatchNorm averages the statistics of nearly equal batches (momentum None). The network ends frozen.
+    Every BatchNorm takes the plain mean of the statistics of its batches (momentum None), in which a short last batch
+    would weigh as much as a full one: so the batches are nearly equal. The network ends frozen.
     """
     norms = [module for module in network.blocks.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     usual = [norm.momentum for norm in norms]
@@ -204,7 +236,7 @@ def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
         norm.reset_running_stats()
         norm.momentum = None
     if norms:
-        network.blocks.eval()  # what else differs in training, as dropout does, is no statistic
+        network.blocks.eval()  # dropout and the like stay off: the statistics are those of the network as it is used
         for norm in norms:
             norm.train()
         nearly_equal = -(-len(train.label) // train.batches(EVALUATION_BATCH))

@@ -10,13 +10,12 @@ not on batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from layerwise.config import NetworkConfig, RunConfig
-from layerwise.model.architectures import Shape
+from layerwise.datasets import Sizes
 from layerwise.model.counts import Problem, convolution_operations, count_problems
-from layerwise.training.stages import heads
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,8 @@ class Operations:
 
 
 def weight_bytes(config: RunConfig, problems: list[Problem]) -> int:
-    """Return the bytes of the parameters and buffers that the run file keeps: all blocks, and the `heads`."""
-    return sum(p.block.nbytes for p in problems) + sum(problems[j - 1].auxiliary.nbytes for j in heads(config))
+    """Return the bytes of the parameters and buffers that a run file keeps: all blocks, and trained auxiliaries."""
+    return sum(p.block.nbytes for p in problems) + sum(problems[j - 1].auxiliary.nbytes for j in config.heads)
 
 
 def pruning_bytes(config: NetworkConfig) -> int:
@@ -51,33 +50,27 @@ def pruning_bytes(config: NetworkConfig) -> int:
     return sum(8 * config.doubled(config.prune_to + config.width, j) for j in range(1, config.depth + 1))
 
 
-def count_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> Operations:
-    """Return the operations of a run.
-
-    Args:
-        image: shape (C, H, W) of one image.
-        counts: number of images of each split; "train" is the train fold, "validation" is absent at holdout 0.
-    """
-    problems = count_problems(config.network, image, n_classes)
-    blocks, n = sum(p.block.operations for p in problems), sum(counts.values())
-    auxiliaries = [problems[j - 1].auxiliary.operations for j in heads(config)]
+def count_operations(config: RunConfig, sizes: Sizes) -> Operations:
+    """Return the operations of a run."""
+    problems = count_problems(config.network, sizes.image, sizes.n_classes)
+    blocks, n = sum(p.block.operations for p in problems), sizes.total
+    auxiliaries = [problems[j - 1].auxiliary.operations for j in config.heads]
     scoring = n * (blocks + sum(auxiliaries)) if auxiliaries else 0
     if config.network.prune_to:
         states = sum(p.trained.block.operations + p.trained.auxiliary.operations for p in problems)
         scoring += n * (states + blocks + sum(auxiliaries))
-    return Operations(TRAINING[config.mode](config, problems, counts), scoring, n * blocks)
+    return Operations(TRAINING[config.mode](config, problems, sizes), scoring, n * blocks)
 
 
-def operations_to_epochs(
-    operations: int, config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]
-) -> int:
+def operations_to_epochs(operations: int, config: RunConfig, sizes: Sizes) -> int:
     """Return the number of epochs, at least 1, in which end-to-end training spends nearest to `operations`."""
     one_epoch = replace(config, training=replace(config.training, epochs=1))
-    spent = sum(_end_to_end(one_epoch, count_problems(config.network, image, n_classes), counts))
+    problems = count_problems(config.network, sizes.image, sizes.n_classes)
+    spent = sum(_end_to_end(one_epoch, problems, sizes))
     return max(1, (2 * operations + spent) // (2 * spent))
 
 
-def match_operations(config: RunConfig, image: Shape, n_classes: int, counts: Mapping[str, int]) -> RunConfig:
+def match_operations(config: RunConfig, sizes: Sizes) -> RunConfig:
     """Return an end-to-end configuration with as many epochs as spend what the greedy one does in training.
 
     A greedy run whose prefix is left to "auto" counts as keeping it wherever images repeat, whatever memory is free.
@@ -87,13 +80,13 @@ def match_operations(config: RunConfig, image: Shape, n_classes: int, counts: Ma
     keeps = config.training.prefix == "auto" and config.training.repeats
     training = replace(config.training, prefix="cache") if keeps else config.training
     greedy = replace(config, mode="greedy", match="epochs", training=training)
-    spent = sum(count_operations(greedy, image, n_classes, counts).training)
-    epochs = operations_to_epochs(spent, config, image, n_classes, counts)
+    spent = sum(count_operations(greedy, sizes).training)
+    epochs = operations_to_epochs(spent, config, sizes)
     every = max(1, round(config.training.lr_every * epochs / config.training.epochs))
     return replace(config, match="epochs", training=replace(config.training, epochs=epochs, lr_every=every))
 
 
-def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+def _greedy(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:
     """Every image goes through the frozen blocks below, in each epoch or once for each view that is kept.
 
     Block j passes no gradient on to them.
@@ -102,65 +95,61 @@ def _greedy(config: RunConfig, problems: list[Problem], counts: Mapping[str, int
     views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
     for p in problems:
         block, auxiliary = p.trained.block.operations, p.trained.auxiliary.operations
-        below = (counts["train"] * views + _held(counts) * times) * prefix
-        train = counts["train"] * (p.trained.learning + 3 * auxiliary)
-        spent = below + cfg.epochs * (train + _held(counts) * (block + auxiliary))
+        below = (sizes.train * views + sizes.validation * times) * prefix
+        train = sizes.train * (p.trained.learning + 3 * auxiliary)
+        spent = below + cfg.epochs * (train + sizes.validation * (block + auxiliary))
         if config.network.prune_to:
             # The saliency takes one pass, and the gradient of the maps without that of the weights.
-            spent += counts["train"] * (prefix + block + 2 * auxiliary)
-            spent += _finetuning(config, p, prefix + p.block.operations, counts)
+            spent += sizes.train * (prefix + block + 2 * auxiliary)
+            spent += _finetuning(config, p, prefix + p.block.operations, sizes)
         found.append(spent)
         prefix += p.block.operations
     return tuple(found)
 
 
-def _finetuning(config: RunConfig, problem: Problem, prefix: int, counts: Mapping[str, int]) -> int:
+def _finetuning(config: RunConfig, problem: Problem, prefix: int, sizes: Sizes) -> int:
     """Return what training an auxiliary on above `prefix` operations of frozen blocks spends."""
     cfg, net, auxiliary = config.training, config.network, problem.auxiliary.operations
     epochs = cfg.finetune_epochs
     views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (epochs, epochs)
-    below = (counts["train"] * views + _held(counts) * times) * prefix
+    below = (sizes.train * views + sizes.validation * times) * prefix
     # The first layer passes no gradient on, but for a linear one behind a BatchNorm that is trained.
     if net.k > 1:
         first = convolution_operations(problem.shape[0], (problem.aux_width, *problem.shape[1:]))
     else:
         first = 0 if net.has_batch_norm else auxiliary
-    return below + epochs * (counts["train"] * (3 * auxiliary - first) + _held(counts) * auxiliary)
+    return below + epochs * (sizes.train * (3 * auxiliary - first) + sizes.validation * auxiliary)
 
 
-def _untrained(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+def _untrained(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:
     """BatchNorm takes its statistics from one pass over the train fold."""
-    passes = counts["train"] if config.network.has_batch_norm else 0
+    passes = sizes.train if config.network.has_batch_norm else 0
     return tuple(passes * p.block.operations for p in problems)
 
 
-def _parallel(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+def _parallel(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:
     """Every image goes once through all blocks, each of which learns from its own auxiliary alone."""
     found = []
     for p in problems:
         block, auxiliary = p.block.operations, p.auxiliary.operations
-        spent = counts["train"] * (p.learning + 3 * auxiliary) + _held(counts) * (block + auxiliary)
+        spent = sizes.train * (p.learning + 3 * auxiliary) + sizes.validation * (block + auxiliary)
         found.append(config.training.epochs * spent)
     return tuple(found)
 
 
-def _end_to_end(config: RunConfig, problems: list[Problem], counts: Mapping[str, int]) -> tuple[int, ...]:
+def _end_to_end(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:
     """The last auxiliary is the only head; its gradient goes down to block 1, which needs none of the images."""
     found = []
     for j, p in enumerate(problems, start=1):
         block = p.block.operations
         auxiliary = p.auxiliary.operations if j == len(problems) else 0
-        train = counts["train"] * ((3 * block if j > 1 else p.learning) + 3 * auxiliary)
-        found.append(config.training.epochs * (train + _held(counts) * (block + auxiliary)))
+        train = sizes.train * ((3 * block if j > 1 else p.learning) + 3 * auxiliary)
+        found.append(config.training.epochs * (train + sizes.validation * (block + auxiliary)))
     return tuple(found)
 
 
-def _held(counts: Mapping[str, int]) -> int:
-    return counts.get("validation", 0)
-
-
 # For each mode: operations of training by block.
-TRAINING: dict[str, Callable[[RunConfig, list[Problem], Mapping[str, int]], tuple[int, ...]]] = {
+TRAINING: dict[str, Callable[[RunConfig, list[Problem], Sizes], tuple[int, ...]]] = {
     "greedy": _greedy,
     "untrained": _untrained,
     "parallel": _parallel,

@@ -1,4 +1,4 @@
-"""Owns one auxiliary problem: a block with its classifier, its optimizer, schedule, averaging, and their state."""
+"""One auxiliary problem: a block with its classifier, its optimizer, schedule, averaging, and their state."""
 
 from __future__ import annotations
 
@@ -16,23 +16,26 @@ from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
 from layerwise.training.history import Score
 
-WARM_UP = 0.3  # share of a one-cycle schedule in which the learning rate rises
+# One cycle (Smith, Topin 2018) by the defaults of PyTorch's OneCycleLR: the learning rate rises for the first 30% of
+# the training, from a 25th of the highest one. It ends at 0.
+RISING_SHARE, START_DIVISOR = 0.3, 25
 
 
 def learning_rate(config: TrainingConfig, progress: float) -> float:
     """Return the learning rate after `progress` epochs (a fraction within an epoch) of config.epochs.
 
     steps: multiplied by lr_factor every lr_every epochs. cosine: half a cosine from learning_rate to 0.
-    one-cycle: half a cosine up from a 25th for the first 30%, half a cosine down to 0 for the rest.
+    one-cycle: half a cosine up from a 25th of it for the first 30%, half a cosine down to 0 for the rest.
     """
     top, share = config.learning_rate, progress / config.epochs
     if config.schedule == "steps":
         return top * config.lr_factor ** (int(progress) // config.lr_every)
     if config.schedule == "cosine":
         return top * (1 + math.cos(math.pi * share)) / 2
-    if share < WARM_UP:
-        return top / 25 + (top - top / 25) * (1 - math.cos(math.pi * share / WARM_UP)) / 2
-    return top * (1 + math.cos(math.pi * (share - WARM_UP) / (1 - WARM_UP))) / 2
+    if share < RISING_SHARE:
+        start = top / START_DIVISOR
+        return start + (top - start) * (1 - math.cos(math.pi * share / RISING_SHARE)) / 2
+    return top * (1 + math.cos(math.pi * (share - RISING_SHARE) / (1 - RISING_SHARE))) / 2
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
@@ -46,8 +49,8 @@ class AuxiliaryProblem:
     block: the blocks whose weights are trained with the classifier; nn.Identity() where there is none, as for a probe.
     classifier: maps the block's output to logits [n, n_classes].
 
-    With the stepwise schedule the optimizer forgets its momentum whenever the learning rate drops, as in the authors'
-    code, which builds it anew.
+    With the stepwise schedule the momentum is lost whenever the learning rate drops, as in the authors' code, which
+    then builds a new optimizer.
 
     A step has two halves: `prepare` is the host's, and `descend` is the device's alone, so that it can be captured in a
     CUDA graph. It therefore reads no number that lies on the device, and every tensor it changes keeps its place.
@@ -68,10 +71,10 @@ class AuxiliaryProblem:
         self._finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps before the first bad loss
 
     def start_epoch(self, epoch: int, steps: int) -> None:
-        """Prepare for the given epoch of `steps` steps, and forget the sums of the last."""
+        """Prepare for the given epoch of `steps` steps, and reset the sums."""
         cfg = self.config
         if cfg.schedule == "steps" and epoch > 0 and epoch % cfg.lr_every == 0:
-            self._forget()
+            self._reset_optimizer()
         self.module.train()
         self._epoch, self._steps, self._step = epoch, steps, 0
         self._sums.zero_()
@@ -83,7 +86,7 @@ class AuxiliaryProblem:
         return self.descend(x, y)
 
     def prepare(self) -> None:
-        """Set the learning rate of the step to come."""
+        """Set the learning rate of the next step."""
         rate = learning_rate(self.config, self._epoch + self._step / self._steps)
         self._step += 1
         self.learning_rate = rate
@@ -94,7 +97,7 @@ class AuxiliaryProblem:
                 group["lr"] = rate
 
     def descend(self, x: Tensor, y: Tensor) -> Tensor:
-        """Do on the device all that a step is, after `prepare`; return the detached block output."""
+        """Take the step on the device, after `prepare`; return the detached block output."""
         with autocast(self.precision, self.device):
             hidden = self.block(x)
             logits = self.classifier(hidden).float()
@@ -109,9 +112,9 @@ class AuxiliaryProblem:
 
     @torch.no_grad()
     def _average(self, averaged: nn.Module) -> None:
-        """Move the average towards the weights and buffers; the first step is its beginning.
+        """Move the average towards the weights and buffers; the first step copies them.
 
-        torch's AveragedModel does the same, but copies its count of steps to the device in each, which waits for it.
+        torch's AveragedModel does the same, but copies its count of steps to the device in each, and so waits for it.
         """
         pairs = list(zip(averaged.state_dict().values(), self.module.state_dict().values(), strict=True))
         real = [pair for pair in pairs if pair[0].is_floating_point()]
@@ -128,12 +131,12 @@ class AuxiliaryProblem:
         correct = (logits.argmax(1) == y).sum()
         self._sums[:2].add_(torch.stack([loss * len(y), correct.to(loss.dtype)]))
         self._sums[2].add_(len(y))
-        self._finite.add_(torch.isfinite(self._sums[0]))  # a sum that is no number stays one
+        self._finite.add_(torch.isfinite(self._sums[0]))  # once the sum is inf or NaN it stays so
 
     def score(self, where: str) -> Score:
         """Return the mean score of the epoch so far; raise UserError if a loss was not finite, saying where.
 
-        This waits for the device, so the loop calls it every few dozen steps and at the end.
+        This waits for the device.
         """
         finite = int(self._finite)
         if finite < self._step:
@@ -144,20 +147,20 @@ class AuxiliaryProblem:
         loss, correct, n = self._sums.tolist()
         return Score(loss / n, correct / n, int(n))
 
-    def judged(self) -> tuple[nn.Module, nn.Module]:
-        """Return the block and classifier to be evaluated: the averaged ones where weights are averaged."""
+    def evaluated(self) -> tuple[nn.Module, nn.Module]:
+        """Return the block and classifier to evaluate: the averaged ones where weights are averaged."""
         if self.averaged is None:
             return self.block, self.classifier
         block, classifier = self.averaged.children()
         return block, classifier
 
     def finish(self) -> None:
-        """Put averaged weights, where there are any, in place of the last ones."""
+        """Replace the last weights by the averaged ones, where weights are averaged."""
         if self.averaged is not None:
             self.module.load_state_dict(self.averaged.state_dict())
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return what the optimizer and the average hold, as arrays by name; weights are not among it."""
+        """Return the state of optimizer and average, as arrays by name, without the weights."""
         found = {
             f"optimizer/{i}/{name}": value.cpu().numpy()
             for i, entries in self.optimizer.state_dict()["state"].items()
@@ -169,7 +172,7 @@ class AuxiliaryProblem:
         return found
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take up what `state` returned."""
+        """Restore what `state` returned."""
         whole = self.optimizer.state_dict()
         whole["state"] = {}
         averaged = {}
@@ -184,14 +187,14 @@ class AuxiliaryProblem:
         self.optimizer.load_state_dict(whole)
         for parameter, entries in self.optimizer.state.items():
             for name, value in entries.items():
-                if value.shape == parameter.shape:  # laid out as the parameter, which fused optimizers ask for
+                if value.shape == parameter.shape:  # fused optimizers need the parameter's layout in memory
                     entries[name] = torch.empty_like(parameter).copy_(value)
         if self.averaged is not None:
             self.averaged.load_state_dict(averaged)
             self._is_averaging = True
 
-    def _forget(self) -> None:
-        """Bring the optimizer back to its first step, in place: momentum of 0 is that of an optimizer built anew."""
+    def _reset_optimizer(self) -> None:
+        """Set the optimizer back to its first step, in place: zero momentum is that of one built anew."""
         for entries in self.optimizer.state.values():
             for value in entries.values():
                 if isinstance(value, Tensor):

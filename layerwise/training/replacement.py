@@ -137,7 +137,7 @@ def _pruned(run: RunFile, j: int) -> Pruned | None:
 def _history(run: RunFile, config: RunConfig, dataset: Dataset) -> list[Epoch]:
     """Return the epochs of all problems but the last."""
     table, seconds = run.history(), run.epoch_seconds()
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    counts = dataset.counts
     found = []
     for i, row in enumerate(() if table is None else table.tolist()):
         block, epoch, rate, loss, accuracy, held_loss, held_accuracy = row

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any
 
 from layerwise.commandline import progress
-from layerwise.errors import UserError
+from layerwise.errors import missing_package
 from layerwise.training.history import Epoch, Score
 
 log = logging.getLogger("layerwise.training")
@@ -73,8 +73,5 @@ def _summary_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise UserError(
-            "--tensorboard needs the package tensorboard, which is not installed; "
-            "install it by: pip install 'layerwise-probes[tensorboard]'"
-        ) from None
+        raise missing_package("--tensorboard", ["tensorboard"], "tensorboard") from None
     return SummaryWriter(str(folder))

@@ -36,7 +36,6 @@ from layerwise.training.replacement import Taken
 from layerwise.training.report import Report
 from layerwise.training.scoring import DepthScores, score_auxiliaries
 from layerwise.training.stage_batches import resolve_prefix
-from layerwise.training.stages import heads
 from layerwise.units import show_size
 
 log = logging.getLogger("layerwise.run")
@@ -96,14 +95,13 @@ def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: st
 
     Raises UsageError for settings that these images do not allow.
     """
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
     config = replace(config, network=settled(config.network, dataset.image_shape))
-    _check_images(config, dataset.image_shape, counts["train"])
+    _check_images(config, dataset.image_shape, dataset.counts["train"])
     if config.match == "operations":
-        config = match_operations(config, dataset.image_shape, len(dataset.classes), counts)
+        config = match_operations(config, dataset.sizes)
         log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
     config = replace(config, precision=pick_precision(config.precision, device))
-    return resolve_prefix(config, dataset.image_shape, counts, device, begun)
+    return resolve_prefix(config, dataset.sizes, device, begun)
 
 
 def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) -> None:
@@ -123,13 +121,13 @@ def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) 
 def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
     net, image = config.network, dataset.image_shape
-    counts = {name: len(split.label) for name, split in dataset.splits.items()}
+    counts = dataset.counts
     weights = weight_bytes(config, count_problems(net, image, len(dataset.classes))) + pruning_bytes(net)
     epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
-    rows = epochs * len(heads(config))  # each with its seconds, a float64 of /provenance
+    rows = epochs * len(config.heads)  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
     scored = counts.get("validation", 0) + counts["test"]
-    output_bytes = 4 * len(dataset.classes) * scored * len(heads(config))
+    output_bytes = 4 * len(dataset.classes) * scored * len(config.heads)
     storage = plan(
         depths_of(network_shapes(net, image)),
         counts,
@@ -167,7 +165,7 @@ def _publish(
         network.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
     with products("fp32"):
-        scores = score_auxiliaries(network, dataset, heads(config))
+        scores = score_auxiliaries(network, dataset, config.heads)
         _score_pruned(network, dataset, scores, checkpoint.pruned)
     seconds["score"] = time.perf_counter() - start
     start = time.perf_counter()

@@ -1,11 +1,11 @@
-"""Owns the kept output of the frozen prefix: x of every image, computed once for a block instead of in each epoch.
+"""The batches (x, y) of a stage, x the output of the frozen blocks: computed for every batch, or kept for all epochs.
 
-That needs images which do not change from epoch to epoch: not augmented, or augmented once and for all in a stated
-number of fixed views. Epoch e then reads view e modulo their number.
+Keeping needs images that do not change from epoch to epoch: not augmented, or augmented once in a stated number of
+fixed views. Epoch e then reads view e modulo their number. At block 4 it shortens a step by 1.6 (docs/performance.md).
 
-What is kept is what `FrozenPrefix` returns, in the same number type. It lies on the device where it fits, else in the
-machine's memory, else in a file without a name, which is gone as soon as nobody reads it. It is filled in the order of
-the images whenever a block begins, so a training that goes on after a stop reads the same values.
+What is kept is the output of `FrozenPrefix` in its number type: on the device where it fits, else in the machine's
+memory, else in an unlinked temporary file. It is filled in the order of the images whenever a block begins, so a
+resumed training reads the same values.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from layerwise.config import RunConfig
+from layerwise.datasets import Sizes
 from layerwise.errors import UserError
 from layerwise.hardware import device_room, memory_room
 from layerwise.model.architectures import network_shapes
@@ -34,25 +35,18 @@ log = logging.getLogger("layerwise.cache")
 
 
 class Recomputed:
-    """Batches of a stage whose x is computed anew from the images, by the frozen prefix, for every batch.
+    """Batches of a stage whose x is computed from the images, by the frozen prefix, for every batch.
 
-    data: "train", and "validation" where there is a fold. depth: of the stage's first classifier, which names its
-    random streams. folder: where a file may lie, which this kind does not need.
+    data: "train", and "validation" where there is a fold. depth: of the stage's first classifier, from which its random
+    streams are derived.
     """
 
-    def __init__(
-        self,
-        data: Mapping[str, DeviceSplit],
-        prefix: FrozenPrefix,
-        config: RunConfig,
-        depth: int,
-        folder: Path | None = None,
-    ):
+    def __init__(self, data: Mapping[str, DeviceSplit], prefix: FrozenPrefix, config: RunConfig, depth: int):
         self.data, self.prefix, self.config, self.depth = data, prefix, config, depth
         self.views = max(1, config.training.views)
 
     def order_seed(self, epoch: int) -> int:
-        """Return the seed of an epoch's order, and of what is drawn anew in it."""
+        """Return the seed of an epoch's order and of its augmentation."""
         return derive_seed(self.config.seed, f"order {epoch}", self.depth)
 
     def view(self, v: int) -> Tensor | None:
@@ -75,15 +69,16 @@ class Recomputed:
         """Return (x, y) of what `batches` yielded."""
         return self.prefix.advance(batch[0]), batch[1]
 
-    def held(self) -> Batches:
+    def validation(self) -> Batches:
         """Yield (x, y) of the validation fold."""
         return self.data["validation"].in_order(self.prefix)
 
 
 class Kept(Recomputed):
-    """Batches of a stage whose x is read from what was kept of every image and view.
+    """Batches of a stage whose x was computed once for every image and view, and is read.
 
-    place: "device", "memory" or "disk"; a folder in which a file can lie is needed for the disk.
+    folder: where a temporary file can lie; None where the disk is not to be used. place: where x is kept, "device",
+    "memory" or "disk".
     """
 
     def __init__(
@@ -92,7 +87,7 @@ class Kept(Recomputed):
         prefix: FrozenPrefix,
         config: RunConfig,
         depth: int,
-        folder: Path | None = None,
+        folder: Path | None,
     ):
         super().__init__(data, prefix, config, depth)
         self.device = data["train"].device
@@ -118,7 +113,10 @@ class Kept(Recomputed):
                     part.copy_(self.prefix(images).permute(0, 2, 3, 1))
 
     def batches(self, epoch: int) -> Batches:
-        """Yield what makes the batches of an epoch: the places (of x, of y) on the device, else x and y themselves."""
+        """Yield the batches of an epoch: (x, y), or where x is kept on the device their rows, int64 [2, n].
+
+        `fetch` reads rows inside the captured step, which cannot read what lies elsewhere.
+        """
         data, cfg, where = self.data["train"], self.config.training, self._kept["train"].device
         first = epoch % self.views * len(data)
         for choice in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where):
@@ -131,7 +129,7 @@ class Kept(Recomputed):
             return batch
         return self._read("train", batch[0])
 
-    def held(self) -> Batches:
+    def validation(self) -> Batches:
         """Yield (x, y) of the validation fold."""
         kept = self._kept["validation"]
         for rows in torch.arange(len(kept), device=kept.device).split(EVALUATION_BATCH):
@@ -151,40 +149,36 @@ def _allocate(
         return torch.empty(shape, dtype=dtype, device=device)
     if place == "memory":
         return torch.empty(shape, dtype=dtype)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".prefix.") as file:  # its name goes here, its bytes later
+    with tempfile.NamedTemporaryFile(
+        dir=folder, prefix=".prefix."
+    ) as file:  # unlinked here; its bytes go with the tensor
         return torch.from_file(file.name, shared=True, size=prod(shape), dtype=dtype).view(shape)
 
 
-SHARE = 0.5  # of what is free, the most that is taken
+# At most this share of free memory or disk is taken. The rest is for what the forecast does not see: activations of the
+# step, Python and its libraries, and other programs, whose needs grow while a training runs. A guess on the safe side.
+SHARE = 0.5
 
 
-def kept_bytes(config: RunConfig, image: tuple[int, int, int], counts: Mapping[str, int]) -> int:
-    """Return the bytes of the largest output of a frozen prefix, of all training images and views and of the fold.
+def kept_bytes(config: RunConfig, sizes: Sizes) -> int:
+    """Return the bytes of the largest output of a frozen prefix, over all training images and views and the fold.
 
-    Args:
-        config: with its precision resolved.
-        image: shape (C, H, W) of one image; counts: number of images of each split.
+    config: with its precision resolved.
     """
     net = config.network
-    outputs = network_shapes(net, image)[1:]
+    outputs = network_shapes(net, sizes.image)[1:]
     if not net.prune_to:
-        outputs = outputs[:-1]  # the last block's is read where its auxiliary is fine-tuned, and nowhere else
-    images = max(1, config.training.views) * counts["train"] + counts.get("validation", 0)
+        outputs = outputs[:-1]  # the last block's output is read only where its auxiliary is fine-tuned
+    images = max(1, config.training.views) * sizes.train + sizes.validation
     return max((prod(shape) for shape in outputs), default=0) * images * (2 if config.precision == "bf16" else 4)
 
 
-def resolve_prefix(
-    config: RunConfig,
-    image: tuple[int, int, int],
-    counts: Mapping[str, int],
-    device: torch.device,
-    begun: str | None = None,
-) -> RunConfig:
+def resolve_prefix(config: RunConfig, sizes: Sizes, device: torch.device, begun: str | None = None) -> RunConfig:
     """Return the configuration with "auto" decided: "cache" where an output is read more than once and fits.
 
-    Augmentation that is drawn anew in each epoch is never turned into fixed views: without --views it is recomputed.
-    On a GPU it is kept in the device's memory or not at all: from the machine's it would come slower than computed.
-    begun: what was decided when this training began, which holds wherever it can, whatever is free now.
+    Augmentation that is drawn anew in each epoch is never turned into fixed views: without --views it is recomputed. On
+    a GPU it is kept in the device's memory or not at all, since reading the machine's would be slower than computing.
+    begun: what was decided when this training began; it is kept to, if possible, however much memory is free now.
     """
     cfg = config.training
     if cfg.prefix != "auto":
@@ -194,12 +188,12 @@ def resolve_prefix(
     keeps = can and begun != "recompute"
     if keeps and begun is None:
         room = device_room(device) if device.type == "cuda" else memory_room()
-        keeps = cfg.repeats and kept_bytes(config, image, counts) <= SHARE * room
+        keeps = cfg.repeats and kept_bytes(config, sizes) <= SHARE * room
     return replace(config, training=replace(cfg, prefix="cache" if keeps else "recompute"))
 
 
 def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str:
-    """Return where so many bytes are kept: "device", "memory" or "disk", the first of which they take at most SHARE.
+    """Return where to keep so many bytes: the first of "device", "memory", "disk" of whose free bytes they take SHARE.
 
     Raises UserError where they fit nowhere.
     """

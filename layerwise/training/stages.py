@@ -68,10 +68,3 @@ def _finetuning(j: int, auxiliary: nn.Module, training: TrainingConfig) -> Stage
     return Stage(
         name, j, (j,), (nn.Identity(),), (auxiliary,), training.finetuning, prunes=j, first_epoch=training.epochs
     )
-
-
-def heads(config: RunConfig) -> range:
-    """Return the numbers j of the auxiliaries that the mode trains, scores and keeps."""
-    depth = config.network.depth
-    first = {"untrained": depth + 1, "end-to-end": depth}.get(config.mode, 1)
-    return range(first, depth + 1)

@@ -27,7 +27,8 @@ from layerwise.model.counts import convolution_operations
 from layerwise.model.network import freeze
 from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
-from layerwise.training.loop import Batches, solve
+from layerwise.training.batches import Batches
+from layerwise.training.loop import solve
 from layerwise.training.problem import AuxiliaryProblem, autocast
 from probes.cnn.reading import Labelled
 from probes.probe import ProbeName

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from layerwise.activations import READ_BATCH, open_activations
 from layerwise.errors import UserError, unknown
 from layerwise.hardware import exact_float32
+from layerwise.model.network import Normalisation
 from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
 from probes.tasks.task import NO_CONTROL, Task
@@ -105,9 +106,9 @@ class Teacher(Task):
         if images is None:
             yield from open_activations(self.run, 0, split).batches()
             return
-        mean, std = (torch.tensor(scale[name]).view(-1, 1, 1) for name in ("mean", "std"))
+        normalise = Normalisation(scale["mean"], scale["std"])
         for start in range(0, len(images), READ_BATCH):
-            yield (torch.from_numpy(images[start : start + READ_BATCH]).float() / 255 - mean) / std
+            yield normalise(torch.from_numpy(images[start : start + READ_BATCH]))
 
 
 def balancing_shifts(outputs: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import layerwise.training.run
-from layerwise.config import RunConfig, set_fields
+from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.datasets.dataset import channel_statistics
 from layerwise.hardware import has_bfloat16, products
@@ -37,6 +37,7 @@ from layerwise.model.counts import Problem, count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training import capture
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.loop import solve
@@ -183,7 +184,7 @@ def stage(table: Table, net: LayerwiseNetwork, j: int, kind: type[Recomputed], c
 def timed_steps(table: Table, problem: AuxiliaryProblem, source: Recomputed, *, captured: bool = True) -> Any:
     """Return (seconds a step, seconds of the capture) of the real loop on enough epochs for the steps wanted."""
     steps, clock = table.steps, []
-    warm = 2 * capture.WARM_UP + 2
+    warm = 2 * capture.UNCAPTURED + 2
     seen: list[capture.CapturedStep] = []
     original = capture.CapturedStep.__call__
 

@@ -22,9 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.commandline import keep_freed_memory
-from layerwise.config import set_fields
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
+from layerwise.settings import set_fields
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.problem import AuxiliaryProblem, autocast

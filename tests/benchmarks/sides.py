@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from layerwise.commandline import keep_freed_memory
-from layerwise.config import RunConfig, set_fields
+from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.datasets.dataset import channel_statistics
 from layerwise.hardware import has_bfloat16, products
@@ -29,6 +29,7 @@ from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
 from layerwise.runfile import RunFile
+from layerwise.settings import set_fields
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.loop import train_stage
