@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from matplotlib.figure import Figure
 
+from analysis.factors import FACTORS
 from analysis.separability import curves
 from analysis.tables import read
 from analysis.widths import against_width
 from figures.plots import caption, separability, widths
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from figures.output import Made
+
+# Against it, and not against depth, accuracy is drawn by widths.py.
+PROBE_WIDTH = "probe-width"
 
 
 def draw(
@@ -46,9 +53,11 @@ def draw(
 
 def drawn(
     runs: Sequence[Path], probes: Sequence[str] | None, split: str, refit: bool, by: str, relative: bool, size: str
-) -> tuple[Figure, pd.DataFrame, str]:
+) -> Made:
     """Return the figure of `draw`, its points and its caption."""
-    if by == "probe-width":
+    if by not in (*FACTORS, PROBE_WIDTH):
+        raise unknown("factor", by, (*FACTORS, PROBE_WIDTH))
+    if by == PROBE_WIDTH:
         if relative:
             raise UsageError("against the width of a probe no depth is drawn. Leave out --relative.")
         points = against_width(read(runs), probes, split, refit)

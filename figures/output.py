@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,16 +14,28 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    # A figure, the points drawn in it, and its caption, one paragraph.
+    Made = tuple[Figure, pd.DataFrame, str]
+
 SUFFIXES = (".pdf", ".svg", ".png", ".csv", ".txt")
 SIZES = ("single", "double")
 # What probe-depth keeps beside x.h5, of the suffixes above.
 _RESULTS = (".probes.csv", ".candidates.csv")
 
 
-def check_size(size: str) -> None:
-    """Raise UsageError if `size` is no width of a figure, "single" (85 mm) or "double" (170 mm)."""
+def write_figure(make: Callable[[], Made], output: Path, runs: Sequence[Path], size: str, force: bool) -> None:
+    """Make a figure of `runs` and write it, its points and its caption; print the paths and the caption.
+
+    What cannot be written is refused before anything is read (see `outputs`), and so is a size that there is not.
+    """
     if size not in SIZES:
         raise unknown("size", size, SIZES)
+    paths = outputs(output, runs, force)
+    figure, points, caption = make()
+    publish(figure, points, caption, paths, force)
+    for path in paths.values():
+        print(path)
+    print(caption)
 
 
 def outputs(
@@ -90,10 +102,3 @@ def write(contents: Mapping[Path, bytes], force: bool) -> None:
                 temporary.write_bytes(content)
             except OSError as error:
                 raise UserError(f"{path} cannot be written: {error.strerror}. No file was made.") from None
-
-
-def say(paths: Mapping[str, Path], caption: str) -> None:
-    """Print the paths written, a line each, and then the caption."""
-    for path in paths.values():
-        print(path)
-    print(caption)

@@ -131,7 +131,7 @@ def test_outputs_are_refused_before_anything_is_read(tmp_path: Path, capsys: Cap
         (
             ["--by", "seeds"],
             2,
-            "unknown factor 'seeds'. Did you mean 'seed'? Choices: k, mode, width, probe-width, pool, seed.",
+            "unknown factor 'seeds'. Did you mean 'seed'? Choices: k, mode, width, pool, seed, probe-width.",
         ),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other; give one of them."),
     ],

@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from figures.kit import style
-from figures.output import SUFFIXES, check_size, outputs, publish, say, write
+from figures.output import SUFFIXES, outputs, publish, write, write_figure
 from layerwise.errors import UsageError, UserError
 
 POINTS = pd.DataFrame({"depth": [0, 1], "accuracy": [0.3, 0.1 + 0.2]})
@@ -47,14 +47,13 @@ def test_five_outputs_by_any_of_their_names(tmp_path: Path) -> None:
 
 def test_what_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = outputs(tmp_path / "figure.svg", [], False)
-    publish(figure(), POINTS, "Accuracy of nothing.", paths, False)
+    write_figure(lambda: (figure(), POINTS, "Accuracy of nothing."), tmp_path / "figure.svg", [], "single", False)
     assert sorted(tmp_path.iterdir()) == sorted(paths.values())
     assert paths[".pdf"].read_bytes().startswith(b"%PDF")
     assert paths[".png"].read_bytes().startswith(b"\x89PNG")
     assert paths[".svg"].read_bytes().startswith(b"<?xml")
     assert paths[".txt"].read_text() == "Accuracy of nothing.\n"
     assert paths[".csv"].read_text() == "depth,accuracy\n0,0.3\n1,0.30000000000000004\n"
-    say(paths, "Accuracy of nothing.")
     assert capsys.readouterr().out.splitlines() == [*map(str, paths.values()), "Accuracy of nothing."]
 
 
@@ -140,8 +139,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "one.csv").read_text() == "mine"
 
 
-def test_sizes() -> None:
-    check_size("single")
-    check_size("double")
+def test_a_size_that_there_is_not_is_refused_before_anything_is_made(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="^unknown size 'doubel'. Did you mean 'double'. Choices: single, double.$"):
-        check_size("doubel")
+        write_figure(lambda: pytest.fail("made"), tmp_path / "figure", [], "doubel", False)
+    assert list(tmp_path.iterdir()) == []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from figures.commands.options import Output, Runs, Size
-from figures.output import check_size, outputs, publish, say
+from figures.output import write_figure
 from layerwise.commandline import run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from figures.output import Made
 
 
 def attribution_command() -> NoReturn:
@@ -42,13 +45,13 @@ def attribution_figure(
     Example: attribution-figure greedy*.h5 untrained*.h5 end*.h5 -o attribution.pdf
     """
     set_verbosity(quiet, verbose)
-    check_size(size)
-    paths = outputs(output, runs, force)
-    from analysis.attribution import attribution
-    from analysis.tables import read
-    from figures.plots.attribution import caption, draw
 
-    points = attribution(read(runs), probe, split, pool)
-    words = caption(points)
-    publish(draw(points, size), points, words, paths, force)
-    say(paths, words)
+    def make() -> Made:
+        from analysis.attribution import attribution
+        from analysis.tables import read
+        from figures.plots.attribution import caption, draw
+
+        points = attribution(read(runs), probe, split, pool)
+        return draw(points, size), points, caption(points)
+
+    write_figure(make, output, runs, size, force)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from figures.commands.options import Output, Runs, Size
-from figures.output import check_size, outputs, publish, say
+from figures.output import write_figure
 from layerwise.commandline import run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
-from layerwise.errors import unknown
 
-_BY = ("k", "mode", "width", "probe-width", "pool", "seed")
+if TYPE_CHECKING:
+    from figures.output import Made
 
 
 def figure_command() -> NoReturn:
@@ -68,14 +68,12 @@ def separability_figure(
     Example: separability-figure k1.h5 k2.h5 --probe linear,cnn-1 -o figure.pdf
     """
     set_verbosity(quiet, verbose)
-    check_size(size)
-    if by not in _BY:
-        raise unknown("factor", by, _BY)
-    paths = outputs(output, runs, force)
     probes = None if probe is None else [name.strip() for name in probe.split(",")]
     refitted = split != "validation" if refit is None else refit
-    from figures.api import drawn
 
-    figure, points, words = drawn(runs, probes, split, refitted, by, relative, size)
-    publish(figure, points, words, paths, force)
-    say(paths, words)
+    def make() -> Made:
+        from figures.api import drawn
+
+        return drawn(runs, probes, split, refitted, by, relative, size)
+
+    write_figure(make, output, runs, size, force)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from figures.commands.options import Output, Runs, Size
-from figures.output import check_size, outputs, publish, say
+from figures.output import write_figure
 from layerwise.commandline import run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
 from layerwise.config import MODES
 from layerwise.errors import unknown
+
+if TYPE_CHECKING:
+    from figures.output import Made
 
 _TRAINED = tuple(mode for mode in MODES if mode != "untrained")
 
@@ -41,14 +44,14 @@ def training_figure(
     Example: training-figure k1.h5 k2.h5 k3.h5 -o training.pdf
     """
     set_verbosity(quiet, verbose)
-    check_size(size)
     if mode not in _TRAINED:
         raise unknown("mode", mode, _TRAINED)
-    paths = outputs(output, runs, force)
-    from analysis.training import training_curves
-    from figures.plots.training import caption, draw
 
-    points = training_curves(runs, mode)
-    words = caption(points)
-    publish(draw(points, size), points, words, paths, force)
-    say(paths, words)
+    def make() -> Made:
+        from analysis.training import training_curves
+        from figures.plots.training import caption, draw
+
+        points = training_curves(runs, mode)
+        return draw(points, size), points, caption(points)
+
+    write_figure(make, output, runs, size, force)

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator
 
 from figures.kit import style
+from figures.kit.panels import limits, round_ticks
 from probes.names import POOLED
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
@@ -127,10 +128,9 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
         low_others, high_others = _extent(others)
         input_below = chance < low_others and high - low > _SQUEEZED * (high_others - low_others)
         low = low_others if input_below else low
-    margin = max(_MARGIN * (high - low), _LEAST_MARGIN)
     broken = input_below or low - chance > (high - chance) / 3
-    top = high + margin
-    lowest = low - margin if broken else min(low - margin, chance)
+    lowest, top = limits(np.array([low, high]), _MARGIN, _LEAST_MARGIN)
+    lowest = lowest if broken else min(lowest, chance)
     below_mm = _LABEL_MM + broken * _BREAK_MM + input_below * _INPUT_MM
     bottom = lowest - (top - lowest) * below_mm / (panel_mm - below_mm)
     ticks = _ticks(max(0.0, lowest), min(100.0, top))
@@ -187,7 +187,7 @@ def _ticks(low: float, high: float) -> tuple[float, ...]:
     """Return the roundest numbers from `low` to `high`, four at least."""
     shown: tuple[float, ...] = ()
     for intervals in range(_FEWEST_TICKS, 3 * _FEWEST_TICKS):
-        ticks = MaxNLocator(nbins=intervals, steps=[1, 2, 5, 10]).tick_values(low, high)
+        ticks = round_ticks(intervals).tick_values(low, high)
         shown = tuple(float(tick) for tick in ticks if low <= tick <= high)
         if len(shown) >= _FEWEST_TICKS:
             break

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from figures.kit import style
-from figures.kit.layout import figure_with_legend
+from figures.kit.legend import figure_with_legend
+from figures.kit.panels import limits, round_ticks
 from figures.plots.caption import averaged_by_k
 
 # A row of panels each: parts of one row share an axis, since those of the other may be ten times as large.
@@ -49,15 +49,14 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
     with style.applied():
         handles = [Patch(label=LABELS[part], linewidth=0.6, **_FILLS[part]) for part in _drawn(points)]
         figure, grid = figure_with_legend(size, len(ks) * len(rows), handles, across=len(ks))
-        for place in range(len(ks) * len(rows)):
-            (label, parts), k = list(rows.items())[place // len(ks)], ks[place % len(ks)]
-            axes = figure.add_axes(grid.rectangle(place))
+        for axes, row, column in grid.panels(figure):
+            label, parts = list(rows.items())[row]
             own = points[points["part"].isin(parts)]
             _set_axes(axes, own)
-            _draw_bars(axes, own[own["k"] == k], [part for part in parts if part in set(own["part"])])
-            if place < len(ks):
-                axes.set_title(f"$k$ = {k}")
-            grid.label(axes, place, "depth $j$", label)
+            _draw_bars(axes, own[own["k"] == ks[column]], [part for part in parts if part in set(own["part"])])
+            if row == 0:
+                axes.set_title(f"$k$ = {ks[column]}")
+            grid.label(axes, row, column, "depth $j$", label)
         return figure
 
 
@@ -67,12 +66,11 @@ def _drawn(points: pd.DataFrame) -> list[str]:
 
 def _set_axes(axes: Axes, points: pd.DataFrame) -> None:
     values = 100 * points[["value", "ci_low", "ci_high"]].to_numpy(float)
-    low, high = min(0.0, float(np.nanmin(values))), max(0.0, float(np.nanmax(values)))
-    margin = max(_MARGIN * (high - low), 0.25)
-    axes.set_ylim(low - margin * (low < 0), high + margin)
+    low, high = limits(np.append(values, 0.0), _MARGIN, 0.25)
+    axes.set_ylim(low if np.nanmin(values) < 0 else 0.0, high)  # bars stand on the axis where none points down
     axes.set_xlim(points["depth"].min() - 0.5, points["depth"].max() + 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=9, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(round_ticks(5))
+    axes.xaxis.set_major_locator(round_ticks(9, integer=True))
     axes.axhline(0, color="black", linewidth=0.6, label="_zero", zorder=2)
 
 

@@ -14,7 +14,7 @@ from analysis.factors import line_columns
 from analysis.tables import PANEL
 from figures.kit import style
 from figures.kit.axis import is_pooled_input
-from figures.kit.layout import Handle
+from figures.kit.legend import Handle
 from layerwise.config import MODES
 
 Key = tuple[Any, ...]

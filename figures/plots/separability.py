@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from analysis.factors import panel_columns
 from figures.kit import style
 from figures.kit.axis import AccuracyAxis, accuracy_axis, is_pooled_input
-from figures.kit.layout import figure_with_legend
+from figures.kit.legend import figure_with_legend
+from figures.kit.panels import round_ticks
 from figures.plots.lines import Key, Line, keyed, lines
 from layerwise.errors import UserError
 
@@ -44,16 +44,13 @@ def draw(curves: pd.DataFrame, size: str = "single", relative: bool = False) -> 
         handles = [line.handle for line in named.values()]
         figure, grid = figure_with_legend(size, len(panels), handles, group=group)
         axis = accuracy_axis(curves, grid.panel_height)
-        for place, panel in enumerate(panels):
-            axes = figure.add_axes(grid.rectangle(place))
+        for panel, (axes, row, column) in zip(panels, grid.panels(figure), strict=True):
             _draw_panel(axes, panel, named, axis, unit)
-            axes.xaxis.set_major_locator(
-                MaxNLocator(nbins=5 if relative else 9, integer=not relative, steps=[1, 2, 5, 10])
-            )
+            axes.xaxis.set_major_locator(round_ticks(5 if relative else 9, integer=not relative))
             axes.set_title(_title(panel, curves))
             axes.set_xlim(-0.5 * unit, max(unit, curves["x"].max()) + 0.5 * unit)
             x = "relative depth $j/J$ (0 = input)" if relative else "depth $j$ (0 = input)"
-            grid.label(axes, place, x, f"{curves['split'].iloc[0]} accuracy (%)")
+            grid.label(axes, row, column, x, f"{curves['split'].iloc[0]} accuracy (%)")
         return figure
 
 

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from figures.kit import style
-from figures.kit.layout import Handle, figure_with_legend
+from figures.kit.legend import Handle, figure_with_legend
+from figures.kit.panels import limits, round_ticks
 from figures.plots.caption import averaged_by_k
 
 _ROWS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
@@ -32,9 +32,8 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
     with style.applied():
         colours = dict(zip(blocks, (sign["color"] for sign in style.ordered_styles(len(blocks))), strict=True))
         figure, grid = figure_with_legend(size, len(ks) * len(_ROWS), _handles(points, colours), across=len(ks))
-        for place in range(len(ks) * len(_ROWS)):
-            measure, k = list(_ROWS)[place // len(ks)], ks[place % len(ks)]
-            axes = figure.add_axes(grid.rectangle(place))
+        for axes, row, column in grid.panels(figure):
+            measure, k = list(_ROWS)[row], ks[column]
             own = points[points["measure"] == measure]
             _set_axes(axes, own, _SCALE[measure])
             of_k = own[own["k"] == k]
@@ -43,9 +42,9 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
                 axes.axvline(epoch - 0.5, color=style.GREY, linewidth=0.9, label="_finetuning", zorder=0.5)
             for (block, split), line in of_k.groupby(["block", "split"]):
                 _draw_line(axes, line, colours[block], str(split), _SCALE[measure])
-            if place < len(ks):
+            if row == 0:
                 axes.set_title(f"$k$ = {k}")
-            grid.label(axes, place, "epoch", _ROWS[measure])
+            grid.label(axes, row, column, "epoch", _ROWS[measure])
         return figure
 
 
@@ -57,12 +56,10 @@ def _handles(points: pd.DataFrame, colours: dict[int, str]) -> list[Handle]:
 
 def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
     values = scale * points[["value", "ci_low", "ci_high"]].to_numpy(float)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = max(_MARGIN * (high - low), 1e-3 * scale)
-    axes.set_ylim(low - margin, high + margin)
+    axes.set_ylim(*limits(values, _MARGIN, 1e-3 * scale))
     axes.set_xlim(points["epoch"].min() - 0.5, points["epoch"].max() + 0.5)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=scale > 1, steps=[1, 2, 5, 10]))
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(round_ticks(5, integer=scale > 1))
+    axes.xaxis.set_major_locator(round_ticks(5, integer=True))
 
 
 def _mark_drops(axes: Axes, points: pd.DataFrame) -> None:

@@ -9,12 +9,13 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from analysis.widths import MEASURES
 from figures.kit import style
 from figures.kit.axis import AccuracyAxis, accuracy_axis
-from figures.kit.layout import figure_with_legend
+from figures.kit.legend import figure_with_legend
+from figures.kit.panels import limits, round_ticks
 from figures.plots.caption import kind_of_network, protocol
 from layerwise.errors import UsageError
 
@@ -41,16 +42,15 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
         handles = [Line2D([], [], label=f"$j$ = {depth}", **sign) for depth, sign in signs.items()]
         figure, grid = figure_with_legend(size, len(probes) * len(measures), handles, across=len(probes))
         axis = accuracy_axis(_accuracies(points), grid.panel_height)
-        for place in range(len(probes) * len(measures)):
-            measure, probe = measures[place // len(probes)], probes[place % len(probes)]
-            axes = figure.add_axes(grid.rectangle(place))
+        for axes, row, column in grid.panels(figure):
+            measure, probe = measures[row], probes[column]
             own = points[points["measure"] == measure]
             _set_axes(axes, own, axis if measure == "accuracy" else None)
             for depth, line in own[own["probe"] == probe].groupby("depth"):
                 _draw_line(axes, line, signs[int(depth)], list(signs).index(int(depth)), len(signs))
-            if place < len(probes):
+            if row == 0:
                 axes.set_title(probe.replace("cnn-", "CNN-"))
-            grid.label(axes, place, "probe width $M$", _label(measure, points))
+            grid.label(axes, row, column, "probe width $M$", _label(measure, points))
         return figure
 
 
@@ -84,11 +84,10 @@ def _set_axes(axes: Axes, points: pd.DataFrame, axis: AccuracyAxis | None) -> No
         axis.apply(axes)
         return
     values = 100 * points[["value", "ci_low", "ci_high"]].to_numpy(float)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
-    margin = max(_MARGIN * (high - low), 0.5)
-    axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
-    if low - margin < 0 < high + margin:
+    low, high = limits(values, _MARGIN, 0.5)
+    axes.set_ylim(low, high)
+    axes.yaxis.set_major_locator(round_ticks(5))
+    if low < 0 < high:
         axes.axhline(0, color="black", linewidth=0.8, linestyle=style.CHANCE_DASHES, label="_zero", zorder=1)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from analysis.attribution import attribution
 from analysis.separability import curves
@@ -23,11 +23,13 @@ from figures.study.definition import Study, Unit, run_path
 from layerwise.errors import UserError
 from probes.names import LINEAR
 
+if TYPE_CHECKING:
+    from figures.output import Made
+
 log = logging.getLogger("layerwise.study")
 
 TABLES = ("accuracy", "trends", "contrasts")
 _SIZE = "double"
-Made = tuple[Figure, pd.DataFrame, str]
 
 
 def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:

@@ -1,42 +1,16 @@
-"""Tests of figures/layout.py: panels keep apart and on the page, and the legend takes no panel's place."""
+"""The legend takes no panel's place, fits the width, and is read in order."""
 
 from __future__ import annotations
 
-import itertools
-
-import pytest
 from matplotlib.lines import Line2D
 
 from figures.kit import style
-from figures.kit.layout import Grid, columns, figure_with_legend
+from figures.kit.legend import figure_with_legend
+from figures.kit.panels import Grid
 
 
 def handles(count: int, words: str = "k = 1") -> list[Line2D]:
     return [Line2D([], [], label=f"{words} {number}") for number in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("size", "expected"), [("single", [1, 2, 2, 2, 2, 2]), ("double", [1, 2, 3, 4, 3, 3, 4, 4, 3])]
-)
-def test_columns(size: str, expected: list[int]) -> None:
-    assert [columns(size, panels) for panels in range(1, len(expected) + 1)] == expected
-
-
-@pytest.mark.parametrize("size", ["single", "double"])
-@pytest.mark.parametrize("panels", [1, 2, 3, 5, 7])
-def test_panels_are_apart_and_on_the_page(size: str, panels: int) -> None:
-    grid = Grid(width=style.WIDTHS_MM[size], panels=panels, columns=columns(size, panels), band=6.0)
-    boxes = [grid.rectangle(place) for place in range(panels)]
-    for left, bottom, width, height in boxes:
-        assert left > 0 and bottom > 0 and left + width < 1 and bottom + height < 1 - 6.0 / grid.height
-    for (l1, b1, w1, h1), (l2, b2, w2, h2) in itertools.combinations(boxes, 2):
-        assert l1 + w1 < l2 or l2 + w2 < l1 or b1 + h1 < b2 or b2 + h2 < b1
-
-
-def test_outer_panels() -> None:
-    grid = Grid(width=85.0, panels=3, columns=2)
-    assert [grid.is_left(place) for place in range(3)] == [True, False, True]
-    assert [grid.is_lowest(place) for place in range(3)] == [False, True, True]
 
 
 def order(count: int, words: str = "k = 1") -> tuple[list[str], Grid]:

@@ -1,0 +1,89 @@
+"""The figure's legend: where it stands, how many columns it has, in which order it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+
+from figures.kit import style
+from figures.kit.panels import Grid, columns
+
+_GAP_MM = 1.0  # between the legend and what stands above and below it
+
+# What stands for a line in the legend: one artist, or several drawn over each other, of which the first has the words.
+Handle = Artist | tuple[Artist, ...]
+
+
+def figure_with_legend(
+    size: str, panels: int, handles: Sequence[Handle], across: int | None = None, group: int = 0
+) -> tuple[Figure, Grid]:
+    """Return a figure of the named width, as high as its panels and legend need, with the legend drawn.
+
+    The legend stands in the free place of the last row of panels if it fits there, else in a band above them.
+
+    across: panels in a row; None takes as many as suit their number.
+    group: handles that belong together, each so many; where a column of the legend holds as many, it holds a group.
+    """
+    grid = Grid(width=style.WIDTHS_MM[size], count=panels, columns=across or columns(size, panels))
+    ruler = style.new_figure(grid.width, grid.height)
+    one_column = _extent_mm(ruler, handles, 1)
+    if grid.free and one_column[0] <= grid.panel_width and one_column[1] <= grid.panel_height:
+        figure = style.new_figure(grid.width, grid.height)
+        left, bottom, width, height = grid.rectangle(panels)
+        _legend(figure, handles, 1, "center", (left + width / 2, bottom + height / 2))
+        return figure, grid
+    count = _widest_that_fits(ruler, handles, grid.width)
+    band = _extent_mm(ruler, handles, count)[1] + _GAP_MM
+    grid = Grid(width=grid.width, count=panels, columns=grid.columns, band=band)
+    figure = style.new_figure(grid.width, grid.height)
+    if -(-len(handles) // count) != group:
+        handles = _by_rows(handles, count)
+    _legend(figure, handles, count, "upper center", (0.5, 1 - _GAP_MM / grid.height))
+    return figure, grid
+
+
+def _widest_that_fits(ruler: Figure, handles: Sequence[Handle], width: float) -> int:
+    """Return the number of legend columns: as few rows as fit the width, and rows as equal as can be."""
+    for rows in range(1, len(handles)):
+        count = -(-len(handles) // rows)
+        if _extent_mm(ruler, handles, count)[0] <= width:
+            return count
+    return 1
+
+
+def _extent_mm(ruler: Figure, handles: Sequence[Handle], count: int) -> tuple[float, float]:
+    legend = _legend(ruler, handles, count, "center", (0.5, 0.5))
+    canvas = ruler.canvas
+    assert isinstance(canvas, FigureCanvasAgg)
+    box = legend.get_window_extent(canvas.get_renderer())
+    legend.remove()
+    return box.width / ruler.dpi * style.MM_PER_INCH, box.height / ruler.dpi * style.MM_PER_INCH
+
+
+def _by_rows(handles: Sequence[Handle], count: int) -> Sequence[Handle]:
+    """Return the order in which a legend wider than high is read row by row: matplotlib fills column by column."""
+    if count * count < len(handles):
+        return handles
+    return [handle for column in range(count) for handle in handles[column::count]]
+
+
+def _legend(figure: Figure, handles: Sequence[Handle], count: int, loc: Any, anchor: tuple[float, float]) -> Legend:
+    return figure.legend(
+        handles=handles,
+        labels=[(handle[0] if isinstance(handle, tuple) else handle).get_label() for handle in handles],
+        ncols=count,
+        loc=loc,
+        bbox_to_anchor=anchor,
+        frameon=False,
+        borderpad=0.0,
+        borderaxespad=0.0,
+        handlelength=3.4,
+        handletextpad=0.5,
+        columnspacing=1.6,
+        labelspacing=0.4,
+    )
