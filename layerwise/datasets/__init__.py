@@ -1,4 +1,4 @@
-"""Owns the data sets: published ones, folders of images, and the validation fold set apart."""
+"""Data sets: published ones, folders of images, and the validation fold set apart."""
 
 from layerwise.datasets.dataset import DATASETS, Dataset, Split, load_configured, load_dataset
 
