@@ -43,8 +43,9 @@ def nearest(found: str, names: Sequence[str]) -> str:
 
 
 def no_file(path: Path, expected: str) -> UserError:
-    """Return the error for a path that is no file; `expected` says what should be there."""
-    return UserError(f"{path} {'is a folder' if path.is_dir() else 'does not exist'}; expected {expected}.")
+    """Return the error for a path that is no regular file; `expected` says what should be there."""
+    found = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+    return UserError(f"{path} {found}; expected {expected}.")
 
 
 def missing_package(what: str, packages: Sequence[str], extra: str, instead: str = "") -> UserError:

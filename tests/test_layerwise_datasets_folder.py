@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from PIL import Image
 
 from layerwise.commandline import set_verbosity
 from layerwise.datasets import Dataset, load_dataset
-from layerwise.datasets.folder import FILES_IN_TASK
+from layerwise.datasets.pictures import FILES_IN_TASK
 from layerwise.errors import UsageError, UserError
 
 
@@ -231,3 +233,95 @@ def test_real_jpeg_files_are_read_as_pillow_reads_them(some_cifar10: Path) -> No
         with Image.open(path) as image:
             assert np.array_equal(split.images[i], np.asarray(image).transpose(2, 0, 1))
         assert data.classes[split.label[i]] == path.parent.name
+
+
+def loud(capsys: pytest.CaptureFixture[str], folder: Path) -> str:
+    """Return what loading a folder says."""
+    set_verbosity(quiet=False, verbose=False)
+    load(folder)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir"])
+def test_hidden_folders_are_no_classes_and_no_images(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = load(folder)
+    for where in (f"train/{name}/a.png", f"test/{name}/a.png", f"train/cat/{name}/a.png"):
+        write(folder, where, colours(1)[0])
+    message = loud(capsys, folder)
+    assert "not read are files in hidden folders, which are no classes: 3 (" in message
+    assert f"{folder}/train/cat/{name}" in message and message.count("\n") == 1
+    found = load(folder)
+    assert found.classes == ("cat", "dog")
+    assert [s.fingerprint() for s in found.splits.values()] == [s.fingerprint() for s in expected.splits.values()]
+
+
+def test_every_ending_of_a_picture_is_read(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flat = np.full((6, 6, 3), 90, np.uint8)
+    for name, kind in (("x.jfif", "JPEG"), ("x.JPE", "JPEG"), ("x.gif", "GIF"), ("x.pnm", "PPM"), ("x.dib", "BMP")):
+        Image.fromarray(flat).save(folder / "train" / "dog" / name, format=kind)
+    assert loud(capsys, folder) == ""
+    data = load(folder).splits["train"]
+    assert data.label.tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1]
+    assert np.abs(data.images[4:].astype(int) - 90).max() <= 2
+
+
+def test_files_that_are_not_read_are_counted_in_one_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("a.heic", "b.heic", "notes.txt", "c", ".DS_Store", "Thumbs.db"):
+        (folder / "train" / "cat" / name).write_bytes(b"x")
+    outside = write(folder, "test/lost.png", colours(1)[0])
+    assert loud(capsys, folder) == (
+        f"{folder}: not read are files that do not end as images do: 4 (2 .heic, 1 without ending, 1 .txt); "
+        f"images in no class folder: 1 ({outside})\n"
+    )
+
+
+def test_folders_in_a_class_are_read_in_torchvisions_order(folder: Path) -> None:
+    from torchvision.datasets import ImageFolder
+
+    for i, where in enumerate(["z/1.png", "a/b/2.png", "a-b/3.png", "0.png", "B.PNG"]):
+        write(folder, f"train/cat/{where}", colours(1, seed=9 + i)[0])
+    (folder / "train" / "cat" / "linked").symlink_to(folder / "test" / "dog")
+    expected = [np.asarray(Image.open(path).convert("RGB")) for path, _ in ImageFolder(str(folder / "train")).samples]
+    assert np.array_equal(load(folder).splits["train"].images, np.stack(expected).transpose(0, 3, 1, 2))
+
+
+def test_a_link_that_would_read_images_twice_is_named(folder: Path) -> None:
+    (folder / "train" / "cat" / "again").symlink_to(folder / "train" / "cat")
+    with pytest.raises(UserError, match=f"{folder}/train/cat/again leads to the same folder as {folder}/train/cat"):
+        load(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed, scandir = str(folder / "train" / "dog"), os.scandir
+
+    def listing(path: str) -> Any:
+        if os.fspath(path) == closed:
+            raise PermissionError(13, "Permission denied", closed)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", listing)
+    with pytest.raises(UserError, match=f"{closed} cannot be read .Permission denied., nor then its images"):
+        load(folder)
+
+
+def test_a_class_whose_name_is_no_text_is_named(folder: Path) -> None:
+    os.mkdir(os.fsencode(folder / "train") + b"/caf\xe9")
+    with pytest.raises(UserError, match=r"train has the class folder b'caf\\xe9', whose name is not UTF-8. Rename it"):
+        load(folder)
+
+
+def test_accents_written_in_two_ways_are_one_class(folder: Path) -> None:
+    (folder / "train" / "cat").rename(folder / "train" / "caf\u00e9")
+    (folder / "test" / "cat").rename(folder / "test" / "cafe\u0301")
+    assert load(folder).classes == ("caf\u00e9", "dog")
+    assert load(folder).splits["test"].label.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["valid", "validation", "dev", "unlabeled"])
+def test_other_splits_beside_test_are_said_not_to_be_read(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / name).mkdir()
+    assert f"{folder}/{name} is not read: {folder}/test is the test split" in loud(capsys, folder)

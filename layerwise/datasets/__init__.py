@@ -1,4 +1,4 @@
-"""Owns the data sets: published ones, folders of images, and the validation fold set apart."""
+"""Data sets: published ones, folders of images, and the validation fold set apart."""
 
 from layerwise.config import DATASETS
 from layerwise.datasets.dataset import Dataset, Sizes, Split, load_configured, load_dataset

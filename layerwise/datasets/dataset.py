@@ -1,7 +1,7 @@
-"""Owns the data sets: uint8 images in memory, and the validation fold set apart before anything is trained.
+"""Data sets: uint8 images in memory, and the validation fold set apart before anything is trained.
 
 Digits: scikit-learn's 8x8 digits, split 80/20 into train and test, stratified, by seed 0. Every other data
-set keeps its own train and test split; `sources` and `imagefolder` read them. A subset of the train split, where
+set keeps its own train and test split; `published` and `folder` read them. A subset of the train split, where
 one is asked for, is taken first. The validation fold is then a stratified share of it, drawn with a fixed seed, so
 that it is the same images for every run: no weight, no BatchNorm statistic and no normalisation constant sees it.
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from layerwise.config import DATASETS, DataConfig
 from layerwise.datasets.folder import read_imagefolder
-from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split, stratified_subset
+from layerwise.datasets.folds import stratified_split, stratified_subset, stratified_test
 from layerwise.datasets.published import read_torchvision
 from layerwise.errors import UsageError, UserError, unknown
 
@@ -142,7 +142,7 @@ def load_dataset(
     train, test, classes = _published(name, data_dir, image_size, download)
     if subset:
         train = _take(train, stratified_subset(train.label, subset))
-    kept, held = stratified_split(train.label, holdout)
+    kept, held = stratified_split(train.label, holdout, classes)
     splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
     if len(held) == 0:
         del splits["validation"]
@@ -224,5 +224,5 @@ def _digits() -> tuple[Split, Split, tuple[str, ...]]:
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
     classes = tuple(str(c) for c in range(10))
     everything = _whole("digits", (images, bunch.target), classes)
-    train, test = stratified_split(everything.label, DIGITS_TEST_SHARE)
+    train, test = stratified_test(everything.label)
     return _take(everything, train), _take(everything, test), classes

@@ -1,52 +1,61 @@
-"""Owns data sets that are folders of image files: which files, their classes from folder names, their pixels.
+"""Data sets that are folders of image files: which files are read, and their classes by the names of their folders.
 
 The folder holds train/CLASS/... and test/CLASS/... (or val/CLASS/..., where there is no test/). Every image is
 decoded once, into memory. Decoded JPEG pixels can differ by a grey level between versions of libjpeg, which the
-fingerprint of a split then shows.
+fingerprint of a split then shows. Every file below train/ and test/ is read, or counted in one line as not read.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import NoReturn
+from unicodedata import normalize
 
 import numpy as np
 
-from layerwise.commandline import progress
+from layerwise.datasets.pictures import ENDINGS, decode
 from layerwise.datasets.published import Published, require_folder
 from layerwise.errors import UserError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 log = logging.getLogger("layerwise.imagefolder")
 
-GREY_MODES = ("1", "L", "LA")
-FILES_IN_TASK = 64
+# Folders that systems make by themselves, besides those whose names begin with a dot.
+_SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
+# What systems put beside pictures, besides files whose names begin with a dot: not worth a word.
+_SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
+# What a third split beside train/ and test/ is called; none of them is read.
+_UNREAD_SPLITS = ("val", "valid", "validation", "dev", "unlabeled", "unlabelled")
 
 
-class _ColourFoundError(Exception):
-    """An image in colour stands among those read as grey."""
+@dataclass
+class _LeftOut:
+    """What stands below the splits and is not read.
 
-
-@dataclass(frozen=True)
-class _Form:
-    """The form of every image: channels C, height H and width W in pixels; `first` is the file that set it.
-
-    resized: images of any size are brought to H x W; else all have that size.
+    endings: number of files by the end of their names; hidden: number of files by hidden folder; outside: images
+    that stand in no class folder.
     """
 
-    channels: int
-    height: int
-    width: int
-    first: str
-    resized: bool
+    endings: Counter[str] = field(default_factory=Counter)
+    hidden: Counter[str] = field(default_factory=Counter)
+    outside: list[str] = field(default_factory=list)
+
+    def describe(self) -> str:
+        """Return all of it in words, or nothing where every file is read."""
+        parts = []
+        if self.endings:
+            often = sorted(self.endings.items(), key=lambda kind: (-kind[1], kind[0]))
+            kinds = [f"{count} {ending or 'without ending'}" for ending, count in often]
+            parts.append(f"files that do not end as images do: {self.endings.total()} ({_some(kinds)})")
+        if files := self.hidden.total():
+            parts.append(f"files in hidden folders, which are no classes: {files} ({_some(sorted(self.hidden))})")
+        if self.outside:
+            parts.append(f"images in no class folder: {len(self.outside)} ({_some(sorted(self.outside), 1)})")
+        return "; ".join(parts)
 
 
 def read_imagefolder(data_dir: Path | None, *, image_size: int) -> Published:
@@ -66,13 +75,16 @@ def read_imagefolder(data_dir: Path | None, *, image_size: int) -> Published:
     """
     root = require_folder("imagefolder", "train/ and test/ (or val/)", data_dir)
     folders = _split_folders(root)
-    files = {folder: _find_files(folder) for folder in folders}
-    classes = [sorted(files[folder]) for folder in folders]
+    left_out = _LeftOut()
+    found = [_find_files(folder, left_out) for folder in folders]
+    files = dict(zip(folders, [found[0], _spelled_as(found[0], found[1])], strict=True))
+    if words := left_out.describe():
+        log.warning("%s: not read are %s", root, words)
     _check_classes(folders, files)
-    paths = [[path for c in classes[0] for path in files[folder][c]] for folder in folders]
-    train, test = _decode(paths, image_size)
-    labels = [np.repeat(np.arange(len(classes[0])), [len(files[folder][c]) for c in classes[0]]) for folder in folders]
-    return Published((train, labels[0]), (test, labels[1]), tuple(classes[0]))
+    classes = sorted(files[folders[0]])
+    train, test = decode([[path for c in classes for path in files[folder][c]] for folder in folders], image_size)
+    labels = [np.repeat(np.arange(len(classes)), [len(files[folder][c]) for c in classes]) for folder in folders]
+    return Published((train, labels[0]), (test, labels[1]), tuple(classes))
 
 
 def _split_folders(root: Path) -> list[Path]:
@@ -83,27 +95,89 @@ def _split_folders(root: Path) -> list[Path]:
             "imagefolder needs train/ and test/ (or val/), each with a folder of images for each class. "
             "Give the folder above them by --data-dir."
         )
-    if len(held) == 3:
-        log.warning("%s is not read: %s is the test split, and --holdout sets validation images apart",
-                    root / "val", root / "test")  # fmt: skip
+    for name in _UNREAD_SPLITS:
+        if name != held[1] and (root / name).is_dir():
+            log.warning("%s is not read: %s is the test split, and --holdout sets validation images apart",
+                        root / name, root / held[1])  # fmt: skip
     return [root / name for name in held[:2]]
 
 
-def _find_files(folder: Path) -> dict[str, list[str]]:
-    """Return the paths of the image files of each class folder, as torchvision finds them."""
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(str(folder), allow_empty=True)
-    except FileNotFoundError:  # the one complaint left with allow_empty
-        return {}
-    files: dict[str, list[str]] = {name: [] for name in found.classes}
-    for path, label in found.samples:
-        files[found.classes[label]].append(path)
+def _find_files(folder: Path, left_out: _LeftOut) -> dict[str, list[str]]:
+    """Return the paths of the image files of each class folder, in torchvision's order."""
+    files = {}
+    for name in sorted(os.listdir(folder)):
+        path = os.path.join(folder, name)
+        if not os.path.isdir(path):
+            if _is_image(name):
+                left_out.outside.append(path)
+            else:
+                _count_other(name, left_out)
+        elif _is_hidden(name):
+            left_out.hidden[path] += sum(len(names) for _, _, names in os.walk(path))
+        else:
+            _require_utf8(folder, name)
+            files[name] = list(_files_below(path, left_out))
     return files
 
 
-def _check_classes(folders: Sequence[Path], files: dict[Path, dict[str, list[str]]]) -> None:
+def _files_below(top: str, left_out: _LeftOut) -> Iterator[str]:
+    """Yield the image files of a class folder, those of its folders too, ordered by folder, then name."""
+    seen: dict[str, str] = {}
+    held: dict[str, list[str]] = {}
+    for root, folders, names in os.walk(top, followlinks=True, onerror=_refuse_folder):
+        real = os.path.realpath(root)
+        if real in seen:
+            raise UserError(
+                f"{root} leads to the same folder as {seen[real]}, whose images would be read twice. Remove that link."
+            )
+        seen[real], held[root] = root, names
+        for name in [name for name in folders if _is_hidden(name)]:
+            folders.remove(name)
+            path = os.path.join(root, name)
+            left_out.hidden[path] += sum(len(inside) for _, _, inside in os.walk(path))
+    for root in sorted(held):
+        for name in sorted(held[root]):
+            if _is_image(name):
+                yield os.path.join(root, name)
+            else:
+                _count_other(name, left_out)
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename} cannot be read ({error.strerror}), nor then its images. Give it a way in.")
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
+def _count_other(name: str, left_out: _LeftOut) -> None:
+    if not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
+        left_out.endings[os.path.splitext(name)[1]] += 1
+
+
+def _require_utf8(folder: Path, name: str) -> None:
+    """Raise UserError for a class that no table and no run file could name."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{folder} has the class folder {os.fsencode(name)!r}, whose name is not UTF-8. Rename it in train and "
+            "test."
+        ) from None
+
+
+def _spelled_as(train: Mapping[str, object], test: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """Return the classes of test as train spells them: macOS writes an accented letter as two where others do not."""
+    spelled = {normalize("NFC", name): name for name in train if name not in test}
+    return {name if name in train else spelled.get(normalize("NFC", name), name): paths for name, paths in test.items()}
+
+
+def _check_classes(folders: Sequence[Path], files: Mapping[Path, Mapping[str, list[str]]]) -> None:
     train, test = folders
     if files[train].keys() != files[test].keys():
         only = [
@@ -128,72 +202,3 @@ def _check_classes(folders: Sequence[Path], files: dict[Path, dict[str, list[str
 def _some(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
-
-
-def _decode(paths: Sequence[Sequence[str]], image_size: int) -> list[np.ndarray]:
-    """Decode lists of files to uint8 arrays [n, C, H, W] of one form, which the very first file sets."""
-    first = paths[0][0]
-    with _opened(first) as image:
-        size = (image_size, image_size) if image_size else (image.height, image.width)
-        channels = 1 if image.mode in GREY_MODES else 3
-    try:
-        return [_decode_list(some, _Form(channels, *size, first, bool(image_size))) for some in paths]
-    except _ColourFoundError:
-        return [_decode_list(some, _Form(3, *size, first, bool(image_size))) for some in paths]
-
-
-def _decode_list(paths: Sequence[str], form: _Form) -> np.ndarray:
-    """Decode files into one array [n, C, H, W]; the error is that of the first bad file in order."""
-    images = np.empty((len(paths), form.channels, form.height, form.width), dtype=np.uint8)
-    task = partial(_decode_some, images, paths, form)
-    with progress() as bar, ThreadPoolExecutor() as pool:
-        reading = bar.add_task("reading images", total=len(paths))
-        for done in pool.map(task, range(0, len(paths), FILES_IN_TASK)):
-            bar.update(reading, advance=done)
-    return images
-
-
-def _decode_some(images: np.ndarray, paths: Sequence[str], form: _Form, start: int) -> int:
-    """Decode FILES_IN_TASK files from `start` on into their rows; return how many that were."""
-    some = paths[start : start + FILES_IN_TASK]
-    for i, path in enumerate(some, start):
-        with _opened(path) as image:
-            if form.channels == 1 and image.mode not in GREY_MODES:
-                raise _ColourFoundError
-            if not form.resized and (image.height, image.width) != (form.height, form.width):
-                raise UserError(
-                    f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, "
-                    f"{path} has {image.width}x{image.height}. "
-                    "Bring them to one by --set data.image_size=32 (or another number of pixels)."
-                )
-            images[i] = _pixels(image, form)
-    return len(some)
-
-
-@contextmanager
-def _opened(path: str) -> Iterator[Image]:
-    """Open an image file; what its decoder stumbles over inside the block becomes an error that names the file."""
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):
-                raise UserError(f"{path} has more than 8 bits a channel (mode {image.mode}): convert it to 8 bits.")
-            yield image
-    except (UserError, _ColourFoundError):
-        raise
-    except Exception as error:  # of many kinds: each decoder stumbles in its own way
-        raise UserError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {error}). Replace it or remove it."
-        ) from error
-
-
-def _pixels(image: Image, form: _Form) -> np.ndarray:
-    """Decode an image to uint8 [C, H, W]."""
-    from torchvision.transforms.functional import center_crop, resize
-
-    image = image.convert("L" if form.channels == 1 else "RGB")
-    if form.resized:
-        image = center_crop(resize(image, form.height), form.height)
-    pixels = np.asarray(image)
-    return pixels[None] if form.channels == 1 else pixels.transpose(2, 0, 1)

@@ -1,18 +1,16 @@
-"""Owns stratified choices by fixed seeds: a subset of the train split, and the validation fold."""
+"""Stratified choices by fixed seeds: a subset of the train split, the validation fold, a test split."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from layerwise.errors import UsageError, UserError
 
 SPLIT_SEED = 0
-
-
 # Not SPLIT_SEED: a subset of a tenth would be the very images that the whole split's fold sets apart.
 SUBSET_SEED = 1
-
-
 DIGITS_TEST_SHARE = 0.2
 
 
@@ -40,25 +38,40 @@ def stratified_subset(label: np.ndarray, n: int) -> np.ndarray:
     return np.sort(np.argsort(rank, kind="stable")[:n])
 
 
-def stratified_split(label: np.ndarray, share: float) -> tuple[np.ndarray, np.ndarray]:
+def stratified_split(
+    label: np.ndarray, share: float, classes: Sequence[str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Split positions 0..n-1 into (kept, held), with `share` of each class held, by the fixed seed.
 
-    Both come back in ascending order. Raises UserError if a share above 0 would hold no image of some class,
-    or leave none.
+    Both come back in ascending order. `classes` are names in label order, for messages. Raises UserError if a share
+    above 0 would hold no image of some class, or leave none.
     """
-    if share == 0:
-        return np.arange(len(label)), np.arange(0)
+
+    def count(c: int, n: int) -> int:
+        held = round(share * n)
+        if not 0 < held < n:
+            raise UserError(
+                f"class {classes[c] if classes else c} has {n} training images, of which a holdout of {share} sets "
+                f"{held} apart; each class needs at least one on either side. Give another --holdout, or 0 for none."
+            )
+        return held
+
+    return _split(label, count) if share else (np.arange(len(label)), np.arange(0))
+
+
+def stratified_test(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Split positions 0..n-1 of samples that were published as one set into (train, test), as those of digits are.
+
+    A fifth of each class is for testing, at least one and never all: of a class with one sample, none.
+    """
+    return _split(label, lambda _, n: min(max(round(DIGITS_TEST_SHARE * n), 1), n - 1))
+
+
+def _split(label: np.ndarray, count: Callable[[int, int], int]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (kept, held), ascending, where count(c, n) of the n samples of class c are held, by the fixed seed."""
     rng = np.random.default_rng(SPLIT_SEED)
-    held = []
+    is_held = np.zeros(len(label), dtype=bool)
     for c in np.unique(label):
         members = np.flatnonzero(label == c)
-        count = round(share * len(members))
-        if not 0 < count < len(members):
-            raise UserError(
-                f"class {c} has {len(members)} training images, of which a holdout of {share} sets {count} apart; "
-                "each class needs at least one on either side. Give another --holdout, or 0 for none."
-            )
-        held.append(rng.permutation(members)[:count])
-    is_held = np.zeros(len(label), dtype=bool)
-    is_held[np.concatenate(held)] = True
+        is_held[rng.permutation(members)[: count(int(c), len(members))]] = True
     return np.flatnonzero(~is_held), np.flatnonzero(is_held)

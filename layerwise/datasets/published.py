@@ -1,4 +1,4 @@
-"""Owns the published data sets that torchvision reads: where their files lie, their axes, what is wrong with them.
+"""Published data sets that torchvision reads: where their files lie, their axes, what is wrong with them.
 
 Files are found, checked and parsed by torchvision's own classes, and fetched by them only where that is asked
 for. Number of classes, channels and size come from what was read.

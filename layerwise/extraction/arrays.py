@@ -1,21 +1,23 @@
-"""Owns how arrays made elsewhere become the depths of a run: which array is which depth, whose rows are whose."""
+"""Arrays made elsewhere as the depths of a run: which array is which depth, whose rows are whose."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from layerwise.commandline import progress
-from layerwise.datasets.folds import DIGITS_TEST_SHARE, stratified_split
+from layerwise.datasets.folds import stratified_split, stratified_test
 from layerwise.errors import UsageError, UserError, nearest
 from layerwise.extraction.forms import Convention, Form, form_of
+from layerwise.extraction.groups import groups_of, split_of
 from layerwise.extraction.inputs import within
+from layerwise.extraction.labels import encode, read_labels, tell_missing
 from layerwise.extraction.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
 from layerwise.extraction.selection import matches
-from layerwise.extraction.stores import ArrayStore, in_step, whole
+from layerwise.extraction.stores import ArrayStore, as_float32, in_step, whole
 from layerwise.extraction.write import write_run
 from layerwise.publication import refuse_existing
 from layerwise.runfile.depths import DepthStream
@@ -26,8 +28,6 @@ from layerwise.runfile.writer import RunWriter
 RESERVED = ("labels", "splits", "index", "classes")
 INPUT = "input"  # an array of this name is depth 0
 BATCH, BATCH_BYTES = 256, 64 * 10**6
-# What others call the splits.
-ALIASES = {"val": "validation", "valid": "validation", "dev": "validation"}
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,17 @@ class ArrayRun:
 
     def __init__(self, store: ArrayStore, *, layers: str, tokens: str, trained_on: str, holdout: float):
         self.store = store
-        groups = [name for name in SPLITS if any(key.startswith(f"{name}/") for key in store.names())]
-        prefixes = [f"{name}/" for name in groups] or [""]
+        groups = groups_of(store)
+        prefixes = list(groups) or [""]
         self.layers = self._choose(prefixes, layers)
+        if layers == "auto":
+            self._require_same_layers(prefixes)
         self._check_lengths(prefixes)
-        read = {prefix: self._read_labels(prefix) for prefix in prefixes}
-        self.classes, coded = _encode(store, read)
+        self.classes, coded = encode(store, {prefix: read_labels(store, f"{prefix}labels") for prefix in prefixes})
         self._require_splits(groups, trained_on)
         share = holdout_of(trained_on, holdout)
         self.segments = [self._segment(prefix, coded[prefix], groups, share) for prefix in prefixes]
-        owned = {split: (s, rows) for s in self.segments for split, rows in s.owned.items()}
+        owned = {split: (s, rows) for s in self.segments for split, rows in s.owned.items() if len(rows)}
         if not {"train", "test"} <= set(owned):
             raise UserError(
                 f"{store.name} has the splits {', '.join(sorted(owned))}, but train and test are needed "
@@ -75,6 +76,7 @@ class ArrayRun:
             j: form.depth(name, self._shape(name))
             for (j, form), name in zip(self.forms.items(), self.layers, strict=True)
         }
+        tell_missing(self.labels, self.classes)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -103,9 +105,13 @@ class ArrayRun:
                 names = [segment.prefix + name for name in self.layers]
                 for blocks in in_step(self.store, names, self._batch):
                     n = len(blocks[0])
-                    stream.start_batch({split: within(rows, start, n) for split, rows in segment.owned.items()}, n)
-                    for (j, form), block in zip(self.forms.items(), blocks, strict=True):
-                        output = torch.from_numpy(block.astype(np.float32))
+                    routes = {split: within(rows, start, n) for split, rows in segment.owned.items()}
+                    used = np.sort(np.concatenate(list(routes.values())))
+                    stream.start_batch({split: np.searchsorted(used, rows) for split, rows in routes.items()}, n)
+                    kept = slice(None) if len(used) == n else used  # all but samples without a class
+                    for (j, form), name, block in zip(self.forms.items(), self.layers, blocks, strict=True):
+                        where = f"{self.store.name}: array {segment.prefix}{name}"
+                        output = torch.from_numpy(as_float32(block, where, start)[kept])
                         stream.take(j, form.maps(output), form.class_token(output))
                     start += n
                     bar.advance(task, n)
@@ -133,6 +139,17 @@ class ArrayRun:
             chosen |= dict.fromkeys(matched)
         return sorted(chosen, key=lambda name: name != INPUT)
 
+    def _require_same_layers(self, prefixes: Sequence[str]) -> None:
+        """Raise UserError where a group holds a layer that another lacks."""
+        for name in self.store.names():
+            prefix = next((prefix for prefix in prefixes if name.startswith(prefix)), None)
+            if prefix is None or (layer := name.removeprefix(prefix)) in RESERVED:
+                continue
+            if missing := [other for other in prefixes if other + layer not in self.store.names()]:
+                raise UserError(
+                    f"{self.store.name} has {name}, but no {missing[0]}{layer}. Give it to both, or choose by --layers."
+                )
+
     def _check_lengths(self, prefixes: list[str]) -> None:
         held = set(self.store.names())
         for prefix in prefixes:
@@ -153,32 +170,23 @@ class ArrayRun:
                         f"{n}. Each array needs a row for each sample."
                     )
 
-    def _read_labels(self, prefix: str) -> np.ndarray:
-        labels = whole(self.store, f"{prefix}labels")
-        if not len(labels) or labels.dtype.kind not in "iuUS":
-            raise UserError(
-                f"{self.store.name}: {prefix}labels has {len(labels)} values of type {labels.dtype}, but the classes "
-                "must be integers or text."
-            )
-        return labels.astype(str) if labels.dtype.kind == "S" else labels
-
-    def _segment(self, prefix: str, label: np.ndarray, groups: list[str], share: float) -> Segment:
-        n = len(label)
+    def _segment(self, prefix: str, label: np.ndarray, groups: Mapping[str, str], share: float) -> Segment:
+        labelled = np.flatnonzero(label >= 0)
         if prefix:
-            owned = {prefix.rstrip("/"): np.arange(n)}
+            owned = {groups[prefix]: labelled}
         elif "splits" in self.store.names():
-            owned = self._read_splits()
+            owned = {split: rows[label[rows] >= 0] for split, rows in self._read_splits().items()}
         else:  # as digits, which are published as one set
-            train, test = stratified_split(label, DIGITS_TEST_SHARE)
-            owned = {"train": train, "test": test}
-        if share and "train" in owned and "validation" not in (*owned, *groups):
-            kept, held = stratified_split(label[owned["train"]], share)
+            train, test = stratified_test(label[labelled])
+            owned = {"train": labelled[train], "test": labelled[test]}
+        if share and "train" in owned and "validation" not in (*owned, *groups.values()):
+            kept, held = stratified_split(label[owned["train"]], share, self.classes)
             owned |= {"train": owned["train"][kept], "validation": owned["train"][held]}
         return Segment(prefix, owned)
 
-    def _require_splits(self, groups: list[str], trained_on: str) -> None:
+    def _require_splits(self, groups: Mapping[str, str], trained_on: str) -> None:
         """Raise UserError where only the user can know which samples the network has seen, and does not say it."""
-        given = set(groups) or (set(self._read_splits()) if "splits" in self.store.names() else set())
+        given = set(groups.values()) or (set(self._read_splits()) if "splits" in self.store.names() else set())
         if trained_on.startswith("train-") and not given:
             raise UserError(
                 f"{self.store.name} does not say which samples are for testing, but --trained-on {trained_on} says "
@@ -188,11 +196,11 @@ class ArrayRun:
 
     def _read_splits(self) -> dict[str, np.ndarray]:
         given = whole(self.store, "splits").astype(str)
-        names = np.array([ALIASES.get(name, name) for name in given])
-        if unknown := sorted(set(names) - set(SPLITS)):
+        if unknown := sorted({word for word in given if split_of(word) is None}):
             raise UserError(
                 f"{self.store.name}: splits has {str(unknown[0])!r}, but each must be train, validation or test."
             )
+        names = np.array([split_of(word) for word in given])
         return {name: np.flatnonzero(names == name) for name in SPLITS if (names == name).any()}
 
     def _read_index(self, segment: Segment, rows: np.ndarray) -> np.ndarray:
@@ -223,27 +231,3 @@ class ArrayRun:
             except UserError as error:
                 raise UserError(f"{self.store.name}: array {name} {error}.") from None
         return forms
-
-
-def _encode(store: ArrayStore, labels: Mapping[str, np.ndarray]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return the names of the classes, and the labels of each segment as positions among them.
-
-    Names come from `classes` where it is there, and labels then count in it; else they are what the labels hold.
-    """
-    everything = np.concatenate(list(labels.values()))
-    if "classes" in store.names():
-        classes = [str(name) for name in whole(store, "classes")]
-        if everything.dtype.kind == "U":
-            if missing := sorted(set(everything) - set(classes)):
-                raise UserError(f"{store.name}: a label is {str(missing[0])!r}, which is not among `classes`.")
-            return classes, {p: np.array([classes.index(v) for v in y], dtype=np.int64) for p, y in labels.items()}
-        if not 0 <= everything.min() <= everything.max() < len(classes):
-            raise UserError(
-                f"{store.name}: labels reach from {everything.min()} to {everything.max()}, but `classes` names "
-                f"{len(classes)}, counted from 0."
-            )
-        return classes, {prefix: y.astype(np.int64) for prefix, y in labels.items()}
-    found = np.unique(everything)
-    if len(found) < 2:
-        raise UserError(f"{store.name}: all labels are {found[0]}, but at least two classes are needed.")
-    return [str(name) for name in found], {p: np.searchsorted(found, y).astype(np.int64) for p, y in labels.items()}

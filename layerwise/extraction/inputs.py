@@ -1,4 +1,4 @@
-"""Owns what is fed to a network built elsewhere: batches of its inputs, and to which split each row of them belongs."""
+"""What is fed to a network built elsewhere: batches of its inputs, and to which split each row of them belongs."""
 
 from __future__ import annotations
 
@@ -128,5 +128,15 @@ def _read_labels(name: str, loader: Any) -> np.ndarray:
             )
     label = np.concatenate(found) if found else np.empty(0, dtype=np.int64)
     if not len(label) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
-        raise UserError(f"the labels of the {name} loader are not classes numbered from 0.")
+        raise UserError(f"the labels of the {name} loader are not classes numbered from 0{_found(label)}.")
     return label.astype(np.int64)
+
+
+def _found(label: np.ndarray) -> str:
+    """Return what is wrong with labels, in words that go on a sentence."""
+    if not len(label):
+        return ": there are none"
+    if not np.issubdtype(label.dtype, np.integer):
+        return f", but of type {label.dtype}"
+    worst = label.min()
+    return f": {int((label == worst).sum())} are {worst}; leave out samples without a class"

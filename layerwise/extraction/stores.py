@@ -1,4 +1,4 @@
-"""Owns activations that were made elsewhere, as arrays: which layers a file holds, its labels and splits, its rows.
+"""Activations that were made elsewhere, as arrays: which layers a file holds, its labels and splits, its rows.
 
 Flat: one array [n, ...] a layer, `labels` [n], and where wanted `splits` [n] (train, validation, test), `index` [n]
 and `classes`. Grouped: the same below `train/`, `test/` and where wanted `validation/`, without `splits`. Rows are
@@ -7,15 +7,20 @@ read in order and a batch at a time, from .npz too, compressed or not.
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
+import torch
 
 from layerwise.errors import UserError, no_file
+from layerwise.extraction.npz import NpzStore
+from layerwise.units import show_size
+
+# Labels and their like are read at once: a file of a few KB may declare any number of them.
+WHOLE_BYTES = 2**30
 
 
 class ArrayStore(Protocol):
@@ -45,7 +50,9 @@ class MemoryStore:
 
     def __init__(self, arrays: Mapping[str, Any], name: str = "the arrays"):
         self.name = name
-        self._arrays = {str(key): np.asarray(value) for key, value in arrays.items()}
+        self._arrays = {str(key): _array(value, f"{name}: array {str(key)!r}") for key, value in arrays.items()}
+        if len(self._arrays) < len(arrays):
+            raise UserError(f"{name}: two keys read alike as text, such as 1 and '1'. Name each array otherwise.")
 
     def names(self) -> list[str]:
         """Return the names in the order given."""
@@ -63,6 +70,26 @@ class MemoryStore:
         """Yield views of the rows."""
         for start in range(0, len(self._arrays[name]), size):
             yield self._arrays[name][start : start + size]
+
+
+def _array(value: Any, what: str) -> np.ndarray:
+    """Return a value as an array; objects that are all text, or all integers, as pandas holds them, become such."""
+    if np.ma.is_masked(value):
+        raise UserError(f"{what} is masked, and masked values are none. Fill them, or leave those samples out.")
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        value = value.float() if value.dtype is torch.bfloat16 else value  # which numpy does not have
+    try:
+        made = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise UserError(f"{what} is no array ({error}). Give rows of one shape.") from None
+    if made.dtype.kind == "U" and isinstance(value, list | tuple):  # numpy makes text of None and numbers among it
+        made = np.asarray(value, dtype=object)
+    if made.dtype == object and made.ndim == 1 and len(made):
+        for kind, dtype in ((str, str), (bytes, bytes), (bool, bool), ((int, np.integer), np.int64)):
+            if all(isinstance(item, kind) for item in made):
+                return made.astype(dtype)
+    return made
 
 
 class H5Store:
@@ -122,66 +149,6 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return parts
 
 
-class NpzStore:
-    """The members of an .npz file, in the order in which they were saved; nothing in it may be a pickle."""
-
-    def __init__(self, path: Path):
-        self.name = str(path)
-        try:
-            self._zip = zipfile.ZipFile(path)
-            self._members = {m.removesuffix(".npy"): m for m in self._zip.namelist() if m.endswith(".npy")}
-            self._headers = {name: self._header(member) for name, member in self._members.items()}
-        except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
-            raise UserError(f"{path} cannot be read as .npz ({error}). Write it by numpy.savez.") from None
-        for name, (shape, fortran_order, dtype) in self._headers.items():
-            if dtype.hasobject:
-                raise UserError(f"{path}: array {name!r} holds Python objects, a pickle that could run code. Refused.")
-            if fortran_order and len(shape) > 1:
-                raise UserError(
-                    f"{path}: array {name!r} is stored column by column (Fortran order), so that its rows cannot be "
-                    "read one after another. Save numpy.ascontiguousarray of it."
-                )
-
-    def names(self) -> list[str]:
-        """Return the names of all arrays."""
-        return list(self._members)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of an array."""
-        return self._headers[name][0]
-
-    def dtype(self, name: str) -> np.dtype:
-        """Return the type of an array."""
-        return self._headers[name][2]
-
-    def blocks(self, name: str, size: int) -> Iterator[np.ndarray]:
-        """Yield the rows as they are decompressed."""
-        (n, *rest), _, dtype = self._headers[name]
-        row_bytes = dtype.itemsize * int(np.prod(rest, dtype=np.int64))
-        with self._zip.open(self._members[name]) as file:
-            _read_header(file)
-            for start in range(0, n, size):
-                count = min(size, n - start)
-                try:
-                    data = file.read(count * row_bytes)
-                except (zipfile.BadZipFile, EOFError, ValueError) as error:
-                    raise UserError(f"{self.name}: array {name!r} is damaged ({error}). Take an intact copy.") from None
-                if len(data) < count * row_bytes:
-                    raise UserError(f"{self.name}: array {name!r} ends before its last row. Take an intact copy.")
-                yield np.frombuffer(data, dtype).reshape(count, *rest)
-
-    def _header(self, member: str) -> tuple[tuple[int, ...], bool, np.dtype]:
-        with self._zip.open(member) as file:
-            return _read_header(file)
-
-
-def _read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    return np.lib.format.read_array_header_2_0(file)
-
-
 def open_arrays(path: Path) -> NpzStore | H5Store:
     """Open a file of arrays by the end of its name; raise UserError where it is missing, damaged, or another kind."""
     if not path.is_file():
@@ -194,12 +161,41 @@ def open_arrays(path: Path) -> NpzStore | H5Store:
 
 
 def whole(store: ArrayStore, name: str) -> np.ndarray:
-    """Return a small array, such as the labels, at once."""
-    shape = store.shape(name)
+    """Return a small array, such as the labels, at once; bytes are read as text in UTF-8."""
+    shape, dtype = store.shape(name), store.dtype(name)
     if len(shape) != 1:
         raise UserError(f"{store.name}: {name!r} has {len(shape)} axes, but one value for each sample is needed.")
-    parts = list(store.blocks(name, 2**16))
-    return np.concatenate(parts) if parts else np.empty(0, dtype=store.dtype(name))
+    if (size := shape[0] * max(dtype.itemsize, 1)) > WHOLE_BYTES:
+        raise UserError(
+            f"{store.name}: {name!r} takes {show_size(size)}, of which {show_size(WHOLE_BYTES)} are read at most. "
+            "Give integers as labels, and the names once, as `classes`."
+        )
+    try:
+        parts = list(store.blocks(name, 2**16))
+        values = np.concatenate(parts) if parts else np.empty(0, dtype=dtype)
+        values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
+        if values.dtype.kind == "U":
+            "".join(np.unique(values).tolist()).encode()  # as run file and tables will write it
+    except (UnicodeError, ValueError, SystemError) as error:  # numpy's own for a number that is no character
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{store.name}: {name!r} holds text that is not UTF-8. Save it anew, as text.") from None
+    return values
+
+
+def as_float32(block: np.ndarray, what: str, start: int) -> np.ndarray:
+    """Return rows of real numbers in float32; raise UserError, naming the row, for a number that is beyond it."""
+    with np.errstate(over="ignore"):
+        rounded = block.astype(np.float32)
+    if block.dtype.kind == "f" and block.dtype.itemsize > 4:
+        beyond = np.isinf(rounded) & np.isfinite(block)
+        if beyond.any():
+            at = tuple(int(i) for i in np.argwhere(beyond)[0])
+            raise UserError(
+                f"{what} has {block[at]:.3g} in row {start + at[0]}, beyond float32 (3.4e+38), in which features are "
+                "kept. Scale that column, or leave it out."
+            )
+    return rounded
 
 
 def in_step(store: ArrayStore, names: Sequence[str], size: int) -> Iterator[list[np.ndarray]]:
