@@ -40,17 +40,84 @@ def wrapped(kind: str, state: dict[str, Any]) -> Any:
             return {"state_dict": {f"model.{name}": value for name, value in state.items()}, "epoch": 3}
         case "compiled, parallel":
             return {"model": {f"_orig_mod.module.{name}": value for name, value in state.items()}}
+        case "averaged":
+            return torch.optim.swa_utils.AveragedModel(other_net()).state_dict()
+        case "profiled":
+            counters = dict.fromkeys(("total_ops", "conv1.total_ops", "conv1.total_params"), torch.zeros(1))
+            return {**state, **counters}
+        case "a part compiled":
+            return {name.replace("norm.", "norm._orig_mod."): value for name, value in state.items()}
+        case "a part parallel":
+            return {name.replace("conv2.", "conv2.module."): value for name, value in state.items()}
+        case "any prefix":
+            return {f"backbone.net.{name}": value for name, value in state.items()}
+        case "any name":
+            return {"net": state, "acc": 90.0, "epoch": 3, "optimizer": {"state": {}, "param_groups": []}}
+        case "nested":
+            return {"checkpoint": {"network": state}}
+        case "in half":
+            return {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     return {kind: state, "optimizer": {"lr": 0.1}}
 
 
-@pytest.mark.parametrize(
-    "kind", ["bare", "state_dict", "model", "model_state_dict", "DataParallel", "Lightning", "compiled, parallel"]
-)
+KINDS = [
+    "bare", "state_dict", "model", "model_state_dict", "DataParallel", "Lightning", "compiled, parallel", "averaged",
+    "profiled", "a part compiled", "a part parallel", "any prefix", "any name", "nested", "in half",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_parameter_and_buffer_arrives(kind: str, tmp_path: Path) -> None:
     net, other = SmallNet(), other_net()
     load_weights(net, saved(tmp_path / "w.pt", wrapped(kind, other.state_dict())))
     for name, value in other.state_dict().items():
-        assert torch.equal(net.state_dict()[name], value), name
+        expected = value.half().float() if kind == "in half" and value.is_floating_point() else value
+        assert torch.equal(net.state_dict()[name], expected), name
+
+
+@pytest.mark.parametrize("kind", ["bare", "DataParallel", "averaged"])
+def test_weights_arrive_in_a_network_that_is_wrapped_itself(kind: str, tmp_path: Path) -> None:
+    net, other = SmallNet(), other_net()
+    load_weights(nn.DataParallel(net), saved(tmp_path / "w.pt", wrapped(kind, other.state_dict())))
+    assert torch.equal(net.conv2.weight, other.conv2.weight)
+
+
+def test_what_is_left_out_or_not_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    state = other_net().state_dict()
+    load_weights(SmallNet(), saved(tmp_path / "w.pt", wrapped("averaged", state)))
+    assert "left out of the weights, being counters: n_averaged" in caplog.text
+    load_weights(SmallNet(), saved(tmp_path / "w.pt", {"model": state, "model_ema": SmallNet().state_dict()}))
+    assert "the weights stand under 'model' in" in caplog.text and "(not read: model_ema)" in caplog.text
+
+
+def test_one_number_of_another_name_is_no_counter(tmp_path: Path) -> None:
+    state = {**SmallNet().state_dict(), "logit_scale": torch.zeros(1)}
+    with pytest.raises(UserError, match="the network has no logit_scale. Save them without logit_scale."):
+        load_weights(SmallNet(), saved(tmp_path / "w.pt", state))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda v: v.to(torch.int8), r"conv2.weight has integers \(torch.int8\), but real numbers are needed"),
+        (lambda v: v > 0, r"conv2.weight has truth values \(torch.bool\), but"),
+        (lambda v: v.to(torch.complex64), r"conv2.weight has complex numbers \(torch.complex64\), but"),
+        (lambda v: v.to(torch.float8_e4m3fn), r"conv2.weight has quantised numbers \(torch.float8_e4m3fn\), but"),
+        (lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), r"conv2.weight has quantised numbers"),
+        (lambda v: v.to_sparse(), r"conv2.weight has sparse values \(torch.float32\), but"),
+        (lambda v: v.to("meta"), r"conv2.weight has no values \(device meta\)"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_numbers_that_are_no_weights_are_named_and_nothing_is_loaded(change: Any, message: str, tmp_path: Path) -> None:
+    state = other_net().state_dict()
+    state["conv2.weight"] = change(state["conv2.weight"])
+    net = SmallNet()
+    before = net.conv1.weight.clone()
+    with pytest.raises(UserError, match=message):
+        load_weights(net, saved(tmp_path / "w.pt", state))
+    assert torch.equal(net.conv1.weight, before)
 
 
 def test_safetensors(tmp_path: Path) -> None:
@@ -124,7 +191,7 @@ def test_a_whole_pickled_network_is_refused(tmp_path: Path) -> None:
         (lambda s: s.update(extra=torch.zeros(1)), "are not this network's: the network has no extra."),
         (
             lambda s: s.update({"fc.weight": torch.zeros(3, 6)}),
-            r"shapes differ: fc.weight \(3x6, the network's is 10x6\).*--model-arg num_classes=N",
+            r"shapes differ: fc.weight \(3x6, the network's is 10x6\).*--model-arg num_classes=3",
         ),
         (lambda s: [s.pop(name) for name in list(s)[:6]], "it lacks conv1.weight, conv1.bias, norm.weight and 3 more"),
     ],
@@ -136,9 +203,70 @@ def test_what_does_not_fit_is_named(change: Any, message: str, tmp_path: Path) -
         load_weights(SmallNet(), saved(tmp_path / "w.pt", dict(state)))
 
 
+def without_head(state: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in state.items() if not name.startswith("fc.")}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (without_head, "it lacks fc.weight, fc.bias. They come without fc: .* by a factory .* nn.Identity"),
+        (
+            lambda s: {**without_head(s), "projector.0.weight": torch.zeros(2, 2)},
+            "Save them without projector. They come without fc: where that is the classifier",
+        ),
+        (
+            lambda s: {**{f"encoder_q.{k}": v for k, v in s.items()}, "queue": torch.zeros(2, 2)},
+            r"All that the network has stands below 'encoder_q.' in the file. .*k\[10:\]: v for k, v in state",
+        ),
+        (
+            lambda s: {**s, "conv1.weight": torch.zeros(4, 3, 3, 3)},
+            r"conv1.weight \(4x3x3x3, the network's is 4x1x3x3\). Name the network they were saved of",
+        ),
+        (lambda s: {"0.w": torch.zeros(1, 1), "1.w": torch.zeros(1)}, "Name the network they were saved of"),
+    ],
+)
+def test_weights_one_step_from_fitting_are_answered_with_the_step(change: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        load_weights(SmallNet(), saved(tmp_path / "w.pt", change(SmallNet().state_dict())))
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "w.pt", "is a pointer of Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html><title>Sign in</title>", "w.pt", "is text and no weights .it begins '<!DOCTYPE html>"),
+        (b'{"metadata": {"total_size": 3}}', "w.pt", 'is text and no weights .it begins \'{"metadata"'),
+        (b"\x89HDF\r\n\x1a\n", "w.h5", "is an HDF5 file"),
+        (b"PK\x03\x04", "w.safetensors", "is a file of torch.save and no safetensors; give it a name that ends in .pt"),
+        (b'\x10\0\0\0\0\0\0\0{"a": 1}        ', "w.pt", "is a safetensors file; give it a name that ends in"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_what_it_is(head: bytes, name: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(head)
+    with pytest.raises(UserError, match=message):
+        load_weights(SmallNet(), tmp_path / name)
+
+
+def test_a_torchscript_archive_is_called_what_it_is(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        archive.writestr("net/constants.pkl", b"")
+    with pytest.raises(UserError, match=r"is a TorchScript archive.*torch.jit.load\(OLD\).state_dict\(\)"):
+        load_weights(SmallNet(), tmp_path / "w.pt")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        ({"state": {}, "param_groups": []}, "holds the state of an optimizer, but a state dict"),
+        (
+            {"teacher": {"w": torch.zeros(1)}, "student": {"w": torch.zeros(1)}},
+            r"holds 2 state dicts, under teacher, student, and one is needed. .*torch.load\(OLD\)\['teacher'\]",
+        ),
+        (
+            {"w": torch.zeros(1), "epoch": 3},
+            r"a state dict with more than tensors in it: epoch \(int\). Save it without",
+        ),
         ([1, 2], "holds a list, but a state dict"),
         ({}, "holds an empty dictionary, but a state dict"),
         ({"weights": 1, "epoch": 2}, "holds a dictionary with weights, epoch, but a state dict .* under state_dict"),

@@ -1,127 +1,156 @@
-"""Owns the loading of saved weights into a network built elsewhere: no code is run, and nothing is left out quietly."""
+"""Loads saved weights into a network built elsewhere: every value, or none with the reason and what to do.
+
+Names are compared as the network itself calls its parts, whatever wrapped it when it was saved or wraps it now. What
+is left out of a file, because it is no weight, is said.
+"""
 
 from __future__ import annotations
 
 import logging
-import pickle
-import re
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from layerwise.errors import UserError, missing_package, no_file
+from layerwise.errors import UserError
+from layerwise.extraction.weight_files import read_state, some
 
 log = logging.getLogger("layerwise.weights")
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-PREFIXES = ("module.", "_orig_mod.", "model.")  # of DataParallel, torch.compile, Lightning
-# A counter of training batches, which files of before PyTorch 1.0 lack, and which eval mode never reads.
+# Parts of names that wrappers add: DataParallel and AveragedModel, torch.compile, FSDP, checkpointed activations.
+WRAPPING = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+# Counters of AveragedModel and of the profiler thop, which stand among weights and are none.
+COUNTERS = ("n_averaged", "total_ops", "total_params")
+# A counter of training batches: files of before PyTorch 1.0 and networks with frozen norms lack it, and eval mode never
+# reads it.
 UNREAD = "num_batches_tracked"
+# 8 bits need scales, which stand elsewhere, so that the numbers alone are not the weights.
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def load_weights(model: nn.Module, path: Path) -> None:
     """Load a state dict, saved by torch.save or as .safetensors, into every parameter and buffer of `model`.
 
-    The state dict may stand under one of `WRAPPERS`, and all of its names may begin with one of `PREFIXES`.
+    The state dict may stand in a checkpoint under any name, and its names may bear what DataParallel, torch.compile,
+    AveragedModel or Lightning add.
 
     Raises:
-        UserError: the file is missing, damaged, or a pickle of more than weights (which is not run); names or shapes
-            that are not the network's.
+        UserError: the file is missing, damaged, or a pickle of more than weights (which is not run); names, shapes or
+            number types that are not the network's.
     """
-    if not path.is_file():
-        raise no_file(path, "a file of weights")
-    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    own = model.state_dict()
-    state = _without_prefix(_unwrapped(found, path), own)
-    _compare(state, own, path)
-    model.load_state_dict({name: value for name, value in state.items() if name in own}, strict=False)
+    own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
+    plain = _plain(own)
+    state = _fitted(read_state(path), plain)
+    _require_numbers(state, plain, path)
+    _compare(state, plain, path)
+    names = dict(zip(plain, own, strict=True))
+    model.load_state_dict({names[name]: value for name, value in state.items() if name in names}, strict=False)
 
 
-def _read_torch(path: Path) -> Any:
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Detected pickle protocol")  # a plain pickle, refused below
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        asked = re.search(r"GLOBAL ([\w.]+)", str(error))
-        reason = f"it asks for {asked[1]}" if asked else "torch's safe reader does not know what stands in it"
-        raise UserError(
-            f"{path} is refused, and nothing in it was run: it is no plain state dict but a pickle that may run code "
-            f"({reason}). Save the weights alone: torch.save(model.state_dict(), FILE), or as .safetensors."
-        ) from None
-    except Exception as error:  # of any kind: torch's reader follows what a damaged file tells it
-        raise UserError(
-            f"{path} cannot be read as weights ({type(error).__name__}): expected a state dict written by torch.save, "
-            "or a name that ends in .safetensors. Take an intact copy."
-        ) from None
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise missing_package(path.name, ["safetensors"], "safetensors") from None
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read as safetensors ({error}). Take an intact copy.") from None
-
-
-def _unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
-    """Return the state dict itself, from under the name it was saved by."""
-    if isinstance(found, Mapping):
-        for name in WRAPPERS:
-            if isinstance(found.get(name), Mapping):
-                log.info("the weights stand under %r in %s", name, path)
-                found = found[name]
-                break
-    if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
-        what = f"a {type(found).__name__}"
-        if isinstance(found, Mapping):
-            what = f"a dictionary with {_some(map(str, found))}" if found else "an empty dictionary"
-        raise UserError(
-            f"{path} holds {what}, but a state dict (names with tensors) is needed, by itself or under "
-            f"{', '.join(WRAPPERS)}. Write one by torch.save(model.state_dict(), FILE)."
-        )
-    return {str(name): value for name, value in found.items()}
-
-
-def _without_prefix(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take off what wrappers put before every name, where the network's own names do not begin so."""
-    for prefix in PREFIXES:
-        if all(name.startswith(prefix) for name in state) and not any(name.startswith(prefix) for name in own):
-            log.info("the names of the weights begin with %r, which is taken off", prefix)
-            return _without_prefix({name.removeprefix(prefix): value for name, value in state.items()}, own)
+def _fitted(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take out of a state dict the counters and what stands before all names, as far as `own` has no such thing."""
+    state = _plain(state)
+    counters = [name for name in state if name not in own and name.rpartition(".")[2] in COUNTERS]
+    if counters := [name for name in counters if state[name].numel() == 1]:
+        log.info("left out of the weights, being counters: %s", some(counters))
+    state = {name: value for name, value in state.items() if name not in counters}
+    first = next(iter(state), "").partition(".")[0] + "."
+    if state and all(name.startswith(first) for name in state) and not any(name.startswith(first) for name in own):
+        log.info("the names of the weights begin with %r, which is taken off", first)
+        return _fitted({name.removeprefix(first): value for name, value in state.items()}, own)
     return state
 
 
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state dict without the parts of names that wrappers add, unless two names would become one."""
+    plain = {".".join(part for part in name.split(".") if part not in WRAPPING): value for name, value in state.items()}
+    return plain if len(plain) == len(state) and "" not in plain else dict(state)
+
+
+def _require_numbers(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError for values that are no weights as they stand: quantised, sparse, absent, or of another kind."""
+    for name, value in state.items():
+        found = _kind(value)
+        if name in own and not name.endswith(UNREAD) and found != (needed := _kind(own[name])):
+            raise UserError(
+                f"the weights in {path} cannot be taken: {name} has {found} ({value.dtype}), but {needed} are needed. "
+                "Save the state dict of the network as it was trained, dense and before any quantisation."
+            )
+
+
+def _kind(value: Tensor) -> str:
+    """Return what a tensor holds, in words; real numbers only where they are the values themselves."""
+    if value.is_meta:
+        return "no values (device meta)"
+    if value.layout != torch.strided:
+        return "sparse values"
+    if value.is_quantized or (value.is_floating_point() and value.dtype not in FLOATS):
+        return "quantised numbers"
+    if value.dtype == torch.bool:
+        return "truth values"
+    if value.is_complex():
+        return "complex numbers"
+    return "real numbers" if value.is_floating_point() else "integers"
+
+
 def _compare(state: Mapping[str, Tensor], own: Mapping[str, Tensor], path: Path) -> None:
+    """Raise UserError, with what to do, where names or shapes are not the network's."""
     missing = [name for name in own if name not in state and not name.endswith(UNREAD)]
-    unexpected = [name for name in state if name not in own]
-    shapes = [
-        f"{name} ({_shape(state[name])}, the network's is {_shape(own[name])})"
-        for name in own
-        if name in state and state[name].shape != own[name].shape
-    ]
+    unexpected = [name for name in state if name not in own and not name.endswith(UNREAD)]
+    shapes = [name for name in own if name in state and state[name].shape != own[name].shape]
+    differing = [f"{name} ({_shape(state[name])}, the network's is {_shape(own[name])})" for name in shapes]
     parts = [
-        f"{what} {_some(names)}"
-        for what, names in (("it lacks", missing), ("the network has no", unexpected), ("shapes differ:", shapes))
+        f"{what} {some(names)}"
+        for what, names in (("it lacks", missing), ("the network has no", unexpected), ("shapes differ:", differing))
         if names
     ]
     if parts:
-        hint = " A last layer for other classes is made by --model-arg num_classes=N." if shapes else ""
-        raise UserError(f"the weights in {path} are not this network's: {'; '.join(parts)}.{hint}")
+        advice = _advice(missing, unexpected, shapes, state, own)
+        raise UserError(f"the weights in {path} are not this network's: {'; '.join(parts)}. {advice}")
 
 
-def _some(names: Iterable[str], most: int = 3) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - most} more" if len(listed) > most else ""
-    return ", ".join(listed[:most]) + more
+def _advice(
+    missing: list[str], unexpected: list[str], shapes: list[str], state: Mapping[str, Tensor], own: Mapping[str, Tensor]
+) -> str:
+    """Return what to do about weights that do not fit."""
+    last = next((name.rpartition(".")[0] for name in reversed(list(own)) if own[name].dim() > 1), "")
+    if not (missing or unexpected) and all(name.rpartition(".")[0] == last for name in shapes):
+        count = len(state[shapes[0]])
+        return (
+            f"The file's last layer is for {count} classes: build the network so, by --model-arg num_classes={count}."
+        )
+    if prefix := _prefix_of(own, state):
+        return (
+            f"All that the network has stands below {prefix!r} in the file. Save it alone: "
+            f"torch.save({{k[{len(prefix)}:]: v for k, v in state.items() if k.startswith({prefix!r})}}, FILE)."
+        )
+    lacking = _tops(missing)
+    is_whole = lacking.isdisjoint(_tops(name for name in own if name in state))
+    if shapes or not is_whole or lacking == _tops(own):
+        return "Name the network they were saved of, built by --model-arg with the arguments it had then."
+    advice = []
+    if unexpected:
+        advice.append(f"Save them without {some(sorted(_tops(unexpected) - _tops(own) or unexpected))}.")
+    if missing:
+        advice.append(
+            f"They come without {some(sorted(lacking))}: where that is the classifier, build the network without this "
+            "head, by a factory (FILE.py:FACTORY) that puts nn.Identity() in its place."
+        )
+    return " ".join(advice)
+
+
+def _tops(names: Iterable[str]) -> set[str]:
+    """Return the parts of the network, by the first part of names."""
+    return {name.partition(".")[0] for name in names}
+
+
+def _prefix_of(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Return what stands before the network's names in a state dict of more than it; "" where they are not there."""
+    needed = [name for name in own if not name.endswith(UNREAD)]
+    candidates = {name.removesuffix(needed[0]) for name in state if name.endswith(f".{needed[0]}")} if needed else set()
+    fitting = [p for p in candidates if all(p + n in state and state[p + n].shape == own[n].shape for n in needed)]
+    return fitting[0] if len(fitting) == 1 else ""
 
 
 def _shape(tensor: Tensor) -> str:
