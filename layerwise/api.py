@@ -14,30 +14,19 @@ from torch import nn
 
 from layerwise.config import DataConfig
 from layerwise.datasets import Dataset
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, python_words
 from layerwise.export import Exported, export_run
-from layerwise.extraction.inputs import LoaderFeed
-from layerwise.extraction.models import convention_of
-from layerwise.extraction.networks import Extraction
-from layerwise.extraction.origins import (
-    DEFAULT_MAX_SIZE,
-    Origin,
-    Subject,
-    Target,
-    fingerprint_of,
-    holdout_of,
-    require_fold,
-)
-from layerwise.extraction.preprocessing import Wishes
-from layerwise.extraction.requests import ArraysRequest, from_arrays, on_images, subject_of
+from layerwise.extraction.requests import ArraysRequest, Loaders, NetworkRequest, from_arrays, from_module
 from layerwise.extraction.stores import MemoryStore
 from layerwise.hardware import pick_device
 from layerwise.model.custom import register
 from layerwise.model.network import freeze
 from layerwise.recipes import recipe as recipe_named
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
+from layerwise.units import DEFAULT_MAX_SIZE
 
 
 def open_run(path: Path | str, network: str | None = None) -> RunFile:
@@ -53,6 +42,7 @@ def open_run(path: Path | str, network: str | None = None) -> RunFile:
     return RunFile(path)
 
 
+@python_words()
 def train(
     recipe: str = "digits",
     *,
@@ -91,6 +81,7 @@ def train(
     return RunFile(out)
 
 
+@python_words()
 def extract_network(
     model: nn.Module,
     data: Dataset | Mapping[str, Any],
@@ -136,28 +127,24 @@ def extract_network(
     Raises UserError for layers that are not there, data that do not fit the network, or a file that would not fit.
     """
     freeze(model)
-    target = Target(out=Path(out), device=pick_device(device), store=store, max_size=max_size, force=force)
-    name = label or type(model).__name__
-    if isinstance(data, Dataset):
-        if trained_on == "train-split" and "validation" in data.splits:
-            raise UsageError(
-                "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
-            )
-        wishes = Wishes(image_size=image_size, mean=mean, std=std)
-        made, preprocessing = on_images(model, data, target, wishes, layers, tokens, batch_size)
-        subject = subject_of(data, preprocessing)
-        facts: dict[str, Any] = {"preprocessing": preprocessing.facts()}
-    else:
-        require_fold(trained_on, "validation" in data, "the mapping of loaders")
-        feed = LoaderFeed(data, holdout_of(trained_on, holdout), target.device)
-        made = Extraction(model.to(target.device), feed, layers, convention_of(model, tokens))
-        subject = _subject_of_loaders(feed, data_name, classes)
-        facts = {"preprocessing": None}
-    facts |= {"kind": "network", "model": type(model).__name__, "layers": layers, "tokens": tokens}
-    made.write(target, Origin(label=name, trained_on=trained_on, seed=seed, facts=facts), subject)
+    place = Place(out=Path(out), device=pick_device(device), max_size=max_size, force=force)
+    request = NetworkRequest(
+        spec=type(model).__name__, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens,
+        image_size=image_size, mean=mean, std=std, batch_size=batch_size,
+    )  # fmt: skip
+    if not isinstance(data, Dataset):
+        loaders = Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
+        from_module(request, model, loaders, place).write(place, store)
+        return RunFile(out)
+    if trained_on == "train-split" and "validation" in data.splits:
+        raise UsageError(
+            "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
+        )
+    from_module(request, model, data, place).write(place, store)
     return RunFile(out)
 
 
+@python_words()
 def extract_arrays(
     arrays: Mapping[str, ArrayLike] | Path | str,
     *,
@@ -188,11 +175,12 @@ def extract_arrays(
     request = ArraysRequest(
         arrays=source, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens
     )
-    made, origin, subject = from_arrays(request, DataConfig(dataset="arrays", holdout=holdout, label=data_name))
-    made.write(Target(out=Path(out), store=store, max_size=max_size, force=force), origin, subject)
+    extraction = from_arrays(request, DataConfig(dataset="arrays", holdout=holdout, label=data_name))
+    extraction.write(Place(out=Path(out), max_size=max_size, force=force), store)
     return RunFile(out)
 
 
+@python_words()
 def export_network(
     run: RunFile,
     *,
@@ -216,12 +204,3 @@ def export_network(
     Raises UserError for what the command would answer in one line.
     """
     return export_run(run, Path(out), depth=depth, weighting=ensemble, takes=takes, force=force)
-
-
-def _subject_of_loaders(feed: LoaderFeed, name: str, classes: tuple[str, ...]) -> Subject:
-    count = 1 + max(int(label.max()) for label in feed.labels.values())
-    names = classes or tuple(str(c) for c in range(count))
-    if len(names) < count:
-        raise UsageError(f"classes names {len(names)}, but labels reach to {count - 1}; name every class.")
-    prints = {split: fingerprint_of(label, feed.index[split]) for split, label in feed.labels.items()}
-    return Subject(name=name, classes=names, mean=(), std=(), fingerprint=prints)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
+
+_in_python = ContextVar("in_python", default=False)
 
 
 class UserError(ValueError):
@@ -17,6 +21,29 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """A `UserError` in the words of the command line itself; commands exit with code 2."""
+
+
+@contextmanager
+def python_words() -> Iterator[None]:
+    """Let errors name options as arguments of a Python call while the block runs; the commands' flags otherwise."""
+    token = _in_python.set(True)
+    try:
+        yield
+    finally:
+        _in_python.reset(token)
+
+
+def option(name: str, value: str | bool | None = None) -> str:
+    """Return an option as its user writes it: --trained-on nothing, or, in a Python call, trained_on='nothing'.
+
+    Args:
+        name: as an argument of a function; value: what is given to it, True for a flag, None where only its name is
+            wanted.
+    """
+    if _in_python.get():
+        return name if value is None else f"{name}={value!r}"
+    flag = "--" + name.replace("_", "-")
+    return f"{flag} {value}" if isinstance(value, str) else flag
 
 
 def unknown(what: str, found: object, choices: Iterable[object]) -> UsageError:

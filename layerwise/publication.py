@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from layerwise.errors import UserError
+from layerwise.errors import UserError, option
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -17,7 +17,7 @@ def refuse_existing(path: Path, force: bool) -> None:
     if path.is_dir():
         raise UserError(f"{path} is a folder, but a file is to be written there. Give another name.")
     if path.exists() and not force:
-        raise UserError(f"{path} exists already. Give another name, or --force to replace it.")
+        raise UserError(f"{path} exists already. Give another name, or {option('force', True)} to replace it.")
     folder = path.parent
     if not folder.is_dir():
         raise UserError(f"the folder {folder} does not exist, so {path.name} cannot be written there. Make it first.")
@@ -65,7 +65,7 @@ def _link(temporary: Path, path: Path) -> None:
             os.replace(temporary, path)
     except FileExistsError:
         raise UserError(
-            f"{path} appeared while it was being made. Give another name, or --force to replace it."
+            f"{path} appeared while it was being made. Give another name, or {option('force', True)} to replace it."
         ) from None
 
 

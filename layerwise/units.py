@@ -6,6 +6,9 @@ import re
 
 from layerwise.errors import UsageError
 
+# Most that a run file takes unless more is allowed: as commands show it, and in bytes.
+DEFAULT_SIZE, DEFAULT_MAX_SIZE = "8GB", 8 * 10**9
+
 
 def show_seconds(seconds: float) -> str:
     """Return a duration in the unit that suits it: "0.04 s", "12 s", "3.5 min", "2.1 h"."""

@@ -16,12 +16,13 @@ from layerwise.config import RunConfig
 from layerwise.datasets import Dataset
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import digits
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.history import Epoch
 from layerwise.training.loop import DeviceSplit, train, train_stage
 from layerwise.training.report import Report
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 from layerwise.training.stages import stages
 
 # Set before anything imports matplotlib; subprocesses inherit it.

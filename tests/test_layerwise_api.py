@@ -46,7 +46,7 @@ def test_train_takes_a_recipe_and_settings_and_returns_the_open_run(tmp_path: Pa
         assert repr(open_activations(run, 1, "test")) == "Activations(depth 1, 359 images, recompute, on cpu)"
     with layerwise.open_run(tmp_path / "run.h5") as again:
         assert again.config is not None
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="exists already. Give another name, or force=True to replace it"):
         layerwise.train(out=tmp_path / "run.h5")
 
 
@@ -81,9 +81,9 @@ def test_a_network_runs_over_data_loaders_as_they_are(tmp_path: Path) -> None:
 def test_loaders_must_agree_with_what_the_network_was_trained_on(tmp_path: Path) -> None:
     net, loaders = SmallNet(), {"train": loader(60), "test": loader(20)}
     out, folds = tmp_path / "run.h5", loaders | {"validation": loader(10)}
-    with pytest.raises(UserError, match="loaders has a validation split, but --trained-on train-split says that no"):
+    with pytest.raises(UserError, match="loaders has a validation split, but trained_on='train-split' says that no"):
         layerwise.extract_network(net, folds, out=out, trained_on="train-split", device="cpu")
-    with pytest.raises(UserError, match="loaders has no validation split, but --trained-on train-fold says that one"):
+    with pytest.raises(UserError, match="loaders has no validation split, but trained_on='train-fold' says that one"):
         layerwise.extract_network(net, loaders, out=out, trained_on="train-fold", device="cpu")
     assert not out.exists()
     with layerwise.extract_network(net, folds, out=out, trained_on="train-fold", device="cpu") as run:

@@ -14,8 +14,9 @@ from layerwise.errors import UsageError, UserError
 from layerwise.export.predictor import INPUTS, build_predictor, join
 from layerwise.model.ensemble import WEIGHTINGS, ensemble
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.training.replacement import replaced, take_over
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 
 THREE: dict[str, Any] = {"network.depth": 3, "network.downsample": (2,), "training.epochs": 1}
 PRUNED = {"network.prune_to": 4, "training.finetune_epochs": 1}

@@ -74,7 +74,7 @@ def test_a_network_that_has_seen_all_of_train_leaves_no_fold(tmp_path: Path) -> 
         assert run.splits == ["train", "test"]
     splits = np.array(["train", "test", "val"] * 20)
     given = arrays(splits=splits, labels=np.repeat([0, 1], 30))
-    with pytest.raises(UserError, match="has a validation split, but --trained-on train-split says that no sample"):
+    with pytest.raises(UserError, match="has a validation split, but trained_on='train-split' says that no sample"):
         extract(tmp_path, given, trained_on="train-split", force=True)
 
 
@@ -87,7 +87,7 @@ def test_a_fold_that_the_network_has_not_seen_is_never_drawn_here(given: str, tm
     else:
         made |= {"splits": np.array(names * 30)}
     with pytest.raises(
-        UserError, match=r"has no validation split, but --trained-on train-fold says .* Give its samples as validation"
+        UserError, match=r"has no validation split, but trained_on='train-fold' says .* Give its samples as validation"
     ):
         extract(tmp_path, made, trained_on="train-fold")
     if given == "groups":
@@ -101,7 +101,7 @@ def test_a_fold_that_the_network_has_not_seen_is_never_drawn_here(given: str, tm
 
 @pytest.mark.parametrize("trained_on", ["train-fold", "train-split"])
 def test_the_test_split_of_a_network_that_has_seen_samples_is_never_drawn_here(trained_on: str, tmp_path: Path) -> None:
-    message = f"does not say which samples are for testing, but --trained-on {trained_on} says .*Give an array 'splits'"
+    message = f"does not say which samples are for testing, but trained_on={trained_on!r} says .*Give an array 'splits'"
     with pytest.raises(UserError, match=message):
         extract(tmp_path, trained_on=trained_on)
     assert list(tmp_path.iterdir()) == []
@@ -220,5 +220,5 @@ def test_where_the_validation_fold_stands_must_be_said(tmp_path: Path) -> None:
         UsageError, match="arrays do not say whether their network has seen the validation fold. Say it"
     ):
         extract(tmp_path, trained_on=None)
-    with pytest.raises(UsageError, match="unknown --trained-on 'nothin'. Did you mean 'nothing'"):
+    with pytest.raises(UsageError, match="unknown trained_on 'nothin'. Did you mean 'nothing'"):
         extract(tmp_path, trained_on="nothin")

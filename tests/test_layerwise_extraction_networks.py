@@ -148,10 +148,10 @@ def test_the_file_says_where_it_comes_from(tmp_path: Path) -> None:
 def test_what_cannot_be_is_refused_before_anything_is_computed(tmp_path: Path) -> None:
     net = seeded(SmallNet)
     for words, message in (
-        ({"tokens": "all"}, "unknown --tokens 'all'"),
-        ({"trained_on": "train"}, "unknown --trained-on 'train'. Did you mean"),
-        ({"label": "a\nb"}, "--label is 'a\\nb', but must be one line"),
-        ({"seed": -1}, "--seed is -1, but must be an integer"),
+        ({"tokens": "all"}, "unknown tokens 'all'"),
+        ({"trained_on": "train"}, "unknown trained_on 'train'. Did you mean"),
+        ({"label": "a\nb"}, "label is 'a\\nb', but must be one line"),
+        ({"seed": -1}, "seed is -1, but must be an integer"),
         ({"trained_on": "train-split"}, "but the data set has one; load it by holdout=0"),
     ):
         with pytest.raises(UsageError) as error:
@@ -176,7 +176,7 @@ def test_a_full_disk_is_forecast_with_the_table_of_bytes(
         ["0", "input"], ["1", "conv1"], ["2", "norm"], ["3", "relu:1"]
     ]  # fmt: skip
     monkeypatch.undo()
-    with pytest.raises(UserError, match="--max-size allows 20.0 KB"):
+    with pytest.raises(UserError, match="max_size allows 20.0 KB"):
         extract(tmp_path, net, max_size=20_000, store="maps")
     assert list(tmp_path.iterdir()) == []
 

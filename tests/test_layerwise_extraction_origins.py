@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from layerwise.errors import UsageError, UserError
-from layerwise.extraction.origins import Origin, Subject, fingerprint_of, holdout_of, require_fold
+from layerwise.extraction.origins import Origin, fingerprint_of, holdout_of, require_fold
+from layerwise.runfile.writer import dataset_attribute
 
 
 def test_all_of_it_is_kept_as_json() -> None:
@@ -16,8 +17,10 @@ def test_all_of_it_is_kept_as_json() -> None:
     origin = Origin(label="net", trained_on="train-fold", seed=2, facts=facts)
     expected = {"label": "net", "trained_on": "train-fold", "seed": 2, "model": "m", "arguments": {"b": 1, "a": [2, 3]}}
     assert json.loads(origin.to_json()) == expected
-    subject = Subject(name="d", classes=("x", "y"), mean=(0.5,), std=(0.2,), fingerprint={"train": "f"})
-    assert json.loads(subject.to_json()) == {
+
+
+def test_a_file_says_one_thing_of_its_data_whoever_writes_it() -> None:
+    assert json.loads(dataset_attribute("d", ("x", "y"), (0.5,), (0.2,), {"train": "f"})) == {
         "name": "d",
         "classes": ["x", "y"],
         "normalisation": {"mean": [0.5], "std": [0.2]},

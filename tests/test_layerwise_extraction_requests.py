@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,8 @@ from foreign_networks import SmallNet
 
 from layerwise.config import DataConfig
 from layerwise.errors import UsageError
-from layerwise.extraction.origins import Target
 from layerwise.extraction.requests import NetworkRequest, from_network
+from layerwise.runfile.place import Place
 
 DIGITS = DataConfig(dataset="digits", subset=100)
 FACTORY = "from foreign_networks import SmallNet as small\n"
@@ -31,54 +32,55 @@ def request_of(tmp_path: Path) -> Any:
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Target:
-    return Target(out=tmp_path / "run.h5")
+def place(tmp_path: Path) -> Place:
+    return Place(out=tmp_path / "run.h5")
 
 
-def test_a_network_without_a_preset_takes_the_data_as_they_are(request_of: Any, target: Target) -> None:
-    made, origin, subject = from_network(request_of(trained_on="other-data"), DIGITS, target)
+def test_a_network_without_a_preset_takes_the_data_as_they_are(request_of: Any, place: Place) -> None:
+    made = from_network(request_of(trained_on="other-data"), DIGITS, place)
     assert made.depths[0].shape == (1, 8, 8)
-    assert (origin.label, origin.trained_on, subject.name) == ("small", "other-data", "digits")
+    assert (made.origin.label, made.origin.trained_on) == ("small", "other-data")
+    assert json.loads(made.dataset)["name"] == "digits"
     assert made.counts == {"train": 90, "validation": 10, "test": 359}
 
 
-def test_a_train_split_that_was_seen_leaves_no_fold(request_of: Any, target: Target) -> None:
-    made, origin, _ = from_network(request_of(trained_on="train-split"), DIGITS, target)
+def test_a_train_split_that_was_seen_leaves_no_fold(request_of: Any, place: Place) -> None:
+    made = from_network(request_of(trained_on="train-split"), DIGITS, place)
     assert made.counts == {"train": 100, "test": 359}
-    assert origin.facts["data"]["holdout"] == 0
+    assert made.origin.facts["data"]["holdout"] == 0
 
 
-def test_weights_are_loaded_and_named_by_their_digest(request_of: Any, target: Target, tmp_path: Path) -> None:
+def test_weights_are_loaded_and_named_by_their_digest(request_of: Any, place: Place, tmp_path: Path) -> None:
     request = request_of(weights=tmp_path / "w.pt", trained_on="train-fold", label="mine")
-    made, origin, _ = from_network(request, DIGITS, target)
+    made = from_network(request, DIGITS, place)
     saved = torch.load(tmp_path / "w.pt", weights_only=True)
     assert torch.equal(made.model.conv1.weight, saved["conv1.weight"])
-    assert origin.label == "mine"
-    assert origin.facts["weights"]["file"] == "w.pt" and len(origin.facts["weights"]["sha256"]) == 64
+    assert made.origin.label == "mine"
+    assert made.origin.facts["weights"]["file"] == "w.pt" and len(made.origin.facts["weights"]["sha256"]) == 64
 
 
-def test_an_untrained_network_is_known_to_be_and_called_so(target: Target) -> None:
+def test_an_untrained_network_is_known_to_be_and_called_so(place: Place) -> None:
     request = NetworkRequest(spec="torchvision:resnet18", image_size=32)
-    made, origin, subject = from_network(request, DIGITS, target)
-    assert (origin.label, origin.trained_on) == ("resnet18, untrained", "nothing")
+    made = from_network(request, DIGITS, place)
+    assert (made.origin.label, made.origin.trained_on) == ("resnet18, untrained", "nothing")
     assert made.depths[0].shape == (3, 32, 32)
-    assert subject.mean == (0.485, 0.456, 0.406)
+    assert json.loads(made.dataset)["normalisation"]["mean"] == [0.485, 0.456, 0.406]
     with pytest.raises(
         UsageError, match="resnet18 without --weights is untrained, but --trained-on is other-data. Give"
     ):
-        from_network(replace(request, trained_on="other-data"), DIGITS, target)
+        from_network(replace(request, trained_on="other-data"), DIGITS, place)
 
 
-def test_what_nobody_can_know_must_be_said(request_of: Any, target: Target, tmp_path: Path) -> None:
+def test_what_nobody_can_know_must_be_said(request_of: Any, place: Place, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"nets.py:small does not say whether the network has seen the validation fold"
     ):
-        from_network(request_of(), DIGITS, target)
+        from_network(request_of(), DIGITS, place)
     with pytest.raises(UsageError, match="the weights do not say whether .* Say it: --trained-on nothing, other-data"):
-        from_network(request_of(weights=tmp_path / "w.pt"), DIGITS, target)
+        from_network(request_of(weights=tmp_path / "w.pt"), DIGITS, place)
     with pytest.raises(
         UsageError, match="--trained-on nothing says that the network is untrained, but --weights gives"
     ):
-        from_network(request_of(weights=tmp_path / "w.pt", trained_on="nothing"), DIGITS, target)
+        from_network(request_of(weights=tmp_path / "w.pt", trained_on="nothing"), DIGITS, place)
     with pytest.raises(UsageError, match="unknown --trained-on 'train'"):
-        from_network(request_of(trained_on="train"), DIGITS, target)
+        from_network(request_of(trained_on="train"), DIGITS, place)

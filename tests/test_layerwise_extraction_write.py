@@ -6,7 +6,7 @@ import pytest
 
 from layerwise.errors import UsageError, UserError
 from layerwise.extraction.forms import Convention, form_of
-from layerwise.extraction.write import WAYS, describe_plan
+from layerwise.extraction.write import describe_plan, ways
 from layerwise.runfile.plan import Plan, require_room
 from layerwise.runfile.plan import plan as plan_of
 
@@ -55,7 +55,7 @@ def test_maps_and_images_are_kept_where_they_fit(store: str, spare: int, maps: b
 def test_what_does_not_fit_is_refused_with_flags_that_make_it_fit() -> None:
     limit = 400_000
     with pytest.raises(UserError) as error:
-        require_room(plan("maps", limit), limit, ways=WAYS)
+        require_room(plan("maps", limit), limit, ways=ways())
     assert str(error.value) == (
         "the run file would take 1.9 MB (816.0 KB for its largest depth), but --max-size allows 400.0 KB. What would "
         "make it fit: --store pooled (219.0 KB), fewer --layers, or a larger --max-size."
@@ -63,7 +63,7 @@ def test_what_does_not_fit_is_refused_with_flags_that_make_it_fit() -> None:
     assert plan("pooled", limit).total <= limit
     limit = 1_200_000
     with pytest.raises(UserError, match=r"--store pooled \(219.0 KB\), --subset 470, fewer --layers") as error:
-        require_room(plan("maps", limit), limit, ways=WAYS)
+        require_room(plan("maps", limit), limit, ways=ways())
     fewer = plan_of(DEPTHS, {"train": 423, "validation": 47, "test": 500}, store="maps", max_size=limit)
     assert fewer.total <= limit
 
@@ -72,7 +72,7 @@ def test_pooled_features_that_do_not_fit_leave_fewer_flags() -> None:
     with pytest.raises(
         UserError, match="allows 50.0 KB. What would make it fit: fewer --layers, or a larger --max-size"
     ):
-        require_room(plan("auto", 50_000), 50_000, ways=WAYS)
+        require_room(plan("auto", 50_000), 50_000, ways=ways())
 
 
 def test_the_table_has_a_line_for_each_depth() -> None:

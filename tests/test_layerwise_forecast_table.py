@@ -23,11 +23,11 @@ from layerwise.forecast.memory import forecast_memory
 from layerwise.forecast.table import Forecast, describe_forecast, forecast_run
 from layerwise.model.architectures import shapes
 from layerwise.model.counts import count_problems
+from layerwise.runfile.place import Place
 from layerwise.runfile.plan import plan
 from layerwise.settings import set_fields
 from layerwise.training import run
 from layerwise.training.operations import count_operations
-from layerwise.training.run import Place
 from layerwise.units import show_seconds
 
 PRUNED = {"network.k": 3, "network.prune_to": 3, "network.downsample": (2,), "training.finetune_epochs": 3}

@@ -20,10 +20,11 @@ from layerwise.model.counts import count_problems, measure
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import vgg11
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.replacement import replaced
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 
 SMALL = {"network.width": 2, "network.aux_width": 4, "data.image_size": 160, "precision": "fp32"}
 

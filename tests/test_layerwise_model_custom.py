@@ -31,11 +31,12 @@ from layerwise.model.counts import count_problems
 from layerwise.model.custom import block_shapes, make_block, register
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.operations import count_operations
 from layerwise.training.prefix import FrozenPrefix
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 from probes.cli import probe as probe_command
 from probes.results.table import read_rows
 

@@ -19,12 +19,13 @@ from conftest import make_run, small_config
 from layerwise import commandline
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.training import checkpoint as state
 from layerwise.training import loop as training
 from layerwise.training import run as run_module
 from layerwise.training import stage_batches as reuse
 from layerwise.training.checkpoint import Checkpoint
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 
 KEPT = "greedy, the prefix kept"
 PRUNED = "greedy, pruned"

@@ -17,13 +17,14 @@ from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from layerwise.runfile.describe import describe_run
+from layerwise.runfile.place import Place
 from layerwise.runfile.writer import create_run
 from layerwise.settings import set_fields
 from layerwise.training import checkpoint as state
 from layerwise.training import loop as training
 from layerwise.training import replacement
 from layerwise.training.replacement import describe_replacement, replaced, take_over
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 from layerwise.training.scoring import DepthScores
 
 FIELDS = {"network.depth": 3, "network.k": 3, "network.downsample": (3,), "training.epochs": 2}

@@ -12,8 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.errors import UserError
 from layerwise.recipes import cifar10_small
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 from probes.cnn import training as cnn_training
 from probes.cnn.reading import Labelled
 from probes.cnn.training import (

@@ -14,7 +14,8 @@ from conftest import small_config
 from layerwise import commandline
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from layerwise.training.run import Place, train_run
+from layerwise.runfile.place import Place
+from layerwise.training.run import train_run
 from probes.tasks.controls import controlled
 from probes.tasks.target import Target
 

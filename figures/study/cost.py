@@ -53,8 +53,9 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
     """Return what one network costs, whatever its seed."""
     from layerwise.hardware import pick_device
     from layerwise.model.counts import count_problems
+    from layerwise.runfile.place import Place
     from layerwise.training.operations import count_operations
-    from layerwise.training.run import Place, plan_storage, resolve
+    from layerwise.training.run import plan_storage, resolve
     from probes.cnn.forecast import planned_operations
 
     config = resolve(study.config(unit), dataset, pick_device(machine.device))
@@ -83,8 +84,9 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
     from layerwise.hardware import pick_device
     from layerwise.model.counts import count_problems
+    from layerwise.runfile.place import Place
     from layerwise.training.operations import count_operations
-    from layerwise.training.run import Place, plan_storage, resolve
+    from layerwise.training.run import plan_storage, resolve
     from probes.cnn.forecast import Bench, throughput
 
     device, sizes = pick_device(machine.device), dataset.sizes

@@ -57,7 +57,8 @@ def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> None:
 
 def _train(path: Path, study: Study, unit: Unit, machine: Machine) -> None:
     from layerwise.hardware import pick_device
-    from layerwise.training.run import Place, train_run
+    from layerwise.runfile.place import Place
+    from layerwise.training.run import train_run
 
     place = Place(out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download)
     train_run(study.config(unit), place)

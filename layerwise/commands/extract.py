@@ -29,13 +29,11 @@ from layerwise.config import RunConfig
 from layerwise.errors import UsageError
 from layerwise.recipes import recipe
 from layerwise.settings import set_fields
+from layerwise.units import DEFAULT_SIZE
 
 if TYPE_CHECKING:
-    from layerwise.extraction.arrays import ArrayRun
-    from layerwise.extraction.networks import Extraction
-    from layerwise.extraction.origins import Origin, Subject, Target
-
-    Made = tuple[Extraction | ArrayRun, Origin, Subject]
+    from layerwise.extraction.write import Extraction
+    from layerwise.runfile.place import Place
 
 
 Model = Annotated[
@@ -120,7 +118,7 @@ def extract(
     mean: Mean = None,
     std: Std = None,
     batch_size: BatchSize = BATCH_SIZE,
-    max_size: MaxSize = "8GB",
+    max_size: MaxSize = DEFAULT_SIZE,
     device: Device = "auto",
     out: RunOut = Path("run.h5"),
     force: Force = False,
@@ -156,17 +154,17 @@ def extract(
     if arrays is not None:
         _refuse_beside_arrays(of_images, data_dir, fields, settings or [])
     config = _configure(fields, settings or [])
-    target = _target(config, out=out, device=device, max_size=max_size, force=force, data_dir=data_dir)
+    place = _place(device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download)
     if arrays is not None:
-        made = _of_arrays(arrays, said, config)
+        extraction = _of_arrays(arrays, said, config)
     else:
-        made = _of_network(model or "", of_images, said, config, target)
+        extraction = _of_network(model or "", of_images, said, config, place)
     if list_layers:
-        _print_layers(made[0])
+        _print_layers(extraction)
     elif dry_run:
-        _print_budget(made[0], target)
+        _print_plan(extraction, place, config.store)
     else:
-        _write(*made, target)
+        _write(extraction, place, config.store)
 
 
 def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, download: bool, dry_run: bool) -> None:
@@ -192,23 +190,23 @@ def _refuse_beside_arrays(
         raise UsageError(f"{flags[0]} speaks of a network or its images, but --from reads arrays; leave it out.")
 
 
-def _target(config: RunConfig, *, device: str, max_size: str, **words: Any) -> Target:
-    from layerwise.extraction.origins import Target
+def _place(*, device: str, max_size: str, **words: Any) -> Place:
     from layerwise.hardware import pick_device
+    from layerwise.runfile.place import Place
     from layerwise.units import parse_size
 
-    return Target(device=pick_device(device), store=config.store, max_size=parse_size(max_size), **words)
+    return Place(device=pick_device(device), max_size=parse_size(max_size), **words)
 
 
-def _of_arrays(arrays: Path, said: Mapping[str, Any], config: RunConfig) -> Made:
+def _of_arrays(arrays: Path, said: Mapping[str, Any], config: RunConfig) -> Extraction:
     from layerwise.extraction.requests import ArraysRequest, from_arrays
 
     return from_arrays(ArraysRequest(arrays=arrays, **said), config.data)
 
 
 def _of_network(
-    spec: str, of_images: Mapping[str, Any], said: Mapping[str, Any], config: RunConfig, target: Target
-) -> Made:
+    spec: str, of_images: Mapping[str, Any], said: Mapping[str, Any], config: RunConfig, place: Place
+) -> Extraction:
     from layerwise.extraction.requests import NetworkRequest, from_network
 
     request = NetworkRequest(
@@ -221,35 +219,35 @@ def _of_network(
         batch_size=of_images["--batch-size"] or BATCH_SIZE,
         **said,
     )
-    return from_network(request, config.data, target, download=of_images["--download"])
+    return from_network(request, config.data, place)
 
 
-def _print_layers(subject: Extraction | ArrayRun) -> None:
+def _print_layers(extraction: Extraction) -> None:
     from layerwise.extraction.layers import describe_layers
-    from layerwise.extraction.networks import Extraction
+    from layerwise.extraction.networks import NetworkExtraction
 
-    if isinstance(subject, Extraction):
-        print("\n".join(describe_layers(subject.layers, subject.chosen)))
+    if isinstance(extraction, NetworkExtraction):
+        print("\n".join(describe_layers(extraction.layers, extraction.chosen)))
         return
-    for j, depth in subject.depths.items():
+    for j, depth in extraction.depths.items():
         print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.facts['source_shape']))}  {depth.facts['form']}")
 
 
-def _print_budget(subject: Extraction | ArrayRun, target: Target) -> None:
-    from layerwise.extraction.write import WAYS, describe_plan
+def _print_plan(extraction: Extraction, place: Place, store: str) -> None:
+    from layerwise.extraction.write import describe_plan, ways
     from layerwise.runfile.plan import require_room
 
-    plan = subject.plan(target.store, target.max_size)
+    plan = extraction.plan(store, place.max_size)
     print("\n".join(describe_plan(plan)))
-    require_room(plan, target.max_size, target.out, ways=WAYS)
+    require_room(plan, place.max_size, place.out, ways=ways())
     print("nothing was written: the same command without --dry-run does it")
 
 
-def _write(extraction: Extraction | ArrayRun, origin: Origin, subject: Subject, target: Target) -> None:
-    for j, depth in extraction.write(target, origin, subject).depths.items():
+def _write(extraction: Extraction, place: Place, store: str) -> None:
+    for j, depth in extraction.write(place, store).depths.items():
         print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.shape)):<15}  {depth.facts['form']}")
-    print(f"wrote {target.out}")
-    commandline.log.info("next: probe-depth %s --probe linear", target.out)
+    print(f"wrote {place.out}")
+    commandline.log.info("next: probe-depth %s --probe linear", place.out)
 
 
 def _configure(fields: Mapping[str, Any], settings: Sequence[str]) -> RunConfig:

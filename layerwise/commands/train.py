@@ -27,9 +27,10 @@ from layerwise.datasets import DATASETS
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
 from layerwise.settings import SETTINGS, parse_setting, set_fields
+from layerwise.units import DEFAULT_SIZE
 
 if TYPE_CHECKING:
-    from layerwise.training.run import Place
+    from layerwise.runfile.place import Place
     from layerwise.training.scoring import DepthScores
 
 
@@ -82,7 +83,7 @@ def train(
     replace_auxiliary: ReplaceAuxiliary = None,
     device: Device = "auto",
     out: RunOut = Path("run.h5"),
-    max_size: MaxSize = "8GB",
+    max_size: MaxSize = DEFAULT_SIZE,
     force: Force = False,
     tensorboard: TensorBoard = None,
     dry_run: DryRun = False,
@@ -114,7 +115,8 @@ def train(
         _check_replacement(recipe_name, fields, settings or [], source, replace_auxiliary, out, dry_run)
 
     from layerwise.hardware import pick_device
-    from layerwise.training.run import Place, train_run
+    from layerwise.runfile.place import Place
+    from layerwise.training.run import train_run
     from layerwise.units import parse_size
 
     place = Place(

@@ -10,20 +10,18 @@ import torch
 
 from layerwise.commandline import progress
 from layerwise.datasets.folds import stratified_split, stratified_test
-from layerwise.errors import UsageError, UserError, nearest
+from layerwise.errors import UsageError, UserError, nearest, option
 from layerwise.extraction.forms import Convention, Form, form_of
 from layerwise.extraction.groups import groups_of, split_of
 from layerwise.extraction.inputs import within
 from layerwise.extraction.labels import encode, read_labels, tell_missing
-from layerwise.extraction.origins import Origin, Subject, Target, fingerprint_of, holdout_of, require_fold
+from layerwise.extraction.origins import Origin, fingerprint_of, holdout_of, require_fold
 from layerwise.extraction.selection import matches
 from layerwise.extraction.stores import ArrayStore, as_float32, in_step, whole
-from layerwise.extraction.write import write_run
-from layerwise.publication import refuse_existing
+from layerwise.extraction.write import Extraction
 from layerwise.runfile.depths import DepthStream
 from layerwise.runfile.layout import SPLITS
-from layerwise.runfile.plan import Plan, plan
-from layerwise.runfile.writer import RunWriter
+from layerwise.runfile.writer import RunWriter, dataset_attribute
 
 RESERVED = ("labels", "splits", "index", "classes")
 INPUT = "input"  # an array of this name is depth 0
@@ -38,20 +36,21 @@ class Segment:
     owned: Mapping[str, np.ndarray]
 
 
-class ArrayRun:
+class ArrayExtraction(Extraction):
     """The arrays of a store as depths: layers in their order, from 1 (0 is an array named "input").
 
     Args:
         layers: "auto" for all arrays in the order of the store, else names and patterns with commas, in whose order
             they become depths.
-        trained_on, holdout: as for networks; a stratified share of train becomes the validation fold where none is
-            given and the network has seen none of the samples.
+        origin, holdout: as for networks; a stratified share of train becomes the validation fold where none is
+            given and the network has seen none of the samples. name: of the data.
 
     Raises UserError for arrays that are no run: lengths that differ, labels or splits that are missing or no such.
     """
 
-    def __init__(self, store: ArrayStore, *, layers: str, tokens: str, trained_on: str, holdout: float):
-        self.store = store
+    def __init__(self, store: ArrayStore, origin: Origin, *, layers: str, tokens: str, holdout: float, name: str):
+        self.store, self.origin = store, origin
+        trained_on = origin.trained_on
         groups = groups_of(store)
         prefixes = list(groups) or [""]
         self.layers = self._choose(prefixes, layers)
@@ -71,6 +70,8 @@ class ArrayRun:
         order = [split for split in SPLITS if split in owned]
         self.labels = {split: coded[owned[split][0].prefix][owned[split][1]] for split in order}
         self.index = {split: self._read_index(*owned[split]) for split in order}
+        prints = {split: fingerprint_of(label, self.index[split]) for split, label in self.labels.items()}
+        self.dataset = dataset_attribute(name, self.classes, (), (), prints)  # how inputs were normalised is not known
         self.forms = self._forms(prefixes, tokens)
         self.depths = {
             j: form.depth(name, self._shape(name))
@@ -78,26 +79,7 @@ class ArrayRun:
         }
         tell_missing(self.labels, self.classes)
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of samples of each split."""
-        return {name: len(label) for name, label in self.labels.items()}
-
-    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
-        """Return what would be kept within `max_size` bytes."""
-        return plan(self.depths, self.counts, store=store, max_size=max_size, in_float32=in_float32)
-
-    def subject(self, name: str) -> Subject:
-        """Return the data as the file describes them; nothing is known of how inputs were normalised."""
-        prints = {split: fingerprint_of(label, self.index[split]) for split, label in self.labels.items()}
-        return Subject(name=name, classes=self.classes, mean=(), std=(), fingerprint=prints)
-
-    def write(self, target: Target, origin: Origin, subject: Subject) -> Plan:
-        """Read all arrays once and publish the run file; return what it holds."""
-        refuse_existing(target.out, target.force)
-        return write_run(target, origin, subject, self, self.plan, self._run)
-
-    def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
+    def run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
         with progress() as bar:
             task = bar.add_task("reading arrays", total=sum(self.counts.values()))
             for segment in self.segments:
@@ -189,8 +171,9 @@ class ArrayRun:
         given = set(groups.values()) or (set(self._read_splits()) if "splits" in self.store.names() else set())
         if trained_on.startswith("train-") and not given:
             raise UserError(
-                f"{self.store.name} does not say which samples are for testing, but --trained-on {trained_on} says "
-                "that the network has seen others. Give an array 'splits', or groups train/ and test/."
+                f"{self.store.name} does not say which samples are for testing, but "
+                f"{option('trained_on', trained_on)} says that the network has seen others. Give an array 'splits', or "
+                "groups train/ and test/."
             )
         require_fold(trained_on, "validation" in given, self.store.name)
 

@@ -11,18 +11,16 @@ import torch
 from torch import nn
 
 from layerwise.commandline import progress
-from layerwise.errors import unknown
+from layerwise.errors import option, unknown
 from layerwise.extraction.forms import TOKENS, Convention, form_of
 from layerwise.extraction.inputs import Batch, Feed
 from layerwise.extraction.layers import single_tensor, tapped, trace
-from layerwise.extraction.origins import Origin, Subject, Target
+from layerwise.extraction.origins import Origin
 from layerwise.extraction.selection import choose
-from layerwise.extraction.write import refuse_too_large, write_run
+from layerwise.extraction.write import Extraction
 from layerwise.hardware import exact_float32
-from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
 from layerwise.runfile.depths import DepthStream
-from layerwise.runfile.plan import Plan, plan
 from layerwise.runfile.writer import RunWriter
 
 log = logging.getLogger("layerwise.extract")
@@ -30,17 +28,18 @@ log = logging.getLogger("layerwise.extract")
 TRACED = 2  # images that show what each layer returns
 
 
-class Extraction:
+class NetworkExtraction(Extraction):
     """A network, its inputs, and the layers chosen of it, ready to be listed, forecast and written.
 
     Making one runs the network on two inputs. Raises UserError where it cannot take them, UsageError for layers that
     are not there.
     """
 
-    def __init__(self, model: nn.Module, feed: Feed, layers: str, convention: Convention):
+    def __init__(self, model: nn.Module, feed: Feed, layers: str, convention: Convention, origin: Origin, dataset: str):
         if convention.tokens not in TOKENS:
-            raise unknown("--tokens", convention.tokens, TOKENS)
-        self.model, self.feed = model, feed
+            raise unknown(option("tokens"), convention.tokens, TOKENS)
+        self.model, self.feed, self.origin, self.dataset = model, feed, origin, dataset
+        self.labels, self.index = feed.labels, feed.index
         first = next(feed.batches())
         x = first.x[:TRACED]
         with exact_float32():
@@ -55,27 +54,13 @@ class Extraction:
             self.depths[j] = layer.form.depth(layer.name, layer.shape)
         self.image_shape = None if first.images is None else first.images.shape[1:]
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of samples of each split."""
-        return {name: len(label) for name, label in self.feed.labels.items()}
-
-    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
-        """Return what would be kept within `max_size` bytes."""
-        image = 0 if self.image_shape is None else int(np.prod(self.image_shape)) * sum(self.counts.values())
-        return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=image, in_float32=in_float32)
-
-    def write(self, target: Target, origin: Origin, subject: Subject) -> Plan:
-        """Run the network once over all inputs and publish the run file; return what it holds."""
-        refuse_existing(target.out, target.force)
-        refuse_too_large(self.plan(target.store, target.max_size), target)
-        with exact_float32():
-            if origin.trained_on == "nothing":
-                settle_batch_norm(self.model, self.feed)
-            return write_run(target, origin, subject, self.feed, self.plan, self._run)
+    def prepare(self) -> None:
+        """Give an untrained network's BatchNorm the statistics of the data."""
+        if self.origin.trained_on == "nothing":
+            settle_batch_norm(self.model, self.feed)
 
     @torch.no_grad()
-    def _run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
+    def run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
         places = {(layer.module, layer.call): j for j, layer in enumerate(self.chosen, start=1)}
         kept = {}
         if images:

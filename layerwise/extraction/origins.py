@@ -1,36 +1,18 @@
-"""Owns what is said of an extraction: where its activations come from, on what data, and where the file goes."""
+"""Where the activations of an extraction come from, and what their network has seen of the data."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from layerwise.errors import UsageError, UserError, unknown
+from layerwise.errors import UsageError, UserError, option, unknown
 
 TRAINED_ON = ("nothing", "other-data", "train-fold", "train-split")
-DEFAULT_MAX_SIZE = 8 * 10**9
-
-
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Where an extraction goes and what may be kept: the machine's side of it.
-
-    store: "pooled", "maps" or "auto" (maps where they fit). max_size: bytes.
-    """
-
-    out: Path
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    store: str = "auto"
-    max_size: int = DEFAULT_MAX_SIZE
-    force: bool = False
-    data_dir: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,37 +30,16 @@ class Origin:
 
     def __post_init__(self) -> None:
         if self.trained_on not in TRAINED_ON:
-            raise unknown("--trained-on", self.trained_on, TRAINED_ON)
+            raise unknown(option("trained_on"), self.trained_on, TRAINED_ON)
         if not self.label or not self.label.isprintable():
-            raise UsageError(f"--label is {self.label!r}, but must be one line of text.")
+            raise UsageError(f"{option('label')} is {self.label!r}, but must be one line of text.")
         if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed is {self.seed}, but must be an integer in [0, 2^32).")
+            raise UsageError(f"{option('seed')} is {self.seed}, but must be an integer in [0, 2^32).")
 
     def to_json(self) -> str:
         """Return all of it as JSON with sorted keys."""
         own = {"label": self.label, "trained_on": self.trained_on, "seed": self.seed}
         return json.dumps({**self.facts, **own}, sort_keys=True)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """The data as a run file describes them: name, class names, normalisation, and a digest of each split."""
-
-    name: str
-    classes: Sequence[str]
-    mean: Sequence[float]
-    std: Sequence[float]
-    fingerprint: Mapping[str, str]
-
-    def to_json(self) -> str:
-        """Return the root attribute `dataset`."""
-        about = {
-            "name": self.name,
-            "fingerprint": dict(self.fingerprint),
-            "classes": list(self.classes),
-            "normalisation": {"mean": list(self.mean), "std": list(self.std)},
-        }
-        return json.dumps(about, sort_keys=True)
 
 
 def holdout_of(trained_on: str, holdout: float) -> float:
@@ -96,13 +57,14 @@ def require_fold(trained_on: str, has_fold: bool, whose: str) -> None:
     """
     if trained_on == "train-split" and has_fold:
         raise UserError(
-            f"{whose} has a validation split, but --trained-on train-split says that no sample was unseen in "
-            "training. Give --trained-on train-fold if it was unseen, or call those samples train."
+            f"{whose} has a validation split, but {option('trained_on', 'train-split')} says that no sample was "
+            f"unseen in training. Give {option('trained_on', 'train-fold')} if it was unseen, or call them train."
         )
     if trained_on == "train-fold" and not has_fold:
         raise UserError(
-            f"{whose} has no validation split, but --trained-on train-fold says that one was unseen in training, and "
-            "one drawn here would not be. Give its samples as validation, or say --trained-on train-split."
+            f"{whose} has no validation split, but {option('trained_on', 'train-fold')} says that one was unseen in "
+            "training, and one drawn here would not be. Give its samples as validation, or say "
+            f"{option('trained_on', 'train-split')}."
         )
 
 

@@ -1,27 +1,30 @@
-"""Owns how a user's words become an extraction: which network with which weights on which data, or which arrays."""
+"""From a user's words to an extraction: which network with which weights on which data, or which arrays."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from torch import nn
 
 from layerwise.config import DataConfig
 from layerwise.datasets import Dataset, load_configured
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, option
 from layerwise.extraction import models as zoo
-from layerwise.extraction.arrays import ArrayRun
-from layerwise.extraction.inputs import DatasetFeed
-from layerwise.extraction.networks import Extraction
-from layerwise.extraction.origins import TRAINED_ON, Origin, Subject, Target, holdout_of
+from layerwise.extraction.arrays import ArrayExtraction
+from layerwise.extraction.inputs import DatasetFeed, LoaderFeed
+from layerwise.extraction.networks import NetworkExtraction
+from layerwise.extraction.origins import TRAINED_ON, Origin, fingerprint_of, holdout_of, require_fold
 from layerwise.extraction.preprocessing import Preprocessing, Preset, Wishes, preprocessing_for
 from layerwise.extraction.stores import ArrayStore, open_arrays
 from layerwise.extraction.weights import load_weights
 from layerwise.runfile.manifest import file_sha256
+from layerwise.runfile.place import Place
+from layerwise.runfile.writer import dataset_attribute
 
 log = logging.getLogger("layerwise.extract")
 
@@ -50,64 +53,87 @@ class NetworkRequest:
     is_written: bool = True
 
 
-def from_network(
-    request: NetworkRequest, data: DataConfig, target: Target, *, download: bool = False
-) -> tuple[Extraction, Origin, Subject]:
-    """Build the network, load weights and data, and return what is to be extracted, its origin and its data.
+def from_network(request: NetworkRequest, data: DataConfig, place: Place) -> NetworkExtraction:
+    """Build the network, load its weights and the data, and return what is to be extracted.
 
     Raises UserError or UsageError for whatever of it cannot be.
     """
     foreign = zoo.build(request.spec, request.arguments, request.seed)
     trained_on = _trained_on(request, foreign.is_untrained)
+    facts: dict[str, Any] = {}
     if request.weights is not None:
         load_weights(foreign.module, request.weights)
-    holdout = holdout_of(trained_on, data.holdout)
-    data = DataConfig(**{**asdict(data), "holdout": holdout})
-    dataset = load_configured(data, target.data_dir, download=download)
-    wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
-    made, preprocessing = on_images(
-        foreign.module, dataset, target, wishes, request.layers, request.tokens, request.batch_size, foreign.preset
-    )
-    weights = None
-    if request.weights is not None:
-        weights = {"file": request.weights.name, "sha256": file_sha256(request.weights)}
-    facts = {
-        "kind": "network", "model": request.spec, "arguments": dict(request.arguments), "weights": weights,
-        "layers": request.layers, "tokens": request.tokens, "preprocessing": preprocessing.facts(),
-        "data": asdict(data),
-    }  # fmt: skip
+        facts["weights"] = {"file": request.weights.name, "sha256": file_sha256(request.weights)}
+    data = replace(data, holdout=holdout_of(trained_on, data.holdout))
     label = request.label or (f"{foreign.name}, untrained" if trained_on == "nothing" else foreign.name)
-    origin = Origin(label=label, trained_on=trained_on, seed=request.seed, facts=facts)
-    return made, origin, subject_of(dataset, preprocessing)
+    request = replace(request, trained_on=trained_on, label=label)
+    dataset = load_configured(data, place.data_dir, download=place.download)
+    return from_module(request, foreign.module, dataset, place, facts | {"data": asdict(data)}, foreign.preset)
 
 
-def on_images(
+def from_module(
+    request: NetworkRequest,
     model: nn.Module,
-    dataset: Dataset,
-    target: Target,
-    wishes: Wishes,
-    layers: str,
-    tokens: str,
-    batch_size: int,
+    data: Dataset | Loaders,
+    place: Place,
+    facts: Mapping[str, Any] = MappingProxyType({}),
     preset: Preset | None = None,
-) -> tuple[Extraction, Preprocessing]:
-    """Return the extraction of a frozen network over a data set of images, and the preprocessing it uses."""
-    preprocessing = preprocessing_for(model, preset, dataset, wishes)
-    log.info("images: %s", _describe(preprocessing, dataset))
-    feed = DatasetFeed(dataset, preprocessing, batch_size, target.device)
-    convention = zoo.convention_of(model, tokens)
-    return Extraction(model.to(target.device), feed, layers, convention), preprocessing
+) -> NetworkExtraction:
+    """Return the extraction of a frozen network over a data set of images, or over loaders of its own inputs.
+
+    facts: what the file says of weights and data, where they are known. preset: how the network asks for its images.
+    """
+    assert request.trained_on is not None
+    preprocessing = None
+    feed: DatasetFeed | LoaderFeed
+    if isinstance(data, Dataset):
+        wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
+        preprocessing = preprocessing_for(model, preset, data, wishes)
+        log.info("images: %s", _describe(preprocessing, data))
+        feed = DatasetFeed(data, preprocessing, request.batch_size, place.device)
+        about = _about_images(data, preprocessing)
+    else:
+        require_fold(request.trained_on, "validation" in data.loaders, "the mapping of loaders")
+        feed = LoaderFeed(data.loaders, holdout_of(request.trained_on, data.holdout), place.device)
+        about = _about_loaders(feed, data)
+    known = {
+        "kind": "network", "model": request.spec, "arguments": dict(request.arguments), "weights": None, "data": None,
+        "layers": request.layers, "tokens": request.tokens,
+        "preprocessing": None if preprocessing is None else preprocessing.facts(),
+    }  # fmt: skip
+    label = request.label or request.spec
+    origin = Origin(label=label, trained_on=request.trained_on, seed=request.seed, facts=known | dict(facts))
+    convention = zoo.convention_of(model, request.tokens)
+    return NetworkExtraction(model.to(place.device), feed, request.layers, convention, origin, about)
 
 
-def subject_of(dataset: Dataset, preprocessing: Preprocessing) -> Subject:
-    """Return what a run file says of a data set that a network saw by way of a preprocessing."""
-    return Subject(
-        name=dataset.name,
-        classes=dataset.classes,
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        fingerprint={name: split.fingerprint() for name, split in dataset.splits.items()},
-    )
+@dataclass(frozen=True, kw_only=True)
+class Loaders:
+    """PyTorch data loaders by split, of a network's own inputs, and what is said of their data.
+
+    classes: names, where there are any. holdout: share of train that becomes the fold of loaders without one.
+    """
+
+    loaders: Mapping[str, Any]
+    name: str
+    classes: tuple[str, ...]
+    holdout: float
+
+
+def _about_images(data: Dataset, preprocessing: Preprocessing) -> str:
+    """Return the attribute `dataset` of images that a network sees by way of a preprocessing."""
+    prints = {name: split.fingerprint() for name, split in data.splits.items()}
+    return dataset_attribute(data.name, data.classes, preprocessing.mean, preprocessing.std, prints)
+
+
+def _about_loaders(feed: LoaderFeed, data: Loaders) -> str:
+    """Return the attribute `dataset` of loaders, of whose inputs nothing is known."""
+    count = 1 + max(int(label.max()) for label in feed.labels.values())
+    names = data.classes or tuple(str(c) for c in range(count))
+    if len(names) < count:
+        raise UsageError(f"classes names {len(names)}, but labels reach to {count - 1}; name every class.")
+    prints = {split: fingerprint_of(label, feed.index[split]) for split, label in feed.labels.items()}
+    return dataset_attribute(data.name, names, (), (), prints)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,8 +149,8 @@ class ArraysRequest:
     is_written: bool = True
 
 
-def from_arrays(request: ArraysRequest, data: DataConfig) -> tuple[ArrayRun, Origin, Subject]:
-    """Open arrays made elsewhere and return what is to be extracted, its origin and its data.
+def from_arrays(request: ArraysRequest, data: DataConfig) -> ArrayExtraction:
+    """Open arrays made elsewhere and return what is to be extracted.
 
     Of `data`, holdout and label are read. Raises UserError or UsageError for whatever of it cannot be.
     """
@@ -136,8 +162,9 @@ def from_arrays(request: ArraysRequest, data: DataConfig) -> tuple[ArrayRun, Ori
         "holdout": data.holdout,
     }  # fmt: skip
     origin = Origin(label=request.label or name, trained_on=trained_on, seed=request.seed, facts=facts)
-    run = ArrayRun(store, layers=request.layers, tokens=request.tokens, trained_on=trained_on, holdout=data.holdout)
-    return run, origin, run.subject(data.label or name)
+    return ArrayExtraction(
+        store, origin, layers=request.layers, tokens=request.tokens, holdout=data.holdout, name=data.label or name
+    )
 
 
 def _trained_on(request: NetworkRequest, is_untrained: bool) -> str:
@@ -146,20 +173,26 @@ def _trained_on(request: NetworkRequest, is_untrained: bool) -> str:
         Origin(label=spec, trained_on=given)  # raises
     if is_untrained and request.weights is None:
         if given not in (None, "nothing"):
-            raise UsageError(f"{spec} without --weights is untrained, but --trained-on is {given}. Give its --weights.")
+            raise UsageError(
+                f"{spec} without {option('weights')} is untrained, but {option('trained_on')} is {given}. Give its "
+                f"{option('weights')}."
+            )
         return "nothing"
     if given is None:
         return _unsaid("the weights do" if request.weights else f"{spec} does", "the network", request.is_written)
     if given == "nothing" and request.weights is not None:
-        raise UsageError("--trained-on nothing says that the network is untrained, but --weights gives it weights.")
+        raise UsageError(
+            f"{option('trained_on', 'nothing')} says that the network is untrained, but {option('weights')} gives it "
+            "weights."
+        )
     return given
 
 
 def _unsaid(who: str, network: str, is_written: bool) -> str:
     """Return what stands for --trained-on where nothing is written; else raise UsageError, which asks for it."""
     say_it = (
-        "Say it: --trained-on nothing, other-data or train-fold (the fold is unseen, so probes may choose on it), or "
-        "train-split (it is not)."
+        f"Say it: {option('trained_on')} nothing, other-data or train-fold (the fold is unseen, so probes may choose "
+        "on it), or train-split (it is not)."
     )
     unknown = f"{who} not say whether {network} has seen the validation fold."
     if is_written:

@@ -1,17 +1,22 @@
-"""Owns the writing of an extraction: room, depths, and a second pass where float16 does not hold."""
+"""An extraction from its plan of bytes to its published file, whatever the activations come from."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from math import prod
 
-from layerwise.errors import UserError
-from layerwise.extraction.origins import Origin, Subject, Target
+import numpy as np
+
+from layerwise.errors import UserError, option
+from layerwise.extraction.origins import Origin
+from layerwise.hardware import exact_float32
+from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
-from layerwise.runfile.depths import DepthStream, publish_run
-from layerwise.runfile.plan import Plan, require_room
+from layerwise.runfile.depths import Depth, DepthStream, publish_run
+from layerwise.runfile.place import Place
+from layerwise.runfile.plan import Plan, plan, require_room
 from layerwise.runfile.provenance import provenance
 from layerwise.runfile.writer import RunWriter
 from layerwise.units import show_size
@@ -19,17 +24,77 @@ from layerwise.units import show_size
 log = logging.getLogger("layerwise.extract")
 
 
-WAYS = ("fewer --layers",)  # to a smaller file, beside those that every run has
+class Extraction:
+    """Activations of every depth of some samples, to be written: of a network (networks.py), or arrays (arrays.py).
+
+    A kind of extraction sets these, and says how they are computed:
+
+    origin: where the activations come from. dataset: the root attribute of that name.
+    depths: by number j. labels, index: int64 [n] of each split. image_shape: of uint8 images, where the data are such.
+    """
+
+    origin: Origin
+    dataset: str
+    depths: Mapping[int, Depth]
+    labels: Mapping[str, np.ndarray]
+    index: Mapping[str, np.ndarray]
+    image_shape: tuple[int, ...] | None = None
+
+    def prepare(self) -> None:
+        """Do what comes before the first row is computed."""
+
+    def run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
+        """Compute everything once, giving each batch of each depth to the stream; write the images where asked."""
+        raise NotImplementedError
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of samples of each split."""
+        return {name: len(label) for name, label in self.labels.items()}
+
+    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
+        """Return what would be kept within `max_size` bytes; store: "pooled", "maps", or "auto"."""
+        images = 0 if self.image_shape is None else prod(self.image_shape) * sum(self.counts.values())
+        return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=images, in_float32=in_float32)
+
+    def write(self, place: Place, store: str) -> Plan:
+        """Compute everything once, or twice where depths need float32, and publish the file; return what it holds."""
+        refuse_existing(place.out, place.force)
+        refuse_too_large(self.plan(store, place.max_size), place)
+        start = time.perf_counter()
+
+        def write(writer: RunWriter, in_float32: frozenset[int]) -> Plan:
+            kept = self.plan(store, place.max_size, in_float32)
+            refuse_too_large(kept, place)
+            log.info("%s", list(describe_plan(kept))[-1])
+            writer.attributes(layout.ROOT, {"dataset": self.dataset, "extraction": self.origin.to_json()})
+            for split, label in self.labels.items():
+                writer.samples(split, label, self.index[split])
+            stream = DepthStream(writer, kept.depths, self.counts, maps=kept.maps, in_float32=in_float32)
+            self.run(writer, stream, kept.images)
+            stream.finish()
+            seconds = {"extract": time.perf_counter() - start}
+            writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds))
+            return kept
+
+        with exact_float32():
+            self.prepare()
+            return publish_run(place.out, force=place.force, write=write)
 
 
-def refuse_too_large(plan: Plan, target: Target) -> None:
+def refuse_too_large(plan: Plan, place: Place) -> None:
     """Raise UserError, after the table of bytes, where a run file does not fit its limit or the disk."""
     try:
-        require_room(plan, target.max_size, target.out, ways=WAYS)
+        require_room(plan, place.max_size, place.out, ways=ways())
     except UserError:
         for line in describe_plan(plan):
             log.warning("%s", line)
         raise
+
+
+def ways() -> list[str]:
+    """Return what makes the file of an extraction smaller, beside what makes any run file so."""
+    return [f"fewer {option('layers')}"]
 
 
 def describe_plan(plan: Plan) -> Iterator[str]:
@@ -49,32 +114,3 @@ def describe_plan(plan: Plan) -> Iterator[str]:
         "; as float16 (a depth with values beyond it takes twice as much)"
     )
     yield f"the run file takes {show_size(plan.total)}: {', '.join(kept)}"
-
-
-def write_run(
-    target: Target,
-    origin: Origin,
-    subject: Subject,
-    feed: Any,
-    plan_of: Callable[[str, int, frozenset[int]], Plan],
-    run: Callable[[RunWriter, DepthStream, bool], None],
-) -> Plan:
-    """Write and publish a run file from one pass of `run`; from two, where a depth turns out not to fit float16."""
-    start = time.perf_counter()
-    counts = {split: len(label) for split, label in feed.labels.items()}
-
-    def write(writer: RunWriter, in_float32: frozenset[int]) -> Plan:
-        plan = plan_of(target.store, target.max_size, in_float32)
-        refuse_too_large(plan, target)
-        log.info("%s", list(describe_plan(plan))[-1])
-        writer.attributes(layout.ROOT, {"dataset": subject.to_json(), "extraction": origin.to_json()})
-        for split, label in feed.labels.items():
-            writer.samples(split, label, feed.index[split])
-        stream = DepthStream(writer, plan.depths, counts, maps=plan.maps, in_float32=in_float32)
-        run(writer, stream, plan.images)
-        stream.finish()
-        seconds = {"extract": time.perf_counter() - start}
-        writer.attributes(layout.PROVENANCE, provenance(target.device, target.data_dir, seconds))
-        return plan
-
-    return publish_run(target.out, force=target.force, write=write)

@@ -16,9 +16,10 @@ from layerwise.datasets import Sizes, load_configured
 from layerwise.forecast.memory import Memory, forecast_memory
 from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
 from layerwise.model.counts import Problem, count_problems
+from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan
 from layerwise.training.operations import Operations, count_operations
-from layerwise.training.run import Place, plan_storage, resolve
+from layerwise.training.run import plan_storage, resolve
 from layerwise.training.stage_batches import kept_bytes
 from layerwise.units import show_seconds, show_size
 

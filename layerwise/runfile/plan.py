@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 
 from layerwise.config import STORES
-from layerwise.errors import UserError, unknown
+from layerwise.errors import UserError, option, unknown
 from layerwise.runfile.depths import Depth
 from layerwise.runfile.rounding import dtype_of
 from layerwise.units import show_size
@@ -111,9 +111,9 @@ def require_room(plan: Plan, max_size: int, out: Path | None = None, *, ways: Se
 
     ways: what else, beside what every run can do, would make it fit.
     """
-    _require_fit(plan, max_size, "--max-size allows", [*ways, "a larger --max-size"])
+    _require_fit(plan, max_size, f"{option('max_size')} allows", [*ways, f"a larger {option('max_size')}"])
     if out is not None and out.parent.is_dir():
-        _require_fit(plan, free_bytes(out), "the disk has free", [*ways, "an --out elsewhere"])
+        _require_fit(plan, free_bytes(out), "the disk has free", [*ways, f"an {option('out')} elsewhere"])
 
 
 def _require_fit(plan: Plan, limit: int, whose: str, ways: Sequence[str]) -> None:
@@ -122,9 +122,9 @@ def _require_fit(plan: Plan, limit: int, whose: str, ways: Sequence[str]) -> Non
     flags = []
     pooled = replace(plan, maps=False, images=False).total
     if plan.maps and pooled <= limit:
-        flags.append(f"--store pooled ({show_size(pooled)})")
+        flags.append(f"{option('store', 'pooled')} ({show_size(pooled)})")
     if (subset := _fitting_subset(plan, limit)) >= LEAST_SUBSET and plan.image_bytes:
-        flags.append(f"--subset {subset}")
+        flags.append(option("subset", str(subset)))
     flags += ways
     raise UserError(
         f"the run file would take {show_size(plan.total)} ({show_size(max(plan.depth_bytes))} for its largest depth), "

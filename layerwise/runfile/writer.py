@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,19 @@ from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, ROOT
 from layerwise.runfile.manifest import BlockHasher, canonical, describe, rows_in_block, sha256, split_parts
 
 ALIGNMENT = 4096
+
+
+def dataset_attribute(
+    name: str, classes: Sequence[str], mean: Sequence[float], std: Sequence[float], fingerprint: Mapping[str, str]
+) -> str:
+    """Return the root attribute `dataset`: the data's name, classes, normalisation, and a digest of each split."""
+    about = {
+        "name": name,
+        "fingerprint": dict(fingerprint),
+        "classes": list(classes),
+        "normalisation": {"mean": list(mean), "std": list(std)},
+    }
+    return json.dumps(about, sort_keys=True)
 
 
 class RowWriter:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +21,10 @@ from layerwise.model.network import LayerwiseNetwork
 from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
 from layerwise.runfile.depths import publish_run
+from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan, plan, require_room
 from layerwise.runfile.provenance import provenance
-from layerwise.runfile.writer import RunWriter
+from layerwise.runfile.writer import RunWriter, dataset_attribute
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with
 from layerwise.training.dump import depths_of, dump_depths, dump_module
@@ -39,19 +39,6 @@ from layerwise.training.stage_batches import resolve_prefix
 from layerwise.units import show_size
 
 log = logging.getLogger("layerwise.run")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """The machine's side of a run, which its configuration does not hold: where data, output and reports are."""
-
-    out: Path
-    device: torch.device
-    data_dir: Path | None = None
-    max_size: int = 8 * 10**9
-    force: bool = False
-    tensorboard: Path | None = None
-    download: bool = False
 
 
 def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> list[DepthScores]:
@@ -195,13 +182,8 @@ def _score_pruned(
 
 
 def _write_head(writer: RunWriter, config: RunConfig, dataset: Dataset, fingerprint: dict[str, str]) -> None:
-    about = {
-        "name": dataset.name,
-        "fingerprint": fingerprint,
-        "classes": dataset.classes,
-        "normalisation": {"mean": dataset.mean, "std": dataset.std},
-    }
-    writer.attributes(layout.ROOT, {"config": config.to_json(), "dataset": json.dumps(about, sort_keys=True)})
+    about = dataset_attribute(dataset.name, dataset.classes, dataset.mean, dataset.std, fingerprint)
+    writer.attributes(layout.ROOT, {"config": config.to_json(), "dataset": about})
 
 
 def _write_network(writer: RunWriter, network: LayerwiseNetwork, scores: Sequence[DepthScores]) -> None:

@@ -37,13 +37,14 @@ from layerwise.model.counts import Problem, count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
 from layerwise.training import capture
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.loop import solve
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.problem import AuxiliaryProblem
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 from layerwise.training.stage_batches import Kept, Recomputed
 from tests.benchmarks import published
 

@@ -29,12 +29,13 @@ from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.recipes import recipe
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.loop import train_stage
 from layerwise.training.report import Report
-from layerwise.training.run import Place, train_run
+from layerwise.training.run import train_run
 from layerwise.training.stages import stages
 from tests.benchmarks import published
 from tests.benchmarks.gpu import loaded, made_images
