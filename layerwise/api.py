@@ -139,20 +139,15 @@ def extract_network(
     target = Target(out=Path(out), device=pick_device(device), store=store, max_size=max_size, force=force)
     name = label or type(model).__name__
     if isinstance(data, Dataset):
-        if trained_on == "train-split" and "validation" in data.splits:
-            raise UsageError(
-                "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
-            )
+        _refuse_seen_fold(trained_on, data)
         wishes = Wishes(image_size=image_size, mean=mean, std=std)
         made, preprocessing = on_images(model, data, target, wishes, layers, tokens, batch_size)
         subject = subject_of(data, preprocessing)
         facts: dict[str, Any] = {"preprocessing": preprocessing.facts()}
     else:
-        require_fold(trained_on, "validation" in data, "the mapping of loaders")
-        feed = LoaderFeed(data, holdout_of(trained_on, holdout), target.device)
+        feed = _feed_of_loaders(data, trained_on, holdout, target)
         made = Extraction(model.to(target.device), feed, layers, convention_of(model, tokens))
-        subject = _subject_of_loaders(feed, data_name, classes)
-        facts = {"preprocessing": None}
+        subject, facts = _subject_of_loaders(feed, data_name, classes), {"preprocessing": None}
     facts |= {"kind": "network", "model": type(model).__name__, "layers": layers, "tokens": tokens}
     made.write(target, Origin(label=name, trained_on=trained_on, seed=seed, facts=facts), subject)
     return RunFile(out)
@@ -216,6 +211,18 @@ def export_network(
     Raises UserError where the command would print one line.
     """
     return export_run(run, Path(out), depth=depth, weighting=ensemble, takes=takes, force=force)
+
+
+def _refuse_seen_fold(trained_on: str, data: Dataset) -> None:
+    if trained_on == "train-split" and "validation" in data.splits:
+        raise UsageError(
+            "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
+        )
+
+
+def _feed_of_loaders(data: Mapping[str, Any], trained_on: str, holdout: float, target: Target) -> LoaderFeed:
+    require_fold(trained_on, "validation" in data, "the mapping of loaders")
+    return LoaderFeed(data, holdout_of(trained_on, holdout), target.device)
 
 
 def _subject_of_loaders(feed: LoaderFeed, name: str, classes: tuple[str, ...]) -> Subject:

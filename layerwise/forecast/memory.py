@@ -140,8 +140,9 @@ def _training(config: RunConfig, maps: Maps | MeasuredMaps, n_train: int) -> dic
     every = range(1, config.network.depth + 1)
     cfg = config.training
     batch = min(cfg.batch_size, n_train)
-    # A gradient, its running mean, adamw's running square, the averaged weights.
-    states = 1 + bool(cfg.momentum or cfg.optimizer == "adamw") + (cfg.optimizer == "adamw") + bool(cfg.ema_decay)
+    is_adamw = cfg.optimizer == "adamw"
+    # Beside each weight: its gradient, the gradient's running mean, adamw's running square, the averaged weight.
+    states = sum([True, is_adamw or cfg.momentum > 0, is_adamw, cfg.ema_decay > 0])
     map_bytes = FLOAT_BYTES // 2 if config.precision == "bf16" else FLOAT_BYTES
     spans = [(1, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
     found = {}

@@ -99,9 +99,7 @@ def _saved(own: set[int], sizes: list[int]) -> Iterator[None]:
         yield
 
 
-KERNEL = 9  # every convolution is 3x3, padded to keep H and W
-
-
+KERNEL = 9  # every convolution of a plain block or auxiliary is 3x3, padded to keep H and W
 FLOAT_BYTES = 4
 
 
@@ -185,7 +183,7 @@ def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) 
 def _convolution(channels: int, shape: Shape, batch_norm: bool, bias: bool = False) -> Part:
     """Return a convolution of `channels` to maps of `shape`, with its BatchNorm where it has one."""
     width = shape[0]
-    part = _weights(KERNEL * channels * width + width * bias, convolution_operations(channels, shape))
+    part = _weights(KERNEL * channels * width + (width if bias else 0), convolution_operations(channels, shape))
     return part + _batch_norm(width) if batch_norm else part
 
 
