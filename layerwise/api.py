@@ -1,6 +1,6 @@
-"""Owns the functions of the Python API of `layerwise`, as its `__all__` names them.
+"""The Python API of `layerwise`, as its `__all__` names it.
 
-They do what the commands do, by the same code. Those that make a run file return it opened for reading.
+The functions do what the commands do. Those that write a run file return it opened for reading.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def train(
         max_size: most bytes that the run file may take.
         force: replace `out` if it exists.
 
-    Raises UserError for what the command would answer in one line.
+    Raises UserError where the command would print one line.
     """
     own = {} if network is None else register(network)
     config = set_fields(recipe_named(recipe), {**own, **(settings or {})})
@@ -116,7 +116,7 @@ def extract_network(
             validation fold was seen, so there is none). After "train-fold" loaders need a "validation".
         label: what tables and figures call it; its class where empty.
         seed: tells repetitions apart that figures average.
-        layers: "auto" (the output of each stage), or names and patterns with commas.
+        layers: "auto" (the output of each stage), or comma-separated names and patterns.
         tokens: of transformers: "patch", or "class" to read the class token alone.
         image_size, mean, std: of the preprocessing of a data set: pixels of a side; values a channel, or "data".
         data_name, classes, holdout, batch_size: `data_name` and `classes` of loaders; share of train that becomes the
@@ -201,6 +201,6 @@ def export_network(
             [n, C, H, W] to logits float32 [n, n_classes], an ensemble to log-probabilities.
         force: replace `out` if it exists.
 
-    Raises UserError for what the command would answer in one line.
+    Raises UserError where the command would print one line.
     """
     return export_run(run, Path(out), depth=depth, weighting=ensemble, takes=takes, force=force)

@@ -1,4 +1,4 @@
-"""Owns how every command starts and ends: exit codes, one-line errors, signals, logging, progress.
+"""How every command starts and ends: exit codes, one-line errors, signals, logging, progress.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 and 143 stopped by SIGINT and SIGTERM. The answer to
 `--help` must not load torch, pandas, h5py or matplotlib, so nothing of that kind is imported here.
@@ -40,7 +40,7 @@ def _terminate(signum: int, frame: object) -> None:
 
 
 def run(command: Callable[..., Any], prog: str) -> NoReturn:
-    """Run `command` with the words of the command line and exit the process with its code.
+    """Run `command` with the arguments of the command line and exit the process with its code.
 
     Args:
         command: a function whose annotated signature is the command line (typer's grammar).
@@ -53,7 +53,7 @@ def run(command: Callable[..., Any], prog: str) -> NoReturn:
 
 
 def prepare_process() -> None:
-    """Set what a process that trains needs: how its threads wait, what it does with memory that was freed."""
+    """Prepare a process for training: how its threads wait, and that it keeps freed memory."""
     # Must be set before torch loads OpenMP. Threads that wait by spinning fall far behind as soon as another
     # program wants a core: small networks then took 2 to 5 times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -62,7 +62,7 @@ def prepare_process() -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM raise Terminated in the block; it must be run by the main thread."""
+    """Let SIGTERM raise Terminated in the block; only the main thread can do that."""
     before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
@@ -71,11 +71,11 @@ def stoppable() -> Iterator[None]:
 
 
 def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
-    """Run `command` with the given words and return its exit code; errors become one line on stderr."""
+    """Run `command` with the given arguments and return its exit code; errors become one line on stderr."""
 
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> int:
-        # typer makes its own exits of interrupts, broken pipes and ends of files: here it sees none of them.
+        # Caught here, since typer would turn interrupts, broken pipes and ends of files into exits of its own.
         try:
             command(*args, **kwargs)
             sys.stdout.flush()
@@ -94,7 +94,7 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
 
 
 def _answer(error: BaseException, prog: str) -> int:
-    """Say in one line what stopped the command and return its exit code."""
+    """Print in one line what stopped the command and return its exit code."""
     match error:
         case UserError():
             _say(f"{prog}: {error}")
@@ -110,7 +110,7 @@ def _answer(error: BaseException, prog: str) -> int:
             _say(f"{prog}: stopped by SIGTERM.")
             return 143
         case BrokenPipeError():
-            # The reader of our standard output went away (as `| head` does): nobody is left to tell.
+            # The reader of our standard output is gone (as with `| head`): there is nobody to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         case MemoryError() | RuntimeError() if _is_out_of_memory(error):
@@ -120,7 +120,7 @@ def _answer(error: BaseException, prog: str) -> int:
             )
             return 1
         case OSError(errno=int()):
-            # A disk that is full, a folder that is closed: the system says what, and the user can mend it.
+            # A full disk, a folder without permission: the system says which, and the user can mend it.
             where = f"{error.filename}: " if error.filename else ""
             _say(f"{prog}: {where}{error.strerror or error}. What was complete before is kept.")
             return 1
@@ -129,7 +129,7 @@ def _answer(error: BaseException, prog: str) -> int:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is memory's; torch's own class is not imported here, its words are known."""
+    """Return whether an error is about memory, by its words: torch's own class cannot be imported here."""
     words = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in words or "not enough memory" in words
 
@@ -150,7 +150,7 @@ def _say(line: str) -> None:
 
 
 class _LineHandler(logging.Handler):
-    """Writes to the stderr of the moment: a progress bar replaces it, to show lines above itself."""
+    """Writes to the current stderr: a progress bar replaces it, to show lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr, flush=True)
@@ -188,11 +188,11 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> bool:
-    """Let the C library hand out freed memory again instead of returning it to the system; say whether it will.
+    """Let the C library reuse freed memory instead of returning it to the system; return whether it will.
 
     By default every array above 32 MiB is mapped anew and paged in, zeroed, at each allocation: a step of training
-    whose maps are that large then takes 1.6 times as long (256 channels of 32x32 in bfloat16, two cores). Other C
-    libraries than glibc are left as they are.
+    with maps that large then takes 1.6 times as long (256 channels of 32x32 in bfloat16, two cores). C libraries other
+    than glibc are left as they are.
     """
     if sys.platform != "linux":
         return False

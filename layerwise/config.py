@@ -358,9 +358,10 @@ class RunConfig:
     @property
     def heads(self) -> range:
         """Numbers j of the auxiliaries that the mode trains, scores and keeps."""
+        if self.mode == "untrained":
+            return range(0)
         depth = self.network.depth
-        first = {"untrained": depth + 1, "end-to-end": depth}.get(self.mode, 1)
-        return range(first, depth + 1)
+        return range(depth if self.mode == "end-to-end" else 1, depth + 1)
 
     def to_json(self) -> str:
         """Return the configuration as canonical JSON: sorted keys, the same text for equal configurations."""

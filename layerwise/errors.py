@@ -80,8 +80,8 @@ def missing_package(what: str, packages: Sequence[str], extra: str, instead: str
 
     extra: the extra of this project that installs them. instead: what else can be done, after the command.
     """
-    several = len(packages) > 1
+    noun, verb, pronoun = ("package", "is", "it") if len(packages) == 1 else ("packages", "are", "them")
     return UserError(
-        f"{what} needs the package{'s' * several} {' and '.join(packages)}, which {'are' if several else 'is'} not "
-        f"installed; install {'them' if several else 'it'} by: pip install 'layerwise-probes[{extra}]'{instead}"
+        f"{what} needs the {noun} {' and '.join(packages)}, which {verb} not installed; install {pronoun} by: "
+        f"pip install 'layerwise-probes[{extra}]'{instead}"
     )

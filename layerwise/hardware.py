@@ -1,4 +1,4 @@
-"""Owns the choice of device and of the number type in which products are computed while training."""
+"""The device, its free memory, and the number type of products while training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def pick_device(name: str) -> torch.device:
-    """Return the device named "auto", "cpu" or "cuda"; raise UsageError where it is not to be had."""
+    """Return the device named "auto", "cpu" or "cuda"; raise UsageError where it is not available."""
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
@@ -28,12 +28,15 @@ def thread_count() -> int:
 
 
 def use_threads(count: int) -> None:
-    """Compute on the CPU by that many threads in this process."""
+    """Let this process compute on the CPU with that many threads."""
     torch.set_num_threads(count)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies bfloat16 in silicon: from Ampere on, or a CPU with AVX512-BF16 or AMX."""
+    """Return whether the device multiplies bfloat16 in silicon: GPUs from Ampere on, CPUs with AVX512-BF16 or AMX.
+
+    There it shortens a training step by 1.8 (docs/performance.md); emulated, it would be slower than float32.
+    """
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return any(flag in _cpu_flags() for flag in ("avx512_bf16", "amx_bf16"))
@@ -61,7 +64,8 @@ def exact_float32() -> Iterator[None]:
 def products(precision: str) -> Iterator[None]:
     """Train in this context: at "fp32" products are exact float32 and never TF32, also backward.
 
-    cuDNN measures its algorithms once for each shape and takes the fastest.
+    cuDNN times its algorithms once for each shape and takes the fastest; shapes are few here, and each is computed
+    thousands of times.
     """
     before = torch.backends.cudnn.benchmark
     torch.backends.cudnn.benchmark = True
@@ -73,7 +77,7 @@ def products(precision: str) -> Iterator[None]:
 
 
 def _cpu_flags() -> set[str]:
-    """Return the features that the CPU announces; none where the system does not tell."""
+    """Return the instruction sets that the CPU reports; none where the system has no /proc/cpuinfo."""
     try:
         with open("/proc/cpuinfo") as file:
             flags = next((line for line in file if line.startswith("flags")), "")
@@ -86,13 +90,13 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def device_room(device: torch.device) -> int:
-    """Return the bytes of a GPU's memory that nobody holds, nor torch's allocator for what was kept before."""
+    """Return the free bytes of a GPU's memory, after torch's allocator has given back what it holds in reserve."""
     torch.cuda.empty_cache()
     return torch.cuda.mem_get_info(device)[0]
 
 
 def memory_room() -> int:
-    """Return the bytes of memory that the system can still give this process; none where it does not tell."""
+    """Return the bytes of memory that the system can still give this process; 0 where it has no /proc/meminfo."""
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)
@@ -103,9 +107,9 @@ def memory_room() -> int:
 
 
 def _group_rooms(root: Path, own: Path) -> Iterator[int]:
-    """Yield what the limit of each control group (version 2) that holds this process still allows it.
+    """Yield the bytes that each control group (version 2) of this process still allows it.
 
-    A container or a batch job is such a group. File cache that the kernel can drop does not count as taken.
+    A container or a batch job is such a group. Inactive file cache counts as free, since the kernel drops it on demand.
 
     Args:
         root: where control groups are mounted. own: the file that names the process's own, as 0::/path.
@@ -120,7 +124,7 @@ def _group_rooms(root: Path, own: Path) -> Iterator[int]:
             limit = (folder / "memory.max").read_text().strip()
             taken = int((folder / "memory.current").read_text())
             counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):  # there is none, or it is not of version 2
+        except (OSError, ValueError):  # no such group, or not of version 2
             continue
         if limit.isdigit():
             yield max(0, int(limit) - taken + int(counts.get("inactive_file", 0)))

@@ -1,4 +1,4 @@
-"""Owns the recipes: each a function that returns a complete configuration, with its source and its cost.
+"""The recipes: functions that return a complete configuration, each with its source and its cost.
 
 A recipe is a few stated choices; a flag of `layerwise-train` replaces one field of it. Times are for two CPU
 cores; where a GPU is needed the cost is given in floating-point operations of training (forward and backward,

@@ -148,7 +148,7 @@ def test_without_a_validation_fold_there_is_less_to_do() -> None:
 
 def test_measured_seconds_are_positive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "BUDGET", 0)
-    monkeypatch.setattr(timing, "SHARE", 0)
+    monkeypatch.setattr(timing, "LEAST", 0)
     assert min(forecast_seconds(rehearsal()).values()) > 0
 
 
@@ -156,7 +156,7 @@ def test_measured_seconds_are_positive(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_trace_is_left(mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timing, "BUDGET", 0)
-    monkeypatch.setattr(timing, "SHARE", 0)
+    monkeypatch.setattr(timing, "LEAST", 0)
 
     def state() -> list[object]:
         flags = torch.is_grad_enabled(), torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32

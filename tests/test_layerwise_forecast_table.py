@@ -36,7 +36,7 @@ PRUNED = {"network.k": 3, "network.prune_to": 3, "network.downsample": (2,), "tr
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "BUDGET", 0)
-    monkeypatch.setattr(timing, "SHARE", 0)
+    monkeypatch.setattr(timing, "LEAST", 0)
 
 
 def forecast(config: RunConfig, max_size: int = 10**9) -> Forecast:

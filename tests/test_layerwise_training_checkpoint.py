@@ -225,7 +225,7 @@ def test_other_data_are_refused(stopped: Path) -> None:
         make_run(stopped, **fields("greedy"))
 
 
-@pytest.mark.parametrize(("damage", "message"), [("cut", "is damaged"), ("foreign", "is no state of a training")])
+@pytest.mark.parametrize(("damage", "message"), [("cut", "is damaged"), ("foreign", "is not the state of a training")])
 def test_a_state_that_cannot_be_read_is_named(stopped: Path, damage: str, message: str) -> None:
     state = stopped.parent / "run.h5.state" / "state.h5"
     if damage == "cut":
@@ -317,4 +317,4 @@ def test_a_training_that_a_person_stops_says_that_it_can_go_on(
     monkeypatch.setattr(Checkpoint, "save", stop_after)
     with pytest.raises(KeyboardInterrupt):
         make_run(tmp_path / "run.h5", **fields("greedy"))
-    assert "run.h5.state: the same command goes on from there" in capsys.readouterr().err
+    assert "run.h5.state: the same command resumes it" in capsys.readouterr().err

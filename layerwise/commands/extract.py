@@ -142,23 +142,17 @@ def extract(
     commandline.set_verbosity(quiet, verbose)
     check_run_name(out)
     _check_source(model, arrays, batch_size, download=download, dry_run=dry_run)
-    # What speaks of a network or its images alone, by the flag that says it; nothing where the flag was not given.
+    # By flag, what speaks of a network or its images; nothing where the flag was not given.
     of_images: dict[str, Any] = {
         "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
         "--batch-size": None if batch_size == BATCH_SIZE else batch_size, "--download": download,
     }  # fmt: skip
-    said = {
-        "trained_on": trained_on, "label": label, "seed": seed, "layers": layers, "tokens": tokens,
-        "is_written": not (list_layers or dry_run),
-    }  # fmt: skip
-    if arrays is not None:
-        _refuse_beside_arrays(of_images, data_dir, fields, settings or [])
+    said: dict[str, Any] = {"trained_on": trained_on, "label": label, "seed": seed, "layers": layers, "tokens": tokens}
+    said["is_written"] = not (list_layers or dry_run)
+    _check_flags(arrays, of_images, data_dir, fields, settings or [])
     config = _configure(fields, settings or [])
     place = _place(device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download)
-    if arrays is not None:
-        extraction = _of_arrays(arrays, said, config)
-    else:
-        extraction = _of_network(model or "", of_images, said, config, place)
+    extraction = _of_network(model, of_images, said, config, place) if model else _of_arrays(arrays, said, config)
     if list_layers:
         _print_layers(extraction)
     elif dry_run:
@@ -176,10 +170,16 @@ def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, do
         raise UsageError(f"--batch-size is {batch_size}, but must be a number of images of at least 1.")
 
 
-def _refuse_beside_arrays(
-    of_images: Mapping[str, Any], data_dir: Path | None, fields: Mapping[str, Any], settings: Sequence[str]
+def _check_flags(
+    arrays: Path | None,
+    of_images: Mapping[str, Any],
+    data_dir: Path | None,
+    fields: Mapping[str, Any],
+    settings: Sequence[str],
 ) -> None:
     """Raise UsageError where a flag beside --from speaks of a network or its images."""
+    if arrays is None:
+        return
     given = {
         **of_images, "--dataset": "data.dataset" in fields, "--subset": "data.subset" in fields,
         # Typed, and not only the environment variable that stands for it.
@@ -198,9 +198,10 @@ def _place(*, device: str, max_size: str, **words: Any) -> Place:
     return Place(device=pick_device(device), max_size=parse_size(max_size), **words)
 
 
-def _of_arrays(arrays: Path, said: Mapping[str, Any], config: RunConfig) -> Extraction:
+def _of_arrays(arrays: Path | None, said: Mapping[str, Any], config: RunConfig) -> Extraction:
     from layerwise.extraction.requests import ArraysRequest, from_arrays
 
+    assert arrays is not None  # _check_source
     return from_arrays(ArraysRequest(arrays=arrays, **said), config.data)
 
 

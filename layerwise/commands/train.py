@@ -112,7 +112,8 @@ def train(
     if source is None and replace_auxiliary is None:
         config = _configure(recipe_name, fields, settings or [])
     else:
-        _check_replacement(recipe_name, fields, settings or [], source, replace_auxiliary, out, dry_run)
+        _check_replacement(source, replace_auxiliary, out, dry_run=dry_run)
+        _refuse_beside_source(source, recipe_name, fields, settings or [])
 
     from layerwise.hardware import pick_device
     from layerwise.runfile.place import Place
@@ -176,18 +177,20 @@ def _configure(recipe_name: str | None, fields: Mapping[str, Any], settings: lis
     return set_fields(config, values)
 
 
-def _check_replacement(
-    recipe_name: str | None,
-    fields: Mapping[str, Any],
-    settings: list[str],
-    source: Path | None,
-    width: int | None,
-    out: Path,
-    dry_run: bool,
-) -> None:
-    """Refuse --from or --replace-auxiliary alone, and whatever beside them would be another configuration."""
+def _check_replacement(source: Path | None, width: int | None, out: Path, *, dry_run: bool) -> None:
+    """Raise UsageError where --from and --replace-auxiliary do not stand together, or ask for what cannot be."""
     if source is None or width is None:
         raise UsageError("--from RUN.H5 and --replace-auxiliary WIDTH belong together; give both.")
+    if dry_run:
+        raise UsageError("--dry-run forecasts a whole training, and --from is a part of one; give one of the two.")
+    if out.resolve() == source.resolve():
+        raise UsageError(f"--out is {str(out)!r}, which is the run that --from reads; give another name.")
+
+
+def _refuse_beside_source(
+    source: Path | None, recipe_name: str | None, fields: Mapping[str, Any], settings: list[str]
+) -> None:
+    """Raise UsageError where anything beside --from would change the configuration that is taken from it."""
     given = [f"the recipe {recipe_name}"] if recipe_name is not None else []
     given += [SETTINGS[path].flag for path in fields if path != "store"]
     given += [f"--set {setting}" for setting in settings]
@@ -196,10 +199,6 @@ def _check_replacement(
             f"--from takes the configuration of {source}, in which --replace-auxiliary changes one width, so "
             f"{given[0]} cannot stand beside it."
         )
-    if dry_run:
-        raise UsageError("--dry-run forecasts a whole training, and --from is a part of one; give one of the two.")
-    if out.resolve() == source.resolve():
-        raise UsageError(f"--out is {str(out)!r}, which is the run that --from reads; give another name.")
 
 
 def _replace(source: Path, width: int, place: Place, fields: Mapping[str, Any]) -> None:

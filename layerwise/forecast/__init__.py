@@ -1,1 +1,1 @@
-"""Owns what a run will cost: memory, seconds, and the table of --dry-run."""
+"""The cost of a run in advance: memory, seconds, and the table of --dry-run."""

@@ -1,10 +1,10 @@
-"""Owns the estimate of peak memory, from shapes alone.
+"""The estimate of peak memory, from shapes alone.
 
-It counts, on the device that trains: the images and labels of every split; all parameters and buffers; the output of
-the frozen prefix where it is kept (which may come to lie in other memory or on the disk); for the phase
-that needs most, either one training step (gradients, momentum, what its layers keep for backward, and two gradients of
-its largest maps) or one batch without gradients. It does not count Python and its libraries, the convolutions'
-workspace, or what the allocator holds in reserve.
+Counted, on the device that trains: the images and labels of every split; all parameters and buffers; the output of the
+frozen blocks where it is kept (in other memory or on the disk if it does not fit); for the phase that needs most,
+either one training step (gradients, momentum, maps kept for backward, and two gradients of the largest maps) or one
+batch without gradients. Not counted: Python and its libraries, the workspace of convolutions, and memory that the
+allocator holds in reserve.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from layerwise.training.dump import DUMP_BATCH
 from layerwise.training.prefix import AT_ONCE
 from layerwise.training.stage_batches import kept_bytes
 
-LABEL_BYTES = 16  # label and index, int64
+LABEL_BYTES = 16  # label and index of an image, both int64
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Peak memory in bytes: of the data set, of all weights, for each phase what comes on top, and what is kept.
+    """Peak memory in bytes: of the data set, of all weights, and for each phase what it adds.
 
-    kept: of the frozen prefix's output; 0 where it is recomputed.
+    kept: bytes of the frozen blocks' output; 0 where it is recomputed.
     """
 
     data: int
@@ -48,7 +48,7 @@ class Memory:
 
 
 class Maps:
-    """Values a single image takes: volumes[j] those of x_j, trained[j] while block j is trained and not yet pruned."""
+    """Values of the maps of one image: volumes[j] of x_j, trained[j] of x_j before block j is pruned."""
 
     def __init__(self, network: NetworkConfig, image: Shape, n_classes: int):
         self.network = network
@@ -91,7 +91,7 @@ class Maps:
 
 
 class MeasuredMaps:
-    """The same of blocks that no formula is kept for, by what autograd saves of them (layerwise.model.counts)."""
+    """The same for blocks without a formula, by what autograd saves of them (layerwise.model.counts)."""
 
     copies = 2
 
@@ -126,7 +126,7 @@ def forecast_memory(config: RunConfig, sizes: Sizes) -> Memory:
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
     data = sizes.total * (prod(sizes.image) + LABEL_BYTES)
     weights = sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems)
-    if config.network.prune_to:  # what was before pruning is kept until it is scored
+    if config.network.prune_to:  # the weights before pruning are kept until they are scored
         pruned = count_problems(config.network, sizes.image, sizes.n_classes)
         weights += sum(p.block.nbytes + p.auxiliary.nbytes for p in pruned)
     kept = kept_bytes(config, sizes) if config.training.prefix == "cache" else 0
@@ -140,15 +140,16 @@ def _training(config: RunConfig, maps: Maps | MeasuredMaps, n_train: int) -> dic
     every = range(1, config.network.depth + 1)
     cfg = config.training
     batch = min(cfg.batch_size, n_train)
-    # A gradient, its running mean, adamw's running square, the averaged weights.
-    states = 1 + bool(cfg.momentum or cfg.optimizer == "adamw") + (cfg.optimizer == "adamw") + bool(cfg.ema_decay)
+    is_adamw = cfg.optimizer == "adamw"
+    # Beside each weight: its gradient, the gradient's running mean, adamw's running square, the averaged weight.
+    states = sum([True, is_adamw or cfg.momentum > 0, is_adamw, cfg.ema_decay > 0])
     map_bytes = FLOAT_BYTES // 2 if config.precision == "bf16" else FLOAT_BYTES
     spans = [(1, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
     found = {}
     # x_0 of the batches that are made at once, in float32 twice while it is made.
     made = 2 * FLOAT_BYTES * max(batch * maps.volumes[0], min(AT_ONCE, n_train * maps.volumes[0]))
     for first, last in spans:
-        # Side by side, all problems have their optimizers at once, but their activations one after another.
+        # In parallel training all problems have optimizers at once, but activations one after another.
         blocks = every if config.mode == "parallel" else range(first, last + 1)
         learned = sum(maps.problems[j - 1].block.parameters for j in blocks)
         auxiliaries = every if config.mode == "parallel" else (last,)

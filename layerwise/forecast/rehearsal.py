@@ -1,7 +1,7 @@
-"""Owns the forecast of time: single batches of the work to come are timed on random images and multiplied.
+"""The forecast of time: single batches of a run are timed on random images and multiplied by their number.
 
-Nothing of it is left behind: networks of its own, private random streams, a run file in memory. Reading the data set
-and writing to the disk are not in it.
+It leaves no trace: it has networks of its own, private random streams, and a run file in memory. Reading the data set
+and writing to the disk are not included.
 """
 
 from __future__ import annotations
@@ -34,11 +34,12 @@ from layerwise.training.problem import AuxiliaryProblem, autocast
 from layerwise.training.pruning import Pruned, saliencies, score_pruning
 from layerwise.training.stage_batches import Kept, Recomputed
 
+# Somebody waits for a forecast at the terminal, so it takes seconds, and says "about".
 BUDGET = 2.0  # seconds for all measurements together, where the smallest batches are quick
-SHARE = 0.2  # seconds that each may take at least
-SMALLEST = 4  # images of the first batch that is timed
+LEAST = 0.2  # seconds that each measurement may take at least, however many there are
+SMALLEST = 4  # images of the first batch that is timed: few, for slow machines; more than one, for BatchNorm
+MOST = 5  # times that a batch is timed; the median is taken, so that two disturbed ones do no harm
 CORE_BLOCK = 2**20  # bytes by which a file in memory grows
-MOST = 5  # times that a batch is timed
 
 PHASES = ("training", "scoring", "dump")
 Timer = Callable[["Work", float], float]
@@ -60,8 +61,8 @@ class Work:
 def seconds_per_batch(work: Work, budget: float, clock: Callable[[], float] = time.perf_counter) -> float:
     """Return the median seconds of a full batch.
 
-    Batches grow from `SMALLEST` images as long as the next size is sure to fit the budget of seconds; one that would
-    not fit is scaled up from a smaller one, in proportion to its images.
+    Batches grow fourfold from `SMALLEST` images while the next size, run twice, fits the budget of seconds (hence 8
+    times the last one's time). A full batch that would not fit is scaled up in proportion to its images.
     """
     n = min(work.size, SMALLEST)
     batch = work.prepare(n)
@@ -84,7 +85,7 @@ def _timed(batch: Callable[[], object], clock: Callable[[], float]) -> float:
 
 
 class Rehearsal:
-    """The batches of a run to come, on a network of its own and random images."""
+    """Every kind of batch that a run will compute, on a network of its own and random images."""
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Rehearsal:
         return Rehearsal(config, self.sizes, self.storage, self.device)
 
     def works(self) -> Iterator[Work]:
-        """Yield every kind of batch in the order of the run, each to be timed before the next is asked for."""
+        """Yield every kind of batch in the order of the run; time each before asking for the next, which may freeze."""
         if self.config.mode == "untrained":
             if self.config.network.has_batch_norm:
                 yield Work("training", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, "train"), self._score)
@@ -133,17 +134,17 @@ class Rehearsal:
                 yield from self._compression(j)
 
     def _compression(self, j: int) -> Iterator[Work]:
-        """Yield the batches of block j's pruning and of the fine-tuning behind it."""
+        """Yield the batches of block j's pruning and of the fine-tuning after it."""
         training = self.config.training
         yield Work("training", training.batch_size, self._batches(training.batch_size, "train"), self._saliency(j))
         narrow_all(self.network, [j])
-        auxiliary, nothing = self.network.auxiliaries[j - 1].requires_grad_(True), nn.Identity()
+        auxiliary, block = self.network.auxiliaries[j - 1].requires_grad_(True), nn.Identity()
         if training.prefix == "cache":
             yield self._filling(j)
-        step = functools.partial(self._step, nothing, auxiliary, j)
+        step = functools.partial(self._step, block, auxiliary, j)
         steps = training.finetune_epochs * self._batches(training.batch_size, "train")
         yield Work("training", training.batch_size, steps, step)
-        yield from self._validation(nothing, auxiliary, j, training.finetune_epochs)
+        yield from self._validation(block, auxiliary, j, training.finetune_epochs)
         freeze(self.network.blocks[j - 1])
         freeze(auxiliary)
 
@@ -169,7 +170,7 @@ class Rehearsal:
         return sum(-(-self.counts[name] // size) for name in splits)
 
     def _filling(self, below: int) -> Work:
-        """Return the work of computing once what is kept of the frozen blocks' output."""
+        """Return the work of computing the frozen blocks' output once, where it is kept."""
 
         def prepare(n: int) -> Callable[[], object]:
             prefix, images = FrozenPrefix(self.network, below, self.config.precision), self._on_device(n).images
@@ -214,9 +215,9 @@ class Rehearsal:
         return batch
 
     def _source(self, n: int, below: int) -> Recomputed:
-        """Return what gives x_below of n images as the run does.
+        """Return the source of x_below for n images, as in the run.
 
-        Side by side, a block finds x_{j-1} already there, from the step of the block below, as if it had been kept.
+        In parallel training x_{j-1} comes from the step of the block below, so it costs nothing, as if it were kept.
         """
         is_there = below > 0 and (self.config.training.prefix == "cache" or self.config.mode == "parallel")
         data = {name: self._on_device(n) for name in ("train", "validation")}
@@ -243,7 +244,7 @@ class Rehearsal:
         return batch
 
     def _score_states(self, n: int) -> Callable[[], object]:
-        """Return what scores n images by all blocks and auxiliaries before pruning, and auxiliaries right after it."""
+        """Return a function that scores n images as run files of pruned networks ask: before pruning and after it."""
         data = self._dataset(n)
         records = {}
         for j in self.config.heads:
@@ -286,7 +287,7 @@ def forecast_seconds(
         timer: gives the seconds of one full batch of a work, in the seconds that it may take.
         phases: those that are asked for; the others are neither measured nor returned.
     """
-    share = max(SHARE, BUDGET / (2 * rehearsal.config.network.depth + 2))
+    share = max(LEAST, BUDGET / (2 * rehearsal.config.network.depth + 2))
     seconds = dict.fromkeys(phases, 0.0)
     for work in rehearsal.works():
         if work.phase in phases:

@@ -1,1 +1,1 @@
-"""Owns the network: its blocks, auxiliary classifiers, shapes, initial weights, and what they count."""
+"""The network: blocks, auxiliary classifiers, shapes, initial weights, and what they count."""

@@ -1,6 +1,6 @@
-"""Owns what the blocks, the auxiliary classifiers and the shapes of each architecture are.
+"""The architectures: their blocks, auxiliary classifiers and shapes.
 
-plain: the paper's blocks, P before some of them. vgg11: the paper's layerwise VGG-11. custom: blocks of a user's own.
+plain: the paper's blocks, P before some of them. vgg11: the paper's layerwise VGG-11. custom: a user's own blocks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Shape = tuple[int, int, int]
 def network_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
     """Return the shape (C, H, W) of x_0 .. x_J, of frozen blocks.
 
-    Raises UserError where images of that shape are not for this network.
+    Raises UserError where the network cannot read images of that shape.
     """
     if config.architecture == "custom":
         return factories.block_shapes(config, image)
@@ -30,9 +30,9 @@ def network_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
 
 
 def settled(config: NetworkConfig, image: Shape) -> NetworkConfig:
-    """Return the configuration with what custom blocks themselves say: M, and that they have BatchNorm.
+    """Return the configuration with what custom blocks determine: M, and BatchNorm.
 
-    Where they have it, auxiliaries have it too, whatever k is.
+    Where they have BatchNorm, auxiliaries have it too, whatever k is.
     """
     if config.architecture != "custom":
         return config
@@ -60,7 +60,7 @@ def new_block(config: NetworkConfig, j: int, before: Shape) -> nn.Module:
 def new_auxiliary(config: NetworkConfig, j: int, shape: Shape, n_classes: int) -> nn.Module:
     """Return the auxiliary classifier of block j, which reads x_j of this shape.
 
-    shape: of a block to be pruned that of its training.
+    shape: of a block that will be pruned, its shape in training.
     """
     is_vgg = config.architecture == "vgg11"
     if is_vgg and j == config.depth:
@@ -82,7 +82,8 @@ def _vgg_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
         _, height, width = found[-1]
         if j in config.downsample:
             height, width = height // 2, width // 2
-        # Half of it is read by two 3x3 convolutions without padding; the last auxiliary has none.
+        # The auxiliary averages it to half its side and applies two 3x3 convolutions without padding, each of which
+        # takes 2 pixels; one must be left. The last auxiliary has none.
         if j < config.depth and min(height, width) // 2 < 5:
             raise UserError(
                 f"block {j} of vgg11 makes maps of {height}x{width} from images of {image[1]}x{image[2]}, but its "

@@ -1,4 +1,4 @@
-"""Owns the parts of a network: P (invertible downsampling), the block, A (averaging), the auxiliary classifier.
+"""The parts of a network: P (invertible downsampling), the block, A (averaging), the auxiliary classifier.
 
     x_{j+1} = relu( W_j P_j x_j )                 the block (Belilovsky et al. 2019, section 3)
     z_{j+1} = L A (relu conv)^{k-1} x_{j+1}       its auxiliary classifier
@@ -23,15 +23,9 @@ def downsample(x: Tensor) -> Tensor:
         x: [n, C, H, W] with H and W even.
 
     Returns:
-        [n, 4 C, H / 2, W / 2]; output channel 4 c + 2 a + b holds x[:, c, a::2, b::2]. No value is lost:
-        `upsample` inverts it bit for bit.
+        [n, 4 C, H / 2, W / 2]; output channel 4 c + 2 a + b holds x[:, c, a::2, b::2]. No value is lost.
     """
     return F.pixel_unshuffle(x, 2)
-
-
-def upsample(x: Tensor) -> Tensor:
-    """Invert `downsample`: [n, 4 C, H, W] -> [n, C, 2 H, 2 W]."""
-    return F.pixel_shuffle(x, 2)
 
 
 def average(x: Tensor, side: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Owns the counts of blocks that no formula is kept for: they are found by running each on two black images.
+"""Counts of parameters and operations: of plain blocks by formula, of all others by running each on two black images.
 
-Operations are those that torch.utils.flop_counter counts; what backward needs is what autograd saves.
+Operations are those that torch.utils.flop_counter counts; memory for backward is what autograd saves.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ IMAGES = 2  # BatchNorm takes statistics of more than one
 class Counts:
     """A block or an auxiliary classifier, by count.
 
-    parameters: trainable values. nbytes: of parameters and buffers. operations: of one image, forward; learning: of
-    one image, forward and backward, where the input needs no gradient. saved: values of one image that backward needs;
-    largest: of them those of the largest map.
+    parameters: trainable values. nbytes: of parameters and buffers. operations: of one image, forward. learning: of one
+    image, forward and backward, without the gradient of the input. saved: values of one image kept for backward.
+    largest: those of its largest map.
     """
 
     parameters: int
@@ -85,7 +85,7 @@ def _operations(work: Callable[[], object]) -> int:
 
 @contextmanager
 def _saved(own: set[int], sizes: list[int]) -> Iterator[None]:
-    """Put into `sizes` the values of an image of each map that is saved for backward, once each, weights left out."""
+    """Append to `sizes` the values of one image of each map saved for backward, each map once, weights not at all."""
     seen = set(own)
 
     def pack(tensor: Tensor) -> Tensor:
@@ -99,9 +99,7 @@ def _saved(own: set[int], sizes: list[int]) -> Iterator[None]:
         yield
 
 
-KERNEL = 9  # every convolution is 3x3, padded to keep H and W
-
-
+KERNEL = 9  # every convolution of a plain block or auxiliary is 3x3, padded to keep H and W
 FLOAT_BYTES = 4
 
 
@@ -124,8 +122,8 @@ class Part:
 class Problem:
     """Auxiliary problem j by count: shape (C, H, W) of x_j, block j, its auxiliary and that one's channels.
 
-    learning: operations of block j, forward and backward, of one image, of which it needs no gradient.
-    unpruned: the same while block j is trained, where it is pruned afterwards.
+    learning: operations of block j, forward and backward, of one image, without the gradient of its input.
+    unpruned: the problem while block j is trained, where it is pruned afterwards.
     """
 
     shape: Shape
@@ -185,7 +183,7 @@ def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) 
 def _convolution(channels: int, shape: Shape, batch_norm: bool, bias: bool = False) -> Part:
     """Return a convolution of `channels` to maps of `shape`, with its BatchNorm where it has one."""
     width = shape[0]
-    part = _weights(KERNEL * channels * width + width * bias, convolution_operations(channels, shape))
+    part = _weights(KERNEL * channels * width + (width if bias else 0), convolution_operations(channels, shape))
     return part + _batch_norm(width) if batch_norm else part
 
 

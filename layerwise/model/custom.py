@@ -1,7 +1,7 @@
-"""Owns the blocks of a user's own: a function in a file, known to this process under the digest of that file.
+"""A user's own blocks: a function in a file, registered in this process under the digest of that file.
 
-A run file holds the function's name and the SHA-256 of its file, and no code: nothing that a file holds is ever run.
-Whoever computes with such blocks again names the file again (`--network`, or `register`), and it must be the same.
+A run file holds the function's name and the SHA-256 of its file, and no code: nothing in a run file is ever executed.
+To compute with such blocks again the file is named again (`--network`, or `register`), and it must be the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _known: dict[tuple[str, str], Callable[[], Any]] = {}
 
 
 def register(spec: str) -> dict[str, Any]:
-    """Make the blocks of "path/to/file.py:factory" known to this process.
+    """Register the blocks of "path/to/file.py:factory" in this process.
 
     The file is run. The function takes nothing and returns a list of torch.nn.Module, or a Sequential of them.
 
@@ -66,11 +66,11 @@ def register(spec: str) -> dict[str, Any]:
 
 
 def make_block(config: NetworkConfig, j: int) -> nn.Module:
-    """Return block j, new, its weights drawn from torch's random stream as it stands.
+    """Return a new block j, its weights drawn from torch's current random stream.
 
-    It reads a copy of its input, which may thus begin with an operation in place: x_{j-1} is still to be kept or read.
+    It reads a copy of its input: the block may begin with an in-place operation, and x_{j-1} is still needed.
 
-    Raises UserError where the factory is not known to this process, or returns other blocks than before.
+    Raises UserError where the factory is not registered in this process, or returns other blocks than before.
     """
     block = _blocks(config)[j - 1]
     block.register_forward_pre_hook(_copy_input)
@@ -90,7 +90,8 @@ def has_batch_norm(config: NetworkConfig) -> bool:
 def block_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
     """Return the shape (C, H, W) of x_0 .. x_J, found by running the blocks on two black images.
 
-    Raises UserError where a block fails on what the one before made, or makes no maps [n, C, H, W] of 2x2 or more.
+    Raises UserError where a block fails on the output of the one before, or returns no maps [n, C, H, W] of 2x2 or
+    more.
     """
     found = [image]
     x = torch.zeros(2, *image)
@@ -129,7 +130,7 @@ def _blocks(config: NetworkConfig) -> list[nn.Module]:
 
 
 def _made(make: Callable[[], Any], name: str) -> list[nn.Module]:
-    """Call a factory and return its blocks; raise UserError where it fails, or what it returns is none."""
+    """Call a factory and return its blocks; raise UserError where it fails, or does not return blocks."""
     try:
         with own_random_stream():
             made = make()

@@ -1,7 +1,7 @@
-"""Owns the ensembles: the predictions of all auxiliary classifiers up to a depth J, weighted and summed.
+"""Ensembles: the predictions of all auxiliary classifiers up to a depth J, weighted and summed.
 
 The paper weights auxiliary j by 2^j, normalised to sum 1, on logits for CIFAR-10 and on softmax outputs for ImageNet
-(section 4.1). A uniform mean of softmax outputs stands beside them.
+(section 4.1). A uniform mean of softmax outputs is the third choice.
 """
 
 from __future__ import annotations

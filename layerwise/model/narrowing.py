@@ -1,4 +1,4 @@
-"""Owns block and auxiliary without some of their filters."""
+"""Block and auxiliary without some of their filters."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from layerwise.model.network import LayerwiseNetwork
 
 @torch.no_grad()
 def narrow(block: Block, auxiliary: AuxiliaryClassifier, kept: np.ndarray) -> None:
-    """Take every filter but `kept` out of a block, in place, and what read them out of its auxiliary.
+    """Remove every filter but `kept` from a block, in place, and the weights that read them from its auxiliary.
 
-    The auxiliary then computes, in eval mode, what it would of maps with zeros in place of those taken out.
+    In eval mode the auxiliary then computes what it computed for maps with zeros in place of the removed ones.
     """
     rows = torch.from_numpy(kept).to(block.conv.weight.device)
     conv = block.conv
@@ -31,7 +31,7 @@ def narrow(block: Block, auxiliary: AuxiliaryClassifier, kept: np.ndarray) -> No
     bias = auxiliary.linear.bias
     weight = auxiliary.linear.weight.unflatten(1, (-1, auxiliary.side**2))
     if auxiliary.pooled_norm is not None:
-        # BatchNorm makes a constant of a map of zeros, which the linear layer no longer reads, but its bias can hold.
+        # BatchNorm turns a map of zeros into a constant; the linear layer no longer reads it, so its bias takes it up.
         gone = torch.ones(weight.shape[1], dtype=torch.bool, device=weight.device)
         gone[rows] = False
         constant = _of_zeros(auxiliary.pooled_norm)
@@ -44,12 +44,13 @@ def narrow(block: Block, auxiliary: AuxiliaryClassifier, kept: np.ndarray) -> No
 
 
 def narrow_all(network: LayerwiseNetwork, depths: Iterable[int]) -> None:
-    """Give blocks and auxiliaries of some depths the sizes that pruning leaves them, to be filled with weights."""
+    """Bring blocks and auxiliaries of some depths to their pruned sizes; their weights are to be loaded afterwards."""
     for j in depths:
-        narrow(*_parts(network, j), np.arange(network.shapes[j][0]))
+        narrow(*plain_parts(network, j), np.arange(network.shapes[j][0]))
 
 
-def _parts(network: LayerwiseNetwork, j: int) -> tuple[Block, AuxiliaryClassifier]:
+def plain_parts(network: LayerwiseNetwork, j: int) -> tuple[Block, AuxiliaryClassifier]:
+    """Return block j and its auxiliary, of a plain network, the only one whose filters can be taken out."""
     block, auxiliary = network.blocks[j - 1], network.auxiliaries[j - 1]
     assert isinstance(block, Block)
     assert isinstance(auxiliary, AuxiliaryClassifier)
@@ -57,7 +58,7 @@ def _parts(network: LayerwiseNetwork, j: int) -> tuple[Block, AuxiliaryClassifie
 
 
 def _convolution(conv: nn.Conv2d, weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """Return a convolution like `conv` of other weights, which lie in memory as those of a network do."""
+    """Return a convolution like `conv` with other weights, channels last in memory as in a network."""
     made = nn.utils.skip_init(
         nn.Conv2d, weight.shape[1], len(weight), kernel_size=3, padding=1, bias=bias is not None, device=weight.device
     )
@@ -75,5 +76,5 @@ def _batch_norm(norm: nn.BatchNorm2d, rows: Tensor) -> nn.BatchNorm2d:
 
 
 def _of_zeros(norm: nn.BatchNorm2d) -> Tensor:
-    """Return what BatchNorm in eval mode makes of a map of zeros, [C]."""
+    """Return the output [C] of BatchNorm in eval mode for maps of zeros."""
     return norm.eval()(torch.zeros(1, norm.num_features, 1, 1, device=norm.weight.device)).flatten()

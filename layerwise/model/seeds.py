@@ -1,4 +1,4 @@
-"""Owns random streams: a seed for each purpose, modules drawn from one, and the caller's stream left alone."""
+"""Random streams: a seed for each purpose, modules drawn from one, and torch's global state left as it was."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
 
 
 def initialised(seed: int, build: Callable[[], Module], initialisation: str = "default") -> Module:
-    """Build a module with weights drawn from `seed`, leaving the global random stream alone.
+    """Build a module with weights drawn from `seed`, leaving the global random state alone.
 
     initialisation: "default" keeps PyTorch's; "kaiming" or "orthogonal" draw the weights of every convolution and
     linear layer anew (biases keep PyTorch's).
@@ -40,7 +40,7 @@ def initialised(seed: int, build: Callable[[], Module], initialisation: str = "d
 
 @contextmanager
 def own_random_stream() -> Iterator[None]:
-    """Put torch's random streams, on all devices in use, back after the block to where they were before it."""
+    """Leave torch's global random state, on all devices in use, as the caller had it before the block."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
     with torch.random.fork_rng(devices=devices):
         yield

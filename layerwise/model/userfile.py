@@ -1,4 +1,4 @@
-"""Owns how a function in a user's own file is found: the file is run, and imports beside it work."""
+"""Functions in a user's own file: the file is run, and its imports find what lies beside it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def function_of(path: Path, name: str) -> Callable[..., Any]:
     module_spec = importlib.util.spec_from_file_location(f"layerwise_factory_{path.stem}", path)
     assert module_spec is not None and module_spec.loader is not None
     file = importlib.util.module_from_spec(module_spec)
-    sys.modules[module_spec.name] = file  # where dataclasses, among others, look up what a class was written in
+    sys.modules[module_spec.name] = file  # dataclasses, among others, look up the module of a class there
     try:
         with _beside(path):
             module_spec.loader.exec_module(file)
@@ -32,8 +32,8 @@ def function_of(path: Path, name: str) -> Callable[..., Any]:
         raise UserError(f"{path} failed while it was read: {reason}.") from error
     function = getattr(file, name, None)
     if not callable(function):
-        held = [key for key, value in vars(file).items() if callable(value) and not key.startswith("_")]
-        raise UserError(f"{path} has no function {name!r}; it has {', '.join(held) or 'none'}.")
+        names = [key for key, value in vars(file).items() if callable(value) and not key.startswith("_")]
+        raise UserError(f"{path} has no function {name!r}; it has {', '.join(names) or 'none'}.")
 
     def called(**arguments: Any) -> Any:
         with _beside(path):
@@ -50,7 +50,7 @@ def place_of(error: BaseException) -> str:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[None]:
-    """Let imports find what lies beside a file first, as they do where Python runs that file."""
+    """Let imports search the folder of a file first, as they do when Python runs that file."""
     folder = str(path.parent.resolve())
     sys.path.insert(0, folder)
     try:

@@ -1,1 +1,1 @@
-"""Owns training: problems, stages, the one loop, the frozen prefix, checkpoints, and a run from start to file."""
+"""Training: problems, stages, the one loop, the frozen blocks below it, checkpoints, and a run from start to file."""

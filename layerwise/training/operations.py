@@ -1,8 +1,9 @@
-"""Owns what a network and its training cost by count: parameters and floating-point operations, from shapes alone.
+"""Floating-point operations of a run by phase and mode, counted from shapes alone.
 
 Plain blocks are counted by formula, others by running each once (layerwise.model.counts). A multiply-add is two
 operations, and only convolutions and linear layers count, as torch.utils.flop_counter counts them; tests hold every
 formula to it.
+
 Backward, a layer spends as many operations as forward for the gradient of its weights, and as many again for that of
 its input. The first trainable convolution needs no gradient of its input. Counts depend on the number of images only,
 not on batches.
@@ -22,10 +23,10 @@ from layerwise.model.counts import Problem, convolution_operations, count_proble
 class Operations:
     """Floating-point operations of a whole run.
 
-    training: for each block, with the validation fold's evaluation after every epoch, its pruning and fine-tuning;
-    scoring: one pass of every split through the blocks and each auxiliary that was trained, and where blocks were
-    pruned one more, with blocks and auxiliaries as they were before, and with auxiliaries right after it; dump: one
-    pass of every split through the blocks (three where values do not fit float16, which is not known before).
+    training: for each block, including evaluation of the validation fold after every epoch, pruning and fine-tuning.
+    scoring: one pass of every split through the blocks and each trained auxiliary; where blocks were pruned, one more
+    through blocks and auxiliaries as they were before pruning, and auxiliaries right after it. dump: one pass of every
+    split through the blocks (three where values do not fit float16, which is not known in advance).
     """
 
     training: tuple[int, ...]
@@ -44,7 +45,7 @@ def weight_bytes(config: RunConfig, problems: list[Problem]) -> int:
 
 
 def pruning_bytes(config: NetworkConfig) -> int:
-    """Return the bytes of what a run file says of pruned filters: which stayed (int64), all saliencies (float64)."""
+    """Return the bytes of the record of pruning: the filters that stayed (int64), all saliencies (float64)."""
     if not config.prune_to:
         return 0
     return sum(8 * config.doubled(config.prune_to + config.width, j) for j in range(1, config.depth + 1))
@@ -63,7 +64,7 @@ def count_operations(config: RunConfig, sizes: Sizes) -> Operations:
 
 
 def operations_to_epochs(operations: int, config: RunConfig, sizes: Sizes) -> int:
-    """Return the number of epochs, at least 1, in which end-to-end training spends nearest to `operations`."""
+    """Return the number of epochs, at least 1, whose end-to-end training comes nearest to so many operations."""
     one_epoch = replace(config, training=replace(config.training, epochs=1))
     problems = count_problems(config.network, sizes.image, sizes.n_classes)
     spent = sum(_end_to_end(one_epoch, problems, sizes))
@@ -73,9 +74,9 @@ def operations_to_epochs(operations: int, config: RunConfig, sizes: Sizes) -> in
 def match_operations(config: RunConfig, sizes: Sizes) -> RunConfig:
     """Return an end-to-end configuration with as many epochs as spend what the greedy one does in training.
 
-    A greedy run whose prefix is left to "auto" counts as keeping it wherever images repeat, whatever memory is free.
-    The stepwise schedule is stretched in proportion. What comes back says match="epochs", since its epochs now stand in
-    it: a run repeated from it is the same run.
+    Where prefix is "auto", the greedy run counts as keeping it wherever images repeat, so that the number of epochs
+    does not depend on the memory that is free. The stepwise schedule is stretched in proportion. The result says
+    match="epochs", since its epochs are now explicit: a run repeated from it is the same run.
     """
     keeps = config.training.prefix == "auto" and config.training.repeats
     training = replace(config.training, prefix="cache") if keeps else config.training
@@ -108,12 +109,12 @@ def _greedy(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[i
 
 
 def _finetuning(config: RunConfig, problem: Problem, prefix: int, sizes: Sizes) -> int:
-    """Return what training an auxiliary on above `prefix` operations of frozen blocks spends."""
+    """Return the operations of fine-tuning an auxiliary above frozen blocks of `prefix` operations an image."""
     cfg, net, auxiliary = config.training, config.network, problem.auxiliary.operations
     epochs = cfg.finetune_epochs
     views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (epochs, epochs)
     below = (sizes.train * views + sizes.validation * times) * prefix
-    # The first layer passes no gradient on, but for a linear one behind a BatchNorm that is trained.
+    # The first layer computes no gradient of its input, except a linear one above a BatchNorm that is trained.
     if net.k > 1:
         first = convolution_operations(problem.shape[0], (problem.aux_width, *problem.shape[1:]))
     else:

@@ -61,7 +61,10 @@ def layer_of(block: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]
     conv, is_downsampling, is_pooling = folded(block).to(dtype), block.downsampling, block.pooling
 
     def layer(x: Tensor) -> Tensor:
-        x = stacked(x) if is_downsampling else F.max_pool2d(x, 2) if is_pooling else x
+        if is_downsampling:
+            x = stacked(x)
+        elif is_pooling:
+            x = F.max_pool2d(x, 2)
         return rectified(conv, x)
 
     return layer
@@ -73,8 +76,8 @@ def rectified(conv: nn.Conv2d, x: Tensor) -> Tensor:
     Timed alone on a GPU, it takes 0.062 ms where two kernels take 0.123 (docs/performance.md).
     """
     if x.is_cuda and conv.bias is not None and conv.in_channels % 8 == 0:
-        one = (1, 1)
-        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, one, one, one, 1)
+        stride = padding = dilation = (1, 1)
+        return torch.cudnn_convolution_relu(x, conv.weight, conv.bias, stride, padding, dilation, groups=1)
     return F.relu_(conv(x))
 
 

@@ -1,4 +1,4 @@
-"""Owns layerwise compression: which filters of a trained block matter, and block and auxiliary without the others.
+"""Layerwise compression: the saliency of each filter of a trained block, and pruning of all but the largest.
 
 The criterion is that of Molchanov et al. 2016 (arXiv 1611.06440), a first-order Taylor expansion of the loss: with a
 the map of filter c after relu and L_i the loss (cross-entropy) of image i alone,
@@ -24,11 +24,9 @@ from torch.nn import functional as F
 from layerwise.datasets import Dataset
 from layerwise.hardware import exact_float32
 from layerwise.model.blocks import AuxiliaryClassifier, Block
-from layerwise.model.narrowing import _parts, narrow
+from layerwise.model.narrowing import narrow, plain_parts
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.training.batches import Batches, DeviceSplit
-
-STATES = ("before", "pruned", "finetuned")  # before pruning, right after it, and when the auxiliary was trained on
 
 
 @dataclass
@@ -37,7 +35,8 @@ class Pruned:
 
     kept: numbers int64 [F] of the filters that stayed, ascending; saliency: of every filter before, float64 [M].
     before: parameters and buffers of "block" and "auxiliary" before it, by "block/conv.weight" and so on.
-    accuracy: in [0, 1], by (state, split), once the run is scored.
+    accuracy: in [0, 1], by (state, split), once the run is scored; states are "before" pruning, "pruned" (right after
+    it) and "finetuned".
     """
 
     kept: np.ndarray
@@ -75,11 +74,11 @@ def prune(network: LayerwiseNetwork, data: DeviceSplit, j: int, batch_size: int)
 
     data: the train fold, whose images are taken as they are. Everything is computed in exact float32.
     """
-    block, auxiliary = _parts(network, j)
+    block, auxiliary = plain_parts(network, j)
     freeze(block)
     freeze(auxiliary)
     inputs = ((network.advance(x, 0, j - 1), y) for x, y in data.in_order(network.normalise, batch_size))
-    if data.device.type == "cuda":  # whose float32 kernels without TF32 want channels first
+    if data.device.type == "cuda":  # its float32 kernels without TF32 are faster channels first (docs/performance.md)
         network.to(memory_format=torch.contiguous_format)
     with exact_float32():
         saliency = saliencies(block, auxiliary, inputs)
@@ -93,7 +92,7 @@ def prune(network: LayerwiseNetwork, data: DeviceSplit, j: int, batch_size: int)
 
 @torch.no_grad()
 def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[int, Pruned]) -> None:
-    """Score each auxiliary on its block before pruning and right after it, where that is not known yet, on all splits.
+    """Score each auxiliary before its block was pruned and right after, on all splits, unless a record has its scores.
 
     One pass over the images as they are, in float32, by the frozen blocks.
     """
@@ -131,7 +130,7 @@ def _states(network: LayerwiseNetwork, j: int, record: Pruned) -> tuple[nn.Modul
 
 
 def accuracy_attributes(record: Pruned) -> dict[str, float]:
-    """Return the accuracies by the names that files give them: before_test_accuracy and the like."""
+    """Return the accuracies under their names in files: before_test_accuracy and the like."""
     return {f"{state}_{split}_accuracy": value for (state, split), value in record.accuracy.items()}
 
 

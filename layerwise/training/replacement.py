@@ -1,8 +1,8 @@
-"""Owns auxiliary replacement: the last auxiliary problem of a finished greedy run solved again with another width M_f.
+"""Auxiliary replacement: the last auxiliary problem of a finished greedy run, solved again with another width M_f.
 
-What block j becomes follows from the seed and the blocks below it. So a run that takes over blocks 1..J-1 of a finished
-one, and solves problem J with another last auxiliary, is the run that training all of it with
-network.last_aux_width = M_f would give: the source is a shortcut, and stands in the provenance alone.
+Block j is determined by the seed and the blocks below it. So a run that takes over blocks 1..J-1 of a finished one, and
+solves problem J with another last auxiliary, equals the run trained from the start with network.last_aux_width = M_f:
+the source is a shortcut, and is recorded in the provenance alone.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Taken:
-    """What is taken over from a finished run: its data, and everything of the problems before the last one.
+    """What is taken over from a finished run: its data, and the results of all problems but the last.
 
     weights: by (kind, j), kind "blocks" or "auxiliaries", as `RunFile.weights` returns them. scores: those of the
     source's last auxiliary, by the names of its attributes. config: the source's own.
@@ -52,7 +52,7 @@ class Taken:
     pruned: dict[int, Pruned] = field(default_factory=dict)
 
     def give(self, network: LayerwiseNetwork, checkpoint: Checkpoint) -> None:
-        """Put it into a network whose training has not begun, and the checkpoint before the last problem."""
+        """Load it into a network whose training has not begun, and set the checkpoint before the last problem."""
         narrow_all(network, self.pruned)
         for (kind, j), weights in self.weights.items():
             module = (network.blocks if kind == "blocks" else network.auxiliaries)[j - 1]
@@ -66,7 +66,7 @@ class Taken:
 def replaced(config: RunConfig, width: int, path: Path) -> RunConfig:
     """Return the configuration of a run with another width of its last auxiliary.
 
-    Raises UsageError where it has none that could be replaced alone, or has that width already.
+    Raises UsageError where its last auxiliary cannot be replaced alone, or has that width already.
     """
     net = config.network
     if width < 1:
@@ -74,7 +74,7 @@ def replaced(config: RunConfig, width: int, path: Path) -> RunConfig:
     if config.mode != "greedy":
         raise UsageError(
             f"{path} was trained in mode {config.mode}, but --replace-auxiliary solves the last problem of a greedy "
-            "run again: only there is it apart from the others."
+            "run again: only there is it separate from the others."
         )
     if net.architecture != "plain":
         raise UsageError(f"{path} is of {net.variant}, but --replace-auxiliary is of the paper's plain networks.")
@@ -140,11 +140,12 @@ def _history(run: RunFile, config: RunConfig, dataset: Dataset) -> list[Epoch]:
     counts = dataset.counts
     found = []
     for i, row in enumerate(() if table is None else table.tolist()):
-        block, epoch, rate, loss, accuracy, held_loss, held_accuracy = row
-        held = Score(held_loss, held_accuracy, counts["validation"]) if "validation" in counts else None
+        block, epoch, rate, loss, accuracy, validation_loss, validation_accuracy = row
+        n = counts.get("validation")
+        validation = None if n is None else Score(validation_loss, validation_accuracy, n)
         if block < config.network.depth:
             taken = 0.0 if seconds is None else float(seconds[i])
-            found.append(Epoch(block, epoch, rate, Score(loss, accuracy, counts["train"]), held, taken))
+            found.append(Epoch(block, epoch, rate, Score(loss, accuracy, counts["train"]), validation, taken))
     return found
 
 

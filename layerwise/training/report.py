@@ -1,4 +1,4 @@
-"""Owns what is seen while a run trains: the progress bar, a line for each stage, TensorBoard where asked for."""
+"""The display of a training: the progress bar, a line for each stage, TensorBoard where asked for."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Report:
         self._bar.update(self._task, advance=1, description=f"{self._stage} {self._shown}")
 
     def epoch(self, row: Epoch) -> None:
-        """Note a finished epoch; say a line at the end of the last one."""
+        """Record a finished epoch; log a line after the last one of a stage."""
         self._seconds[row.block] = self._seconds.get(row.block, 0.0) + row.seconds
         if self._writer is not None:
             _write_scalars(self._writer, row)
-        held = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
-        scores = f"accuracy while training {row.train.accuracy:.1%}{held}"
+        validation = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
+        scores = f"accuracy while training {row.train.accuracy:.1%}{validation}"
         log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
         if row.epoch == self._last:
             name = f"depth {row.block}" + (", fine-tuned" if row.epoch >= self.epochs else "")

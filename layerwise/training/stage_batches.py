@@ -149,9 +149,8 @@ def _allocate(
         return torch.empty(shape, dtype=dtype, device=device)
     if place == "memory":
         return torch.empty(shape, dtype=dtype)
-    with tempfile.NamedTemporaryFile(
-        dir=folder, prefix=".prefix."
-    ) as file:  # unlinked here; its bytes go with the tensor
+    # The name goes when the block ends, the bytes with the tensor: a process that is killed leaves no file behind.
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".prefix.") as file:
         return torch.from_file(file.name, shared=True, size=prod(shape), dtype=dtype).view(shape)
 
 

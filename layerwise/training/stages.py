@@ -1,7 +1,7 @@
-"""Owns what each mode trains together: the stages of a run, each a set of auxiliary problems.
+"""The stages of a run in each mode: sets of auxiliary problems that are trained together.
 
 greedy       J stages, block j with its auxiliary on the output of j - 1 frozen blocks; where blocks are pruned, a
-             second stage behind each, in which the auxiliary alone is trained on
+             second stage after each, in which the auxiliary alone is trained further (fine-tuned)
 parallel     one stage, all blocks at once, each on the detached output of the one before (Decoupled Greedy
              Learning, Belilovsky et al. 2020)
 end-to-end   one stage, backpropagation through all blocks, the last auxiliary as the only head
@@ -63,7 +63,7 @@ def stages(network: LayerwiseNetwork, config: RunConfig) -> list[Stage]:
 
 
 def _finetuning(j: int, auxiliary: nn.Module, training: TrainingConfig) -> Stage:
-    """Return the stage in which the auxiliary of pruned block j is trained on; its epochs count on from training's."""
+    """Return the stage that fine-tunes the auxiliary of pruned block j; its epochs are numbered on from training's."""
     name = f"fine-tuning of auxiliary {j}"
     return Stage(
         name, j, (j,), (nn.Identity(),), (auxiliary,), training.finetuning, prunes=j, first_epoch=training.epochs

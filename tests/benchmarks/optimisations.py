@@ -61,7 +61,10 @@ def measure(variant: str, width: int, batches: int) -> list[float]:
     splits, found = {"train": DeviceSplit(data.splits["train"], CPU)}, []
     for j in range(1, 5):
         prefix = (Unfolded if plain or variant == "prefix not folded" else FrozenPrefix)(net, j - 1, precision)
-        source = (Kept if variant == "prefix kept" and j > 1 else Recomputed)(splits, prefix, config, j)
+        if variant == "prefix kept" and j > 1:
+            source: Recomputed = Kept(splits, prefix, config, j, folder=None)
+        else:
+            source = Recomputed(splits, prefix, config, j)
         problem = AuxiliaryProblem(net.blocks[j - 1], net.auxiliaries[j - 1], config.training, precision)
         layout = torch.contiguous_format if plain or variant == "channels first" else torch.channels_last
         found.append(1e3 * median_step(problem, source, layout))
