@@ -1,4 +1,4 @@
-"""Owns the accuracy of each depth by every probe, with the published number of the same k beside it."""
+"""The accuracy of each depth by every probe, with the published number of the same k beside it."""
 
 from __future__ import annotations
 

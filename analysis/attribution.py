@@ -1,4 +1,4 @@
-"""Owns the attribution of gains in accuracy: what each depth gives over the input, split into four parts.
+"""Attribution: the gain in accuracy of each depth over the input, split into four parts.
 
 With a_j the accuracy of a linear probe at depth j and a_0 that on the pooled input,
 
@@ -106,7 +106,9 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
         log.warning(
             "pooling and width are not told apart: %s has no probe of as many features as the input "
             "(`probe-depth %s --probe %s --features input`).",
-            *(lacking[0], lacking[0], probe),
+            lacking[0],
+            lacking[0],
+            probe,
         )
     else:
         kinds["projected"] = _kind(select(projected, [probe], split, features="input"), [*_START, "depth"])

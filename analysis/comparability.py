@@ -1,4 +1,4 @@
-"""Owns which runs may be compared in one figure and averaged in one line, and the words that refuse others."""
+"""Comparability: which runs may stand in one figure and be averaged in one line, and why others are refused."""
 
 from __future__ import annotations
 
@@ -149,5 +149,5 @@ def each_seed_once(rows: pd.DataFrame) -> None:
 
 def by_run(rows: pd.DataFrame, column: str) -> str:
     """Return "a, b (x.h5); c (y.h5)": what each run holds in `column`."""
-    held = rows.groupby("run", sort=False)[column].agg(lambda values: ", ".join(map(str, sorted(set(values)))))
-    return "; ".join(f"{value} ({run})" for run, value in held.items())
+    found = rows.groupby("run", sort=False)[column].agg(lambda values: ", ".join(map(str, sorted(set(values)))))
+    return "; ".join(f"{value} ({run})" for run, value in found.items())

@@ -1,4 +1,4 @@
-"""Owns the comparison of two runs at each depth: the same probe of both, on the same test images, image by image."""
+"""Two runs compared at each depth: the same probe of both, on the same test images, image by image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns which factor the lines of a panel stand for, and that a line averages only what may be averaged.
+"""Factors: which of mode, k, M and pooling the lines of a panel stand for, and which of the others are averaged.
 
 Of the factors mode, k, M and pooling one is shown as lines; the other fixed factors of the networks, k and M (with the
 auxiliary width), are averaged by cells that weigh the same. The seed is the repetition; as lines, it repeats nothing.
@@ -100,7 +100,11 @@ def check_lines(networks: pd.DataFrame, by: str) -> None:
         (some, one), (others, other), *_ = averages.items()
         log.warning(
             "%s is of %s and %s of %s, so a difference between them need not be due to %s.",
-            *(one, some, other, others, "mode or k" if by == "k" else by),
+            one,
+            some,
+            other,
+            others,
+            "mode or k" if by == "k" else by,
         )
 
 

@@ -1,4 +1,4 @@
-"""Owns which test images the probes of a run are right about, from run.predictions.h5, and differences over images.
+"""Outcomes of single test images: which ones the probes of a run are right about, and differences over images.
 
 Several seeds of a probe, or draws of a projection, count an image by the share of them that are right.
 """

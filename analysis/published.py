@@ -1,4 +1,4 @@
-"""Owns the published numbers that a table puts beside ours, each with its network, its data and its source."""
+"""Published accuracies that a table puts beside ours, each with its network, its data and its source."""
 
 from __future__ import annotations
 

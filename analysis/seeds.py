@@ -1,4 +1,4 @@
-"""Owns the arithmetic over training seeds: the mean over cells of the means over seeds, its error, and differences.
+"""Statistics over training seeds: the mean over cells of the means over seeds, its error, and differences.
 
 A cell is a setting of the fixed factors (M and the auxiliary width), a seed in it a repetition. With means m_c of n_c
 seeds in C cells the estimate is (1/C) sum_c m_c, with variance s^2 / C^2 sum_c 1/n_c and s^2 pooled within cells; what

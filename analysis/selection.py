@@ -1,4 +1,4 @@
-"""Owns which rows of probe results stand in one figure: the same probes, fitted alike, for every run."""
+"""The selection of rows for one figure: the same probes, fitted alike, for every run."""
 
 from __future__ import annotations
 

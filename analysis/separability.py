@@ -1,4 +1,4 @@
-"""Owns the separability curves: accuracy against depth with its interval, averaged over widths and seeds.
+"""Separability curves: accuracy against depth with its interval, averaged over widths and seeds.
 
 The width M (with the auxiliary width) is a fixed factor, the seed the repetition. A point is the mean over
 widths of the means over seeds within each width, (1/W) sum_M mean_M, whose variance is s^2 / W^2 sum_M 1/n_M

@@ -1,4 +1,4 @@
-"""Owns the training curves: loss and accuracy of each auxiliary problem against its epochs."""
+"""Training curves: loss and accuracy of each auxiliary problem against its epochs."""
 
 from __future__ import annotations
 

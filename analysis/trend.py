@@ -1,4 +1,4 @@
-"""Owns the tests over training seeds: whether accuracy rises with depth, and whether it rises faster for one k.
+"""Tests over training seeds: does accuracy rise with depth, and does it rise faster for one k?
 
 The seed is the repetition, the width M (with the auxiliary width) a fixed factor, the depth an ordered treatment. A
 rank test of two depths by five seeds cannot reach p < 0.06; the trend over all depths can. Depth 0 of a linear or
@@ -58,7 +58,7 @@ def slope_contrasts(rows: pd.DataFrame, probes: Sequence[str] | None = None, spl
 
     The slope of a network is the least-squares slope of its accuracy on depth. A contrast is the mean over widths of
     the difference of mean slopes over seeds, by Student's t: paired within seeds where both lines have the same, else
-    with the variance pooled within line and width (`analysis.repetition`). Only widths that both lines have count.
+    with the variance pooled within line and width (`analysis.seeds`). Only widths that both lines have count.
     Lines that differ in k alone are compared, and lines that differ in mode alone; p-values are adjusted by Holm over
     the pairs of a panel that answer the same of these two questions.
 

@@ -1,4 +1,4 @@
-"""Owns accuracy and selectivity against the width of the CNN probes: a point for each probe, depth and width M.
+"""Accuracy and selectivity against the width of the CNN probes: a point for each probe, depth and width M.
 
 A wider probe fits more, also on labels that have nothing to do with the classes; selectivity, the accuracy on the
 classes minus that on the teacher's labels, says what is left of it (Hewitt and Liang 2019).

@@ -1,4 +1,4 @@
-"""Owns the function of the Python API of `figures`: the separability figure, as the command draws it."""
+"""The Python API of `figures`: the separability figure, as the command draws it."""
 
 from __future__ import annotations
 

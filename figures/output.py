@@ -1,4 +1,4 @@
-"""Owns what a command of figures leaves behind: the figure in three forms, its points and its caption, or nothing."""
+"""The files of a figure: PDF, SVG, PNG, its points as CSV and its caption as text; all of them appear, or none."""
 
 from __future__ import annotations
 

@@ -1,83 +1,32 @@
-"""Owns how tables look: Markdown for a screen, LaTeX (booktabs) for a paper, from the tables that analysis makes."""
+"""The tables of a paper: accuracies, trends, contrasts, differences, published numbers; which columns, which words."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from analysis.accuracy import accuracies
+from analysis.differences import differences
 from analysis.published import NUMBERS
+from analysis.tables import read
+from analysis.trend import slope_contrasts, trends
+from figures.kit.table import Table, latex, markdown
 from probes.names import LINEAR, TRAINED
 
 _PROBES = {"linear": "linear", "linear-ovr": "one-vs-rest", "auxiliary": "auxiliary", "ensemble": "ensemble"}
-_SPECIAL = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "$": r"\$", "^": r"\^{}"}
-_SPECIAL |= {"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}"}
 
 
-@dataclass(frozen=True)
-class Table:
-    """A table of text: a head, rows of as many cells, a caption, notes under it; `text` columns are set left."""
-
-    head: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    caption: str
-    notes: Sequence[str] = field(default_factory=tuple)
-    text: int = 1
-
-
-def markdown(table: Table) -> str:
-    """Return the table as Markdown with aligned columns: caption, table, notes."""
-    cells = [[_bar(cell) for cell in row] for row in (table.head, *table.rows)]
-    widths = [max(3, *(len(row[place]) for row in cells)) for place in range(len(table.head))]
-
-    def line(row: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(width) if place < table.text else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return f"| {' | '.join(padded)} |"
-
-    rule = ["-" * width if place < table.text else f"{'-' * (width - 1)}:" for place, width in enumerate(widths)]
-    notes = [f"{note}\n" for note in table.notes]
-    return "\n".join([f"{table.caption}\n", line(cells[0]), line(rule), *map(line, cells[1:]), "", *notes])
-
-
-def latex(table: Table) -> str:
-    r"""Return the table as a LaTeX table environment; it needs \usepackage{booktabs} and no other package."""
-    columns = "l" * table.text + "r" * (len(table.head) - table.text)
-    body = [f"{' & '.join(map(_tex, row))} \\\\" for row in table.rows]
-    notes = [rf"\par\smallskip\footnotesize {_tex(note)}" for note in table.notes]
-    return "\n".join(
-        [
-            "% needs \\usepackage{booktabs}",
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{_tex(table.caption)}}}",
-            rf"\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            f"{' & '.join(map(_tex, table.head))} \\\\",
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            *notes,
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def accuracy_table(accuracies: pd.DataFrame) -> Table:
+def accuracy_table(points: pd.DataFrame) -> Table:
     """Return accuracies (%), as `analysis.accuracy.accuracies` makes them: a row for each network and depth."""
-    found = dict.fromkeys(zip(*(accuracies[c] for c in ("probe", "probe_width", "pooling")), strict=True))
+    found = dict.fromkeys(zip(*(points[c] for c in ("probe", "probe_width", "pooling")), strict=True))
     panels = sorted(found, key=lambda panel: panel[0] in TRAINED)  # fitted probes first, as they came
     rows = []
     kind = ["mode", "k", "width", "aux_width", "variant"]
-    published = bool(accuracies["published"].notna().any())
-    for _, own in accuracies.groupby(kind, dropna=False, sort=False):
+    published = bool(points["published"].notna().any())
+    for _, own in points.groupby(kind, dropna=False, sort=False):
         for depth, at in own.groupby("depth"):
             first = at.iloc[0]
             by = {(row["probe"], row["probe_width"], row["pooling"]): row for row in at.to_dict("records")}
@@ -90,11 +39,11 @@ def accuracy_table(accuracies: pd.DataFrame) -> Table:
                 + [_accuracy(by.get(panel)) for panel in panels]
                 + ([_published(at)] if published else [])
             )
-    first = accuracies.iloc[0]
+    first = points.iloc[0]
     head = ["network", "k", "M", "depth", *(_panel(*panel) for panel in panels)]
-    intervals = "; ".join(dict.fromkeys(interval for interval in accuracies["interval"] if interval))
+    intervals = "; ".join(dict.fromkeys(interval for interval in points["interval"] if interval))
     notes = [f"Brackets: 95% interval over {intervals}."] if intervals else []
-    kinds = accuracies[accuracies["differs"] != ""].groupby(["mode", "k", "width", "variant"])
+    kinds = points[points["differs"] != ""].groupby(["mode", "k", "width", "variant"])
     for (mode, k, width, variant), own in kinds:
         beside = f"{_network(mode, variant)}, k = {k}, M = {width}"
         notes.append(f"Published beside {beside}: {own['source'].iloc[0]}. Here: {own['differs'].iloc[0]}.")
@@ -111,10 +60,10 @@ def _network(mode: str, variant: str) -> str:
     return f"{mode}, {variant}" if variant else mode
 
 
-def trends_table(trends: pd.DataFrame) -> Table:
+def trends_table(tests: pd.DataFrame) -> Table:
     """Return Page's tests, as `analysis.trend.trends` makes them."""
     return _plain(
-        trends,
+        tests,
         {
             **_LINE_COLUMNS,
             "width": ("M", _or_dash),
@@ -147,10 +96,10 @@ def contrasts_table(contrasts: pd.DataFrame) -> Table:
     )
 
 
-def differences_table(differences: pd.DataFrame, first: str, second: str) -> Table:
+def differences_table(found: pd.DataFrame, first: str, second: str) -> Table:
     """Return two runs beside each other, as `analysis.differences.differences` makes them."""
     return _plain(
-        differences,
+        found,
         {
             **_PANEL_COLUMNS,
             "depth": ("depth", str),
@@ -161,7 +110,7 @@ def differences_table(differences: pd.DataFrame, first: str, second: str) -> Tab
             "p": ("p", _p),
             "p_holm": ("p (Holm)", _p),
         },
-        f"Accuracy (%) of {second} minus that of {first} on the same {differences['n_samples'].iloc[0]} test images: "
+        f"Accuracy (%) of {second} minus that of {first} on the same {found['n_samples'].iloc[0]} test images: "
         "paired bootstrap, exact McNemar test, Holm over depths.",
         1,
     )
@@ -241,14 +190,7 @@ def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _bar(cell: str) -> str:
-    return cell.replace("|", r"\|")
-
-
-def _tex(cell: str) -> str:
-    return "".join(_SPECIAL.get(letter, letter) for letter in cell)
-
-
+# A column of a table of numbers: its title, and how its numbers are written.
 _PANEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {"panel": ("probe", str)}
 _LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     **_PANEL_COLUMNS,
@@ -258,44 +200,32 @@ _LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def made(runs: Sequence[Path], what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
-    """Return the numbers of a table, and the table as it is shown."""
-    import pandas as pd
+    """Return the numbers of a table, and the table as it is shown.
 
-    from figures import tables
-
+    what: accuracy, trends, contrasts, differences (of two runs), or published (of none).
+    """
     if what == "published":
-        from analysis.published import NUMBERS
-
-        return pd.DataFrame([vars(number) for number in NUMBERS]), tables.published_table()
+        return pd.DataFrame([vars(number) for number in NUMBERS]), published_table()
     if what == "differences":
-        from analysis.differences import differences
-
         first, second = runs
         found = differences(first, second)
-        return found, tables.differences_table(found, *(run.name for run in runs))
-    from analysis.tables import read
-
+        return found, differences_table(found, *(run.name for run in runs))
     return of_rows(read(runs), what, split)
 
 
 def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
     """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
-    from analysis.accuracy import accuracies
-    from analysis.trend import slope_contrasts, trends
-    from figures import tables
-
     if what == "accuracy":
         found = accuracies(rows, split)
-        return found, tables.accuracy_table(found)
+        return found, accuracy_table(found)
     if what == "trends":
         found = trends(rows, split=split)
-        return found, tables.trends_table(found)
+        return found, trends_table(found)
     found = slope_contrasts(rows, split=split)
-    return found, tables.contrasts_table(found)
+    return found, contrasts_table(found)
 
 
 def rendered(data: pd.DataFrame, table: Table) -> dict[str, bytes]:
     """Return a table as the bytes of its three files."""
-
     csv = data.to_csv(index=False, lineterminator="\n")
     return {".md": markdown(table).encode(), ".tex": latex(table).encode(), ".csv": csv.encode()}

@@ -1,4 +1,4 @@
-"""Owns what the tests ask of every drawn figure: its size and fonts, that nothing is cut, that no text is covered."""
+"""Checks of every drawn figure: its size and fonts, that nothing is cut, that no text is covered."""
 
 from __future__ import annotations
 

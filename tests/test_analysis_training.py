@@ -1,4 +1,4 @@
-"""Tests of analysis/training.py and figures/training.py: curves are the run files' histories, drawn as they are."""
+"""Training curves and their figure: they are the run files' histories, drawn as they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of figures/cli.py: five files or none, the same each time, and every refusal in one line."""
+"""The command separability-figure: five files or none, the same each time, and every refusal in one line."""
 
 from __future__ import annotations
 

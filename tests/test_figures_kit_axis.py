@@ -1,4 +1,4 @@
-"""Tests of figures/axis.py: every point and the chance level are on it, and the break is where it helps."""
+"""Every point and the chance level are on it, and the break is where it helps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of figures/style.py: exact sizes, embedded fonts, equal bytes, signs apart without colour."""
+"""Exact sizes, embedded fonts, equal bytes, signs apart without colour."""
 
 from __future__ import annotations
 

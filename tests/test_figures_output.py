@@ -1,4 +1,4 @@
-"""Tests of figures/output.py: all outputs or none, the same bytes each time, and every refusal before the work."""
+"""All outputs of a figure or none, the same bytes each time, and every refusal before the work."""
 
 from __future__ import annotations
 

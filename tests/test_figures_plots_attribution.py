@@ -1,4 +1,4 @@
-"""Tests of figures/attribution.py and its command: the drawn bars are the points, on the page, and said in words."""
+"""The attribution figure and its command: the drawn bars are the points, on the page, and said in words."""
 
 from __future__ import annotations
 

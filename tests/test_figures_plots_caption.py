@@ -1,4 +1,4 @@
-"""Tests of figures/caption.py: the caption says what was measured, averaged and chosen."""
+"""The caption says what was measured, averaged and chosen."""
 
 from __future__ import annotations
 

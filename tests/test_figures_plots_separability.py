@@ -1,4 +1,4 @@
-"""Tests of figures/separability.py: the lines are the table, and nothing is cut or on top of another."""
+"""The separability figure: the lines are the table, and nothing is cut or on top of another."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from figures.commands.study import asked, separability_study
-from figures.study import launchers
+from figures.commands.study import separability_study
+from figures.study import launch_local
 from figures.study import report as study_report
-from figures.study.budgets import BUDGETS
+from figures.study.budgets import BUDGETS, asked
 from figures.study.cost import cost_of
 from figures.study.definition import Study, Unit, begin, difference, run_path
-from figures.study.launchers import launch_jobs, launch_processes, parse_options
+from figures.study.launch_local import launch_processes
+from figures.study.launch_slurm import launch_slurm, parse_options
 from figures.study.work import Machine, is_complete
 from layerwise.commandline import call
 from layerwise.commands.train import _configure
@@ -44,7 +45,7 @@ FIGURES = ("separability", "separability-M4", "training", "attribution")
 
 
 def study_of(name: str = "smoke", **fields: Any) -> Study:
-    return replace(asked(name, {}, [], None, None, None, None, None, None, None), **fields)
+    return replace(asked(name, {}, []), **fields)
 
 
 def command(folder: Path, *words: str) -> int:
@@ -62,6 +63,19 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def own(made: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "study"))
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """Draw nothing, which takes longer than all else here; return the networks that were to be drawn, each time."""
+    times: list[list[str]] = []
+
+    def note(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
+        times.append([unit.name for unit in units])
+        return []
+
+    monkeypatch.setattr(study_report, "report", note)
+    return times
 
 
 def contents(folder: Path, parts: tuple[str, ...] = ("figures", "tables")) -> dict[str, bytes]:
@@ -135,7 +149,7 @@ def test_the_configuration_is_that_of_layerwise_train() -> None:
 
 
 def test_epochs_keep_the_share_after_which_the_rate_drops() -> None:
-    study = asked("paper", {"training.epochs": 10}, [], None, None, None, None, None, None, None)
+    study = asked("paper", {"training.epochs": 10}, [])
     assert study.settings["training.lr_every"] == 3
 
 
@@ -223,7 +237,7 @@ def test_again_nothing_is_trained_and_the_bytes_are_the_same(own: Path, capsys: 
     assert {p: p.stat().st_mtime_ns for p in (own / "runs").glob("*.h5")} == stamps
 
 
-def test_what_is_missing_is_made_again_and_nothing_else(own: Path, capsys: Capture) -> None:
+def test_what_is_missing_is_made_again_and_nothing_else(own: Path, drawn: list[list[str]], capsys: Capture) -> None:
     gone, probed = own / "runs" / "end-to-end-k2-M4-s0.h5", own / "runs" / "greedy-k1-M4-s0.probes.csv"
     with RunFile(gone) as run:
         digest = run.content_digest
@@ -240,9 +254,10 @@ def test_what_is_missing_is_made_again_and_nothing_else(own: Path, capsys: Captu
     assert "1/2  greedy-k1-M4-s0 in " in err and "2/2  end-to-end-k2-M4-s0 in " in err
     with RunFile(gone) as run:
         assert run.content_digest == digest
+    assert [len(names) for names in drawn] == [6]
 
 
-def test_one_network_that_fails_loses_no_other(own: Path, capsys: Capture) -> None:
+def test_one_network_that_fails_loses_no_other(own: Path, drawn: list[list[str]], capsys: Capture) -> None:
     broken, gone = own / "runs" / "greedy-k2-M4-s0.h5", own / "runs" / "end-to-end-k1-M4-s0.h5"
     broken.write_bytes(b"not HDF5")
     gone.unlink()
@@ -251,9 +266,11 @@ def test_one_network_that_fails_loses_no_other(own: Path, capsys: Capture) -> No
     assert "greedy-k2-M4-s0 failed: " in err and gone.exists()
     assert "separability-study: 1 of 6 networks failed, the first is greedy-k2-M4-s0: " in err
     assert broken.read_bytes() == b"not HDF5"
+    (names,) = drawn
+    assert len(names) == 5 and broken.stem not in names and gone.stem in names
 
 
-def test_a_file_of_another_configuration_is_named_and_kept(own: Path, capsys: Capture) -> None:
+def test_a_file_of_another_configuration_is_named_and_kept(own: Path, drawn: list[list[str]], capsys: Capture) -> None:
     other = own / "runs" / "untrained-k1-M4-s0.h5"
     shutil.copy(own / "runs" / "untrained-k2-M4-s0.h5", other)
     before = other.read_bytes()
@@ -263,13 +280,14 @@ def test_a_file_of_another_configuration_is_named_and_kept(own: Path, capsys: Ca
         in capsys.readouterr().err
     )
     assert other.read_bytes() == before
+    assert other.stem not in drawn[0] and len(drawn[0]) == 5
 
 
 def test_no_greedy_network_no_picture(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("no power")
 
-    monkeypatch.setattr(launchers, "complete", fail)
+    monkeypatch.setattr(launch_local, "complete", fail)
     assert command(tmp_path / "s") == 1
     err = capsys.readouterr().err
     assert "no greedy network is complete, so nothing is drawn." in err and "6 of 6 networks failed" in err
@@ -305,7 +323,7 @@ def test_networks_by_two_processes(own: Path, caplog: pytest.LogCaptureFixture) 
 
 def test_a_process_that_was_killed_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = Study.from_json((own / "study.json").read_text())
-    monkeypatch.setattr(launchers, "_begin_worker", os._exit)
+    monkeypatch.setattr(launch_local, "_begin_worker", os._exit)
     with pytest.raises(UserError, match="a process that trains was killed, .* give it a smaller --jobs"):
         launch_processes(own, study, study.units()[:1], CPU, 2)
 
@@ -358,7 +376,7 @@ def test_networks_as_jobs(own: Path) -> None:
     units = [Unit("untrained", 1, 4, 0), Unit("untrained", 2, 4, 0)]
     run_path(own, units[0]).unlink()
     run_path(own, units[1]).write_bytes(b"not HDF5")
-    failed = launch_jobs(own, study, units, CPU, {"timeout_min": 5}, cluster="local")
+    failed = launch_slurm(own, study, units, CPU, {"timeout_min": 5}, cluster="local")
     assert list(failed) == units[1:] and "log " in failed[units[1]]
     assert "Traceback" not in failed[units[1]] and run_path(own, units[1]).read_bytes() == b"not HDF5"
     assert is_complete(own, study, units[0], CPU)
@@ -367,12 +385,12 @@ def test_networks_as_jobs(own: Path) -> None:
 def test_a_cluster_without_submitit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
     with pytest.raises(UserError, match=r"pip install 'layerwise-probes\[slurm\]'"):
-        launch_jobs(tmp_path, study_of(), [], CPU, {})
+        launch_slurm(tmp_path, study_of(), [], CPU, {})
 
 
 def test_an_option_that_no_cluster_has(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="^--slurm: "):
-        launch_jobs(tmp_path, study_of(), study_of().units()[:1], CPU, {"timeout": 5}, cluster="local")
+        launch_slurm(tmp_path, study_of(), study_of().units()[:1], CPU, {"timeout": 5}, cluster="local")
 
 
 def test_options_of_a_cluster() -> None:

@@ -1,4 +1,4 @@
-"""Tests of analysis/accuracy.py, analysis/published.py, figures/tables.py and the command: numbers, words, files."""
+"""Tables of accuracies, ours beside published ones, and their command: numbers, words, files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from analysis.published import NUMBERS, greedy
 from analysis.trend import slope_contrasts, trends
 from figures import tables
 from figures.commands.table import separability_table
-from figures.tables import Table, latex, markdown
+from figures.kit.table import Table, latex, markdown
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from tests.probe_rows import row, run_rows, table, write_run

@@ -1,1 +1,1 @@
-"""Owns the words of the commands of figures."""
+"""The commands of figures: their options and their output."""

@@ -1,1 +1,1 @@
-"""Owns what all figures share: style, layout, the accuracy axis."""
+"""What all figures share: style, panels, legend, the accuracy axis."""

@@ -1,4 +1,4 @@
-"""Owns the accuracy axis: its range, its ticks, and how a chance level far below the data is shown."""
+"""The accuracy axis: its range, its ticks, and how a chance level far below the data is shown."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from probes.names import POOLED
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
 # Between the two: room for the pooled input, where it lies so far below the rest that it would squeeze it.
 _INPUT_MM, _SQUEEZED = 3.4, 2.0
+# Above and below the data; half a point at least, since accuracies that are all the same would have no axis.
 _MARGIN, _LEAST_MARGIN = 0.05, 0.5
 # An interval over this many times as wide as their median is cut where with it the axis would be that much longer.
 _WIDE, _LONGER = 4.0, 1.5
-_FEWEST_TICKS = 4
+_FEWEST_TICKS = 4  # between two or three alone a reader cannot tell a value to a point
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 # Room for axis label and tick labels (left, bottom), for a title (top), and between neighbours.
 _LEFT, _RIGHT, _BOTTOM, _TITLE = 11.0, 2.5, 9.0, 5.5
 _COLUMN_GAP, _ROW_GAP = 4.0, 5.0
+# A panel is almost square, but not so low that its ticks touch, nor so high that a page holds no text beside it.
 _PANEL_HEIGHTS = (34.0, 50.0)
 _PANEL_ASPECT = 0.9
 

@@ -1,4 +1,4 @@
-"""Owns how every figure looks: sizes in millimetres, type, colours, and the sign of each kind of network."""
+"""The style of every figure: sizes in millimetres, type, colours, and the line and marker of each kind of network."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Owns the figures and their captions."""
+"""The figures, each with its caption."""

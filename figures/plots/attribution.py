@@ -1,4 +1,4 @@
-"""Owns the attribution figure, what architecture and training give at each depth, and its caption."""
+"""The attribution figure: what architecture and training give at each depth, as bars."""
 
 from __future__ import annotations
 
@@ -34,7 +34,6 @@ _FILLS: dict[str, dict[str, Any]] = {
     "left": {"facecolor": "white", "edgecolor": "#303030", "hatch": "//////"},
 }
 _WIDTH, _MARGIN = 0.36, 0.08
-_MOST = {"single": 3, "double": 5}
 
 
 def draw(points: pd.DataFrame, size: str = "single") -> Figure:

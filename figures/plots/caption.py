@@ -1,4 +1,4 @@
-"""Owns the words under the separability figure: what was measured, on what, and what the intervals mean."""
+"""The caption of the separability figure: what was measured, on what, and what the intervals mean."""
 
 from __future__ import annotations
 
@@ -63,8 +63,10 @@ def _lines(curves: pd.DataFrame) -> list[str]:
     drawn = lines(curves)
     for key, points in keyed(curves):
         line = drawn[key]
-        area = ("hatched" if "hatch" in line.area else "grey") if line.band else ""
-        named.setdefault(_averaged(points, line.band), []).append(line.name + (f" ({area} band)" if area else ""))
+        name = line.name
+        if line.band:
+            name += " (hatched band)" if "hatch" in line.area else " (grey band)"
+        named.setdefault(_averaged(points, line.band), []).append(name)
     sentences = []
     for averaged, names in named.items():
         what = averaged.replace("one network", "one network each", 1) if len(names) > 1 else averaged
@@ -77,22 +79,37 @@ def _lines(curves: pd.DataFrame) -> list[str]:
 
 
 def _averaged(line: pd.DataFrame, band: bool) -> str:
+    """Say which networks a line averages, and over what its intervals are."""
     point = line.iloc[0]
-    # What the line stands for is its name; a line of a k is one of several, each of which has its own.
-    factors = {"k": "" if point["by"] == "k" else point["ks"], "M": "" if point["by"] == "width" else point["widths"]}
-    held = [f"{name} = {values}" for name, values in factors.items() if values]
-    held += [point["variants"]] if point["variants"] and point["mode"] in MODES else []  # another mode is named by it
-    over = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
-    none = "no interval, for no width has two seeds or the split has none"
-    shown = f"{'band' if band else 'bars'}: {over}" if over else none
+    factors = _factors(point)
+    about = [f"{name} = {values}" for name, values in factors.items()]
+    if point["variants"] and point["mode"] in MODES:  # a line of another mode has the variant in its name
+        about.append(point["variants"])
+    intervals = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
+    shown = "no interval, for no width has two seeds or the split has none"
+    if intervals:
+        shown = f"{'band' if band else 'bars'}: {intervals}"
     if point["n_runs"] == 1:
-        about = f" ({', '.join(held)})" if held else ""
-        return f"one network{about}; {shown}"
+        network = f"one network ({', '.join(about)})" if about else "one network"
+        return f"{network}; {shown}"
     if point["by"] != "seed":
-        held.append(f"{point['n_seeds']} seed{'s' if point['n_seeds'] > 1 else ''}")
+        about.append(_many(point["n_seeds"], "seed"))
     several = [name for name, values in factors.items() if "," in values]
-    weighing = f", each {'pair of k and M' if len(several) == 2 else several[0]} weighing the same" if several else ""
-    return f"mean of {point['n_runs']} networks ({'; '.join(held)}){weighing}; {shown}"
+    weighing = ""
+    if several:
+        weighing = f", each {'pair of k and M' if len(several) == 2 else several[0]} weighing the same"
+    return f"mean of {point['n_runs']} networks ({'; '.join(about)}){weighing}; {shown}"
+
+
+def _factors(point: pd.Series) -> dict[str, str]:
+    """Return k and M of the networks of a line, but for the one that the line stands for, which is its name."""
+    found = {"k": point["ks"], "M": point["widths"]}
+    found.pop({"k": "k", "width": "M"}.get(point["by"], ""), None)
+    return {name: values for name, values in found.items() if values}
+
+
+def _many(number: int, word: str) -> str:
+    return f"{number} {word}{'s' if number > 1 else ''}"
 
 
 def _probes(curves: pd.DataFrame) -> list[str]:
@@ -129,15 +146,11 @@ def averaged_by_k(points: pd.DataFrame, count: str, of: str = "") -> str:
 
     count: the column of the number of networks. of: words before that number.
     """
-
-    def many(number: int, word: str) -> str:
-        return f"{number} {word}{'s' if number > 1 else ''}"
-
     said = []
     for k, of_k in points.groupby("k"):
         first = of_k.iloc[0]
-        held = f"M = {first['widths']}; {many(first['n_seeds'], 'seed')}"
-        said.append(f"k = {k}: {of}{many(first[count], 'network')} ({held})")
+        about = f"M = {first['widths']}; {_many(first['n_seeds'], 'seed')}"
+        said.append(f"k = {k}: {of}{_many(first[count], 'network')} ({about})")
     return "; ".join(said)
 
 
@@ -153,13 +166,13 @@ def protocol(curves: pd.DataFrame) -> list[str]:
 
 def _fitted(probe: str, points: pd.DataFrame) -> str:
     """Return on what images a probe was fitted, what was chosen and how, and by which protocol."""
-    version = f"protocol version {', '.join(_held(points, 'protocol_version'))}"
+    version = f"protocol version {', '.join(_values(points, 'protocol_version'))}"
     if probe in TRAINED:
         return f"fitted on the train fold in the training of the network itself, with nothing chosen; {version}"
-    chosen = "; ".join(_SELECTION.get(selection, selection) for selection in _held(points, "selection"))
-    return f"{_REFIT[', '.join(_held(points, 'refit'))]}; {chosen}; {version}"
+    chosen = "; ".join(_SELECTION.get(selection, selection) for selection in _values(points, "selection"))
+    return f"{_REFIT[', '.join(_values(points, 'refit'))]}; {chosen}; {version}"
 
 
-def _held(points: pd.DataFrame, column: str) -> list[str]:
+def _values(points: pd.DataFrame, column: str) -> list[str]:
     """Return the different values of a column of which each point lists those of its runs."""
     return sorted(set(", ".join(points[column]).split(", ")))

@@ -1,4 +1,4 @@
-"""Owns how each line of the separability figure is drawn and called, by the factor that lines stand for."""
+"""The lines of the separability figure: how each is drawn and what the legend calls it."""
 
 from __future__ import annotations
 

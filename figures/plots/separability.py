@@ -1,4 +1,4 @@
-"""Owns the separability figure: a panel for each probe, a line for each kind of network, the chance level."""
+"""The separability figure: a panel for each probe, a line for each kind of network, the chance level."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the figure of the training curves of auxiliary problems, and its caption."""
+"""The training curves of auxiliary problems, and their caption."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, split: str, scale: f
 def caption(points: pd.DataFrame) -> str:
     """Return the caption, one paragraph."""
     first = points.iloc[0]
-    held = averaged_by_k(points, "n_runs", "mean of ")
+    networks = averaged_by_k(points, "n_runs", "mean of ")
     bands = " Areas: 95% interval over seeds (t) of the train curve." if points["ci_low"].notna().any() else ""
     after = ""
     if points["finetuning"].notna().any():
         after = f" From epoch {int(points['finetuning'].max())} on (grey line) it is trained on above its pruned block."
     return (
         f"Training of each block's auxiliary problem on {first['dataset']}, mode {first['mode']}: cross-entropy and "
-        f"accuracy against the epochs of that problem. {held}, each M weighing the same. Train: while training, on "
+        f"accuracy against the epochs of that problem. {networks}, each M weighing the same. Train: while training, on "
         f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops.{after}"
     )

@@ -1,4 +1,4 @@
-"""Owns the figure of accuracy and selectivity against the width of the probe, and its caption."""
+"""Accuracy and selectivity against the width of the probe, and the caption."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Owns the study: networks, probes, figures and tables by one command."""
+"""The study: its networks, their training and probing, what it costs, what it shows."""

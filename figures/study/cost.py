@@ -1,4 +1,4 @@
-"""Owns what a study costs, said before it is begun: operations from shapes, bytes, time from single batches.
+"""The cost of a study before it is begun: operations from shapes, bytes, time from single batches.
 
 Linear probes are not counted: their number of steps is not known before.
 """
@@ -102,9 +102,7 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     return Speed(network, throughput(bench, config.network.depth, sample)[0])
 
 
-def lines(
-    study: Study, units: Sequence[Unit], left: Sequence[Unit], costs: dict[Unit, Cost], speed: Speed
-) -> Iterator[str]:
+def lines(units: Sequence[Unit], left: Sequence[Unit], costs: dict[Unit, Cost], speed: Speed) -> Iterator[str]:
     """Yield the table of what a study costs, none wider than 80 columns: a row for each kind of network."""
     from layerwise.units import show_seconds, show_size
 

@@ -1,4 +1,4 @@
-"""Owns what a study is: what was asked (study.json), its networks, their files, and what each of them needs.
+"""A study: what was asked (study.json), its networks, their files, and the probes that each of them needs.
 
 study/study.json                          what was asked, written before anything is trained
 study/runs/MODE-kK-MWIDTH-sSEED.h5        a network, with the results of its probes beside it
@@ -53,20 +53,24 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What was asked; see figures.budgets.Budget for the fields.
+    """What was asked.
+
+    recipe: of layerwise-train, to start from. settings: its fields that are another, by dotted path.
+    ks, widths: k and M of the networks. seeds: how many of each, from 0. modes: trained beside the greedy ones.
+    probes: of every depth. probe_widths, probe_seeds: of the CNN probes.
 
     Raises UsageError where a part is not one, such as a mode that there is not.
     """
 
     recipe: str
-    ks: tuple[int, ...]
+    ks: tuple[int, ...] = (1, 2, 3)
     widths: tuple[int, ...]
     seeds: int
-    modes: tuple[str, ...]
-    probes: tuple[str, ...]
+    modes: tuple[str, ...] = ("end-to-end",)
+    probes: tuple[str, ...] = ("linear", "linear-ovr", "cnn-1", "cnn-2")
     probe_widths: tuple[int, ...]
     probe_seeds: int
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in self.probes:

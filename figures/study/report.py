@@ -1,4 +1,4 @@
-"""Owns what a study shows: its figures and tables, made anew each time from the networks that are complete."""
+"""The figures and tables of a study, made anew each time from the networks that are complete."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Owns the work on one network of a study: it is trained if it is not there, and gets the probes that it lacks."""
+"""The work on one network of a study: it is trained if its file is not there, and gets the probes that it lacks."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,14 +39,14 @@ def is_complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> boo
         return not any(left for job in study.jobs(unit) for _, _, left in _families(run, job, machine))
 
 
-def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> None:
-    """Do what a network lacks: training, which goes on where it was stopped, and then each probe.
+def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> float:
+    """Do what a network lacks: training, which goes on where it was stopped, and then each probe; return the seconds.
 
     Raises UserError for what stops it, such as a damaged file or another process at work on it; nothing is replaced.
     """
-    path = run_path(folder, unit)
+    start, path = time.perf_counter(), run_path(folder, unit)
     if not path.exists():
-        _train(path, study, unit, machine)
+        _train(path, study, unit, machine)  # the file appears when it is whole, so none is half trained
     from probes.sweep import sweep
 
     with _opened(path, study, unit) as run:
@@ -53,6 +54,7 @@ def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> None:
             for task, family, left in _families(run, job, machine):
                 if left:
                     sweep(run, task, family, family.depths())
+    return time.perf_counter() - start
 
 
 def _train(path: Path, study: Study, unit: Unit, machine: Machine) -> None:
