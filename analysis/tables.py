@@ -1,4 +1,4 @@
-"""Owns how the probe results beside several run files become one table, free of the rows of older runs."""
+"""The probe results beside several run files as one table, free of the rows of older runs."""
 
 from __future__ import annotations
 

@@ -1,12 +1,14 @@
-"""Owns the function of the Python API of `probes`: fit probes to a run, as the command probe-depth does."""
+"""The Python API of `probes`: `fit` does what the command probe-depth does."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import pandas as pd
 
-from layerwise.errors import unknown
+from layerwise.errors import UserError, unknown
 from layerwise.hardware import pick_device
 from layerwise.runfile import RunFile
 from probes.families import families
@@ -56,13 +58,24 @@ def fit(
         pools=pools, features=features, pixels=pixels, widths=widths, seeds=seeds, epochs=epochs,
         source=source, device=pick_device(device),
     )  # fmt: skip
-    task = controlled(Task(run), control)
-    (family,) = families(run, task, [probe], settings)
-    available = family.depths()
-    chosen = available if depths is None else list(depths)
-    family.check([depth for depth in chosen if depth in run.depths])
-    for depth in chosen:
-        if depth not in available:
-            raise unknown("depth", depth, available)
-    sweep(run, task, family, chosen, force=force)
-    return rows_at(run, family, chosen).reset_index(drop=True)
+    with _errors_in_python():
+        task = controlled(Task(run), control)
+        (family,) = families(run, task, [probe], settings)
+        available = family.depths()
+        chosen = available if depths is None else list(depths)
+        family.check([depth for depth in chosen if depth in run.depths])
+        for depth in chosen:
+            if depth not in available:
+                raise unknown("depth", depth, available)
+        sweep(run, task, family, chosen, force=force)
+        return rows_at(run, family, chosen).reset_index(drop=True)
+
+
+@contextmanager
+def _errors_in_python() -> Iterator[None]:
+    """Name the arguments of `fit` in messages that name the options of probe-depth: `--depths` is depths=..."""
+    try:
+        yield
+    except UserError as error:
+        named = re.sub(r"--(probe|features|control) ([a-z][\w-]*)", r'\1="\2"', str(error))
+        raise type(error)(named.replace("--depths", "depths=...").replace("--pool", "pools=...")) from None

@@ -1,9 +1,10 @@
-"""Owns the command probe-depth: its words, nothing of the probing."""
+"""The command probe-depth: its options, and which work they ask for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -20,69 +21,77 @@ if TYPE_CHECKING:
     from probes.probe import Family
     from probes.tasks.task import Task
 
+Probes = Annotated[
+    str,
+    typer.Option(
+        "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; several with commas."
+    ),
+]
+Depths = Annotated[str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")]
+Pools = Annotated[
+    str, typer.Option("--pool", help="linear, knn, ncm read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8.")
+]
+Features = Annotated[
+    str,
+    typer.Option(
+        help="native; matched or input: random projections of every depth to the least width, or to the number of "
+        "features of the pooled input."
+    ),
+]
+Pixels = Annotated[
+    bool,
+    typer.Option(
+        "--pixels/--no-pixels",
+        help="Whether linear probes read the raw pixels too, as a reference; equal in all runs on one data set.",
+    ),
+]
+MaxMemory = Annotated[
+    str, typer.Option(help="Features that would take more than this (twice) are streamed, with the same result.")
+]
+Control = Annotated[
+    str, typer.Option(help="Labels of a control task: permuted (memorisation) or teacher (selectivity).")
+]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="LABELS.CSV", help="Probe for another property: a table of split, index, label."),
+]
+Baseline = Annotated[
+    Path | None,
+    typer.Option(metavar="UNTRAINED.H5", help="Another run on the same images, probed too and shown beside this one."),
+]
+Widths = Annotated[str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")]
+Seeds = Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")]
+Epochs = Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")]
+Source = Annotated[
+    str, typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks).")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.")
+]
+
 
 def probe(
     file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to probe.")],
-    probes: Annotated[
-        str,
-        typer.Option(
-            "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; several with commas."
-        ),
-    ] = "linear",
-    depths: Annotated[
-        str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")
-    ] = None,
-    pools: Annotated[
-        str,
-        typer.Option("--pool", help="linear, knn, ncm read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8."),
-    ] = "2",
-    features: Annotated[
-        str,
-        typer.Option(
-            help="native; matched or input: random projections of every depth to the least width, or to the number of "
-            "features of the pooled input."
-        ),
-    ] = "native",
-    pixels: Annotated[
-        bool,
-        typer.Option(
-            "--pixels/--no-pixels",
-            help="Whether linear probes read the raw pixels too, as a reference; equal in all runs on one data set.",
-        ),
-    ] = True,
-    max_memory: Annotated[
-        str,
-        typer.Option(help="Features that would take more than this (twice) are streamed, with the same result."),
-    ] = "8GB",
-    control: Annotated[
-        str,
-        typer.Option(help="Labels of a control task: permuted (memorisation) or teacher (selectivity)."),
-    ] = "none",
-    target: Annotated[
-        Path | None,
-        typer.Option(metavar="LABELS.CSV", help="Probe for another property: a table of split, index, label."),
-    ] = None,
-    baseline: Annotated[
-        Path | None,
-        typer.Option(metavar="UNTRAINED.H5", help="Another run on the same images, to be probed and put beside."),
-    ] = None,
-    widths: Annotated[
-        str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")
-    ] = CNN_WIDTHS,
-    seeds: Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")] = CNN_SEEDS,
-    epochs: Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")] = CNN_EPOCHS,
-    source: Annotated[
-        str,
-        typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks)."),
-    ] = "auto",
+    probes: Probes = "linear",
+    depths: Depths = None,
+    pools: Pools = "2",
+    features: Features = "native",
+    pixels: Pixels = True,
+    max_memory: MaxMemory = "8GB",
+    control: Control = "none",
+    target: Labels = None,
+    baseline: Baseline = None,
+    widths: Widths = CNN_WIDTHS,
+    seeds: Seeds = CNN_SEEDS,
+    epochs: Epochs = CNN_EPOCHS,
+    source: Source = "auto",
     network: RunNetwork = None,
     device: Device = "auto",
-    force: Annotated[
-        bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.")
-    ] = False,
+    force: Force = False,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -100,11 +109,11 @@ def probe(
     Next: separability-figure run.h5 -o figure.pdf
     """
     commandline.set_verbosity(quiet, verbose)
+    # What is wrong with these words is answered before anything is loaded.
     names = list(dict.fromkeys(name.strip() for name in probes.split(",")))
     for name in names:
-        hidden_convolutions(name)  # an unknown name is answered before anything is loaded
-    sides = _sides(pools)
-    probe_widths = [_positive(word, "--probe-width") for word in widths.split(",")]
+        hidden_convolutions(name)
+    sides, probe_widths = _sides(pools), [_positive(word, "--probe-width") for word in widths.split(",")]
     _positive(str(seeds), "--probe-seeds")
     _positive(str(epochs), "--epochs")
     for what, found, choices in (("source", source, SOURCES), ("kind of features", features, FEATURES)):
@@ -112,78 +121,91 @@ def probe(
             raise unknown(what, found, choices)
 
     from layerwise.hardware import pick_device
-    from layerwise.model.custom import register
-    from layerwise.runfile import RunFile
     from layerwise.units import parse_size
-    from probes.results.baseline import require_same_images
-    from probes.results.table import table_path
 
     settings = Settings(
         pools=sides, features=features, max_memory=parse_size(max_memory), widths=probe_widths, seeds=seeds,
-        epochs=epochs, source=source, pixels=pixels,
-        device=pick_device(device),
+        epochs=epochs, source=source, pixels=pixels, device=pick_device(device),
     )  # fmt: skip
+    _answer(file, baseline, Asked(names, settings, depths, target, control, force), network=network, dry_run=dry_run)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user asks of a run: probes by name, at depths such as "0-3", for the labels of a target and a control."""
+
+    names: Sequence[str]
+    settings: Settings
+    depths: str | None
+    target: Path | None
+    control: str
+    force: bool
+
+
+def _answer(file: Path, baseline: Path | None, asked: Asked, *, network: str | None, dry_run: bool) -> None:
+    """Fit what is asked of a run, and of its baseline beside it; or, for a dry run, say what that would be."""
+    from layerwise.model.custom import register
+    from layerwise.runfile import RunFile
+    from probes.results.baseline import require_same_images
+    from probes.results.table import table_path
+
     if network is not None:
         register(network)
+    work: Callable[[RunFile, Task, Asked], None] = _forecast if dry_run else _probe
     with RunFile(file) as run:
-        task = _task(run, target, control)
-        work = _forecast if dry_run else _probe
-        work(run, task, names, settings, depths, force)
+        task = _task(run, asked)
+        work(run, task, asked)
         if baseline is not None:
             with RunFile(baseline) as other:
                 require_same_images(run, other)
-                work(other, _task(other, target, control), names, settings, depths, force)
+                work(other, _task(other, asked), asked)
                 if not dry_run:
-                    _print_beside(run, other, task, names, settings, depths)
-        done = "nothing was done: the same command without --dry-run does it"
-        print(done if dry_run else f"rows in {table_path(file)}")
+                    _print_beside(run, other, task, asked)
+    done = "nothing was done: the same command without --dry-run does it"
+    print(done if dry_run else f"rows in {table_path(file)}")
 
 
-def _task(run: RunFile, target: Path | None, control: str) -> Task:
+def _task(run: RunFile, asked: Asked) -> Task:
     from probes.tasks.controls import controlled
     from probes.tasks.target import Target
     from probes.tasks.task import Task
 
-    if target is not None and control == "teacher":
+    if asked.target is not None and asked.control == "teacher":
         raise UsageError("--control teacher makes labels of its own, so it takes no --target; use --control permuted.")
-    return controlled(Task(run) if target is None else Target(run, target), control)
+    return controlled(Task(run) if asked.target is None else Target(run, asked.target), asked.control)
 
 
-def _probe(run: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None, force: bool) -> None:
+def _probe(run: RunFile, task: Task, asked: Asked) -> None:
     from probes.results.report import lines
     from probes.sweep import rows_at, sweep
 
-    for family in families(run, task, names, settings):
-        chosen = _chosen(family, run, depths)
-        sweep(run, task, family, chosen, force=force)
-        for line in lines(rows_at(run, family, chosen), f"{run.path}: {family.title}{_asked(task)}"):
+    for family in families(run, task, asked.names, asked.settings):
+        chosen = _chosen(family, run, asked.depths)
+        sweep(run, task, family, chosen, force=asked.force)
+        for line in lines(rows_at(run, family, chosen), f"{run.path}: {family.title}{_labels(task)}"):
             print(line)
 
 
-def _forecast(
-    run: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None, force: bool
-) -> None:
+def _forecast(run: RunFile, task: Task, asked: Asked) -> None:
     from probes.cnn.forecast import forecast_sweep, lines
     from probes.cnn.probe import CnnFamily
     from probes.sweep import missing
 
-    for family in families(run, task, names, settings):
-        left = missing(run, family, _chosen(family, run, depths), force=force)
+    for family in families(run, task, asked.names, asked.settings):
+        left = missing(run, family, _chosen(family, run, asked.depths), force=asked.force)
         count = sum(map(len, left.values()))
-        print(f"{run.path}: {family.title}{_asked(task)}: {count} to fit")
+        print(f"{run.path}: {family.title}{_labels(task)}: {count} to fit")
         if count and isinstance(family, CnnFamily):
             for line in lines(forecast_sweep(family, left), family):
                 print(line)
 
 
-def _print_beside(
-    run: RunFile, other: RunFile, task: Task, names: Sequence[str], settings: Settings, depths: str | None
-) -> None:
+def _print_beside(run: RunFile, other: RunFile, task: Task, asked: Asked) -> None:
     from probes.results.baseline import beside
     from probes.results.report import beside_lines
 
-    for family in families(run, task, names, settings):
-        wanted = [name for depth in _chosen(family, run, depths) for name in family.names(depth)]
+    for family in families(run, task, asked.names, asked.settings):
+        wanted = [name for depth in _chosen(family, run, asked.depths) for name in family.names(depth)]
         for line in beside_lines(beside(run, other, wanted), str(other.path)):
             print(line)
 
@@ -195,7 +217,7 @@ def _chosen(family: Family, run: RunFile, depths: str | None) -> list[int]:
     return parse_depths(depths, family.depths())
 
 
-def _asked(task: Task) -> str:
+def _labels(task: Task) -> str:
     words = [] if task.target == "class" else [f"target {task.target}"]
     words += [] if task.control == "none" else [f"control {task.control}"]
     return "".join(f", {word}" for word in words)

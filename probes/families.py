@@ -1,4 +1,4 @@
-"""Owns which probes there are by name, and which families fit the probes that a user names."""
+"""Which families fit the probes that a user names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the certified linear classifier in scikit-learn's grammar. How a path is fitted is in path.py."""
+"""The certified linear classifier as a scikit-learn estimator; probes/solver/path.py fits it."""
 
 from __future__ import annotations
 

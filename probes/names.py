@@ -1,4 +1,4 @@
-"""Owns the names of the probes and what a user says of them; loads no torch."""
+"""Names of the probes and the settings that a user gives them; loads no torch, so that --help is quick."""
 
 from __future__ import annotations
 
@@ -14,35 +14,19 @@ if TYPE_CHECKING:
 
 
 LINEAR = ("linear", "linear-ovr")
-
-
 NEAREST = ("knn", "ncm")
-
-
 POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
-
-
 CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
-
-
 SOURCES = ("auto", "stored", "recompute")
-
-
 POOLS = (1, 2, 4, 8)
-
-
 FEATURES = ("native", "matched", "input")
-
-
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
-
-
 CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What a user says of the probes beside their names.
+    """The settings of probes, beside their names.
 
     pools: of the probes of A x_j. features, max_memory (bytes), pixels: of the linear probes. widths M, number of
         seeds, epochs, source of maps: of the CNN probes.
@@ -69,7 +53,7 @@ class Settings:
             raise unknown("kind of features", self.features, FEATURES)
         for side in (side for side in self.pools if side not in POOLS):
             raise unknown("pooling", side, POOLS)
-        for name in ("pools", "widths"):  # each once, however often it was named
+        for name in ("pools", "widths"):  # a value named twice counts once
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
 
 

@@ -1,4 +1,4 @@
-"""Owns what every kind of probe is to the sweep over depths: names of the numbers it makes, and how it makes them."""
+"""What a sweep needs of every kind of probe: the names of its probes at each depth, and their fits."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProbeName:
 
     pooling: side of the average A; 0 where the probe reads whole maps. probe_width: 0 where it has none.
     probe_seed: of a CNN probe; the draw of the projection for matched or input features; else 0.
-    control, target: what it is asked to tell, as in probes.task.Task.
+    control, target: what it is asked to tell, as in probes.tasks.task.Task.
     """
 
     depth: int

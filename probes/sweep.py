@@ -1,4 +1,4 @@
-"""Owns the work of one command on one run: what is done already, what is left, and that each depth is kept at once."""
+"""One sweep over the depths of a run: what is fitted already, what is left; each depth is saved when it is finished."""
 
 from __future__ import annotations
 

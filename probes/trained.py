@@ -1,4 +1,4 @@
-"""Owns the rows of what a run trained itself: its auxiliary classifiers, and their ensembles up to each depth.
+"""The classifiers that a run trained itself, as probes: its auxiliaries, and their ensembles up to each depth.
 
 Nothing is fitted or chosen here. The logits come from the run file, which keeps those of validation and test.
 """

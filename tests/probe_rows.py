@@ -1,4 +1,4 @@
-"""Owns made-up probe results for the tests of analysis and figures, in the columns of a real x.probes.csv."""
+"""Made-up probe results for the tests of analysis and figures, in the columns of a real x.probes.csv."""
 
 from __future__ import annotations
 

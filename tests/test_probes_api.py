@@ -35,6 +35,23 @@ def test_what_is_not_there_is_refused(own_run: Path) -> None:
             probes.fit(run, "lineal")
 
 
+def test_errors_name_the_arguments_and_not_the_options_of_the_command(own_run: Path) -> None:
+    with (
+        RunFile(own_run) as run,
+        pytest.raises(UserError, match=r'^probe="ensemble" is .* Use probe="linear"'),
+    ):
+        probes.fit(run, "ensemble", control="permuted")
+    with Small(own_run) as run, pytest.raises(UserError, match=r"by depths=\.\.\., or give a smaller pools=\.\.\."):
+        probes.fit(run, pools=(8,), pixels=False)
+
+
+class Small(RunFile):
+    """A run whose maps are said to be of 4x4 pixels."""
+
+    def depth_shape(self, depth: int) -> tuple[int, int, int]:
+        return (super().depth_shape(depth)[0], 4, 4)
+
+
 def test_fits_and_predictions_have_a_repr_without_their_arrays() -> None:
     x, y = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32), np.arange(60) % 3
     (fit,) = fit_path(x, y, (1e-2,), n_classes=3, loss="multinomial")

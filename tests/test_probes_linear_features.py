@@ -12,8 +12,8 @@ from conftest import make_run
 
 from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
-from probes.linear.features import Projected, features
-from probes.solver.rows import Features
+from probes.linear.features import features
+from probes.solver.rows import Features, View
 from probes.solver.standardiser import Standardiser
 from probes.tasks.target import Target
 from probes.tasks.task import Task
@@ -56,7 +56,7 @@ def test_projected_features_are_standardised_first() -> None:
     x = rng.normal(3, 2, (50, 2, 2, 2)).astype(np.float16)
     q = np.linalg.qr(rng.normal(size=(8, 3)))[0].astype(np.float32)
     flat = x.reshape(50, 8).astype(np.float64)
-    source = Projected(x, Standardiser(flat), q)
+    source = View(x, affine=Standardiser(flat), projection=q)
     assert (len(source), source.shape) == (50, (50, 3))
     expected = (flat - flat.mean(0)) / flat.std(0) @ q
     np.testing.assert_allclose(source[10:30], expected[10:30], rtol=1e-4, atol=1e-4)

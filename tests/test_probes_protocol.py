@@ -16,7 +16,7 @@ from conftest import make_run
 from layerwise.runfile import Rows, RunFile
 from probes.cnn.depth import CnnKind
 from probes.families import families
-from probes.linear.problem import LinearKind
+from probes.linear.depth import LinearKind
 from probes.names import TRAINED, Settings
 from probes.nearest.probe import NearestKind
 from probes.protocol import Fit, Kind, Predictions, choose, play, predictions

@@ -42,7 +42,9 @@ def equations(loss, precision=DOUBLE):
 def test_equations_are_solved_as_by_a_dense_solver(loss, precision):
     given, hessian, spectrum = equations(loss, precision)
     tight = torch.full_like(given.lam, 1e-5)
-    found = solve(given, spectrum, tight, torch.zeros_like(tight)).double()
+    change, steps = solve(given, spectrum, tight, torch.zeros_like(tight))
+    found = change.double()
+    assert 1 <= steps < 100
     residual = (hessian @ found.flatten(1)[..., None])[..., 0] + given.gradient.flatten(1)
     assert (residual.norm(dim=1) <= 1e-3 * given.gradient.flatten(1).norm(dim=1)).all()
 
@@ -51,7 +53,7 @@ def test_equations_are_solved_as_by_a_dense_solver(loss, precision):
 def test_a_residual_that_is_small_enough_ends_the_work(loss):
     given, hessian, spectrum = equations(loss)
     goal = 0.01 * dot(given.gradient, given.gradient)
-    found = solve(given, spectrum, torch.zeros_like(given.lam), goal)
+    found, _ = solve(given, spectrum, torch.zeros_like(given.lam), goal)
     residual = (hessian @ found.flatten(1)[..., None])[..., 0] + given.gradient.flatten(1)
     assert (residual.square().sum(1) <= goal * (1 + 1e-9)).all()
     assert (residual.square().sum(1) > 1e-6 * goal).any()  # and no further

@@ -10,7 +10,7 @@ from linear_problems import blobs, objective_of
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.solver.path import LOSSES, fit_path, fit_paths
-from probes.solver.rows import Features, Stacked, row_blocks
+from probes.solver.rows import Features, View, row_blocks
 from probes.solver.standardiser import Standardiser
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def test_axes_behind_the_first_of_rows_are_features():
 
 def test_stacked_rows_are_those_of_their_parts():
     x = np.arange(30.0).reshape(15, 2)
-    stacked = Stacked(x[:4], Lazy(x[4:9]), x[9:])
+    stacked = View(x[:4], Lazy(x[4:9]), x[9:])
     assert (len(stacked), stacked.shape) == (15, (15, 2))
     for rows in (slice(0, 15), slice(2, 4), slice(3, 11), slice(4, 9), slice(8, 40)):
         np.testing.assert_array_equal(stacked[rows], x[rows])

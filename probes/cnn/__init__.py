@@ -1,1 +1,1 @@
-"""Owns the CNN-p probes of a run."""
+"""The CNN-p probes of a run."""

@@ -1,4 +1,4 @@
-"""Owns the forecast of a sweep of CNN probes: operations, bytes read, and time at the throughput of single batches."""
+"""The forecast of a sweep of CNN probes: operations, bytes read, and time at the throughput of single batches."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from probes.names import CNN_EPOCHS
 from probes.probe import ProbeName
 
 SECONDS = 0.3  # that each of two measurements of a depth may take, where the smallest batches are quick
-SCORED = 256
+SCORED = 256  # images a batch in scoring, as they are read in order (layerwise.activations.READ_BATCH)
 Timer = Callable[[Work, float], float]
 
 

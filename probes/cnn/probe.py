@@ -1,4 +1,4 @@
-"""Owns the CNN-p probes of a run as one family: their learning rates, chosen once for all depths, and their fits.
+"""The CNN-p probes of a run as one family: their learning rates, chosen once for all depths, and their fits.
 
 1. `prepare` tries every rate with seed 0 at two depths of the run, and chooses one for each p and width.
 2. `fit` trains every seed on train + validation (refit 1) at one depth, from one read of its activations, and only then

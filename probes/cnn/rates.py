@@ -1,4 +1,4 @@
-"""Owns run.candidates.csv, the scores of the learning rates tried for the CNN-p probes, and the choice made on them.
+"""run.candidates.csv: the scores of the learning rates tried for the CNN-p probes, and the choice made on them.
 
 The rate of each p and width is chosen once for all depths of a run, so it must not depend on which depths were asked
 for first, nor on where a sweep was stopped: what was tried is kept beside the run.
@@ -17,6 +17,7 @@ from probes.protocol import PROTOCOL_VERSION, Predictions
 from probes.results.columns import SCHEMA, Column
 from probes.results.table import locked, parse_table
 
+# Two rates, for each is another training at two depths (docs/protocol.md, "One rate for a curve").
 LEARNING_RATES = (0.003, 0.01)
 FIXED_LEARNING_RATE = 0.01
 

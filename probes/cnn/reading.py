@@ -1,4 +1,4 @@
-"""Owns how the activations of a depth are read for training: in random order, at the speed of reading in order.
+"""Reading of the activations of a depth for training: in random order, at the speed of reading in order.
 
 The order is drawn in pieces of neighbouring rows that a disk reads at full speed (one row, where rows are that large)
 and mixed again within some hundred pieces. It depends on shapes and seed alone, so that maps that are stored,
@@ -20,6 +20,8 @@ from layerwise.activations import READ_BATCH, open_activations
 from layerwise.runfile import RunFile
 from probes.tasks.task import Task
 
+# Large enough to be read fast (524 MB at 84% of the speed of reading in order, docs/performance.md), and small
+# enough that a chunk mixes a thousand pieces.
 PIECE_BYTES = 2**17
 CHUNK_BYTES = 2**27
 KEPT_BYTES = 2 * 10**9  # on the CPU; on a GPU, a quarter of what is free

@@ -1,4 +1,4 @@
-"""Owns the choice between stored maps and recomputed ones: what an image of each costs, measured on one batch."""
+"""Stored maps or recomputed ones: the choice, by what an image of each costs, measured on one batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
 from layerwise.units import show_seconds, show_size
 
-BATCH = 64
+BATCH = 64  # images on which both are timed
 # Reading gives way only where it takes at least twice as long, or the choice would change with the noise of the day.
 CLEARLY = 2.0
 

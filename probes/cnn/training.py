@@ -1,4 +1,4 @@
-"""Owns the training and scoring of CNN-p probes on one depth: all of them together, from one pass over its activations.
+"""Training and scoring of the CNN-p probes of a depth: all of them together, from one pass over its activations.
 
 A CNN-p probe is the auxiliary classifier with k = p + 1, trained on the frozen x_j. The paper gives no recipe for these
 probes; docs/protocol.md states this one, and why.
@@ -34,7 +34,7 @@ from probes.cnn.reading import Labelled
 from probes.probe import ProbeName
 from probes.protocol import Predictions, joined, predictions
 
-BATCH = 32
+BATCH = 32  # with two epochs the steps must be many: docs/protocol.md compares recipes
 SIDE = 2  # of the grid to which A averages in front of the linear layer
 
 
@@ -138,6 +138,7 @@ def train_together(
         for _ in solve(problems, epoch_batches, range(epochs), steps(n), where, tick=lambda _: bar.advance(task)):
             pass
     seconds = time.perf_counter() - start
+    # Trained together, no probe has a time of its own: each is given its share of the operations.
     work = np.array([c.design.training_operations(shape, n_classes) for c in candidates], dtype=float)
     trained = {}
     for candidate, problem, share in zip(candidates, problems, work / work.sum(), strict=True):

@@ -1,1 +1,1 @@
-"""Owns the linear probes of a run."""
+"""The linear probes of a run."""

@@ -1,4 +1,4 @@
-"""Owns the features of a depth as the linear probe reads them: rows on demand, of the images that a task labels.
+"""Features and labels of a depth as the linear probe reads them: rows on demand, of the images that a task labels.
 
 What the file stores is read from it; what has to be computed is computed once, into memory or, where `max_memory`
 forbids that, into an unlinked file beside the run.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,41 +17,52 @@ from numpy.typing import NDArray
 from layerwise.activations import pooled_batches, pooled_width
 from layerwise.runfile import RunFile
 from layerwise.runfile.layout import POOL_SIDE
-from probes.solver.rows import Affine, Rows
+from probes.solver.rows import Rows, View
 from probes.tasks.task import Task
 
 
-class Labelled:
-    """The rows [n, ...] of a source that a task labels, in their order."""
+@dataclass(frozen=True)
+class DepthData:
+    """Features and labels of one or two splits of a depth.
 
-    def __init__(self, source: Rows | NDArray[np.float32], rows: NDArray[np.int64]):
-        self._source, self._rows = source, rows
-        self.shape: tuple[int, ...] = (len(rows), *source.shape[1:])
+    Attributes:
+        x, y: features [n, ...] and labels [n] by split.
+        chooser_y: labels on which a penalty is chosen, by split: those of `y`, unless these are permuted.
+        file: path of the run file, for messages.
+        max_memory: bytes; features of which twice their size exceeds it are read block by block.
+    """
 
-    def __len__(self) -> int:
-        return len(self._rows)
+    x: dict[str, Rows | np.ndarray]
+    y: dict[str, np.ndarray]
+    chooser_y: dict[str, np.ndarray]
+    file: str
+    depth: int
+    device: torch.device
+    max_memory: int | None
 
-    def __getitem__(self, rows: slice) -> NDArray[np.floating]:
-        """Return the labelled rows of a slice."""
-        return self._source[self._rows[rows]]  # type: ignore[index]
+    @property
+    def width(self) -> int:
+        """Number of features."""
+        return int(np.prod(next(iter(self.x.values())).shape[1:]))
+
+    def fits_memory(self, n: int) -> bool:
+        """Return whether the features of n images may be held at once, by the rule of `path.fit_path`."""
+        return self.max_memory is None or 8 * n * self.width <= self.max_memory
+
+    def where(self, split: str) -> str:
+        """Return the words with which a message about the features of a split begins."""
+        return f"{self.file}, depth {self.depth}, {split} features"
 
 
-class Projected:
-    """Standardised features [n, d] times a projection [d, m], float32 [n, m], block by block."""
-
-    def __init__(self, source: Rows | NDArray[np.float32], standardiser: Affine, projection: NDArray[np.float32]):
-        self._source, self._projection = source, projection
-        self._mean, self._scale = np.float32(standardiser.mean), np.float32(standardiser.scale)
-        self.shape = (len(source), projection.shape[1])
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
-        """Return the projected rows of a slice."""
-        x = np.asarray(self._source[rows], np.float32)
-        z: NDArray[np.float32] = (x.reshape(len(x), -1) - self._mean) / self._scale
-        return z @ self._projection
+def read_depth(
+    task: Task, depth: int, splits: Sequence[str], *, side: int, device: torch.device, max_memory: int | None
+) -> DepthData:
+    """Return the features A x_j and the labels of some splits of a depth; side: of the average A."""
+    run = task.run
+    x = {s: features(run, task, depth, s, side=side, device=device, max_memory=max_memory) for s in splits}
+    y = {split: task.labels(split) for split in splits}
+    chooser_y = y if task.chooser is task else {split: task.chooser.labels(split) for split in splits}
+    return DepthData(x, y, chooser_y, str(run.path), depth, device, max_memory)
 
 
 def features(
@@ -68,7 +80,7 @@ def features(
         _computed(run, depth, split, side, device, max_memory) if stored is None else stored
     )
     rows = task.rows(split)
-    return source if len(rows) == len(source) else Labelled(source, rows)
+    return source if len(rows) == len(source) else View(source, kept=rows)
 
 
 def _computed(

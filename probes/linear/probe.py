@@ -1,4 +1,4 @@
-"""Owns the linear probe of a depth: standardised A x_j, a path of penalties, choice, refit, test."""
+"""The linear probes of a run, linear and linear-ovr: which there are at each depth, and what they read."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import torch
 from layerwise.activations import pooled_width
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
-from probes.linear.problem import DRAWS, DepthData, LinearKind, read_depth
+from probes.linear.depth import LinearKind
+from probes.linear.features import DepthData, read_depth
+from probes.linear.problem import DRAWS
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit, Fits, play
 from probes.results.table import chosen_penalty
 from probes.tasks.task import NO_CONTROL, Task
 
-# Raw pixels are a reference only where their Gram matrix is of ordinary size.
+# Raw pixels are a reference, which is left out where their number would make it the most expensive fit of a run.
 MOST_PIXELS = 8192
 _MATCHED_TO = {
     "native": "",
@@ -55,7 +57,7 @@ class LinearFamily(Family):
         self.title = f"{probe} probe{_MATCHED_TO[features]}"
 
     def depths(self) -> list[int]:
-        """Return all depths; for projected features those from 1, since to the input's number depth 0 is the input."""
+        """Return all depths; projected features start at depth 1, since depth 0 is the input itself."""
         return [depth for depth in self.run.depths if depth or self.features == "native"]
 
     def names(self, depth: int) -> list[ProbeName]:

@@ -1,1 +1,1 @@
-"""Owns the probes without training: knn and ncm."""
+"""Probes without training: nearest neighbours (knn) and nearest class mean (ncm)."""

@@ -1,4 +1,4 @@
-"""Owns the probes without training: k nearest neighbours (knn) and the nearest class mean (ncm) on A x_j.
+"""k nearest neighbours (knn) and the nearest class mean (ncm) on A x_j.
 
 Both read what the linear probe reads, A x_j flattened, each feature centred and scaled to deviation 1 on the images
 fitted. Neighbours are exact: every pair of images is compared, in blocks on the device, whatever their number.
@@ -19,7 +19,7 @@ from probes.protocol import Predictions, predictions
 
 NEIGHBORS = (1, 2, 5, 10, 20, 50, 100)
 DISTANCES = ("euclidean", "cosine")
-# Images that are compared with how many others at a time: 64 MB of float32.
+# ROWS images are compared with COLUMNS others at a time: 64 MB of float32.
 ROWS, COLUMNS = 1024, 16384
 
 

@@ -1,4 +1,4 @@
-"""Owns the probes knn and ncm as families: what is chosen on the validation fold, the refit, and the test split."""
+"""The probes knn and ncm of a run: k and distance are chosen on the validation fold; ncm has no choice."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Owns what probes leave: rows, single predictions, statistics, comparisons, and the table on the terminal."""
+"""The results of probes: rows, single predictions, statistics, comparisons, and the table on the terminal."""

@@ -1,4 +1,4 @@
-"""Owns what stands beside a run: the same probes of another run, untrained as a rule, on the same test images."""
+"""A baseline beside a run: the same probes of another run, untrained as a rule, on the same test images."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
-"""Owns the numbers that compare the probes of one run on the same test images, as rows beside theirs.
+"""Comparisons of the probes of one run on the same test images, as rows beside theirs.
 
 - gain: accuracy at a depth minus that at the depth before, with a paired bootstrap interval; gain_p: exact McNemar
   p-value; gain_p_holm: adjusted by Holm over the comparisons of one probe of one run.
 - selectivity: accuracy on the class minus that on the teacher's labels, with a paired bootstrap interval.
 
-They are made anew whenever a probe of the run was fitted, since they belong to two fits and not to one.
+They are computed again whenever a probe of the run was fitted, since each belongs to two fits.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _NAME = list(PROBE_NAME)
 
 
 def compare(run: RunFile) -> None:
-    """Put the comparisons between the probes of a run into its table, in the place of those there; none without one."""
+    """Replace the comparisons in the table of a run by those of its present rows; do nothing where it has no table."""
     if not table_path(run.path).exists():
         return
     with locked(run.path):

@@ -1,4 +1,4 @@
-"""Owns the numbers that the predictions of a split are reduced to, under the names they have in the rows."""
+"""The metrics of a split: the numbers that its predictions are reduced to, by their names in the rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns run.predictions.h5: what each probe of a run says of every single image of the test split.
+"""run.predictions.h5: what each probe of a run predicts for every single image of the test split.
 
 Paired comparisons of probes need the single predictions, which no accuracy gives. docs/format.md specifies the file.
 """

@@ -1,4 +1,4 @@
-"""Owns the tables that probe-depth prints: from the rows of a run, within 80 columns."""
+"""The tables that probe-depth prints, from the rows of a run, within 80 columns."""
 
 from __future__ import annotations
 

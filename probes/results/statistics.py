@@ -1,4 +1,4 @@
-"""Owns the statistics of one network over the images of a split: intervals, paired differences, tests.
+"""Statistics of one network over the images of a split: intervals, paired differences, tests.
 
 They say how much a number would move with other images. They say nothing of the spread over training seeds.
 """

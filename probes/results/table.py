@@ -1,7 +1,7 @@
-"""Owns run.probes.csv, a row for each number that a probe of a run gives.
+"""run.probes.csv: a row for each number that a probe of a run gives.
 
 The table is replaced whole and atomically, under a lock, so that two probes of one run may be fitted at the same
-time. Running a probe again replaces its rows and leaves all others. docs/format.md specifies the columns.
+time. Running a probe again replaces its rows and leaves all others. columns.py lists the columns.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""Owns certified linear classifiers: the solver and its proof."""
+"""The solver of linear classifiers, and the proof that a fit is near its optimum."""

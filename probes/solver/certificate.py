@@ -1,4 +1,4 @@
-"""Owns the proof that a fit is near its optimum: an upper bound on objective - optimum, in float64.
+"""The certificate: a proved upper bound on objective - optimum of a fit, in float64.
 
 The objective of one problem, with weights W [K, d], a free intercept b [K], features x_i [d] counted from any fixed
 point, and weights w_i >= 0 of the samples with sum 1 (1/n unless said otherwise), is

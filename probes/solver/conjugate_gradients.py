@@ -1,4 +1,4 @@
-"""Owns the inexact solution of the Newton equations: preconditioned conjugate gradients on many problems at once.
+"""The Newton equations, solved inexactly by preconditioned conjugate gradients, many problems at once.
 
 The preconditioner is (mean Hessian of the loss) x (Gram matrix of the features) + lambda for the weights, and the mean
 Hessian for the intercept. Scalars are float64, vectors in the precision of the logits: only a direction is needed.
@@ -123,8 +123,8 @@ class _Krylov:
         return _Krylov(**{f.name: getattr(self, f.name)[problems] for f in fields(self)})
 
 
-def solve(equations: Equations, spectrum: Spectrum, forcing: Tensor, goal: Tensor) -> Tensor:
-    """Return changes [P, K, d + 1] that leave at most a part of the gradient.
+def solve(equations: Equations, spectrum: Spectrum, forcing: Tensor, goal: Tensor) -> tuple[Tensor, int]:
+    """Return changes [P, K, d + 1] that leave at most a part of the gradient, and the iterations that took.
 
     Args:
         forcing: [P], that part, in the norm of the preconditioner.
@@ -146,7 +146,7 @@ def solve(equations: Equations, spectrum: Spectrum, forcing: Tensor, goal: Tenso
         if n_done:
             left = torch.nonzero(~done)[:, 0]
             state, logits, precondition = state.take(left), logits.take(left), precondition.take(left)
-    return changes
+    return changes, step
 
 
 def _start(equations: Equations, precondition: Preconditioner, forcing: Tensor, goal: Tensor) -> _Krylov:

@@ -1,4 +1,4 @@
-"""Owns the feature matrix as the solver works with it: blocks of rows, products, and the spectrum of the Gram matrix.
+"""The feature matrix of the solver: blocks of rows, products, and the spectrum of the Gram matrix.
 
 Every pass over the samples goes block by block. A block that is multiplied forward, bent by the loss and multiplied
 back is read from memory once, and what lies between the products never leaves the cache: measured on two CPU cores
@@ -22,8 +22,8 @@ from probes.solver.workers import Sums, Workers
 
 _CACHED = 1 << 20  # values in a block on a CPU: 4 MiB of float32 stay in the cache
 _LAUNCHED = 1 << 25  # on a GPU
-_FEW_LOGITS = 1 << 22  # that may be kept, however few the features
-_GRAM_LIMIT = 4096  # the largest matrix that is decomposed; its cost grows with the third power
+_FEW_LOGITS = 1 << 22  # that may be kept, however few the features: 16 MiB of float32
+_GRAM_LIMIT = 4096  # the largest matrix that is decomposed: time grows with the third power, and 64 MiB are held
 
 
 class DesignMatrix:
@@ -70,6 +70,7 @@ class DesignMatrix:
 
     def rows(self, columns: int = 1) -> list[slice]:
         """Return the rows of each block, for work on so many columns beside the features."""
+        # Where features are few, a few arrays of the block's logits [columns, m] are to stay in the cache.
         return row_blocks(self.n, max(self.d, 4 * columns), self._block_values)
 
     def _raw(self, rows: slice) -> Tensor:

@@ -1,4 +1,4 @@
-"""Owns a fitted linear classifier: its coefficients, the proof of how near it is to the best, and what it predicts."""
+"""A fitted linear classifier: its coefficients, its certificate, and what it predicts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what paths are fitted to: the labels, weights and penalties that a caller gives, checked and made ready."""
+"""The labels, weights and penalties that a path is fitted to, checked and put in the form of the solver."""
 
 from __future__ import annotations
 

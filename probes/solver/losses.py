@@ -1,4 +1,4 @@
-"""Owns the three convex losses of a linear probe: value, slope, curvature, and a dual-feasible point near a fit.
+"""The three convex losses of a linear probe: value, slope, curvature, and a dual-feasible point near a fit.
 
 Logits are [P, K, m]: P problems that share nothing but the features, K coupled outputs of each, m samples. The
 softmax couples its classes, so a problem is one penalty (K = classes). One-versus-rest losses do not, so there a

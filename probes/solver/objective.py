@@ -1,4 +1,4 @@
-"""Owns the sums over samples that a Newton step and a certificate need, each one pass over blocks of rows.
+"""The sums over samples that a Newton step and a certificate need, each one pass over blocks of rows.
 
 Points and directions are theta [P, K, d + 1]: the weights of P problems with K outputs, and the intercept as the
 last column. Their logits [P, K, n] are kept where they are few beside features that are held in memory; else they are
@@ -67,7 +67,7 @@ class Logits:
         """Return the logits of theta, computing them now where they are kept."""
         made = cls(design, loss, theta, dtype, anchored, None)
         if theta.shape[0] * theta.shape[1] > design.columns_kept:
-            return made
+            return made  # more logits than an eighth of the features: made anew in each pass, one product more
         kept = torch.empty(*theta.shape[:2], design.n, dtype=dtype, device=theta.device)
 
         def work(blocks: list[slice]) -> Sums:
@@ -75,7 +75,7 @@ class Logits:
                 kept[..., rows] = part.logits
             return ()
 
-        design.workers.sum(made._rows(), work)
+        design.workers.sum(made._rows(), work)  # nothing is summed: each worker writes the rows of its blocks
         return cls(design, loss, theta, dtype, anchored, kept)
 
     def take(self, problems: Tensor) -> Logits:

@@ -1,4 +1,4 @@
-"""Owns paths of penalties: linear classifiers solved together, each with a proof of how near it is to the best one.
+"""Paths of penalties: linear classifiers that are solved together, each with a certificate.
 
 The objective, per sample and in nats for the two log losses, is mean loss + lam/2 |W|^2 with a free intercept, so
 that lam keeps its meaning when samples are added; scikit-learn's C is 1 / (n lam). How it is solved is in newton.py,
@@ -32,7 +32,9 @@ from probes.solver.rows import Affine, Features, Source
 
 LOSSES = ("multinomial", "ovr", "squared_hinge")
 
-_STATE = 14  # float64 numbers that a step holds for each weight
+# Numbers that a step holds for each weight, counted in the code and taken as float64: of solution, point, gradient and
+# direction (4), of conjugate gradients (6), in their preconditioner (3), of the sum over a block (1).
+_STATE = 14
 
 
 def fit_path(

@@ -1,4 +1,4 @@
-"""Owns the features as the solver reads them: blocks of rows from any source, standardised on the way.
+"""Features as the solver reads them: blocks of rows from any source, standardised on the way.
 
 A source is a torch tensor, a numpy array or memory map, or anything that has `shape`, `len()` and slices of rows
 that are numpy arrays, such as `layerwise.runfile.Rows`. It is copied as a whole only where it must be: to the device,
@@ -131,19 +131,37 @@ def require_finite(x: NDArray[Any], where: str) -> None:
     finite.require()
 
 
-class Stacked:
-    """Rows of several sources one behind the other, such as train and validation fold, without copying them."""
+class View:
+    """Rows [n, ...] of one or more sources end to end, read on demand; nothing is copied before.
 
-    def __init__(self, *parts: Rows | NDArray[Any]):
-        self._parts = parts
+    Args:
+        parts: the sources, such as those of train and validation fold.
+        kept: of a single source, the positions [n] of its rows to take, in their order.
+        affine, projection: standardise the features and multiply them by a matrix [d, m], float32; both or none.
+    """
+
+    def __init__(
+        self, *parts: Rows | NDArray[Any], kept: NDArray[np.int64] | None = None, affine: Affine | None = None,
+        projection: NDArray[np.float32] | None = None,
+    ):  # fmt: skip
+        self._parts, self._kept, self._affine, self._projection = parts, kept, affine, projection
         self._ends = np.cumsum([len(part) for part in parts]).tolist()
-        self.shape: tuple[int, ...] = (self._ends[-1], *parts[0].shape[1:])
+        n = self._ends[-1] if kept is None else len(kept)
+        self.shape: tuple[int, ...] = (n, *(parts[0].shape[1:] if projection is None else projection.shape[1:]))
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
         """Return the rows of a slice of step 1."""
+        x = self._read(rows) if self._kept is None else self._parts[0][self._kept[rows]]  # type: ignore[index]
+        if self._affine is None or self._projection is None:
+            return x
+        mean, scale = np.float32(self._affine.mean), np.float32(self._affine.scale)
+        z: NDArray[np.float32] = (np.asarray(x, np.float32).reshape(len(x), -1) - mean) / scale
+        return z @ self._projection
+
+    def _read(self, rows: slice) -> NDArray[Any]:
         start, stop, _ = rows.indices(len(self))
         found = []
         for part, end in zip(self._parts, self._ends, strict=True):

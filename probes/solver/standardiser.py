@@ -1,4 +1,4 @@
-"""Owns the standardisation of features: mean and deviation of the data fitted, measured block by block."""
+"""Standardisation of features: mean and deviation of the data that is fitted, measured block by block."""
 
 from __future__ import annotations
 

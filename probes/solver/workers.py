@@ -1,4 +1,4 @@
-"""Owns the division of blocks of rows among the cores: each worker multiplies whole blocks with one thread.
+"""Blocks of rows divided among the cores: each worker multiplies whole blocks with one thread.
 
 Blocks that stay in the cache are small, and OpenMP would wake its threads for every operation on one. Measured on two
 cores with 50,000 samples of 1,024 features, a product with the Hessian takes 0.028 s for 10 columns and 0.126 s for

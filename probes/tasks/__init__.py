@@ -1,1 +1,1 @@
-"""Owns what a probe is asked: the classes, control tasks, other properties."""
+"""The labels that a probe is fitted to: classes, control tasks, other properties of the images."""

@@ -1,4 +1,4 @@
-"""Owns the control tasks: labels that a representation cannot know, on the same images.
+"""Control tasks: labels that a representation cannot know, on the same images.
 
 A probe that is wide enough fits anything. What it does on labels that have nothing to do with the classes says how
 much of its accuracy is its own work (Hewitt and Liang 2019). `permuted` has nothing to learn, so that its train

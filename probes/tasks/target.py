@@ -1,4 +1,4 @@
-"""Owns labels.csv: any other property of the images as the labels of a probe, joined on the images' index."""
+"""A table of labels (--target): any other property of the images, joined to them by their index."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what a probe is asked to tell of an image: the class of its data set, or another label of the same images."""
+"""The labels that a probe is fitted to: the classes of the data set, or other labels of the same images."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class Task:
     Labels are asked for a split at a time, so that those of the test split are not read before anything is chosen.
 
     Attributes:
-        control: "none", or the name of the control in probes/controls.py.
-        target: "class", or the name of another property of the images, in probes/target.py.
+        control: "none", or the name of the control in probes/tasks/controls.py.
+        target: "class", or the name of another property of the images, in probes/tasks/target.py.
     """
 
     control = NO_CONTROL

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from probes.solver.path import fit_path
-from probes.solver.rows import Features, Stacked
+from probes.solver.rows import Features, View
 from probes.solver.standardiser import Standardiser
 
 PENALTIES = [10.0 ** (e / 2) for e in range(-10, 0)]
@@ -45,7 +45,7 @@ def probe(x: dict[str, np.ndarray], y: dict[str, np.ndarray], device: str) -> di
     held = Features(x["validation"], standardise).whole(torch.device(device))
     best = max(fits, key=lambda fit: (fit.decision_function(held).argmax(1) == y["validation"]).mean())
     chosen = time.perf_counter()
-    both = Stacked(x["train"], x["validation"])
+    both = View(x["train"], x["validation"])
     standardise = Standardiser(both, device)
     labels = np.concatenate([y["train"], y["validation"]])
     (refit,) = fit_path(
