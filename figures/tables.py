@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from analysis.published import NUMBERS
+from probes.csvfile import write_csv
 from probes.names import LINEAR, TRAINED
 
 _PROBES = {"linear": "linear", "linear-ovr": "one-vs-rest", "auxiliary": "auxiliary", "ensemble": "ensemble"}
@@ -296,6 +297,5 @@ def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.Data
 
 def rendered(data: pd.DataFrame, table: Table) -> dict[str, bytes]:
     """Return a table as the bytes of its three files."""
-
-    csv = data.to_csv(index=False, lineterminator="\n")
+    csv = str(write_csv(data))
     return {".md": markdown(table).encode(), ".tex": latex(table).encode(), ".csv": csv.encode()}
