@@ -85,9 +85,10 @@ def publish(figure: Figure, points: pd.DataFrame, caption: str, paths: Mapping[s
     Drawn twice, the files have the same bytes.
     """
     from figures.kit.style import rendered
+    from probes.csvfile import write_csv
 
     contents = rendered(figure) | {
-        ".csv": points.to_csv(index=False, lineterminator="\n").encode(),
+        ".csv": str(write_csv(points)).encode(),
         ".txt": f"{caption}\n".encode(),
     }
     write({path: contents[suffix] for suffix, path in paths.items()}, force)

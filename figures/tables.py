@@ -14,6 +14,7 @@ from analysis.published import NUMBERS
 from analysis.tables import read
 from analysis.trend import slope_contrasts, trends
 from figures.kit.table import Table, latex, markdown
+from probes.csvfile import write_csv
 from probes.names import LINEAR, TRAINED
 
 _PROBES = {"linear": "linear", "linear-ovr": "one-vs-rest", "auxiliary": "auxiliary", "ensemble": "ensemble"}
@@ -227,5 +228,5 @@ def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.Data
 
 def rendered(data: pd.DataFrame, table: Table) -> dict[str, bytes]:
     """Return a table as the bytes of its three files."""
-    csv = data.to_csv(index=False, lineterminator="\n")
+    csv = str(write_csv(data))
     return {".md": markdown(table).encode(), ".tex": latex(table).encode(), ".csv": csv.encode()}

@@ -15,8 +15,8 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NoReturn
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import typer
 
@@ -77,7 +77,8 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     def guarded(*args: Any, **kwargs: Any) -> int:
         # Caught here, since typer would turn interrupts, broken pipes and ends of files into exits of its own.
         try:
-            command(*args, **kwargs)
+            with _plain_output():
+                command(*args, **kwargs)
             sys.stdout.flush()
         except (Exception, KeyboardInterrupt, Terminated) as error:
             return _answer(error, prog)
@@ -145,15 +146,41 @@ def _report(prog: str, error: BaseException) -> str:
     )
 
 
+# What a terminal obeys instead of showing it, but for tab and line feed: names of classes, arrays and modules come from
+# files of others. The last ones turn the direction of the text that follows.
+_OBEYED = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range(127, 160))}
+_OBEYED |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
+
+
+class _PlainStream:
+    """A stream of text that shows what a terminal would obey."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return self._stream.write(text.translate(_OBEYED))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _plain_output() -> AbstractContextManager[Any]:
+    """Let what a command prints pass a `_PlainStream`; its --help, which may be in colour, does not come here."""
+    if sys.stdout is None:  # closed by the caller
+        return nullcontext()
+    return redirect_stdout(cast(TextIO, _PlainStream(sys.stdout)))
+
+
 def _say(line: str) -> None:
-    print(" ".join(line.split()), file=sys.stderr, flush=True)
+    print(" ".join(line.split()).translate(_OBEYED), file=sys.stderr, flush=True)
 
 
 class _LineHandler(logging.Handler):
     """Writes to the current stderr: a progress bar replaces it, to show lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr, flush=True)
+        print(self.format(record).translate(_OBEYED), file=sys.stderr, flush=True)
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:

@@ -141,3 +141,11 @@ def test_a_table_of_an_older_version_does_not_say_how_deep_the_network_is(tmp_pa
     rows = [{name: one for name, one in row(0.5, run_id="a").items() if name not in ("blocks", "batch_norm")}]
     read = tables.read([write_run(tmp_path, "a", rows)])
     assert read[["blocks", "batch_norm"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize("word", ["NA", "None", "nan", "null", "007", "=1+1"])
+def test_names_are_text_whatever_pandas_takes_them_for(word: str, tmp_path: Path) -> None:
+    fields = {"network": word, "dataset": word, "module": word, "mode": None, "k": None}
+    read = tables.read([write_run(tmp_path, "a", [row(0.5, run_id="a", **fields)])])
+    assert read[["mode", "network", "dataset", "module"]].iloc[0].tolist() == [word] * 4
+    assert read["k"].isna().all()

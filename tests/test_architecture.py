@@ -33,7 +33,7 @@ FLOORS = {
         {"api", "commands"},
     ),
     "probes": (
-        {"names", "protocol"},
+        {"names", "protocol", "csvfile"},
         {"tasks", "solver"},
         {"probe", "logistic"},
         {"results", "nearest", "trained"},

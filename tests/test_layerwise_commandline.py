@@ -255,3 +255,24 @@ def test_out_of_memory_is_no_defect(error: Exception, capsys: pytest.CaptureFixt
 
     assert commandline.call(grow, "prog", []) == 1
     assert capsys.readouterr().err.startswith("prog: out of memory. Make less at once: a smaller width or")
+
+
+@pytest.mark.parametrize("where", ["stdout", "error", "log"])
+def test_a_terminal_obeys_nothing_that_comes_from_a_file(where: str, capsys: pytest.CaptureFixture[str]) -> None:
+    hostile = "a\x1b[31m\x1b]0;title\x07\x9b2J\u202eb\rc"
+
+    def command() -> None:
+        if where == "stdout":
+            print(hostile)
+        elif where == "log":
+            logging.getLogger("layerwise.x").warning("%s", hostile)
+        else:
+            raise UserError(f"found {hostile}.")
+
+    commandline.set_verbosity(quiet=False, verbose=False)
+    commandline.call(command, "prog", [])
+    said = "".join(capsys.readouterr())
+    shown = r"a\x1b[31m\x1b]0;title\x07\x9b2J\u202eb"
+    # Of an error white space becomes a blank before it is shown.
+    assert shown + (" c" if where == "error" else r"\x0dc") in said
+    assert all(character.isprintable() or character in "\n\t" for character in said)

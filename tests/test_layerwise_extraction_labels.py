@@ -124,6 +124,8 @@ def test_samples_without_a_class_are_left_out_and_counted(
         ({"labels": np.array(["a", "\ud800", "c"])[Y]}, "'labels' holds text that is not UTF-8. Save it anew"),
         ({"fc": [[1.0], [1.0, 2.0]]}, "the arrays: array 'fc' is no array ("),
         ({"fc": np.ma.masked_less(FEATURES, 0)}, "array 'fc' is masked, and masked values are none. Fill them"),
+        ({"\udcff": FEATURES}, r"has an array named '\udcff', but names must be one line of text. Rename it"),
+        ({"\x1b[31m": FEATURES}, r"has an array named '\x1b[31m', but names must be one line of text"),
         ({"fc": FEATURES.astype(str)}, "fc is of type 'U', but real numbers are needed"),
     ],
 )  # fmt: skip

@@ -107,3 +107,15 @@ def test_another_table_of_the_same_name_is_another_target(run_path: Path, tmp_pa
         other = Target(run, write(tmp_path / "x.csv", range(1797), ["b", "a", "c"] * 599)).target
     assert one == again != other
     assert other.startswith("x@")
+
+
+WORDS = ("NA", "None", "left", "nan", "null")
+
+
+def test_words_that_pandas_takes_for_missing_are_labels(run_path: Path, tmp_path: Path) -> None:
+    with RunFile(run_path) as run:
+        target = Target(run, write(tmp_path / "words.csv", range(1797), [WORDS[i % 5] for i in range(1797)]))
+        assert target.classes == WORDS
+        for split in run.splits:
+            assert np.array_equal(target.rows(split), np.arange(len(run.indices(split))))
+            assert np.array_equal(target.labels(split), run.indices(split) % 5)

@@ -110,6 +110,11 @@ class ArrayExtraction(Extraction):
         names = [name for name in held if name not in RESERVED]
         if not names:
             raise UserError(f"{self.store.name} holds no array of a layer (found: {', '.join(held) or 'nothing'}).")
+        if unreadable := [name for name in names if not name.isprintable()]:
+            raise UserError(
+                f"{self.store.name} has an array named {unreadable[0]!a}, but names must be one line of text. "
+                "Rename it."
+            )
         if asked == "auto":
             return sorted(names, key=lambda name: name != INPUT)
         chosen: dict[str, None] = {}

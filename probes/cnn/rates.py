@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from layerwise.publication import published
+from probes.csvfile import write_csv
 from probes.protocol import PROTOCOL_VERSION, Predictions
 from probes.results.columns import SCHEMA, Column
 from probes.results.table import locked, parse_table
@@ -87,7 +88,7 @@ def save_candidates(run_path: Path, depth: int, tried: Sequence[tuple[Setting, f
         if path.exists():
             new = pd.concat([_read(path), new])
         key = COLUMNS[: COLUMNS.index("learning_rate") + 1]
-        new.drop_duplicates(key, keep="last").sort_values(key, kind="stable").to_csv(temporary, index=False)
+        write_csv(new.drop_duplicates(key, keep="last").sort_values(key, kind="stable"), temporary)
 
 
 def _read(path: Path) -> pd.DataFrame:

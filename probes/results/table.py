@@ -21,6 +21,7 @@ from layerwise.errors import UserError
 from layerwise.publication import published
 from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import canonical, sha256
+from probes.csvfile import read_csv, write_csv
 from probes.probe import ProbeName
 from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
@@ -147,7 +148,7 @@ def parse_table(path: Path, what: str, schema: Sequence[Column]) -> pd.DataFrame
         UserError: a file that cannot be read, or lacks a column that all versions have.
     """
     try:
-        table = pd.read_csv(path, dtype=dtypes(schema))
+        table = read_csv(path, dtypes(schema))
     except (ValueError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as a table of {what} ({type(error).__name__}). Move it away, and run "
@@ -246,7 +247,7 @@ def write_table(path: Path, parts: Sequence[pd.DataFrame]) -> None:
     types = {name: dtype for name, dtype in dtypes(SCHEMA).items() if dtype != "str"}  # text with gaps stays as it is
     table = table.astype(types)[list(COLUMNS)].sort_values(list(KEY), kind="stable", ignore_index=True)
     with published(path, force=True) as temporary:
-        table.to_csv(temporary, index=False)
+        write_csv(table, temporary)
     _keep(path, table, _identity(path))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import sha256
+from probes.csvfile import read_csv
 from probes.tasks.task import CLASS, Task
 
 log = logging.getLogger("layerwise.probes")
@@ -96,7 +98,7 @@ class Target(Task):
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = pd.read_csv(path, dtype={"label": "str", "split": "str"})
+        table = read_csv(path, {"label": "str", "split": "str"})
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as a table of labels ({type(error).__name__}); {_EXPECTED}.") from None
     missing = [name for name in ("index", "label") if name not in table]
@@ -123,6 +125,7 @@ def _read(path: Path) -> pd.DataFrame:
 def _numbers_first(name: str) -> tuple[int, float, str]:
     """Order labels as people do: 2 before 10."""
     try:
-        return 0, float(name), name
+        number = float(name)
     except ValueError:
-        return 1, 0.0, name
+        number = math.nan
+    return (0, number, name) if math.isfinite(number) else (1, 0.0, name)  # nan and inf are words
