@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from layerwise.datasets import Sizes
 from layerwise.forecast import rehearsal as timing
 from layerwise.forecast.rehearsal import MOST, SMALLEST, Rehearsal, Work, forecast_seconds, seconds_per_batch
+from layerwise.model.architectures import network_shapes
 from layerwise.runfile.plan import plan
 from layerwise.training.dump import depths_of
 from layerwise.training.operations import TRAINING, count_operations
@@ -27,8 +28,7 @@ SIZES = Sizes(IMAGE, 10, COUNTS)
 
 def rehearsal(counts: dict[str, int] = COUNTS, **fields: Any) -> Rehearsal:
     config = small_config(**fields)
-    depth, width = config.network.depth, config.network.width
-    storage = plan(depths_of([IMAGE] + [(width, 8, 8)] * depth), counts, store="maps", max_size=10**9)
+    storage = plan(depths_of(network_shapes(config.network, IMAGE)), counts, store="maps", max_size=10**9)
     return Rehearsal(config, Sizes(IMAGE, 10, counts), storage, torch.device("cpu"))
 
 

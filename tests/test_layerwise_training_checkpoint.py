@@ -250,7 +250,8 @@ def test_what_auto_was_resolved_to_holds_whatever_memory_is_free_when_it_goes_on
             make_run(path, **still)
     (other,) = set(room) - {begun}
     monkeypatch.setattr(reuse, "memory_room", lambda: room[other])
-    monkeypatch.setattr(training, "Kept", training.Recomputed)  # nothing would fit now; what is computed is the same
+    # Nothing would fit now; what is computed is the same.
+    monkeypatch.setattr(training, "Kept", lambda *given: training.Recomputed(*given[:-1]))
     with pytest.raises(UserError, match=rf"begun with training.prefix = '{begun}', but this command says '{other}'"):
         make_run(path, **still | {"training.prefix": other})
     with RunFile(make_run(path, **still)) as run:
