@@ -1,4 +1,4 @@
-"""Owns an extraction from request to published file: any network, or arrays made elsewhere, become a run file."""
+"""A network built elsewhere as an extraction: its layers are read by hooks while it runs once over the data."""
 
 from __future__ import annotations
 
