@@ -1,4 +1,4 @@
-"""Owns the one way to the activations of a depth: stored maps where the file has them, else recomputed.
+"""The one way to the activations of a depth: stored maps where the file has them, else recomputed.
 
 Every reader of activations (probes, analysis) asks here and does not know which it gets. Stored values are
 rounded to float16 where they fit; recomputed ones are float32 from the images and frozen blocks of the same file.

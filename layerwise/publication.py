@@ -1,4 +1,4 @@
-"""Owns the way a finished file appears under its name: whole or not at all, and never over another by chance."""
+"""How a finished file appears under its name: whole or not at all, and never over another by chance."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how bytes and seconds are read and written: "8GB", "12.3 MB", "3.5 min"."""
+"""Bytes and seconds as text, read and written: "8GB", "12.3 MB", "3.5 min"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns trained networks as files that need nothing of this package."""
+"""Trained networks as files that need nothing of this package."""
 
 from layerwise.export.write import Exported, export_run
 

@@ -1,4 +1,4 @@
-"""Owns the two formats of an exported network, PyTorch's .pt2 and ONNX: how each is written, and run as written.
+"""The two formats of an exported network, PyTorch's .pt2 and ONNX: how each is written, and run as written.
 
 Both hold weights, graph and metadata in one file, which needs nothing of this package to be used.
 """

@@ -1,4 +1,4 @@
-"""Owns what predicts of a trained run: the frozen blocks up to a depth with the auxiliary there, or an ensemble.
+"""The trained network as one module: blocks up to a depth with the auxiliary there, or an ensemble.
 
 It is one module of plain PyTorch layers that maps images to class scores, so that it can be traced and used without
 this package.
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.activations import load_network
-from layerwise.errors import UsageError, UserError, unknown
+from layerwise.errors import UsageError, UserError, option, unknown
 from layerwise.model.ensemble import WEIGHTINGS
 from layerwise.model.network import LayerwiseNetwork, normalise
 from layerwise.runfile import RunFile
@@ -107,10 +107,11 @@ def build_predictor(
     last = depths[-1] if depth is None else depth
     if last not in depths:
         have = f"{depths[0]} to {depths[-1]}" if len(depths) > 1 else f"{depths[0]} alone"
-        raise UsageError(f"--depth is {last}, but {run.path} has trained auxiliary classifiers at {have}.")
+        raise UsageError(f"{option('depth')} is {last}, but {run.path} has trained auxiliary classifiers at {have}.")
     if weighting is not None and len(depths) == 1:
         raise UsageError(
-            f"{run.path} has one trained auxiliary classifier, at depth {last}, and so no ensemble. Omit --ensemble."
+            f"{run.path} has one trained auxiliary classifier, at depth {last}, and so no ensemble. Omit "
+            f"{option('ensemble')}."
         )
     network = load_network(run, torch.device("cpu"))
     assert network is not None  # a file with auxiliaries has blocks

@@ -1,4 +1,4 @@
-"""Owns the export of a trained run: a file for others to use, published only if it computes what the run says.
+"""The export of a trained run: a file for others to use, published only if it computes what the run says.
 
 The program is written, read back from the disk and run on images; what it says of them must be what the run file keeps
 of them, within rounding. Only then does the file get its name.
@@ -26,7 +26,8 @@ from layerwise.publication import published, refuse_existing
 from layerwise.runfile import RunFile
 from layerwise.runfile.provenance import software
 
-CHECKED = 64  # images, in batches of 1 and of all others
+# Images compared, in batches of 1 and of all others, since a traced program may hold on to the size of its batch.
+CHECKED = 64
 # Sums of float32 products in another order differ by some 1e-6 of the largest output, a wrong weight by far more.
 ROUNDING = 1e-4
 VALUES = {"uint8": "0 to 255", "float": "0 to 1", "normalised": "(pixel / 255 - mean) / std"}

@@ -1,4 +1,4 @@
-"""Owns an extraction from request to published file: any network, or arrays made elsewhere, become a run file."""
+"""A network built elsewhere as an extraction: its layers are read by hooks while it runs once over the data."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from layerwise.extraction.origins import Origin
 from layerwise.extraction.selection import choose
 from layerwise.extraction.write import Extraction
 from layerwise.hardware import exact_float32
+from layerwise.model.batch_norm import settling
 from layerwise.runfile import layout
 from layerwise.runfile.depths import DepthStream
 from layerwise.runfile.writer import RunWriter
@@ -95,26 +96,16 @@ def shown(feed: Feed, what: str, only: str | None = None) -> Iterator[Batch]:
 
 @torch.no_grad()
 def settle_batch_norm(model: nn.Module, feed: Feed) -> None:
-    """Give an untrained network's BatchNorm the running statistics of one label-free pass over the train fold.
+    """Give an untrained network's BatchNorm the statistics of the train fold, as `--mode untrained` does.
 
-    As `layerwise-train --mode untrained` does. Every batch weighs the same; one of a single row is left out.
-    The network ends in eval mode.
+    Batches of a single row are left out, since BatchNorm refuses one row of a vector: it has no variance.
     """
-    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-    norms = [part for part in model.modules() if isinstance(part, kinds) and part.track_running_stats]
-    if not norms:
-        return
-    log.info("untrained: BatchNorm takes its statistics from one pass over the train fold")
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-        norm.train()
-    for batch in shown(feed, "BatchNorm statistics", "train"):
-        rows = batch.routes.get("train")
-        x = batch.x[:0] if rows is None else batch.x[rows]
-        if len(x) > 1:
-            model(x)
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
-        norm.eval()
+    with settling(model) as has_norms:
+        if not has_norms:
+            return
+        log.info("untrained: BatchNorm takes its statistics from one pass over the train fold")
+        for batch in shown(feed, "BatchNorm statistics", "train"):
+            rows = batch.routes.get("train")
+            x = batch.x[:0] if rows is None else batch.x[rows]
+            if len(x) > 1:
+                model(x)

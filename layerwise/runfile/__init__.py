@@ -1,4 +1,4 @@
-"""Owns run.h5: its writing, its reading, its digests, and what of a run fits it."""
+"""run.h5: its layout, writing, reading and digests, and the plan of what fits it."""
 
 from layerwise.runfile.layout import SPLITS
 from layerwise.runfile.reader import Rows, RunFile, run_id

@@ -1,4 +1,4 @@
-"""Owns what layerwise-inspect shows of a run file."""
+"""A run file in words, as layerwise-inspect prints it."""
 
 from __future__ import annotations
 

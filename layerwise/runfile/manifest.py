@@ -1,4 +1,4 @@
-"""Owns the digests of a run file: what is hashed, how it is laid out as text, and how two are compared.
+"""The digests of a run file: what is hashed, how it is laid out as text, and how two are compared.
 
 The manifest lists every group, dataset and attribute of a file with type and shape, and for every dataset the
 SHA-256 of each block of rows of about 8 MiB. It has two parts: "content", which two runs of one configuration
@@ -17,6 +17,8 @@ import numpy as np
 
 from layerwise.runfile.layout import MANIFEST, PROVENANCE, ROOT
 
+# A reader hashes a whole block before it uses one row of it: smaller blocks make random rows cheaper to check, larger
+# ones keep the manifest short (128 digests for 1 GiB).
 BLOCK_BYTES = 8 * 2**20
 # Root attributes that are computed from the manifest, or after it, and so cannot stand in it.
 UNLISTED = ("content_digest", "manifest_digest", "complete")

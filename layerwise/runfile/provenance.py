@@ -1,4 +1,4 @@
-"""Owns what a file says of its making: run_id, time, command, software, machine, durations."""
+"""What a file says of its making: run_id, time, command, software, machine, durations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the reading of run.h5: what a file holds, and rows of it that were checked against their digests.
+"""Reading run.h5: what a file holds, and rows of it that were checked against their digests.
 
 Opening a file checks its structure against the manifest; each block of rows is checked when it is first read,
 so damage is found before a number is computed from it, and what is not used is not read.

@@ -1,4 +1,4 @@
-"""Owns the writing of run.h5: layout, digests on the way, the manifest, publication when all of it is there."""
+"""Writing run.h5: rows hashed on the way, the manifest, and publication when all of it is there."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from layerwise.runfile import layout
 from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, ROOT
 from layerwise.runfile.manifest import BlockHasher, canonical, describe, rows_in_block, sha256, split_parts
 
+# Large datasets begin at a multiple of a page, so that their rows can be memory-mapped where they stand.
 ALIGNMENT = 4096
 
 

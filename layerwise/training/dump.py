@@ -21,6 +21,7 @@ from layerwise.runfile.layout import POOL_SIDE
 from layerwise.runfile.plan import Plan
 from layerwise.runfile.writer import RunWriter
 
+# All of x_0 .. x_J of a batch are held at once, where scoring (512 images) holds one of them.
 DUMP_BATCH = 256
 
 

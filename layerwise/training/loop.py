@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset
+from layerwise.model.batch_norm import settling
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.model.seeds import derive_seed, own_random_stream
 from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit
@@ -225,23 +226,9 @@ def _validate(
 
 @torch.no_grad()
 def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
-    """Give an untrained network the running statistics of one label-free pass over the training images.
-
-    Every BatchNorm takes the plain mean of the statistics of its batches (momentum None), in which a short last batch
-    would weigh as much as a full one: so the batches are nearly equal. The network ends frozen.
-    """
-    norms = [module for module in network.blocks.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    usual = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    if norms:
-        network.blocks.eval()  # dropout and the like stay off: the statistics are those of the network as it is used
-        for norm in norms:
-            norm.train()
-        nearly_equal = -(-len(train.label) // train.batches(EVALUATION_BATCH))
-        for x, _ in train.in_order(network.normalise, nearly_equal):
+    """Give an untrained network's BatchNorm the statistics of the training images. The network ends frozen."""
+    nearly_equal = -(-len(train.label) // train.batches(EVALUATION_BATCH))  # else a short last batch would weigh more
+    with settling(network.blocks) as has_norms:
+        for x, _ in train.in_order(network.normalise, nearly_equal) if has_norms else ():
             network.advance(x, 0, len(network.blocks))
-    for norm, momentum in zip(norms, usual, strict=True):
-        norm.momentum = momentum
     freeze(network)

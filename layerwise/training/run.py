@@ -1,4 +1,4 @@
-"""Owns a run from configuration to published file: load, train or leave untrained, score, dump, publish."""
+"""A run from configuration to published file: load, train or leave untrained, score, dump, publish."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Owns the scores of a finished run: what each trained auxiliary, and the ensemble up to it, says of every split."""
+"""The scores of a finished run: what each trained auxiliary, and the ensemble up to it, says of every split.
+
+This is a pass of its own before the dump: what it says is written above the depths, and a dump may be repeated for
+float32. One pass for both would save little (digits: scoring takes 0.14 s of a run of 10 s).
+"""
 
 from __future__ import annotations
 
