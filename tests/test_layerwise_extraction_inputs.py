@@ -74,7 +74,15 @@ def test_a_fold_that_is_given_is_kept_and_none_is_made_at_holdout_0() -> None:
             {"train": [(torch.zeros(2, 1), torch.rand(2))], "test": loader(9, 4)},
             "labels of the train loader are not cl",
         ),
-        ({"train": [], "test": loader(9, 4)}, "labels of the train loader are not classes numbered from 0"),
+        (
+            {"train": [], "test": loader(9, 4)},
+            "labels of the train loader are not classes numbered from 0: there are none",
+        ),
+        (
+            {"train": [(torch.zeros(3, 1), torch.tensor([-1, 0, -1]))], "test": loader(9, 4)},
+            "are not classes numbered from 0: 2 are -1; leave out samples without a class",
+        ),
+        ({"train": [(torch.zeros(2, 1), torch.rand(2))], "test": loader(9, 4)}, "from 0, but of type float32"),
     ],
 )
 def test_loaders_that_cannot_be_used_are_named(loaders: dict[str, Any], message: str) -> None:
