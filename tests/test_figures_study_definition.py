@@ -31,6 +31,7 @@ from figures.study.launch_slurm import launch_slurm, parse_options
 from figures.study.work import Machine, is_complete
 from layerwise.commandline import call
 from layerwise.commands.train import _configure
+from layerwise.datasets import Dataset, Split
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from probes.results.table import read_rows
@@ -115,25 +116,15 @@ def test_budgets_differ_in_size_alone() -> None:
 def test_a_budget_says_its_operations(name: str, image: tuple[int, int, int], train: int, test: int) -> None:
     study = study_of(name)
     counts = {"train": train * 9 // 10, "validation": train // 10, "test": test}
-    data = _Shapes(image, counts)
-    kinds = {(u.mode, u.k, u.width): cost_of(study, u, data, CPU) for u in study.units() if not u.seed}  # type: ignore[arg-type]
+    pixel, label = np.uint8(0), np.int64(0)  # one of each, seen as many: a forecast reads no image
+    splits = {
+        split: Split(np.broadcast_to(pixel, (n, *image)), *(np.broadcast_to(label, n),) * 2)
+        for split, n in counts.items()
+    }
+    data = Dataset("shapes", tuple(map(str, range(10))), splits, (0.0,), (1.0,))
+    kinds = {(u.mode, u.k, u.width): cost_of(study, u, data, CPU) for u in study.units() if not u.seed}
     whole = [kinds[u.mode, u.k, u.width] for u in study.units()]
     assert sum(cost.network + cost.probes for cost in whole) == pytest.approx(BUDGETS[name].operations, rel=0.05)
-
-
-class _Shapes:
-    """What a forecast reads of a data set."""
-
-    classes = tuple(map(str, range(10)))
-
-    def __init__(self, image: tuple[int, int, int], counts: dict[str, int]):
-        self.image_shape = image
-        self.splits = {name: _Labels(count) for name, count in counts.items()}
-
-
-class _Labels:
-    def __init__(self, count: int):
-        self.label = range(count)
 
 
 def test_the_configuration_is_that_of_layerwise_train() -> None:
@@ -141,7 +132,7 @@ def test_the_configuration_is_that_of_layerwise_train() -> None:
         "data.subset": 10_000, "network.k": 2, "network.width": 32, "network.depth": 4, "network.aux_width": 64,
         "training.epochs": 10, "mode": "untrained", "seed": 1, "data.dataset": "fashion-mnist",
     }  # fmt: skip
-    theirs = _configure("separability", "fashion-mnist", flags, ["training.lr_every=3"])
+    theirs = _configure("separability", flags, ["training.lr_every=3"])
     ours = study_of("cpu").config(Unit("untrained", 2, 32, 1))
     assert difference(theirs, ours) == "" and theirs == ours
     assert difference(replace(theirs, seed=2), ours) == "seed is 2, not 1"

@@ -98,8 +98,8 @@ def separability_study(
 ) -> None:
     """Train every network of the separability study, probe every depth, and draw it.
 
-    Greedy networks of each k, width and seed; untrained ones; with --with, those of
-    other modes of training. Says first what it costs. The same command goes on
+    Greedy networks of each k, width and seed; untrained ones; with --with, those
+    of other modes of training. Says first what it costs. The same command goes on
     where it was stopped, and skips what is complete; a study can grow. With other
     --epochs the learning rate drops after the same shares of them.
 
