@@ -66,8 +66,8 @@ def test_a_sweep_parses_the_table_once_and_again_only_where_another_process_wrot
         sweep(run, Task(run), Noted(run), [0])
         table._last.clear()  # as in a new process
         parsed: list[Path] = []
-        read_csv = pd.read_csv
-        monkeypatch.setattr(pd, "read_csv", lambda path, **words: parsed.append(path) or read_csv(path, **words))
+        read_csv = table.read_csv
+        monkeypatch.setattr(table, "read_csv", lambda path, types: parsed.append(path) or read_csv(path, types))
         family = Noted(run)
         sweep(run, Task(run), family, [0, 1, 2])
         rows_at(run, family, [0, 1, 2])
@@ -78,13 +78,13 @@ def test_a_sweep_parses_the_table_once_and_again_only_where_another_process_wrot
 
             def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
                 if depth == 2:
-                    other = read_csv(table_path(run.path)).assign(run_id="other")
-                    pd.concat([read_csv(table_path(run.path)), other]).to_csv(table_path(run.path), index=False)
+                    other = pd.read_csv(table_path(run.path)).assign(run_id="other")
+                    pd.concat([pd.read_csv(table_path(run.path)), other]).to_csv(table_path(run.path), index=False)
                 return super().fit(depth, wanted)
 
         sweep(run, Task(run), Meanwhile(run), [1, 2], force=True)
         assert len(parsed) == 2
-        assert set(read_csv(table_path(run.path))["run_id"]) == {run.run_id, "other"}
+        assert set(pd.read_csv(table_path(run.path))["run_id"]) == {run.run_id, "other"}
 
 
 def test_what_was_kept_in_memory_is_what_stands_in_the_file(own_run: Path) -> None:

@@ -40,6 +40,8 @@ _EXACT = 0.01  # the smallest part of the gradient that CG leaves otherwise, how
 # The line search ends where a fifth of the slope is left: nearer costs passes over the logits, and the next step has
 # another direction. A new length keeps a tenth of the bracket from its ends, along which false position may creep: so
 # each of the twelve trials shrinks it to 9/10 at least. Without a bracket they double the length, to 4096 at most.
+# On these digits one trial leaves a squared-hinge fit without its certificate after 100 steps, three cost 43% more CG
+# iterations there; at _FLAT = 0.7 one-versus-rest takes 16% and 22% more Newton steps.
 _FLAT, _TRIALS, _MARGIN = 0.2, 12, 0.1
 _SMALL = 1 << 20  # values in the features up to which float64 costs nothing that matters
 

@@ -133,16 +133,23 @@ def fit_paths(
             design.device,
         )
         begin = None if start is None else [start[i] for i in rows.tolist()]
-        together = _Together(
-            design, folds, loss, n_classes, _Reach(tol, 1 if loss == "multinomial" else folds.n_classes)
+        joint = _JointFit(
+            design, folds, loss, n_classes, _Tolerance(tol, 1 if loss == "multinomial" else folds.n_classes)
         )
-        for row, fit in together.fit(penalties, begin, max_iter, max_memory):
+        for row, fit in joint.fit(penalties, begin, max_iter, max_memory):
             paths[int(rows[row])].append(fit)
     return paths
 
 
+def _intercepts(loss: str, share: Tensor) -> Tensor:
+    """Return the intercepts that are best with zero weights, for classes of the given shares of the samples."""
+    if loss == "multinomial":
+        return share.log()
+    return torch.logit(share) if loss == "ovr" else 2 * share - 1
+
+
 @dataclass(frozen=True)
-class _Reach:
+class _Tolerance:
     """The tolerance of a fit, and of each of the problems it is the sum of.
 
     A half of max(1e-4 objective, 1e-6) for every class sums to no more than the fit's own maximum.
@@ -161,14 +168,14 @@ class _Reach:
 
 
 @dataclass(frozen=True)
-class _Together:
+class _JointFit:
     """Paths over the same features whose labels are of the same classes."""
 
     design: DesignMatrix
     folds: Folds
     loss: str
     n_classes: int
-    reach: _Reach
+    tolerance: _Tolerance
 
     def fit(
         self, lams: Tensor, start: list[LinearFit] | None, max_iter: int, max_memory: int | None
@@ -179,7 +186,7 @@ class _Together:
         size = self._at_once(max_memory)
         for row, lam in zip(rows.split(size), lams.split(size), strict=True):
             theta = self._begin(row, start)
-            solver = Solver(self.design, *self._problems(row, lam), self.reach.of_problem)
+            solver = Solver(self.design, *self._problems(row, lam), self.tolerance.of_problem)
             solution = solver.minimise(theta, max_iter)
             yield from zip(row.tolist(), self._fits(solution, lam), strict=True)
 
@@ -207,7 +214,7 @@ class _Together:
         """Return theta [P, K, d + 1] of the given fits, or zero weights with the best intercepts for these."""
         share = self.folds.share[row.to(self.design.device)]
         theta = share.new_zeros(*share.shape, self.design.d + 1)
-        first = {"multinomial": share.log(), "ovr": torch.logit(share), "squared_hinge": 2 * share - 1}[self.loss]
+        first = _intercepts(self.loss, share)
         theta[..., -1] = first
         if start is not None:
             classes = self.folds.classes.cpu().numpy()
@@ -230,5 +237,5 @@ class _Together:
             coef, intercept = np.zeros((self.n_classes, self.design.d)), np.full(self.n_classes, -np.inf)
             coef[classes], intercept[classes] = weights[i].cpu().numpy(), intercepts[i].cpu().numpy()
             objective, bound = float(objectives[i].sum()), float(bounds[i].sum())
-            converged = bound <= self.reach.of_fit(objective)
+            converged = bound <= self.tolerance.of_fit(objective)
             yield LinearFit(coef, intercept, lam, self.loss, objective, bound, int(steps[i].max()), converged)

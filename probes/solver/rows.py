@@ -62,7 +62,11 @@ class Features:
     def __init__(self, X: Source, standardiser: Affine | None = None, where: str = ""):
         self.where = where
         source: Any = X
-        self._rows = source.detach() if isinstance(X, Tensor) else source if _is_rows(X) else np.asarray(source)
+        if isinstance(X, Tensor):
+            source = X.detach()
+        elif not _is_rows(X):
+            source = np.asarray(X)
+        self._rows = source
         shape = tuple(self._rows.shape)
         if 0 in shape or len(shape) < 2 or (len(shape) > 2 and not _is_rows(X)):
             raise UserError(f"{at(where)}found features of shape {shape}, expected [samples, features], neither empty.")
