@@ -109,14 +109,16 @@ def test_widths_are_fixed_their_difference_widens_no_interval() -> None:
 
 
 def test_contrasts_cover_the_true_difference_and_reject_a_true_null_no_more_often_than_they_say() -> None:
-    rng = np.random.default_rng(4)
+    rng, poolings = np.random.default_rng(4), range(1, 9)  # panels of a study repeat it, and are sooner made
+    slopes, truth = {1: 0.01, 2: 0.01, 3: 0.02}, np.array([0.0, 0.01, 0.01])
     covered, p, smallest = [], [], []
-    for _ in range(120):
-        made = slope_contrasts(table(networks(rng, {1: 0.01, 2: 0.01, 3: 0.02}, seeds=3, widths=(64, 128))))
-        truth = np.array([0.0, 0.01, 0.01])
-        covered += list((made["ci_low"] <= truth) & (truth <= made["ci_high"]))
-        p.append(made["p"][0])
-        smallest.append(made["p_holm"][0])
+    for _ in range(15):
+        rows = [row | {"pooling": side} for side in poolings for row in networks(rng, slopes, 3, (64, 128))]
+        for _, made in slope_contrasts(table(rows)).groupby("pooling"):
+            covered += list((made["ci_low"] <= truth) & (truth <= made["ci_high"]))
+            p.append(made["p"].iloc[0])
+            smallest.append(made["p_holm"].iloc[0])
+    assert len(p) == 120
     assert 0.91 < np.mean(covered) < 0.985
     assert stats.kstest(p, "uniform").pvalue > 0.01
     assert np.mean(np.array(smallest) < 0.05) < 0.1
