@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pandas as pd
 
 from layerwise.errors import UserError, unknown
-from layerwise.hardware import pick_device
+from layerwise.hardware import ordinary_torch, pick_device
 from layerwise.runfile import RunFile
 from probes.families import families
 from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings, hidden_convolutions
@@ -18,6 +18,7 @@ from probes.tasks.controls import controlled
 from probes.tasks.task import Task
 
 
+@ordinary_torch()
 def fit(
     run: RunFile,
     probe: str = "linear",
