@@ -18,9 +18,9 @@ from layerwise.errors import UsageError, python_words
 from layerwise.export import Exported, export_run
 from layerwise.extraction.requests import ArraysRequest, Loaders, NetworkRequest, from_arrays, from_module
 from layerwise.extraction.stores import MemoryStore
-from layerwise.hardware import pick_device
+from layerwise.hardware import ordinary_torch, pick_device
 from layerwise.model.custom import register
-from layerwise.model.network import freeze
+from layerwise.model.loan import on_loan, unwrapped
 from layerwise.recipes import recipe as recipe_named
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
@@ -43,6 +43,7 @@ def open_run(path: Path | str, network: str | None = None) -> RunFile:
 
 
 @python_words()
+@ordinary_torch()
 def train(
     recipe: str = "digits",
     *,
@@ -82,6 +83,7 @@ def train(
 
 
 @python_words()
+@ordinary_torch()
 def extract_network(
     model: nn.Module,
     data: Dataset | Mapping[str, Any],
@@ -92,6 +94,7 @@ def extract_network(
     seed: int = 0,
     layers: str = "auto",
     tokens: str = "patch",
+    layout: str = "auto",
     image_size: int | None = None,
     mean: tuple[float, ...] | str | None = None,
     std: tuple[float, ...] | str | None = None,
@@ -107,8 +110,8 @@ def extract_network(
     """Run a network once over data and keep every depth in a run file; return it, opened.
 
     Args:
-        model: any network; it is frozen, moved to the device, and, if trained on nothing, its BatchNorm takes the
-            statistics of one label-free pass over the train fold.
+        model: any network. It is read in eval mode, and left as it was: mode, gradients, buffers, device. If it was
+            trained on nothing, its BatchNorm takes, and keeps, statistics of one label-free pass over the train fold.
         data: a data set of layerwise.datasets.load_dataset, whose uint8 images are preprocessed here; or PyTorch data
             loaders {"train": ..., "test": ...} (and "validation") of pairs (x, label), x as the network takes it.
         out: run file to write.
@@ -117,7 +120,10 @@ def extract_network(
         label: what tables and figures call it; its class where empty.
         seed: tells repetitions apart that figures average.
         layers: "auto" (the output of each stage), or comma-separated names and patterns.
-        tokens: of transformers: "patch", or "class" to read the class token alone.
+        tokens: of transformers: "patch", "class" to read the class token alone, "mean" of the patches, or "K+HxW": K
+            tokens (a class token first), then patches on a grid of H x W.
+        layout: where channels stand in what layers return: "auto" finds it out and says it; "channels-first" or
+            "channels-last" overrule it, but for convolutions and the like, which have them first.
         image_size, mean, std: of the preprocessing of a data set: pixels of a side; values a channel, or "data".
         data_name, classes, holdout, batch_size: `data_name` and `classes` of loaders; share of train that becomes the
             validation fold of loaders without one; images of a data set in the network at once.
@@ -126,25 +132,27 @@ def extract_network(
 
     Raises UserError for layers that are not there, data that do not fit the network, or a file that would not fit.
     """
-    freeze(model)
     place = Place(out=Path(out), device=pick_device(device), max_size=max_size, force=force)
     request = NetworkRequest(
         spec=type(model).__name__, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens,
-        image_size=image_size, mean=mean, std=std, batch_size=batch_size,
+        layout=layout, image_size=image_size, mean=mean, std=std, batch_size=batch_size,
     )  # fmt: skip
-    if not isinstance(data, Dataset):
-        loaders = Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
-        from_module(request, model, loaders, place).write(place, store)
-        return RunFile(out)
-    if trained_on == "train-split" and "validation" in data.splits:
+    if isinstance(data, Dataset) and trained_on == "train-split" and "validation" in data.splits:
         raise UsageError(
             "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
         )
-    from_module(request, model, data, place).write(place, store)
+    given: Dataset | Loaders
+    if isinstance(data, Dataset):
+        given = data
+    else:
+        given = Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
+    with on_loan(unwrapped(model), settles=trained_on == "nothing") as lent:
+        from_module(request, lent, given, place).write(place, store)
     return RunFile(out)
 
 
 @python_words()
+@ordinary_torch()
 def extract_arrays(
     arrays: Mapping[str, ArrayLike] | Path | str,
     *,
@@ -154,6 +162,7 @@ def extract_arrays(
     seed: int = 0,
     layers: str = "auto",
     tokens: str = "patch",
+    layout: str = "auto",
     data_name: str = "",
     holdout: float = 0.1,
     store: str = "auto",
@@ -166,21 +175,23 @@ def extract_arrays(
         arrays: a file, .npz or .h5, or arrays by name: one [n, ...] a layer in the order of depth (one named "input" is
             depth 0), "labels" [n], and where wanted "splits" [n] (train, validation, test), "index" [n], "classes".
             Grouped arrays are named "train/layer1" and so on.
-        out, trained_on, label, seed, layers, tokens, holdout, store, max_size, force: as of `extract_network`.
+        out, trained_on, label, seed, layers, tokens, layout, holdout, store, max_size, force: as of `extract_network`.
         data_name: what the data go by in tables and figures; the name of the file where empty.
 
     Raises UserError for arrays that are no run: lengths that differ, labels missing, NaN, a file that would not fit.
     """
     source = MemoryStore(arrays) if isinstance(arrays, Mapping) else Path(arrays)
     request = ArraysRequest(
-        arrays=source, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens
-    )
+        arrays=source, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens,
+        layout=layout,
+    )  # fmt: skip
     extraction = from_arrays(request, DataConfig(dataset="arrays", holdout=holdout, label=data_name))
     extraction.write(Place(out=Path(out), max_size=max_size, force=force), store)
     return RunFile(out)
 
 
 @python_words()
+@ordinary_torch()
 def export_network(
     run: RunFile,
     *,

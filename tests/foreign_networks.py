@@ -1,4 +1,4 @@
-"""Owns small networks as others would write them, for the tests of what extracts from them."""
+"""Small networks as others would write them, for the tests of what extracts from them."""
 
 from __future__ import annotations
 

@@ -231,6 +231,7 @@ def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: 
             "w.pt does not exist; expected a file of wei",
         ),
         ([*RESNET, "--layers", "layer5"], 2, "no layer is named or matches 'layer5'. Nearest: layer"),
+        ([*RESNET, "--layout", "last"], 2, "unknown --layout 'last'."),
         ([*RESNET, "--tokens", "cls"], 2, "unknown --tokens 'cls'. Did you mean 'class'"),
         ([*RESNET, "--model-arg", "num_classes"], 2, "--model-arg 'num_classes' is not understood; write NAME=VALUE"),
         ([*RESNET, "--mean", "a"], 2, "--mean is 'a', but takes numbers with commas, or data"),

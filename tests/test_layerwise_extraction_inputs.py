@@ -95,3 +95,35 @@ def test_a_loader_that_shuffles_is_found_out() -> None:
     feed = LoaderFeed({"train": loader(60, 7, shuffle=True), "test": loader(9, 4)}, 0.1, CPU)
     with pytest.raises(UserError, match="the train loader gives its samples in another order at each pass"):
         gathered(feed)
+
+
+def typed(x: torch.Tensor, y: Any = None) -> dict[str, Any]:
+    labels = torch.arange(len(x)) % 3 if y is None else y
+    return {name: [(x, labels)] for name in ("train", "test")}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16, torch.float32])
+def test_real_numbers_of_any_precision_are_brought_to_float32(dtype: torch.dtype) -> None:
+    x = torch.rand(6, 2)
+    (batch, _) = LoaderFeed(typed(x.to(dtype)), 0.0, CPU).batches()
+    assert batch.x.dtype == torch.float32
+    torch.testing.assert_close(batch.x, x.to(dtype).float(), rtol=0, atol=0)
+
+
+def test_integers_are_left_to_the_network() -> None:
+    (batch, _) = LoaderFeed(typed(torch.zeros(6, 2, dtype=torch.uint8)), 0.0, CPU).batches()
+    assert batch.x.dtype == torch.uint8
+
+
+@pytest.mark.parametrize("x", [torch.zeros(6, 2, dtype=torch.complex64), torch.eye(6).to_sparse()])
+def test_inputs_that_are_no_dense_real_numbers_are_refused(x: torch.Tensor) -> None:
+    with pytest.raises(UserError, match="the train loader gives inputs of torch.* but dense real numbers are needed"):
+        LoaderFeed(typed(x), 0.0, CPU)
+
+
+def test_labels_come_in_any_container_of_integers() -> None:
+    x = torch.rand(3, 2)
+    for y in ([0, 1, 2], (0, 1, 2), np.arange(3), torch.arange(3, dtype=torch.uint8), torch.arange(3)[:, None]):
+        assert LoaderFeed(typed(x, y), 0.0, CPU).labels["train"].tolist() == [0, 1, 2]
+    with pytest.raises(UserError, match="labels of the train loader are not classes numbered from 0"):
+        LoaderFeed(typed(x, ["a", "b", "c"]), 0.0, CPU)

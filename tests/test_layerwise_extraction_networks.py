@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 def seeded(kind: type[nn.Module], **words: Any) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return kind(**words)
+        return kind(**words).eval()
 
 
 def extract(folder: Path, net: nn.Module, **words: Any) -> RunFile:
@@ -171,7 +171,7 @@ def test_a_full_disk_is_forecast_with_the_table_of_bytes(
     monkeypatch.setattr(plan, "free_bytes", lambda path: 10_000)
     with pytest.raises(UserError, match="but the disk has free 10.0 KB. What would make it fit"):
         extract(tmp_path, net)
-    assert calls == [2]  # the two images that show the shapes
+    assert calls == [2, 1]  # the two images that show the shapes, and one of them alone
     assert [record.message.split()[:2] for record in caplog.records if "x 8 x 8" in record.message] == [
         ["0", "input"], ["1", "conv1"], ["2", "norm"], ["3", "relu:1"]
     ]  # fmt: skip
@@ -247,3 +247,83 @@ def test_the_number_of_features_is_that_of_the_form(tmp_path: Path) -> None:
     with extract(tmp_path, seeded(SmallNet), layers="conv2,fc") as run:
         for depth, side, expected in ((1, 2, 24), (2, 2, 10), (1, 1, 6), (1, 0, 96), (2, 0, 10)):
             assert pooled_width(run, depth, side) == expected == pooled_features(run, depth, "test", side=side).shape[1]
+
+
+def loaders_of(*batches: torch.Tensor) -> dict[str, Any]:
+    return {name: [(x, torch.arange(len(x)) % 3) for x in batches] for name in ("train", "test")}
+
+
+def from_loaders(folder: Path, net: nn.Module, loaders: dict[str, Any], layers: str) -> None:
+    extract_network(net, loaders, out=folder / "run.h5", trained_on="other-data", layers=layers, holdout=0.0)
+
+
+def test_inputs_of_another_size_than_the_first_are_named(tmp_path: Path) -> None:
+    loaders = loaders_of(torch.randn(6, 1, 8, 8), torch.randn(6, 1, 10, 10))
+    with pytest.raises(UserError, match="inputs of 1 x 10 x 10 come after inputs of 1 x 8 x 8, but a run has one"):
+        from_loaders(tmp_path, seeded(SmallNet), loaders, "conv1")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Growing(nn.Module):
+    """Returns another number of tokens for bright images."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.crop = Crop()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.crop(x)
+
+
+class Crop(nn.Module):
+    """Takes fewer rows of dark images."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.any() else x[:, :, :4]
+
+
+def test_a_layer_whose_output_changes_its_size_is_named(tmp_path: Path) -> None:
+    loaders = loaders_of(torch.randn(6, 1, 8, 8), torch.zeros(6, 1, 8, 8))
+    with pytest.raises(
+        UserError, match="layer crop returns 6 x 1 x 4 x 8 for a batch of 6, but 6 x 1 x 8 x 8 is expected"
+    ):
+        from_loaders(tmp_path, Growing(), loaders, "crop")
+
+
+class Hurried(nn.Module):
+    """Leaves its second layer out where all images are dark."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(1, 2, 3), nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.b(self.a(x)) if x.any() else self.a(x)
+
+
+def test_a_layer_that_is_left_out_for_some_images_is_named(tmp_path: Path) -> None:
+    loaders = loaders_of(torch.randn(6, 1, 8, 8), torch.zeros(6, 1, 8, 8))
+    with pytest.raises(UserError, match="layer b was called for the first images and not for later ones"):
+        from_loaders(tmp_path, seeded(Hurried), loaders, "b")
+
+
+def test_a_network_that_cannot_take_the_number_type_is_answered_with_what_to_do(tmp_path: Path) -> None:
+    loaders = loaders_of(torch.zeros(6, 1, 8, 8, dtype=torch.uint8))
+    with pytest.raises(UserError, match=r"cannot take inputs of torch.uint8: .* Give float32, .* x.float\(\) / 255"):
+        from_loaders(tmp_path, seeded(SmallNet), loaders, "auto")
+
+
+def test_how_outputs_are_read_is_said_and_can_be_overruled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    net = seeded(Transformer)
+    with extract(tmp_path, net, layers="embed,blocks.*") as run:
+        assert (
+            "read as channels first: embed; 1 token, the class token first, + 4 x 4 patches of width 8: blocks.0, b"
+            in (caplog.text)
+        )
+        assert run.extraction is not None and run.extraction["layout"] == "auto"
+    with extract(tmp_path, net, layers="blocks.*", tokens="2+3x5", force=True) as run:
+        x = directly(net, "test", ["blocks.0"])[1]
+        assert run.depth_shape(1) == (8, 3, 5)
+        grid = x[:, 2:].transpose(1, 2).reshape(-1, 8, 3, 5).numpy()
+        np.testing.assert_allclose(run.maps(1, "test")[:], grid, rtol=2**-10, atol=1e-4)  # type: ignore[index]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from foreign_networks import made_dataset
-from torch import nn
+from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from layerwise.errors import UsageError
@@ -68,6 +68,64 @@ def test_a_preset_for_other_channels_is_called_the_networks_own() -> None:
 
 def test_a_network_without_convolutions_takes_the_images_channels() -> None:
     assert preprocessing_for(nn.Linear(3, 2), None, made_dataset(channels=3), Wishes()).channels == 3
+
+
+class HeadFirst(nn.Module):
+    """Its last layer is written down first."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.head, self.stem = nn.Conv2d(16, 10, 1), nn.Conv2d(channels, 16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x))
+
+
+class Coordinates(nn.Module):
+    """Calls a layer that reads no image before the one that does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions, self.stem = nn.Linear(2, 8), nn.Conv2d(3, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stem(x) + self.positions(torch.zeros(1, 2))[..., None, None]
+
+
+class Functional(nn.Module):
+    """Fails before any of its layers is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.conv2d(x, self.conv.weight)
+
+
+def shuffled(channels: int) -> nn.Module:
+    return nn.Sequential(nn.PixelUnshuffle(2), nn.Conv2d(4 * channels, 8, 1))
+
+
+@pytest.mark.parametrize(
+    ("model", "grey", "colour"),
+    [
+        (HeadFirst(1), 1, None), (HeadFirst(3), 3, 3), (shuffled(1), 1, None), (shuffled(3), 3, 3),
+        (Coordinates(), 3, 3), (Functional(), 3, 3), (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 1)), 3, 3),
+        (nn.Sequential(nn.Flatten(), nn.Linear(192, 5)), 3, 3), (nn.Sequential(nn.Flatten(), nn.Linear(64, 5)), 1, 3),
+        (nn.Sequential(nn.Flatten(), nn.Linear(1024, 5)), 1, 3), (nn.ReLU(), 1, 3),
+    ],
+)  # fmt: skip
+def test_the_layer_that_reads_the_image_says_how_many_channels(model: nn.Module, grey: int, colour: int | None) -> None:
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert preprocessing_for(model, None, made_dataset(), Wishes()).channels == grey
+    if colour is None:
+        with pytest.raises(UsageError, match=f"images of 3 channels, but the network's first convolution takes {grey}"):
+            preprocessing_for(model, None, made_dataset(channels=3), Wishes())
+    else:
+        assert preprocessing_for(model, None, made_dataset(channels=3), Wishes()).channels == colour
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in before.items())
+    assert not any(part._forward_pre_hooks for part in model.modules())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import torch
 from foreign_networks import SmallNet, Transformer
 from torch import nn
 
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError
 from layerwise.extraction.forms import Convention
 from layerwise.extraction.layers import Layer, trace
 from layerwise.extraction.models import build, convention_of
@@ -91,3 +91,12 @@ def test_a_network_without_any_stage_says_so() -> None:
 def test_names_are_those_of_select() -> None:
     net = SmallNet()
     assert names(choose(net, layers_of(net, 1, 8, 8), "conv2")) == ["conv2"]
+
+
+def test_a_module_that_is_never_called_is_told_from_one_that_is_not_there() -> None:
+    net = Transformer()
+    found = layers_of(net, 1, 8, 8)
+    with pytest.raises(UsageError, match="layer blocks.0.self_attn.out_proj is never called when the network is run"):
+        choose(net, found, "blocks.0.self_attn.out_proj")
+    with pytest.raises(UsageError, match="no layer is named or matches 'blocks.9'"):
+        choose(net, found, "blocks.9")

@@ -77,7 +77,19 @@ ListLayers = Annotated[
 ]
 Tokens = Annotated[
     str,
-    typer.Option("--tokens", help="Of transformers: patch (class token kept apart), or class (it alone is read)."),
+    typer.Option(
+        "--tokens",
+        help="Of transformers: patch (class token kept apart), class (it alone is read), mean (of the patches), or "
+        "K+HxW: K tokens, then H x W patches, such as 1+14x16.",
+    ),
+]
+Layout = Annotated[
+    str,
+    typer.Option(
+        "--layout",
+        help="Where layers put channels: auto (found out and said), channels-first or channels-last (overrules all "
+        "layers but convolutions and the like).",
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
@@ -111,6 +123,7 @@ def extract(
     layers: Layers = "auto",
     list_layers: ListLayers = False,
     tokens: Tokens = "patch",
+    layout: Layout = "auto",
     data_dir: DataDir = None,
     download: Download = False,
     settings: Settings = None,
@@ -147,7 +160,14 @@ def extract(
         "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
         "--batch-size": None if batch_size == BATCH_SIZE else batch_size, "--download": download,
     }  # fmt: skip
-    said: dict[str, Any] = {"trained_on": trained_on, "label": label, "seed": seed, "layers": layers, "tokens": tokens}
+    said: dict[str, Any] = {
+        "trained_on": trained_on,
+        "label": label,
+        "seed": seed,
+        "layers": layers,
+        "tokens": tokens,
+        "layout": layout,
+    }
     said["is_written"] = not (list_layers or dry_run)
     _check_flags(arrays, of_images, data_dir, fields, settings or [])
     config = _configure(fields, settings or [])

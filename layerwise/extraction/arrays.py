@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ import torch
 from layerwise.commandline import progress
 from layerwise.datasets.folds import stratified_split, stratified_test
 from layerwise.errors import UsageError, UserError, nearest, option
-from layerwise.extraction.forms import Convention, Form, form_of
+from layerwise.extraction.axes import LAST, axis_by_sides
+from layerwise.extraction.forms import Convention, Form, check_reading, describe_readings, form_of_array, grids_of
 from layerwise.extraction.groups import groups_of, split_of
 from layerwise.extraction.inputs import within
 from layerwise.extraction.labels import encode, read_labels, tell_missing
@@ -22,6 +24,8 @@ from layerwise.extraction.write import Extraction
 from layerwise.runfile.depths import DepthStream
 from layerwise.runfile.layout import SPLITS
 from layerwise.runfile.writer import RunWriter, dataset_attribute
+
+log = logging.getLogger("layerwise.extract")
 
 RESERVED = ("labels", "splits", "index", "classes")
 INPUT = "input"  # an array of this name is depth 0
@@ -48,7 +52,18 @@ class ArrayExtraction(Extraction):
     Raises UserError for arrays that are no run: lengths that differ, labels or splits that are missing or no such.
     """
 
-    def __init__(self, store: ArrayStore, origin: Origin, *, layers: str, tokens: str, holdout: float, name: str):
+    def __init__(
+        self,
+        store: ArrayStore,
+        origin: Origin,
+        *,
+        layers: str,
+        tokens: str,
+        holdout: float,
+        name: str,
+        layout: str = "auto",
+    ):
+        check_reading(tokens, layout)
         self.store, self.origin = store, origin
         trained_on = origin.trained_on
         groups = groups_of(store)
@@ -72,7 +87,8 @@ class ArrayExtraction(Extraction):
         self.index = {split: self._read_index(*owned[split]) for split in order}
         prints = {split: fingerprint_of(label, self.index[split]) for split, label in self.labels.items()}
         self.dataset = dataset_attribute(name, self.classes, (), (), prints)  # how inputs were normalised is not known
-        self.forms = self._forms(prefixes, tokens)
+        self.forms = self._forms(prefixes, tokens, layout)
+        log.info("read as %s", "; ".join(describe_readings(zip(self.layers, self.forms.values(), strict=True))))
         self.depths = {
             j: form.depth(name, self._shape(name))
             for (j, form), name in zip(self.forms.items(), self.layers, strict=True)
@@ -204,8 +220,15 @@ class ArrayExtraction(Extraction):
         """Return the shape of one row of a layer's array."""
         return self.store.shape(self.segments[0].prefix + name)[1:]
 
-    def _forms(self, prefixes: list[str], tokens: str) -> dict[int, Form]:
-        forms = {}
+    def _grids(self) -> tuple[tuple[int, int], ...]:
+        """Return the grids that patches may form on the images, where these are among the arrays."""
+        image = self._shape(INPUT) if INPUT in self.layers else ()
+        if len(image) != 3 or not all(image):
+            return ()
+        return grids_of(*(image[:2] if axis_by_sides(image, ()) == LAST else image[1:]))
+
+    def _forms(self, prefixes: list[str], tokens: str, layout: str) -> dict[int, Form]:
+        forms, grids = {}, self._grids()
         for j, name in enumerate(self.layers, start=int(self.layers[0] != INPUT)):
             shapes = {self.store.shape(prefix + name)[1:] for prefix in prefixes}
             kind = self.store.dtype(prefixes[0] + name).kind
@@ -215,7 +238,8 @@ class ArrayExtraction(Extraction):
                 raise UserError(f"{self.store.name}: {name} is of type {kind!r}, but real numbers are needed.")
             (shape,) = shapes
             try:
-                forms[j] = form_of(shape, Convention(tokens=tokens if name != INPUT else "patch"))
+                own = Convention(layout=layout, grids=grids, tokens=tokens if name != INPUT else "patch")
+                forms[j] = form_of_array(shape, own)
             except UserError as error:
                 raise UserError(f"{self.store.name}: array {name} {error}.") from None
         return forms

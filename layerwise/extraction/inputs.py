@@ -89,12 +89,12 @@ class LoaderFeed:
             for x, y in loader:
                 self._require_same(name, start, y)
                 routes = {split: within(rows, start, len(x)) for split, rows in self._owned[name].items()}
-                yield Batch(x.to(self.device), None, routes)
+                yield Batch(_real(name, x).to(self.device), None, routes)
                 start += len(x)
 
     def _require_same(self, name: str, start: int, y: Any) -> None:
         """Raise UserError if a batch has other labels than in the first pass: its rows would be taken for others."""
-        found = torch.as_tensor(y).numpy().reshape(-1)
+        found = _labels(name, y)
         if not np.array_equal(found, self._read[name][start : start + len(found)]):
             raise UserError(
                 f"the {name} loader gives its samples in another order at each pass, so no row could be found again. "
@@ -121,7 +121,8 @@ def _read_labels(name: str, loader: Any) -> np.ndarray:
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):
             raise UserError(f"a batch of the {name} loader is no pair (x, label) with a tensor x.")
-        found.append(torch.as_tensor(batch[1]).numpy().reshape(-1))
+        _real(name, batch[0])
+        found.append(_labels(name, batch[1]))
         if len(found[-1]) != len(batch[0]):
             raise UserError(
                 f"a batch of the {name} loader has {len(batch[0])} inputs and {len(found[-1])} labels; each needs one."
@@ -130,6 +131,27 @@ def _read_labels(name: str, loader: Any) -> np.ndarray:
     if not len(label) or not np.issubdtype(label.dtype, np.integer) or label.min() < 0:
         raise UserError(f"the labels of the {name} loader are not classes numbered from 0{_found(label)}.")
     return label.astype(np.int64)
+
+
+def _labels(name: str, y: Any) -> np.ndarray:
+    """Return the labels of a batch as an array, from whatever device and container they come."""
+    try:
+        return torch.as_tensor(y).detach().cpu().numpy().reshape(-1)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"the labels of the {name} loader are not classes numbered from 0 ({error}).") from None
+
+
+def _real(name: str, x: Tensor) -> Tensor:
+    """Return inputs in float32 if they are real numbers of another precision; other types are left to the network.
+
+    Raises UserError for what no network of real numbers takes.
+    """
+    if x.is_complex() or x.layout != torch.strided or x.is_quantized or x.is_meta:
+        raise UserError(
+            f"the {name} loader gives inputs of {x.dtype} ({x.layout}, {x.device}), but dense real numbers are needed: "
+            "float32."
+        )
+    return x.to(torch.float32) if x.is_floating_point() else x
 
 
 def _found(label: np.ndarray) -> str:

@@ -1,4 +1,4 @@
-"""Owns which layers of a network become depths: their names, in the order in which they return, and patterns of them.
+"""The layers of a network, each call of each module, in the order in which they return.
 
 Each module's output is read by a forward hook. A module that is called several times has a layer for each call,
 numbered from 1: `relu:1`, `relu:2`.
@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.errors import UserError
-from layerwise.extraction.forms import Axes, Convention, Form, form_of
+from layerwise.extraction.axes import FIRST, LAST, Axes, chosen_axis
+from layerwise.extraction.forms import Convention, Form, form_of
 
 Visit = Callable[[str, int, Any, Any], None]
 
@@ -57,6 +58,8 @@ def tapped(model: nn.Module, visit: Visit, names: set[str] | None = None) -> Ite
         return hook
 
     for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):  # takes no hooks, and neither do its parts
+            continue
         if name and (names is None or name in names):
             handles.append(module.register_forward_hook(listen(name)))
     try:
@@ -78,52 +81,108 @@ def single_tensor(output: Any) -> Tensor | None:
 
 
 @torch.no_grad()
-def trace(model: nn.Module, x: Tensor, convention: Convention) -> list[Layer]:
+def trace(
+    model: nn.Module, x: Tensor, convention: Convention, *, is_image: bool = False, beside: Visit | None = None
+) -> list[Layer]:
     """Return every layer of `model` in the order of execution (of returning), from one pass of the inputs x [n, ...].
 
-    Raises UserError, with the network's own words, where it cannot take such inputs.
+    Args:
+        is_image: whether x is known to be [n, C, H, W]. beside: called beside, as `tapped` calls it.
+
+    Raises UserError, with the network's own words, where it cannot take such inputs, or has no layers to be read.
     """
     modules = dict(model.named_modules())
-    axes = Axes(convention.channels_last)
-    found: list[tuple[Layer, Any]] = []
+    axes = Axes(convention.channels_last, convention.layout)
+    if is_image:
+        axes.know(x, FIRST)
+    found: list[tuple[str, int, Any]] = []
 
     def visit(name: str, call: int, inputs: Any, output: Any) -> None:
-        own = replace(convention, channels_last=axes.are_last(modules[name], inputs, single_tensor(output)))
-        found.append((_layer(name, call, type(modules[name]).__name__, output, len(x), own), output))
+        if (tensor := single_tensor(output)) is not None:
+            axes.see(modules[name], inputs, tensor)
+        found.append((name, call, output))
+        if beside is not None:
+            beside(name, call, inputs, output)
 
     with tapped(model, visit):
-        try:
-            whole = model(x)
-        except Exception as error:  # of any kind: it is somebody else's code
-            size = "x".join(map(str, x.shape[1:]))
+        whole = run_once(model, x)
+    if not found:
+        raise UserError(
+            "no layer of this network can be read: it is one piece. Give the nn.Module it was made of, with a module "
+            "for each layer that is to be read."
+        )
+    axes.settle()
+    convention = replace(convention, grids=_grids(found, x, axes, convention.grids))
+    times = Counter(name for name, _, _ in found)
+    return [
+        replace(
+            _layer(modules[name], name, call, output, len(x), axes, convention),
+            name=f"{name}:{call}" if times[name] > 1 else name,
+            is_output=output is whole,
+        )
+        for name, call, output in found
+    ]
+
+
+def run_once(model: nn.Module, x: Tensor) -> Any:
+    """Return what a network makes of inputs; raise UserError, with its own words, where it cannot take them."""
+    try:
+        return model(x)
+    except Exception as error:  # of any kind: it is somebody else's code
+        size, words = "x".join(map(str, x.shape[1:])), f"{type(error).__name__}: {_first_line(error)}"
+        if x.dtype != torch.float32:
             raise UserError(
-                f"the network cannot take inputs of {size}: {type(error).__name__}: {_first_line(error)}. "
-                "Give the size it was built for by --image-size, or build it for this one by --model-arg."
+                f"the network cannot take inputs of {x.dtype}: {words}. Give float32, as networks of images take it: "
+                "x.float() / 255 of uint8 images, or ToTensor in the data set."
             ) from error
-    times = Counter(layer.module for layer, _ in found)
-    layers = []
-    for layer, output in found:
-        name = f"{layer.module}:{layer.call}" if times[layer.module] > 1 else layer.module
-        layers.append(replace(layer, name=name, is_output=output is whole))
-    return layers
+        raise UserError(
+            f"the network cannot take inputs of {size}: {words}. "
+            "Give the size it was built for by --image-size, or build it for this one by --model-arg."
+        ) from error
 
 
-def _layer(name: str, call: int, kind: str, output: Any, n: int, convention: Convention) -> Layer:
+def _grids(
+    found: list[tuple[str, int, Any]], x: Tensor, axes: Axes, known: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, int], ...]:
+    """Return the sizes of a network's maps, the last ones first, and then the `known` ones.
+
+    The maps before a transformer's first block are its patches, whatever the number of tokens looks like.
+    """
+    sizes: dict[tuple[int, int], None] = {}
+    for _, _, output in reversed(found):
+        tensor = single_tensor(output)
+        if tensor is not None and tensor.dim() == 4 and len(tensor) == len(x) and (axis := axes.of(tensor)) is not None:
+            height, width = tensor.shape[1:3] if axis == LAST else tensor.shape[2:]
+            sizes[height, width] = None
+    return tuple(dict.fromkeys([*sizes, *known]))
+
+
+def _layer(module: nn.Module, name: str, call: int, output: Any, n: int, axes: Axes, convention: Convention) -> Layer:
     tensor, form, problem = single_tensor(output), None, ""
     if tensor is None:
         parts = f" of {len(output)}" if isinstance(output, (tuple, list, dict)) else ""
         problem = f"returns a {type(output).__name__}{parts}, no single tensor"
     elif not tensor.is_floating_point():
         problem = f"returns {tensor.dtype}, no floating point numbers"
+    elif tensor.layout != torch.strided or tensor.is_nested:
+        problem = "returns a sparse or nested tensor, no dense one"
     elif tensor.dim() == 0 or len(tensor) != n:
         problem = f"has a first axis that is not that of the images ({list(tensor.shape)} for {n} images)"
     else:
         try:
-            form = form_of(tuple(tensor.shape[1:]), convention)
+            form = _form(module, tensor, axes, convention)
         except UserError as error:
             problem = str(error)
     shape = None if tensor is None else tuple(tensor.shape[1:])
-    return Layer(name, name, call, kind, shape, form, problem, False)
+    return Layer(name, name, call, type(module).__name__, shape, form, problem, False)
+
+
+def _form(module: nn.Module, tensor: Tensor, axes: Axes, convention: Convention) -> Form:
+    if tensor.dim() not in (3, 4):
+        return form_of(tuple(tensor.shape[1:]), convention)
+    axis, is_guess = chosen_axis(axes, module, tensor, convention.grids)
+    own = replace(convention, channels_last=axis == LAST, width_first=axis == FIRST)
+    return replace(form_of(tuple(tensor.shape[1:]), own), is_guess=is_guess and not convention.is_known)
 
 
 def _first_line(error: Exception) -> str:

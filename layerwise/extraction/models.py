@@ -1,4 +1,4 @@
-"""Owns which network built elsewhere is meant: torchvision:NAME, timm:NAME, or path/to/file.py:FACTORY.
+"""Networks built elsewhere, by name: torchvision:NAME, timm:NAME, or path/to/file.py:FACTORY.
 
 The first two are built without weights, which a seed then draws. A factory is the user's own code, and is run.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from layerwise.errors import UsageError, UserError, missing_package, nearest
 from layerwise.extraction.forms import Convention
@@ -68,19 +68,21 @@ def build(spec: str, arguments: Mapping[str, Any], seed: int) -> Foreign:
     return Foreign(module, name, preset(module, name), is_untrained=True)
 
 
-def convention_of(model: nn.Module, tokens: str) -> Convention:
-    """Return how a network orders axes and tokens, as far as torchvision's and timm's say it themselves."""
+def convention_of(model: nn.Module, tokens: str, layout: str = "auto") -> Convention:
+    """Return how a network orders axes and tokens, as far as torchvision's, timm's and others say it themselves."""
     from torchvision.models import SwinTransformer, VisionTransformer
 
-    channels_last = isinstance(model, SwinTransformer) or getattr(model, "output_fmt", None) == "NHWC"
     prefix = getattr(model, "num_prefix_tokens", None)  # timm's
-    if isinstance(model, VisionTransformer):
-        prefix = 1
-    has_class_token = bool(getattr(model, "has_class_token", True))  # timm's; register tokens alone are none
+    if not isinstance(prefix, int):
+        registers = getattr(model, "num_register_tokens", 0)  # DINOv2's, which stand behind its class token
+        has_token = any(isinstance(getattr(model, name, None), Tensor) for name in ("cls_token", "class_token"))
+        prefix = 1 + (registers if isinstance(registers, int) else 0) if has_token else None
     return Convention(
-        channels_last=channels_last,
-        prefix=prefix if isinstance(prefix, int) else None,
-        has_class_token=has_class_token,
+        channels_last=isinstance(model, SwinTransformer) or getattr(model, "output_fmt", None) == "NHWC",
+        is_known=type(model).__module__.partition(".")[0] in ("torchvision", "timm"),
+        layout=layout,
+        prefix=1 if isinstance(model, VisionTransformer) else prefix,
+        has_class_token=bool(getattr(model, "has_class_token", True)),  # timm's; register tokens alone are none
         tokens=tokens,
     )
 

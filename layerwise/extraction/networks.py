@@ -3,49 +3,54 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from layerwise.commandline import progress
-from layerwise.errors import option, unknown
-from layerwise.extraction.forms import TOKENS, Convention, form_of
+from layerwise.errors import UserError
+from layerwise.extraction.forms import Convention, check_reading, describe_readings, form_of, grids_of
+from layerwise.extraction.independence import FirstRow, require_own_values, two_images
 from layerwise.extraction.inputs import Batch, Feed
-from layerwise.extraction.layers import single_tensor, tapped, trace
+from layerwise.extraction.layers import Layer, single_tensor, tapped, trace
 from layerwise.extraction.origins import Origin
 from layerwise.extraction.selection import choose
 from layerwise.extraction.write import Extraction
 from layerwise.hardware import exact_float32
 from layerwise.model.batch_norm import settling
+from layerwise.model.loan import eagerly
 from layerwise.runfile import layout
 from layerwise.runfile.depths import DepthStream
 from layerwise.runfile.writer import RunWriter
 
 log = logging.getLogger("layerwise.extract")
 
-TRACED = 2  # images that show what each layer returns
-
 
 class NetworkExtraction(Extraction):
     """A network, its inputs, and the layers chosen of it, ready to be listed, forecast and written.
 
-    Making one runs the network on two inputs. Raises UserError where it cannot take them, UsageError for layers that
-    are not there.
+    Making one runs the network on two inputs, and on one of them alone. Raises UserError where it cannot take them or
+    gives one image two values, UsageError for layers that are not there.
     """
 
     def __init__(self, model: nn.Module, feed: Feed, layers: str, convention: Convention, origin: Origin, dataset: str):
-        if convention.tokens not in TOKENS:
-            raise unknown(option("tokens"), convention.tokens, TOKENS)
+        check_reading(convention.tokens, convention.layout)
         self.model, self.feed, self.origin, self.dataset = model, feed, origin, dataset
         self.labels, self.index = feed.labels, feed.index
         first = next(feed.batches())
-        x = first.x[:TRACED]
-        with exact_float32():
-            self.layers = trace(model, x, convention)
-        self.chosen = choose(model, self.layers, layers)
+        x, rows, is_image = two_images(first.x), FirstRow(), first.images is not None
+        if x.dim() == 4:
+            convention = replace(convention, grids=grids_of(*x.shape[2:]))
+        with exact_float32(), eagerly():
+            self.layers = trace(model, x, convention, is_image=is_image, beside=rows.keep)
+            self.chosen = choose(model, self.layers, layers)
+            require_own_values(model, x, rows, self.layers, self.chosen)
+        forms = ((layer.name, layer.form) for layer in self.chosen if layer.form is not None)
+        log.info("read as %s", "; ".join(describe_readings(forms)))
         own = Convention(channels_last=False, tokens="patch")
         self.forms = [form_of(tuple(x.shape[1:]), own)]
         self.depths = {0: self.forms[0].depth("input", tuple(x.shape[1:]))}
@@ -58,30 +63,64 @@ class NetworkExtraction(Extraction):
     def prepare(self) -> None:
         """Give an untrained network's BatchNorm the statistics of the data."""
         if self.origin.trained_on == "nothing":
-            settle_batch_norm(self.model, self.feed)
+            with eagerly():
+                settle_batch_norm(self.model, self.feed)
 
     @torch.no_grad()
     def run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
         places = {(layer.module, layer.call): j for j, layer in enumerate(self.chosen, start=1)}
-        kept = {}
+        kept, read = {}, set[int]()
         if images:
             assert self.image_shape is not None
             kept = {s: writer.rows(layout.images(s), (n, *self.image_shape), np.uint8) for s, n in self.counts.items()}
 
         def visit(name: str, call: int, inputs: Any, output: Any) -> None:
             if (j := places.get((name, call))) is not None:
-                tensor = single_tensor(output)
-                assert tensor is not None
+                tensor = _expected(self.chosen[j - 1], output, len(batch.x))
+                read.add(j)
                 stream.take(j, self.forms[j].maps(tensor), self.forms[j].class_token(tensor))
 
-        with tapped(self.model, visit, {layer.module for layer in self.chosen}):
+        with eagerly(), tapped(self.model, visit, {layer.module for layer in self.chosen}):
             for batch in shown(self.feed, "extracting"):
+                read.clear()
+                self._require_size(batch.x)
                 stream.start_batch(batch.routes, len(batch.x))
                 stream.take(0, self.forms[0].maps(batch.x))
                 self.model(batch.x)
+                _require_read(self.chosen, read)
                 for split, rows in batch.routes.items() if kept else ():
                     assert batch.images is not None
                     kept[split].append(batch.images[rows])
+
+    def _require_size(self, x: Tensor) -> None:
+        size = tuple(self.depths[0].facts["source_shape"])
+        if tuple(x.shape[1:]) != size:
+            found, first = (" x ".join(map(str, shape)) for shape in (x.shape[1:], size))
+            raise UserError(
+                f"inputs of {found} come after inputs of {first}, but a run has one size. Bring them to one."
+            )
+
+
+def _expected(layer: Layer, output: Any, n: int) -> Tensor:
+    """Return the tensor in a layer's output; raise UserError if it is not as in the first batch."""
+    tensor = single_tensor(output)
+    if tensor is None or layer.shape is None or tuple(tensor.shape) != (n, *layer.shape):
+        found = type(output).__name__ if tensor is None else " x ".join(map(str, tensor.shape))
+        raise UserError(
+            f"layer {layer.name} returns {found} for a batch of {n}, but {n} x "
+            f"{' x '.join(map(str, layer.shape or ()))} is expected, as in the first batch. Bring all inputs to one "
+            "size, or choose other layers."
+        )
+    return tensor
+
+
+def _require_read(chosen: Sequence[Layer], read: set[int]) -> None:
+    """Raise UserError where a layer was not called for a batch: its rows would be taken for those of other images."""
+    if missed := [layer.name for j, layer in enumerate(chosen, start=1) if j not in read]:
+        raise UserError(
+            f"layer {missed[0]} was called for the first images and not for later ones, so that these have no values "
+            "there. Choose other layers."
+        )
 
 
 def shown(feed: Feed, what: str, only: str | None = None) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""Owns how a uint8 image becomes what a network built elsewhere takes: channels, size, normalisation.
+"""How a uint8 image becomes what a network built elsewhere takes: channels, size, normalisation.
 
 The steps, and on equal settings every value, are those of torchvision's own presets: the shorter side is resized
 (antialiased, still in 8 bits), the middle square cropped, then scaled to [0, 1] and standardised a channel.
@@ -10,11 +10,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from layerwise.datasets import Dataset
 from layerwise.errors import UsageError
 from layerwise.model.network import Normalisation
+
+SHOWN = 3  # images that show what a network takes; a number that few axes have by chance
+COLOURS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +90,6 @@ def preprocessing_for(model: nn.Module, preset: Preset | None, dataset: Dataset,
 
     Raises UsageError for wishes that cannot be, or images whose channels the network cannot take.
     """
-    channels = _channels(model, dataset)
     size, resize, crop, interpolation = wishes.image_size, 0, 0, "bilinear"
     if size is not None and size < 1:
         raise UsageError(f"--image-size is {size}, but must be a number of pixels of at least 1.")
@@ -94,6 +97,7 @@ def preprocessing_for(model: nn.Module, preset: Preset | None, dataset: Dataset,
         resize, crop, interpolation = preset.resize, preset.crop, preset.interpolation
     if size is not None:
         resize = crop = size
+    channels = _channels(model, dataset, resize, crop)
     own = {"mean": preset.mean, "std": preset.std} if preset else {"mean": None, "std": None}
     data = {"mean": dataset.mean, "std": dataset.std}
     constants = {}
@@ -111,16 +115,71 @@ def preprocessing_for(model: nn.Module, preset: Preset | None, dataset: Dataset,
     return Preprocessing(channels=channels, resize=resize, crop=crop, interpolation=interpolation, **constants)
 
 
-def _channels(model: nn.Module, dataset: Dataset) -> int:
-    """Return the channels of the first convolution, or of the images where a network has none."""
+def _channels(model: nn.Module, dataset: Dataset, resize: int, crop: int) -> int:
+    """Return the channels that a network reads from images of a data set, as it does when it is run."""
     found = dataset.image_shape[0]
-    wanted = next((part.in_channels for part in model.modules() if isinstance(part, nn.Conv2d)), found)
+    plain = Preprocessing(
+        channels=found, resize=resize, crop=crop, interpolation="bilinear", mean=(0.5,) * found, std=(0.5,) * found
+    )
+    wanted = channels_read(model, plain(torch.from_numpy(dataset.splits["train"].images[:SHOWN])))
     if found not in (1, wanted):
         raise UsageError(
             f"{dataset.name} has images of {found} channels, but the network's first convolution takes {wanted}. "
             "Only grey images can be repeated to more channels."
         )
     return wanted
+
+
+class _Found(Exception):
+    """Ends a pass that has shown what it was to show."""
+
+
+def channels_read(model: nn.Module, x: Tensor) -> int:
+    """Return how many channels a network takes where x [n, C, H, W] is shown to it.
+
+    The first layer that reads the images says it: of a convolution that takes four times the channels behind a
+    space-to-depth of 2 x 2, x has the right number. The convolution that stands first in the code may be another. Where
+    the network cannot be run so far, that one is believed.
+    """
+    asked: list[int] = []
+
+    def listen(module: nn.Module, args: Any, kwargs: Any) -> None:
+        read = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+        if read is None or read.dim() < 2 or len(read) != len(x) or (taken := _taken(module)) is None:
+            return
+        wanted, axis = taken
+        channels, rest = divmod(x.shape[1] * wanted, read.shape[axis])
+        # Features of a linear layer are pixels too, and other ratios than that of grey to colour are another size.
+        if not rest and (axis == 1 or channels in (x.shape[1], COLOURS * x.shape[1])):
+            asked.append(channels)
+        raise _Found
+
+    parts = [part for part in model.modules() if not isinstance(part, torch.jit.ScriptModule)]  # which take no hooks
+    handles = [part.register_forward_pre_hook(listen, with_kwargs=True) for part in parts]
+    x = x.to(next((p.device for p in model.parameters()), x.device))
+    try:
+        with torch.no_grad():
+            model(x)
+        return x.shape[1]
+    except _Found:
+        return asked[0] if asked else x.shape[1]
+    except Exception:  # of any kind: it is somebody else's code, and it is run again where its error is shown
+        first = (part.in_channels for part in model.modules() if isinstance(part, nn.Conv2d))
+        return next(first, x.shape[1])
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _taken(module: nn.Module) -> tuple[int, int] | None:
+    """Return how many channels a layer takes, and on which axis; None for layers that take any number."""
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
+        return module.in_channels, 1
+    if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+        return module.num_features, 1
+    if isinstance(module, nn.GroupNorm):
+        return module.num_channels, 1
+    return (module.in_features, -1) if isinstance(module, nn.Linear) else None
 
 
 def _a_channel(name: str, values: object, channels: int) -> tuple[float, ...]:

@@ -22,6 +22,7 @@ from layerwise.extraction.origins import TRAINED_ON, Origin, fingerprint_of, hol
 from layerwise.extraction.preprocessing import Preprocessing, Preset, Wishes, preprocessing_for
 from layerwise.extraction.stores import ArrayStore, open_arrays
 from layerwise.extraction.weights import load_weights
+from layerwise.model.loan import require_readable
 from layerwise.runfile.manifest import file_sha256
 from layerwise.runfile.place import Place
 from layerwise.runfile.writer import dataset_attribute
@@ -46,6 +47,7 @@ class NetworkRequest:
     seed: int = 0
     layers: str = "auto"
     tokens: str = "patch"
+    layout: str = "auto"
     image_size: int | None = None
     mean: Constants = None
     std: Constants = None
@@ -84,11 +86,12 @@ def from_module(
     facts: what the file says of weights and data, where they are known. preset: how the network asks for its images.
     """
     assert request.trained_on is not None
+    require_readable(model, settles=request.trained_on == "nothing")
     preprocessing = None
     feed: DatasetFeed | LoaderFeed
     if isinstance(data, Dataset):
         wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
-        preprocessing = preprocessing_for(model, preset, data, wishes)
+        preprocessing = preprocessing_for(model.to(place.device), preset, data, wishes)
         log.info("images: %s", _describe(preprocessing, data))
         feed = DatasetFeed(data, preprocessing, request.batch_size, place.device)
         about = _about_images(data, preprocessing)
@@ -98,12 +101,12 @@ def from_module(
         about = _about_loaders(feed, data)
     known = {
         "kind": "network", "model": request.spec, "arguments": dict(request.arguments), "weights": None, "data": None,
-        "layers": request.layers, "tokens": request.tokens,
+        "layers": request.layers, "tokens": request.tokens, "layout": request.layout,
         "preprocessing": None if preprocessing is None else preprocessing.facts(),
     }  # fmt: skip
     label = request.label or request.spec
     origin = Origin(label=label, trained_on=request.trained_on, seed=request.seed, facts=known | dict(facts))
-    convention = zoo.convention_of(model, request.tokens)
+    convention = zoo.convention_of(model, request.tokens, request.layout)
     return NetworkExtraction(model.to(place.device), feed, request.layers, convention, origin, about)
 
 
@@ -146,6 +149,7 @@ class ArraysRequest:
     seed: int = 0
     layers: str = "auto"
     tokens: str = "patch"
+    layout: str = "auto"
     is_written: bool = True
 
 
@@ -159,12 +163,13 @@ def from_arrays(request: ArraysRequest, data: DataConfig) -> ArrayExtraction:
     name = Path(store.name).stem if isinstance(request.arrays, Path) else "arrays"
     facts = {
         "kind": "arrays", "source": Path(store.name).name, "layers": request.layers, "tokens": request.tokens,
-        "holdout": data.holdout,
+        "layout": request.layout, "holdout": data.holdout,
     }  # fmt: skip
     origin = Origin(label=request.label or name, trained_on=trained_on, seed=request.seed, facts=facts)
     return ArrayExtraction(
-        store, origin, layers=request.layers, tokens=request.tokens, holdout=data.holdout, name=data.label or name
-    )
+        store, origin, layers=request.layers, tokens=request.tokens, layout=request.layout, holdout=data.holdout,
+        name=data.label or name,
+    )  # fmt: skip
 
 
 def _trained_on(request: NetworkRequest, is_untrained: bool) -> str:

@@ -1,4 +1,4 @@
-"""Owns what `--layers auto` takes of a network built elsewhere: the output of each of its stages."""
+"""The layers that become depths: what `--layers auto` takes (the output of each stage), and names and patterns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def choose(model: nn.Module, layers: Sequence[Layer], asked: str) -> list[Layer]
     Raises UserError where no stage is found, UsageError for names that are not there.
     """
     if asked != "auto":
-        return select(layers, asked)
+        return select(layers, asked, [name for name, _ in model.named_modules() if name])
     found = stages(model, layers)
     if not found:
         raise UserError("no stage of this network could be found. Name --layers; --list-layers shows them.")
@@ -84,12 +84,13 @@ def _is_classifier(layer: Layer) -> bool:
     return layer.is_output and layer.shape is not None and len(layer.shape) == 1
 
 
-def select(layers: Sequence[Layer], asked: str) -> list[Layer]:
+def select(layers: Sequence[Layer], asked: str, modules: Sequence[str] = ()) -> list[Layer]:
     """Return the layers that `asked` names, in the order of execution.
 
     Args:
         asked: names and patterns (`layer?`, `blocks.*`, `**.relu`) with commas. The name of a module that is called
             several times means all its calls.
+        modules: names of all modules, also of those that are not called.
 
     Raises:
         UsageError: a name or pattern that matches nothing, with the nearest names, or only layers whose output cannot
@@ -97,13 +98,18 @@ def select(layers: Sequence[Layer], asked: str) -> list[Layer]:
     """
     chosen: set[str] = set()
     for word in (part.strip() for part in asked.split(",")):
-        chosen |= _matching(layers, word)
+        chosen |= _matching(layers, word, modules)
     return [layer for layer in layers if layer.name in chosen]
 
 
-def _matching(layers: Sequence[Layer], word: str) -> set[str]:
+def _matching(layers: Sequence[Layer], word: str, modules: Sequence[str]) -> set[str]:
     matched = [layer for layer in layers if matches(layer.name, word) or matches(layer.module, word)]
     if not matched:
+        if silent := [name for name in modules if matches(name, word)]:
+            raise UsageError(
+                f"layer {silent[0]} is never called when the network is run: what holds it uses its weights, or skips "
+                "it. Name a layer around it; --list-layers shows those that are called."
+            )
         names = list(dict.fromkeys(layer.name for layer in layers))
         raise UsageError(
             f"no layer is named or matches {word!r}.{nearest(word, names)} --list-layers shows all {len(names)}."

@@ -12,6 +12,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,7 @@ def _require_kind(path: Path) -> None:
     if head.startswith(b"version https://git-lfs"):
         raise UserError(f"{path} is a pointer of Git LFS, and not the weights themselves; fetch them by: git lfs pull")
     if path.suffix == ".safetensors":
-        if head.startswith((b"PK\x03\x04", b"\x80")):
-            raise UserError(f"{path} is a file of torch.save and no safetensors; give it a name that ends in .pt.")
+        _require_safetensors(path, head)
         return
     if is_safetensors:
         raise UserError(f"{path} is a safetensors file; give it a name that ends in .safetensors.")
@@ -74,6 +74,13 @@ def _require_kind(path: Path) -> None:
             f"{path} is a TorchScript archive, which holds code. Save its weights alone where you trust it: "
             "torch.save(torch.jit.load(OLD).state_dict(), NEW)."
         )
+
+
+def _require_safetensors(path: Path, head: bytes) -> None:
+    if find_spec("safetensors") is None:
+        raise missing_package(path.name, ["safetensors"], "safetensors")
+    if head.startswith((b"PK\x03\x04", b"\x80")):
+        raise UserError(f"{path} is a file of torch.save and no safetensors; give it a name that ends in .pt.")
 
 
 def _is_torchscript(path: Path) -> bool:
@@ -104,11 +111,9 @@ def _read_torch(path: Path) -> Any:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError:
-        raise missing_package(path.name, ["safetensors"], "safetensors") from None
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
