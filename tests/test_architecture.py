@@ -23,7 +23,7 @@ TORCH = {"torch", "torchvision"}
 FLOORS = {
     "layerwise": (
         {"errors"},
-        {"config", "commandline", "hardware", "units", "publication"},
+        {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks"},
         {"settings"},
         {"recipes", "datasets", "runfile"},
         {"model"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,8 @@ def written(
         stream.finish()
         for split, n in COUNTS.items():
             writer.array(f"samples/{split}/label", np.zeros(n, dtype=np.int64))
-        writer.attributes("/", {"dataset": '{"name": "made", "classes": []}'})
+        about = {"name": "made", "classes": ["a"], "fingerprint": {}, "normalisation": {"mean": [], "std": []}}
+        writer.attributes("/", {"dataset": json.dumps(about)})
         writer.attributes("provenance", {"run_id": "r"})
     return RunFile(path)
 

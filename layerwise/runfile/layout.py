@@ -75,3 +75,26 @@ def kept_filters(j: int) -> str:
 def saliencies(j: int) -> str:
     """Path of the saliency of every filter that block j had."""
     return f"{pruning(j)}/saliency"
+
+
+# By pattern of path, what may stand there: number of axes (None: any), and kinds of numpy types. Where a split is
+# named, there are as many rows as it has.
+DATASETS = (
+    (r"/samples/(?P<split>\w+)/(label|index)", 1, "i"),
+    (r"/images/(?P<split>\w+)", 4, "u"),
+    (r"/depths/(?P<depth>\d+)/(?P<split>\w+)/pooled", 4, "f"),
+    (r"/depths/(?P<depth>\d+)/(?P<split>\w+)/maps", 4, "f"),
+    (r"/depths/(?P<depth>\d+)/(?P<split>\w+)/class_token", 2, "f"),
+    (r"/outputs/\d+/(?P<split>\w+)", 2, "f"),
+    (r"/(blocks|auxiliaries)/\d+/.+", None, "iuf"),
+    (r"/compression/\d+/kept", 1, "i"),
+    (r"/compression/\d+/saliency", 1, "f"),
+    (r"/history", 1, "V"),
+    (r"/provenance/.+", 1, "f"),
+)
+# Attributes that readers use, by the path of their group: each is a text, a JSON object, or three whole numbers.
+ATTRIBUTES = (
+    (r"/", {"dataset": "json", "config": "json", "extraction": "json"}),
+    (r"/provenance", {"run_id": "text", "created": "text", "software": "json", "seconds": "json"}),
+    (r"/depths/\d+", {"module": "text", "shape": "shape", "form": "text"}),
+)

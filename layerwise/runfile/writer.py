@@ -11,6 +11,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from layerwise.hdf5 import create_hdf5
 from layerwise.publication import published
 from layerwise.runfile import layout
 from layerwise.runfile.layout import FORMAT, FORMAT_VERSION, MANIFEST, ROOT
@@ -97,11 +98,7 @@ class RunWriter:
 @contextmanager
 def create_run(path: Path, *, force: bool) -> Iterator[RunWriter]:
     """Yield a writer of a run file that is published under `path` when the block ends without an error."""
-    aligned = {"alignment_threshold": ALIGNMENT, "alignment_interval": ALIGNMENT}
-    with (
-        published(path, force=force) as temporary,
-        h5py.File(temporary, "w", libver=("v110", "v110"), **aligned) as file,
-    ):
+    with published(path, force=force) as temporary, create_hdf5(temporary, alignment=ALIGNMENT) as file:
         writer = RunWriter(file)
         writer.attributes(ROOT, {"format": FORMAT, "format_version": FORMAT_VERSION})
         yield writer
