@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -11,18 +12,40 @@ from pathlib import Path
 
 from layerwise.errors import UserError, option
 
+# A name may have 255 bytes on the usual file systems, and a temporary one adds 22 to what it takes of it.
+_LONGEST = 200
+
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raise UserError if `path` exists and `force` is off, or if its folder is missing or closed to writing."""
-    if path.is_dir():
+    """Raise UserError if `path` exists and `force` is off, or if it could not be written; asked before any work.
+
+    A symbolic link is followed: the file is written where it points to. That the folder takes a file, and gives it
+    its name, is tried, since permissions, quotas, full disks and read-only mounts are known in no other way.
+    """
+    path = followed(path)
+    try:
+        kind = path.stat().st_mode
+    except FileNotFoundError:
+        kind = None
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Give another name.") from None
+    if kind is not None and stat.S_ISDIR(kind):
         raise UserError(f"{path} is a folder, but a file is to be written there. Give another name.")
-    if path.exists() and not force:
+    if kind is not None and not stat.S_ISREG(kind):
+        raise UserError(f"{path} is no regular file, so nothing is written there. Give another name.")
+    if kind is not None and not force:
         raise UserError(f"{path} exists already. Give another name, or {option('force', True)} to replace it.")
-    folder = path.parent
-    if not folder.is_dir():
-        raise UserError(f"the folder {folder} does not exist, so {path.name} cannot be written there. Make it first.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise UserError(f"the folder {folder} is closed to writing. Give an output elsewhere.")
+    _try_folder(path)
+
+
+def followed(path: Path) -> Path:
+    """Return where a file of this name is written: behind a symbolic link, if one stands there."""
+    if not os.path.islink(path):
+        return path
+    try:
+        return path.resolve(strict=False)
+    except (OSError, RuntimeError):
+        raise UserError(f"{path} is a symbolic link in a circle of links. Remove it, or give another name.") from None
 
 
 @contextmanager
@@ -30,43 +53,95 @@ def published(path: Path, *, force: bool) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to the disk and publish it under its name.
 
     Without `force` the name is taken by a link, which fails if another process took it meanwhile. On any
-    exception the temporary file is removed and nothing is published.
+    exception in the block the temporary file is removed and nothing is published; a finished file that cannot
+    have its name stays under another, which the error says.
     """
     refuse_existing(path, force)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.partial")
+    path = followed(path)
+    temporary = _temporary(path)
     try:
         yield temporary
         _flush(temporary)
-        if force:
-            os.replace(temporary, path)
-        else:
-            _link(temporary, path)
-        _flush(path.parent)
+        try:
+            _name(temporary, path, force)
+        except OSError as error:
+            raise _kept(temporary, path, error) from None
+        _flush_folder(path.parent)
     finally:
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the first error is the one to tell, as of a folder that is gone
             temporary.unlink()
 
 
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` that killed processes left; only for who holds its lock."""
-    for leftover in path.parent.glob(f".{path.name}.*.partial"):
-        leftover.unlink()
+    path = followed(path)
+    prefix = f".{_short(path.name)}."
+    for entry in path.parent.iterdir():  # not glob, to which names may be patterns
+        if entry.name.startswith(prefix) and entry.name.endswith(".partial"):
+            entry.unlink(missing_ok=True)
 
 
-def _link(temporary: Path, path: Path) -> None:
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex[:12]}.partial")
+
+
+def _short(name: str) -> str:
+    return os.fsdecode(os.fsencode(name)[:_LONGEST])
+
+
+def _try_folder(path: Path) -> None:
+    """Raise UserError unless a file can be made beside `path` and be given a name of that length."""
+    folder = path.parent
+    if not folder.is_dir():
+        raise UserError(f"the folder {folder} does not exist, so {path.name} cannot be written there. Make it first.")
+    if len(os.fsencode(path.name)) > 255:
+        raise UserError(f"the name {path.name[:40]}... is longer than 255 bytes. Give a shorter one.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UserError(f"the folder {folder} is closed to writing. Give an output elsewhere.")
+    trial = _temporary(path)
     try:
-        try:
-            os.link(temporary, path)
-        except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
-                raise
-            # A file system without hard links: take the name exclusively, then put the file over it.
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-            os.replace(temporary, path)
+        with open(trial, "xb") as file:
+            file.write(b"\0")
+    except OSError as error:
+        closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        reason = "is closed to writing" if closed else f"takes no file ({error.strerror})"
+        raise UserError(f"the folder {folder} {reason}. Give an output elsewhere.") from None
+    finally:
+        with suppress(OSError):
+            trial.unlink()
+
+
+def _name(temporary: Path, path: Path, force: bool) -> None:
+    """Give a finished file its name: over what is there with `force`, else only if nothing is."""
+    if force:
+        os.replace(temporary, path)
+        return
+    try:
+        os.link(temporary, path)
     except FileExistsError:
-        raise UserError(
-            f"{path} appeared while it was being made. Give another name, or {option('force', True)} to replace it."
-        ) from None
+        raise
+    except OSError:
+        # File systems without hard links say so by many numbers (EPERM, ENOSYS, ENOTSUP, EINVAL, EMLINK, ...): take
+        # the name exclusively, then put the file over it.
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(temporary, path)
+
+
+def _kept(temporary: Path, path: Path, error: OSError) -> UserError:
+    """Return the error for a finished file that cannot have its name, which stays beside it under another."""
+    other = path.with_name(f"{_short(path.stem)}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        os.rename(temporary, other)
+    except OSError:  # the folder is gone, or closed meanwhile
+        return UserError(f"{path} cannot be written: {error.strerror}. Give an output elsewhere.")
+    if isinstance(error, FileExistsError):
+        return UserError(
+            f"{path} appeared while it was being made. Give another name, or {option('force', True)} to replace it; "
+            f"what was made is kept beside it as {other.name}."
+        )
+    return UserError(
+        f"{path} cannot be given its name ({error.strerror}); what was made is kept as {other.name} beside it."
+    )
 
 
 def _flush(path: Path) -> None:
@@ -75,3 +150,9 @@ def _flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Flush a folder's names to the disk, where the file system can: some FUSE and network ones say EINVAL."""
+    with suppress(OSError):
+        _flush(folder)

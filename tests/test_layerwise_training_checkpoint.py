@@ -18,8 +18,9 @@ from conftest import make_run, small_config
 
 from layerwise import commandline
 from layerwise.errors import UserError
-from layerwise.runfile import RunFile
+from layerwise.runfile import RunFile, sealed
 from layerwise.runfile.place import Place
+from layerwise.runfile.sealed import SealedFormat
 from layerwise.training import checkpoint as state
 from layerwise.training import loop as training
 from layerwise.training import run as run_module
@@ -104,13 +105,13 @@ def test_short_epochs_are_saved_now_and_then_and_the_last_of_a_stage_always(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(state, "SAVE_EVERY", 10**6)
-    written, publish = [], state.published
+    written, create = [], state.create_sealed
 
-    def noted(path: Path, *, force: bool) -> Any:
+    def noted(path: Path, form: SealedFormat) -> Any:
         written.append(path.name)
-        return publish(path, force=force)
+        return create(path, form)
 
-    monkeypatch.setattr(state, "published", noted)
+    monkeypatch.setattr(state, "create_sealed", noted)
     make_run(tmp_path / "run.h5", **fields("greedy"))
     # The first epoch of all, and the last of each of two blocks.
     assert written == ["state.h5"] * 3
@@ -221,11 +222,18 @@ def test_another_configuration_is_refused_with_the_field(stopped: Path, field: s
 def test_other_data_are_refused(stopped: Path) -> None:
     with h5py.File(stopped.parent / "run.h5.state" / "state.h5", "r+") as file:
         file.attrs["fingerprint"] = "{}"
+        file.attrs["digest"] = sealed._digest(file)  # as of a state that was begun with them
     with pytest.raises(UserError, match="was begun with other data: the images of digits have changed"):
         make_run(stopped, **fields("greedy"))
 
 
-@pytest.mark.parametrize(("damage", "message"), [("cut", "is damaged"), ("foreign", "is not the state of a training")])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("cut", "was cut short or damaged .*cannot be resumed from: delete"),
+        ("foreign", "is not the state of a training"),
+    ],
+)
 def test_a_state_that_cannot_be_read_is_named(stopped: Path, damage: str, message: str) -> None:
     state = stopped.parent / "run.h5.state" / "state.h5"
     if damage == "cut":

@@ -7,7 +7,6 @@ the history are saved with it, all as HDF5.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import math
@@ -25,8 +24,10 @@ import torch
 from layerwise.commandline import Terminated
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
+from layerwise.locks import held
 from layerwise.model.narrowing import narrow_all
-from layerwise.publication import published, remove_leftovers
+from layerwise.publication import remove_leftovers
+from layerwise.runfile.sealed import SealedFormat, create_sealed, open_sealed
 from layerwise.settings import by_path
 from layerwise.training.history import Epoch, from_rows, to_rows
 from layerwise.training.pruning import Pruned, accuracies_of, accuracy_attributes
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("layerwise.state")
 
-FORMAT = "layerwise-state"
 STATE = "state.h5"
 # Seconds between two saves; the last epoch of a stage is always saved. A killed process loses at most so much training,
 # and the epoch in progress. A save takes 0.08 s, and an epoch of cifar10-k3 on a GPU less than a second: saving each of
@@ -75,21 +75,15 @@ class Checkpoint:
         """
         if self.path is None or not self.path.exists():
             return False
-        try:
-            with h5py.File(self.path, "r") as file:
-                self._refuse_other(file)
-                self.pruned = _read_pruned(file)
-                narrow_all(network, self.pruned)
-                for name, module in _parts(network):
-                    _load_module(module, file[f"modules/{name}"])
-                self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
-                self.stage, self.epochs_done = int(file.attrs["stage"]), int(file.attrs["epochs_done"])
-                self.history = from_rows(file["history"][:])
-        except (OSError, KeyError) as error:
-            raise UserError(
-                f"{self.path} is damaged ({type(error).__name__}) and cannot be resumed from. "
-                f"Delete {self.path.parent} to train from the start."
-            ) from None
+        with open_sealed(self.path, state_format(self.path.parent)) as file:
+            self._refuse_other(file)
+            self.pruned = _read_pruned(file)
+            narrow_all(network, self.pruned)
+            for name, module in _parts(network):
+                _load_module(module, file[f"modules/{name}"])
+            self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
+            self.stage, self.epochs_done = int(file.attrs["stage"]), int(file.attrs["epochs_done"])
+            self.history = from_rows(file["history"][:])
         log.info("resuming from %s: %d epochs of stage %d are done", self.path.parent, self.epochs_done, self.stage + 1)
         return True
 
@@ -108,8 +102,8 @@ class Checkpoint:
         is_last = epochs_done == problems[0].config.epochs
         if self.path is None or not (is_last or time.monotonic() - self._saved >= SAVE_EVERY):
             return
-        with published(self.path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            file.attrs.update({"format": FORMAT, "format_version": 1, "stage": stage, "epochs_done": epochs_done})
+        with create_sealed(self.path, state_format(self.path.parent)) as file:
+            file.attrs.update({"stage": stage, "epochs_done": epochs_done})
             file.attrs["config"] = self.config.to_json()
             file.attrs["fingerprint"] = json.dumps(self.fingerprint, sort_keys=True)
             for name, module in _parts(network):
@@ -124,8 +118,6 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def _refuse_other(self, file: h5py.File) -> None:
-        if file.attrs.get("format") != FORMAT:
-            raise UserError(f"{self.path} is not the state of a training. Move it away to train from the start.")
         saved, asked = (by_path(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
         # The prefix last: what "auto" becomes may follow from another field, and the message should name that one.
         for field in sorted(saved.keys() | asked.keys(), key=lambda name: (name == "training.prefix", name)):
@@ -141,15 +133,21 @@ class Checkpoint:
             )
 
 
+def state_format(folder: Path) -> SealedFormat:
+    """Return what the state in a folder is, and what to do where it is damaged."""
+    advice = f"It cannot be resumed from: delete {folder} to train from the start."
+    return SealedFormat("layerwise-state", 2, "state of a training", "layerwise-train", advice, since=1)
+
+
 def prefix_begun_with(out: Path) -> str | None:
     """Return training.prefix of the stopped training of a run file; None where there is none that can be read.
 
     "auto" was decided by the memory that was free then, and a resumed training keeps to it.
     """
     try:
-        with h5py.File(_folder(out) / STATE, "r") as file:
+        with open_sealed(_folder(out) / STATE, state_format(_folder(out))) as file:
             return str(json.loads(file.attrs["config"])["training"]["prefix"])
-    except (OSError, KeyError, ValueError):  # Checkpoint.load says what is wrong with it
+    except UserError:  # Checkpoint.load says what is wrong with it
         return None
 
 
@@ -158,13 +156,7 @@ def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -
     """Yield the checkpoint beside a run file, locked against other processes; it is removed when the block succeeds."""
     folder = _folder(out)
     folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(
-                f"another layerwise-train is working on {out}. Wait for it, or give another --out."
-            ) from None
+    with held(folder / "lock", f"layerwise-train is working on {out}", wait=False):
         remove_leftovers(out)
         checkpoint = Checkpoint(folder / STATE, config, fingerprint)
         try:
