@@ -17,8 +17,10 @@ from layerwise.runfile import RunFile
 from probes.cli import probe
 from probes.cnn import probe as cnn
 from probes.cnn.probe import CnnFamily, trial_depths
-from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES, candidates_path
+from probes.cnn.rates import CANDIDATES, FIXED_LEARNING_RATE, LEARNING_RATES, candidates_path
+from probes.csvfile import write_csv
 from probes.protocol import Fit
+from probes.results.integrity import sealed
 from probes.sweep import missing, sweep
 from probes.tasks.controls import Permuted, Teacher
 from probes.tasks.task import Task
@@ -95,7 +97,7 @@ def test_a_rate_that_was_chosen_is_not_chosen_again(own_run: Path, monkeypatch: 
         monkeypatch.undo()
         # Stopped between two depths, a trial goes on where it was.
         table = pd.read_csv(candidates_path(own_run))
-        table[table["depth"] == 1].to_csv(candidates_path(own_run), index=False)
+        write_csv(sealed(table[table["depth"] == 1], CANDIDATES), candidates_path(own_run))
         again = family(run)
         assert again.trials({2: again.names(2)}) == {2: [(1, 8)]}
         assert family(run, epochs=2).trials({2: again.names(2)}) == {1: [(1, 8)], 2: [(1, 8)]}

@@ -11,8 +11,18 @@ import pytest
 
 from layerwise.errors import UserError
 from probes.cnn import rates as cnn_rates
-from probes.cnn.rates import COLUMNS, Setting, candidates_path, chosen_rate, read_candidates, save_candidates
+from probes.cnn.rates import (
+    CANDIDATES,
+    COLUMNS,
+    Setting,
+    candidates_path,
+    chosen_rate,
+    read_candidates,
+    save_candidates,
+)
+from probes.csvfile import write_csv
 from probes.protocol import Predictions
+from probes.results.integrity import sealed
 
 SETTING = Setting("r", "cnn-1", 64, "none", "class", 2, "bf16")
 RATES = FEW, SOME, MOST = (0.1, 0.2, 0.3)
@@ -88,7 +98,8 @@ def test_scores_are_replaced_and_others_kept(tmp_path: Path) -> None:
 def test_an_older_protocol_chooses_nothing(tmp_path: Path) -> None:
     run = tmp_path / "x.h5"
     keep(run, 1, (9, 1, 1))
-    pd.read_csv(candidates_path(run)).assign(protocol_version=1).to_csv(candidates_path(run), index=False)
+    table = pd.read_csv(candidates_path(run)).assign(protocol_version=1)
+    write_csv(sealed(table, CANDIDATES), candidates_path(run))
     assert chosen_rate(read_candidates(run), SETTING, [1]) is None
 
 

@@ -15,7 +15,7 @@ from probes.protocol import Fit, Predictions
 from probes.results.columns import KEY
 from probes.results.comparisons import COMPARISONS, compare
 from probes.results.statistics import paired_interval
-from probes.results.table import read_rows, read_table, save, table_path
+from probes.results.table import read_rows, read_table, save, table_path, write_table
 from probes.tasks.task import Task
 
 
@@ -78,7 +78,7 @@ def test_comparisons_are_made_anew_and_other_runs_keep_theirs(own_run: Path) -> 
         put(run, {1: slice(0, 60), 2: slice(0, 40)})
         compare(run)
         earlier = read_table(table_path(own_run)).assign(run_id="earlier")
-        pd.concat([read_table(table_path(own_run)), earlier]).to_csv(table_path(own_run), index=False)
+        write_table(table_path(own_run), [read_table(table_path(own_run)), earlier])
         put(run, {1: slice(0, 50)})
         compare(run)
         n = len(run.labels("test"))

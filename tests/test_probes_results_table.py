@@ -27,6 +27,7 @@ from probes.results.table import (
     rows_of,
     save,
     table_path,
+    write_table,
 )
 from probes.tasks.task import Task
 
@@ -81,6 +82,7 @@ DESIGN = [
     "blocks",
     "batch_norm",
     "variant",
+    "digest",
 ]
 
 
@@ -146,8 +148,7 @@ def test_running_a_probe_again_replaces_its_rows_and_no_others(own_run: Path) ->
 def test_rows_of_an_earlier_run_of_that_name_are_kept(own_run: Path) -> None:
     with RunFile(own_run) as run:
         save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
-        table = read_table(table_path(own_run)).assign(run_id="earlier")
-        table.to_csv(table_path(own_run), index=False)
+        write_table(table_path(own_run), [read_table(table_path(own_run)).assign(run_id="earlier")])
         save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
         assert set(read_table(table_path(own_run)).run_id) == {"earlier", run.run_id}
 
@@ -239,8 +240,8 @@ def test_reads_of_the_test_split_are_counted_across_refits_controls_apart(own_ru
 def test_a_table_of_the_first_protocol_is_read_and_kept_as_it_is(own_run: Path) -> None:
     with RunFile(own_run) as run:
         save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
-        old = read_table(table_path(own_run)).drop(columns=["target", "test_reads"]).assign(protocol_version=1)
-        old.to_csv(table_path(own_run), index=False)
+        old = read_table(table_path(own_run)).drop(columns=["target", "test_reads", "digest"])
+        old.assign(protocol_version=1).to_csv(table_path(own_run), index=False)
         assert read_rows(run).empty
         save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
     table = read_table(table_path(own_run))
@@ -252,7 +253,8 @@ def test_a_table_of_the_first_protocol_is_read_and_kept_as_it_is(own_run: Path) 
 def test_a_table_without_later_columns_is_read_and_gets_them(own_run: Path) -> None:
     with RunFile(own_run) as run:
         save(run, Task(run), [(ProbeName(depth=1, probe="linear"), [fit(run)])])
-        old = read_table(table_path(own_run)).drop(columns=["neighbors", "distance", "blocks", "batch_norm", "variant"])
+        later = ["neighbors", "distance", "blocks", "batch_norm", "variant", "digest"]
+        old = read_table(table_path(own_run)).drop(columns=later)
         old.to_csv(table_path(own_run), index=False)
         save(run, Task(run), [(ProbeName(depth=2, probe="linear"), [fit(run)])])
     found = pd.read_csv(table_path(own_run)).groupby("depth")[["blocks", "batch_norm"]].max()

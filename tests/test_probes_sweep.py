@@ -10,10 +10,12 @@ import pytest
 from test_probes_results_comparisons import fit
 
 from layerwise.runfile import RunFile
+from probes.csvfile import write_csv
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit
 from probes.results import table
 from probes.results.columns import SCHEMA
+from probes.results.integrity import sealed
 from probes.results.table import read_rows, table_path
 from probes.sweep import missing, rows_at, sweep
 from probes.tasks.task import Task
@@ -78,8 +80,9 @@ def test_a_sweep_parses_the_table_once_and_again_only_where_another_process_wrot
 
             def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
                 if depth == 2:
-                    other = pd.read_csv(table_path(run.path)).assign(run_id="other")
-                    pd.concat([pd.read_csv(table_path(run.path)), other]).to_csv(table_path(run.path), index=False)
+                    own = pd.read_csv(table_path(run.path))
+                    both = pd.concat([own, own.assign(run_id="other")], ignore_index=True)
+                    write_csv(sealed(both, SCHEMA), table_path(run.path))
                 return super().fit(depth, wanted)
 
         sweep(run, Task(run), Meanwhile(run), [1, 2], force=True)

@@ -15,7 +15,8 @@ import pandas as pd
 from layerwise.publication import published
 from probes.csvfile import write_csv
 from probes.protocol import PROTOCOL_VERSION, Predictions
-from probes.results.columns import SCHEMA, Column
+from probes.results.columns import DIGEST, SCHEMA, Column
+from probes.results.integrity import sealed
 from probes.results.table import locked, parse_table
 
 # Two rates, for each is another training at two depths (docs/protocol.md, "One rate for a curve").
@@ -42,6 +43,7 @@ CANDIDATES = (
     *(_OF_RESULTS[name] for name in (*_SETTING, "protocol_version", "depth", "learning_rate")),
     Column("accuracy", "number", "of seed 0, trained on the train fold, on the validation fold"),
     Column("log_loss_bits", "number", "its log-loss there"),
+    _OF_RESULTS[DIGEST],
 )
 COLUMNS = [column.name for column in CANDIDATES]
 
@@ -79,7 +81,7 @@ def chosen_rate(table: pd.DataFrame, setting: Setting, depths: Sequence[int]) ->
 def save_candidates(run_path: Path, depth: int, tried: Sequence[tuple[Setting, float, Predictions]]) -> None:
     """Put what rates scored on the validation fold at a depth in place of what they scored there before."""
     rows = [
-        (*astuple(setting), PROTOCOL_VERSION, depth, rate, scored.accuracy, scored.log_loss_bits)
+        (*astuple(setting), PROTOCOL_VERSION, depth, rate, scored.accuracy, scored.log_loss_bits, None)
         for setting, rate, scored in tried
     ]
     path = candidates_path(run_path)
@@ -88,7 +90,8 @@ def save_candidates(run_path: Path, depth: int, tried: Sequence[tuple[Setting, f
         if path.exists():
             new = pd.concat([_read(path), new])
         key = COLUMNS[: COLUMNS.index("learning_rate") + 1]
-        write_csv(new.drop_duplicates(key, keep="last").sort_values(key, kind="stable"), temporary)
+        table = new.drop_duplicates(key, keep="last").sort_values(key, kind="stable", ignore_index=True)
+        write_csv(sealed(table, CANDIDATES), temporary)
 
 
 def _read(path: Path) -> pd.DataFrame:

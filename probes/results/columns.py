@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from probes.tasks.task import CLASS
 
 FIRST, LATER = "0.1.0", "after 0.1.0"
+DIGEST = "digest"
 
 
 @dataclass(frozen=True)
@@ -121,6 +122,9 @@ SCHEMA = (
         "what tells a network trained here from the plain one of its k, M and M~, in words: `M_f = 64` (width of the "
         "last auxiliary), `pruned to 64`, `VGG-11`, `net.py:blocks` (blocks of a user)",
         since=LATER, empty="the plain network"),
+    Column(DIGEST, "text",
+        "first 16 hexadecimal digits of a SHA-256 over the values of the row, numbers with 14 digits, and the number "
+        "of rows of its probe; a reader refuses a table in which one differs", since=LATER),
 )
 # fmt: on
 

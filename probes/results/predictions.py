@@ -13,13 +13,15 @@ import numpy as np
 import pandas as pd
 
 from layerwise.errors import UserError
-from layerwise.publication import published
 from layerwise.runfile import RunFile
+from layerwise.runfile.sealed import SealedFormat, create_sealed, open_sealed
 from probes.probe import ProbeName
 from probes.protocol import PROTOCOL_VERSION, Fit, Predictions
 from probes.tasks.task import CLASS
 
-PREDICTIONS_FORMAT = "layerwise-predictions"
+FORMAT = SealedFormat(
+    "layerwise-predictions", 2, "predictions of a run", "probe-depth", "Move it away, and run probe-depth again."
+)
 
 
 def predictions_path(run_path: Path) -> Path:
@@ -33,15 +35,13 @@ def check_predictions(run_path: Path) -> None:
     if not path.exists():
         return
     try:
-        with h5py.File(path, "r") as file:
-            is_ours = file.attrs.get("format") == PREDICTIONS_FORMAT
-    except OSError:
-        is_ours = False
-    if not is_ours:
+        with open_sealed(path, FORMAT):
+            pass
+    except UserError as error:
         raise UserError(
-            f"{path} would hold the predictions of {run_path.name}, but holds something else. "
-            "Move it away, or give the run another name."
-        )
+            f"{path} would hold the predictions of {run_path.name}, but holds something else: {error} Move it away, or "
+            "give the run another name."
+        ) from None
 
 
 def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[ProbeName, Sequence[Fit]]]) -> None:
@@ -51,10 +51,9 @@ def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[Pro
         index: position [n] of each predicted image in the published split, as in samples/test/index.
     """
     path = predictions_path(run.path)
-    with published(path, force=True) as temporary, h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-        file.attrs["format"], file.attrs["format_version"] = PREDICTIONS_FORMAT, 1
+    with create_sealed(path, FORMAT) as file:
         if path.exists():
-            with h5py.File(path, "r") as old:
+            with open_sealed(path, FORMAT) as old:
                 for group in old:
                     old.copy(group, file)
         for name, fit in ((name, fit) for name, fits in fitted for fit in fits):
@@ -71,7 +70,7 @@ def read_correct(run: RunFile, name: ProbeName, refit: int) -> pd.Series | None:
     path = predictions_path(run.path)
     if not path.exists():
         return None
-    with h5py.File(path, "r") as file:
+    with open_sealed(path, FORMAT) as file:
         group = file.get(_group(run.run_id, name, refit))
         if group is None:
             return None

@@ -6,7 +6,6 @@ time. Running a probe again replaces its rows and leaves all others. columns.py 
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import pandas as pd
 
 from layerwise import __version__
 from layerwise.errors import UserError
+from layerwise.locks import held
 from layerwise.publication import published
 from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import canonical, sha256
@@ -25,6 +25,7 @@ from probes.csvfile import read_csv, write_csv
 from probes.probe import ProbeName
 from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
+from probes.results.integrity import require_intact, sealed
 from probes.results.metrics import metrics
 from probes.results.predictions import check_predictions, save_predictions
 from probes.results.statistics import wilson_interval
@@ -145,7 +146,7 @@ def parse_table(path: Path, what: str, schema: Sequence[Column]) -> pd.DataFrame
     what: what it is a table of, for the messages.
 
     Raises:
-        UserError: a file that cannot be read, or lacks a column that all versions have.
+        UserError: a file that cannot be read, lacks a column that all versions have, or is not what was written.
     """
     try:
         table = read_csv(path, dtypes(schema))
@@ -159,6 +160,7 @@ def parse_table(path: Path, what: str, schema: Sequence[Column]) -> pd.DataFrame
         raise UserError(
             f"{path} is no table of {what}: it lacks the column {lost[0]!r}. Move it away, and run probe-depth again."
         )
+    require_intact(table, schema, path)
     for column in missing:
         table[column.name] = pd.array([column.before] * len(table), dtype=column.dtype)
     return table
@@ -246,6 +248,7 @@ def write_table(path: Path, parts: Sequence[pd.DataFrame]) -> None:
     table = pd.concat([part.astype(object) for part in parts if len(part)])
     types = {name: dtype for name, dtype in dtypes(SCHEMA).items() if dtype != "str"}  # text with gaps stays as it is
     table = table.astype(types)[list(COLUMNS)].sort_values(list(KEY), kind="stable", ignore_index=True)
+    table = sealed(table, SCHEMA)
     with published(path, force=True) as temporary:
         write_csv(table, temporary)
     _keep(path, table, _identity(path))
@@ -254,6 +257,6 @@ def write_table(path: Path, parts: Sequence[pd.DataFrame]) -> None:
 @contextmanager
 def locked(run_path: Path) -> Iterator[None]:
     """Hold the lock of a run's results; a second process waits."""
-    with open(run_path.with_name(f".{run_path.name}.results.lock"), "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    lock = run_path.with_name(f".{run_path.name}.results.lock")
+    with held(lock, f"probe-depth is writing the results of {run_path.name}", wait=True):
         yield
