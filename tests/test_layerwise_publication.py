@@ -122,7 +122,7 @@ def test_a_finished_file_that_cannot_have_its_name_is_kept_under_another(
     monkeypatch.setattr(os, "replace", no_name)
     with (
         pytest.raises(
-            UserError, match=rf"a.txt cannot be given its name \({os.strerror(number)}\); what was made is kept"
+            UserError, match=rf"cannot be given its name \({os.strerror(number)}\); what was made is kept"
         ),
         published(tmp_path / "a.txt", force=True) as temporary,
     ):
