@@ -103,6 +103,7 @@ def extract_network(
     holdout: float = 0.1,
     batch_size: int = 64,
     store: str = "auto",
+    dtype: str = "auto",
     max_size: int = DEFAULT_MAX_SIZE,
     device: str = "auto",
     force: bool = False,
@@ -128,6 +129,7 @@ def extract_network(
         data_name, classes, holdout, batch_size: `data_name` and `classes` of loaders; share of train that becomes the
             validation fold of loaders without one; images of a data set in the network at once.
         store: "pooled", "maps", or "auto" (maps where they fit). max_size: most bytes the file may take.
+        dtype: number type of what is kept: "float16", "float32", or "auto", float16 where it loses nothing.
         device: auto, cpu or cuda. force: replace `out` if it exists.
 
     Raises UserError for layers that are not there, data that do not fit the network, or a file that would not fit.
@@ -147,7 +149,7 @@ def extract_network(
     else:
         given = Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
     with on_loan(unwrapped(model), settles=trained_on == "nothing") as lent:
-        from_module(request, lent, given, place).write(place, store)
+        from_module(request, lent, given, place).write(place, store, dtype)
     return RunFile(out)
 
 
@@ -166,6 +168,7 @@ def extract_arrays(
     data_name: str = "",
     holdout: float = 0.1,
     store: str = "auto",
+    dtype: str = "auto",
     max_size: int = DEFAULT_MAX_SIZE,
     force: bool = False,
 ) -> RunFile:
@@ -175,7 +178,8 @@ def extract_arrays(
         arrays: a file, .npz or .h5, or arrays by name: one [n, ...] a layer in the order of depth (one named "input" is
             depth 0), "labels" [n], and where wanted "splits" [n] (train, validation, test), "index" [n], "classes".
             Grouped arrays are named "train/layer1" and so on.
-        out, trained_on, label, seed, layers, tokens, layout, holdout, store, max_size, force: as of `extract_network`.
+        out, trained_on, label, seed, layers, tokens, layout, holdout, store, dtype, max_size, force: as of
+            `extract_network`.
         data_name: what the data go by in tables and figures; the name of the file where empty.
 
     Raises UserError for arrays that are no run: lengths that differ, labels missing, NaN, a file that would not fit.
@@ -186,7 +190,7 @@ def extract_arrays(
         layout=layout,
     )  # fmt: skip
     extraction = from_arrays(request, DataConfig(dataset="arrays", holdout=holdout, label=data_name))
-    extraction.write(Place(out=Path(out), max_size=max_size, force=force), store)
+    extraction.write(Place(out=Path(out), max_size=max_size, force=force), store, dtype)
     return RunFile(out)
 
 

@@ -20,6 +20,7 @@ from layerwise.errors import UsageError, unknown
 DATASETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagefolder")
 MODES = ("greedy", "parallel", "end-to-end", "untrained")
 STORES = ("pooled", "maps", "auto")
+DTYPES = ("auto", "float16", "float32")
 BATCH_NORMS = ("auto", "on", "off")
 INITIALISATIONS = ("default", "kaiming", "orthogonal")
 OPTIMIZERS = ("sgd", "adamw")
@@ -322,6 +323,10 @@ class RunConfig:
         default="pooled",
         metadata=flag("pooled (A x_j, 2x2), maps (x_j whole beside it), or auto (maps where they fit)."),
     )
+    dtype: str = field(
+        default="auto",
+        metadata=flag("Number type of stored activations: float16, float32, or auto (float16 where it loses nothing)."),
+    )
     # "auto" is decided before the configuration is stored; what is dumped is always computed in float32.
     precision: str = field(
         default="auto",
@@ -337,6 +342,8 @@ class RunConfig:
             raise unknown("mode", self.mode, MODES)
         if self.store not in STORES:
             raise unknown("store", self.store, STORES)
+        if self.dtype not in DTYPES:
+            raise unknown("dtype", self.dtype, DTYPES)
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
         if self.match not in MATCHES:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
+import numpy as np
 import pytest
 
+import layerwise
 from layerwise.errors import UsageError, UserError
 from layerwise.extraction.forms import Convention, form_of
 from layerwise.extraction.write import describe_plan, ways
@@ -91,3 +96,35 @@ def test_the_table_has_a_line_for_each_depth() -> None:
 def test_an_unknown_store_is_answered_with_the_choices() -> None:
     with pytest.raises(UsageError, match="unknown store 'map'. Did you mean 'maps'"):
         plan("map")
+
+
+@pytest.mark.parametrize("scale", [1e-8, 1.0])
+@pytest.mark.parametrize("dtype", ["auto", "float16", "float32"])
+def test_small_features_are_kept_unless_float16_is_asked_for(
+    tmp_path: Path, scale: float, dtype: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    x = (scale * np.random.default_rng(0).normal(size=(60, 5))).astype(np.float32)
+    arrays = {"a": np.ones((60, 3), np.float32) * np.arange(60)[:, None], "b": x, "labels": np.arange(60) % 3}
+    with caplog.at_level(logging.INFO, "layerwise"):
+        run = layerwise.extract_arrays(arrays, out=tmp_path / "run.h5", trained_on="other-data", dtype=dtype)
+    with run:
+        b = run.pooled(2, "train")
+        assert b is not None
+        is_lost = scale < 1 and dtype == "auto"
+        assert b.dtype == (np.float32 if dtype == "float32" or is_lost else np.float16)
+        assert run.pooled(1, "train").dtype == (np.float32 if dtype == "float32" else np.float16)  # type: ignore[union-attr]
+        if b.dtype == np.float32:
+            np.testing.assert_array_equal(b[:].reshape(-1, 5), x[run.indices("train")])
+    said = "float16 would lose of depth 2: features moved by up to inf of their deviation; float32 is kept there"
+    assert (said in caplog.text) is is_lost
+    assert ("float16 was asked for, and loses of depth 2" in caplog.text) is (scale < 1 and dtype == "float16")
+
+
+def test_a_number_type_that_cannot_hold_the_values_or_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    arrays = {"a": np.full((60, 3), 1e6, np.float32) * np.arange(60)[:, None], "labels": np.arange(60) % 3}
+    asked = {"out": tmp_path / "run.h5", "trained_on": "other-data"}
+    with pytest.raises(UserError, match=r"float16 cannot hold depth 1: values up to 5.9e\+07. Give dtype='float32'"):
+        layerwise.extract_arrays(arrays, dtype="float16", **asked)
+    with pytest.raises(UsageError, match="unknown dtype 'float64'. Did you mean 'float16'"):
+        layerwise.extract_arrays(arrays, dtype="float64", **asked)
+    assert not list(tmp_path.iterdir())

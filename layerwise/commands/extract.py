@@ -111,7 +111,7 @@ DEFAULTS = replace(recipe("digits"), store="auto")
 BATCH_SIZE = 64
 
 
-@takes_fields("data", "store", defaults=DEFAULTS)
+@takes_fields("data", "store", "dtype", defaults=DEFAULTS)
 def extract(
     model: Model = None,
     arrays: Arrays = None,
@@ -176,9 +176,9 @@ def extract(
     if list_layers:
         _print_layers(extraction)
     elif dry_run:
-        _print_plan(extraction, place, config.store)
+        _print_plan(extraction, place, config)
     else:
-        _write(extraction, place, config.store)
+        _write(extraction, place, config)
 
 
 def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, download: bool, dry_run: bool) -> None:
@@ -254,18 +254,18 @@ def _print_layers(extraction: Extraction) -> None:
         print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.facts['source_shape']))}  {depth.facts['form']}")
 
 
-def _print_plan(extraction: Extraction, place: Place, store: str) -> None:
+def _print_plan(extraction: Extraction, place: Place, config: RunConfig) -> None:
     from layerwise.extraction.write import describe_plan, ways
     from layerwise.runfile.plan import require_room
 
-    plan = extraction.plan(store, place.max_size)
+    plan = extraction.plan(config.store, place.max_size, dtype=config.dtype)
     print("\n".join(describe_plan(plan)))
     require_room(plan, place.max_size, place.out, ways=ways())
     print("nothing was written: the same command without --dry-run does it")
 
 
-def _write(extraction: Extraction, place: Place, store: str) -> None:
-    for j, depth in extraction.write(place, store).depths.items():
+def _write(extraction: Extraction, place: Place, config: RunConfig) -> None:
+    for j, depth in extraction.write(place, config.store, config.dtype).depths.items():
         print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.shape)):<15}  {depth.facts['form']}")
     print(f"wrote {place.out}")
     commandline.log.info("next: probe-depth %s --probe linear", place.out)

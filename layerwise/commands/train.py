@@ -192,7 +192,7 @@ def _refuse_beside_source(
 ) -> None:
     """Raise UsageError where anything beside --from would change the configuration that is taken from it."""
     given = [f"the recipe {recipe_name}"] if recipe_name is not None else []
-    given += [SETTINGS[path].flag for path in fields if path != "store"]
+    given += [SETTINGS[path].flag for path in fields if path not in ("store", "dtype")]
     given += [f"--set {setting}" for setting in settings]
     if given:
         raise UsageError(

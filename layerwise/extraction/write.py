@@ -9,7 +9,8 @@ from math import prod
 
 import numpy as np
 
-from layerwise.errors import UserError, option
+from layerwise.config import DTYPES
+from layerwise.errors import UserError, option, unknown
 from layerwise.extraction.origins import Origin
 from layerwise.hardware import exact_float32
 from layerwise.publication import refuse_existing
@@ -52,15 +53,24 @@ class Extraction:
         """Number of samples of each split."""
         return {name: len(label) for name, label in self.labels.items()}
 
-    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset()) -> Plan:
+    def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset(), dtype: str = "auto") -> Plan:
         """Return what would be kept within `max_size` bytes; store: "pooled", "maps", or "auto"."""
+        in_float32 = in_float32 or self._in_float32(dtype)
         images = 0 if self.image_shape is None else prod(self.image_shape) * sum(self.counts.values())
         return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=images, in_float32=in_float32)
 
-    def write(self, place: Place, store: str) -> Plan:
-        """Compute everything once, or twice where depths need float32, and publish the file; return what it holds."""
+    def _in_float32(self, dtype: str) -> frozenset[int]:
+        return frozenset(self.depths) if dtype == "float32" else frozenset()
+
+    def write(self, place: Place, store: str, dtype: str = "auto") -> Plan:
+        """Compute everything once, or twice where depths need float32, and publish the file; return what it holds.
+
+        dtype: number type of what is kept: "float16", "float32", or "auto", float16 where it loses nothing.
+        """
+        if dtype not in DTYPES:
+            raise unknown("dtype", dtype, DTYPES)
         refuse_existing(place.out, place.force)
-        refuse_too_large(self.plan(store, place.max_size), place)
+        refuse_too_large(self.plan(store, place.max_size, dtype=dtype), place)
         start = time.perf_counter()
 
         def write(writer: RunWriter, in_float32: frozenset[int]) -> Plan:
@@ -70,7 +80,7 @@ class Extraction:
             writer.attributes(layout.ROOT, {"dataset": self.dataset, "extraction": self.origin.to_json()})
             for split, label in self.labels.items():
                 writer.samples(split, label, self.index[split])
-            stream = DepthStream(writer, kept.depths, self.counts, maps=kept.maps, in_float32=in_float32)
+            stream = DepthStream(writer, kept.depths, self.counts, maps=kept.maps, in_float32=in_float32, dtype=dtype)
             self.run(writer, stream, kept.images)
             stream.finish()
             seconds = {"extract": time.perf_counter() - start}
@@ -79,7 +89,7 @@ class Extraction:
 
         with exact_float32():
             self.prepare()
-            return publish_run(place.out, force=place.force, write=write)
+            return publish_run(place.out, force=place.force, write=write, in_float32=self._in_float32(dtype))
 
 
 def refuse_too_large(plan: Plan, place: Place) -> None:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from layerwise.errors import UserError
+from layerwise.errors import UserError, option
 from layerwise.runfile import layout
 from layerwise.runfile.rounding import Float16Check, dtype_of
 from layerwise.runfile.writer import RowWriter, RunWriter, create_run
@@ -57,11 +57,11 @@ class Depth:
 
 
 class NeedsFloat32(Exception):
-    """Depths, by number, that float16 does not hold."""
+    """Depths that float16 does not hold: by number, what it would lose."""
 
-    def __init__(self, depths: set[int]):
-        super().__init__(f"depths {sorted(depths)} need float32")
-        self.depths = depths
+    def __init__(self, losses: Mapping[int, str]):
+        super().__init__("; ".join(f"depth {j}: {loss}" for j, loss in sorted(losses.items())))
+        self.depths = frozenset(losses)
 
 
 class DepthStream:
@@ -72,6 +72,7 @@ class DepthStream:
         counts: number of samples of each split.
         maps: whether whole maps are kept beside A x_j.
         in_float32: the depths that are kept in float32.
+        dtype: "float16" keeps all others in float16 whatever it loses, with a warning; "auto" raises NeedsFloat32.
     """
 
     def __init__(
@@ -82,12 +83,14 @@ class DepthStream:
         *,
         maps: bool,
         in_float32: frozenset[int],
+        dtype: str = "auto",
     ):
-        self._depths, self._in_float32 = depths, in_float32
+        self._depths, self._in_float32, self._dtype = depths, in_float32, dtype
         self._seen = dict.fromkeys(counts, 0)
         self._checks = {j: Float16Check() for j in depths}
         self._too_large: set[int] = set()
         self._rows: dict[tuple[int, str, str], RowWriter] = {}
+        self._kinds = {j: set(depth.stored(maps)) for j, depth in depths.items()}
         for j, depth in depths.items():
             writer.attributes(layout.depth(j), depth.attributes())
             for kind, shape in depth.stored(maps).items():
@@ -120,12 +123,24 @@ class DepthStream:
             return
         kinds["pooled"] = pooled(kinds["maps"], self._depths[j].kept["pooled"])
         for kind, values in kinds.items():
+            if j not in self._in_float32 and kind in self._kinds[j]:
+                self._checks[j].compare(kind, values)
             self._append(j, kind, values)
 
     def finish(self) -> None:
-        """Raise NeedsFloat32 if float16 did not hold every depth that was written in it."""
+        """Raise NeedsFloat32 if float16 did not hold every depth that was written in it.
+
+        With dtype "float16", raise UserError where values are beyond its range, and warn of what else it loses.
+        """
+        losses = {j: loss for j in self._depths if j not in self._in_float32 and (loss := self._checks[j].loss())}
+        if not losses:
+            return
+        if self._dtype == "auto":
+            raise NeedsFloat32(losses)
+        said = str(NeedsFloat32(losses))
         if self._too_large:
-            raise NeedsFloat32(self._too_large)
+            raise UserError(f"float16 cannot hold {said}. Give {option('dtype', 'float32')}, or auto.")
+        log.warning("float16 was asked for, and loses of %s", said)
 
     def _append(self, j: int, kind: str, values: Tensor) -> None:
         kept: np.ndarray | None = None
@@ -153,19 +168,25 @@ def pooled(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return F.adaptive_avg_pool2d(x, (height, width))
 
 
-def publish_run(path: Path, *, force: bool, write: Callable[[RunWriter, frozenset[int]], T]) -> T:
+def publish_run(
+    path: Path,
+    *,
+    force: bool,
+    write: Callable[[RunWriter, frozenset[int]], T],
+    in_float32: frozenset[int] = frozenset(),
+) -> T:
     """Publish the run file that `write` writes, and return what it returns.
 
     It writes once, or again where depths turn out to need float32.
 
-    write: takes the writer of a new file, and the depths to be kept in float32; calls `DepthStream.finish`.
+    Args:
+        write: takes the writer of a new file, and the depths to be kept in float32; calls `DepthStream.finish`.
+        in_float32: the depths of which that is known before.
     """
-    in_float32: frozenset[int] = frozenset()
     while True:
         try:
             with create_run(path, force=force) as writer:
                 return write(writer, in_float32)
         except NeedsFloat32 as more:
             in_float32 |= more.depths
-            names = ", ".join(map(str, sorted(more.depths)))
-            log.info("values beyond float16 at depth %s: float32 is kept there, in a second pass", names)
+            log.info("float16 would lose of %s; float32 is kept there, in a second pass", more)

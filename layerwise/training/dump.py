@@ -57,6 +57,7 @@ def dump_depths(
     dataset: Dataset,
     storage: Plan,
     in_float32: frozenset[int] = frozenset(),
+    dtype: str = "auto",
 ) -> None:
     """Write the samples, the images where planned, and every depth of every split.
 
@@ -68,7 +69,7 @@ def dump_depths(
         if storage.images:
             writer.array(layout.images(name), split.images)
     counts = {name: len(split.label) for name, split in splits.items()}
-    stream = DepthStream(writer, storage.depths, counts, maps=storage.maps, in_float32=in_float32)
+    stream = DepthStream(writer, storage.depths, counts, maps=storage.maps, in_float32=in_float32, dtype=dtype)
     with exact_float32(), progress() as bar:
         task = bar.add_task("dump", total=sum(counts.values()))
         for name, split in splits.items():

@@ -115,9 +115,11 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
     scored = counts.get("validation", 0) + counts["test"]
     output_bytes = 4 * len(dataset.classes) * scored * len(config.heads)
+    depths = depths_of(network_shapes(net, image))
     storage = plan(
-        depths_of(network_shapes(net, image)),
+        depths,
         counts,
+        in_float32=frozenset(depths) if config.dtype == "float32" else frozenset(),
         store=config.store,
         max_size=max_size,
         image_bytes=sum(split.images.nbytes for split in dataset.splits.values()),
@@ -161,12 +163,13 @@ def _publish(
         _write_head(writer, config, dataset, fingerprint)
         _write_network(writer, network, scores)
         _write_history(writer, checkpoint.history)
-        dump_depths(writer, network, dataset, storage, in_float32)
+        dump_depths(writer, network, dataset, storage, in_float32, config.dtype)
         seconds["dump"] = time.perf_counter() - start
         writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds) | source)
 
     with products("fp32"):
-        publish_run(place.out, force=place.force, write=write)
+        in_float32 = frozenset(storage.depths) if config.dtype == "float32" else frozenset()
+        publish_run(place.out, force=place.force, write=write, in_float32=in_float32)
     return scores
 
 

@@ -92,8 +92,8 @@ def experiment(run: RunFile) -> str | None:
     if run.config is None:
         return None
     tree = json.loads(run.config.to_json())
-    for name in ("mode", "match", "seed", "store"):
-        del tree[name]
+    for name in ("mode", "match", "seed", "store", "dtype"):
+        tree.pop(name, None)  # files of earlier versions have no dtype
     for name in ("k", "width", "aux_width"):
         del tree["network"][name]
     del tree["training"]["prefix"]  # computed or kept, it is the same
