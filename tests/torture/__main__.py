@@ -1,0 +1,110 @@
+"""Owns the command line of the torture: which trials, in which order, and what is said at the end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+
+from tests.torture import damage, kills
+from tests.torture.material import Material
+from tests.torture.records import Records, failures, markdown, summary
+
+# Each part has KINDS, of which trial number i is of kind KINDS[i % len(KINDS)], and a function `trial`.
+PARTS: dict[str, ModuleType] = {"kills": kills, "damage": damage}
+COUNTS = {"kills": 100, "damage": 1000}
+
+
+def main() -> int:
+    """Try what was asked for and return 1 where something did not hold."""
+    asked = _arguments()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    records = Records(asked.out / "trials.csv", asked.seed)
+    numbers = list(_numbers(asked))
+    left = [one for one in numbers if one not in records.done() or asked.trial]
+    print(f"{len(numbers)} trials, {len(numbers) - len(left)} of them done before; records in {records.path}")
+    if left:
+        material = Material(asked.out)
+        material.load()
+        _share(left, asked.workers, records, material)
+    found = [row for row in records.read() if (row["part"], int(row["number"])) in numbers]
+    print("\n".join(summary(found)))
+    (asked.out / "table.md").write_text(markdown(found) + "\n", encoding="utf-8")
+    print(f"\n{markdown(found)}\n")
+    broken = failures(found)
+    for row in broken:
+        print(f"{row['verdict']}: --trial {row['part']}:{row['number']} {row['kind']}, {row['tried']}: {row['stderr']}")
+    print(f"{len(found) - len(broken)} of {len(found)} held; {asked.out / 'table.md'} has the table")
+    return 1 if broken else 0
+
+
+def run_trial(part: str, number: int, records: Records, material: Material) -> None:
+    """Do one trial and record it; it follows from seed, part and number alone."""
+    kinds: list[str] = PARTS[part].KINDS
+    rng = np.random.default_rng([records.seed, zlib.crc32(part.encode()), number])
+    outcome = PARTS[part].trial(kinds[number % len(kinds)], rng, material)
+    records.add(part, number, outcome)
+    if not outcome.held:
+        print(f"  {outcome.verdict}: {outcome.kind} ({part}:{number}): {outcome.tried} {outcome.seen}", flush=True)
+
+
+def _share(left: list[tuple[str, int]], workers: int, records: Records, material: Material) -> None:
+    """Divide trials among forks of this process; one needs none."""
+    if workers == 1:
+        for part, number in left:
+            run_trial(part, number, records, material)
+        return
+    pids = []
+    for worker in range(workers):
+        if not (pid := os.fork()):
+            _share(left[worker::workers], 1, records, material)
+            os._exit(0)
+        pids.append(pid)
+    if any(os.waitpid(pid, 0)[1] for pid in pids):
+        raise SystemExit("a worker failed; the same command goes on with what is left")
+
+
+def _numbers(asked: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """Yield (part, number) of the trials asked for: as many of each part as its flag says, of the kinds that match."""
+    if asked.trial:
+        part, _, number = asked.trial.partition(":")
+        yield part, int(number)
+        return
+    for part in asked.only.split(","):
+        kinds: list[str] = PARTS[part].KINDS
+        if not any(re.search(asked.kinds, kind) for kind in kinds):
+            continue
+        number = found = 0
+        while found < getattr(asked, part):
+            if re.search(asked.kinds, kinds[number % len(kinds)]):
+                yield part, number
+                found += 1
+            number += 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--seed", type=int, default=1, help="what all trials follow from")
+    for part, count in COUNTS.items():
+        parser.add_argument(f"--{part}", type=int, default=count, help=f"how many; default {count}")
+    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas")
+    parser.add_argument("--kinds", default="", help="kinds of trial to do: a regular expression")
+    parser.add_argument("--trial", default="", metavar="PART:NUMBER", help="do this one alone, again")
+    parser.add_argument("--workers", type=int, default=1, help="processes that do trials side by side")
+    parser.add_argument("--out", type=Path, default=Path("build/torture"), help="folder of records and material")
+    asked = parser.parse_args()
+    asked.out = asked.out.resolve()
+    if unknown := [part for part in asked.only.split(",") if part not in PARTS]:
+        parser.error(f"unknown part {unknown[0]!r}; parts: {', '.join(PARTS)}")
+    return asked
+
+
+if __name__ == "__main__":
+    sys.exit(main())
