@@ -13,13 +13,21 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.torture import damage, kills
+from tests.torture import damage, data, disks, flags, kills, processes, streams
 from tests.torture.material import Material
 from tests.torture.records import Records, failures, markdown, summary
 
 # Each part has KINDS, of which trial number i is of kind KINDS[i % len(KINDS)], and a function `trial`.
-PARTS: dict[str, ModuleType] = {"kills": kills, "damage": damage}
-COUNTS = {"kills": 100, "damage": 1000}
+PARTS: dict[str, ModuleType] = {
+    "kills": kills,
+    "damage": damage,
+    "disks": disks,
+    "streams": streams,
+    "processes": processes,
+    "data": data,
+    "flags": flags,
+}
+COUNTS = {name: len(part.KINDS) for name, part in PARTS.items()} | {"kills": 200, "damage": 1000, "flags": 300}
 
 
 def main() -> int:

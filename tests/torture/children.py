@@ -12,7 +12,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -31,7 +30,8 @@ class Limits:
     """What a child may use.
 
     seconds: of wall time. file_bytes: size of any file it writes, None for no limit. user: id it becomes, if any.
-    fresh: whether it is a Python of its own and no fork. redirect: shell words such as ">&-", which make it fresh.
+    fresh: whether it is a Python of its own and no fork. redirect: shell words such as ">&-", of a fresh one.
+    ascii: whether its terminal knows ASCII alone.
     """
 
     seconds: float = PATIENCE
@@ -39,6 +39,7 @@ class Limits:
     user: int | None = None
     fresh: bool = False
     redirect: str = ""
+    ascii: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ class Done:
     """What a command left: its exit code (negative: the signal that ended it), texts, seconds, bytes at its peak."""
 
     command: str
+    words: tuple[str, ...] = ()
     code: int
     out: str
     err: str
@@ -58,14 +60,15 @@ class Child:
     """A command that runs; `wait` ends it."""
 
     def __init__(self, command: str, words: Sequence[str], folder: Path, limits: Limits | None = None):
-        self.command, self.limits = command, limits or Limits()
+        self.command, self.words, self.limits = command, tuple(words), limits or Limits()
         self.began = time.monotonic()
-        self._out, self._err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115: closed by wait
+        # Files, which never block the command as a full pipe would; `wait` closes them.
+        self._out, self._err = (os.memfd_create(name) for name in ("out", "err"))
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            _be(command, words, folder, self.limits, self._out.fileno(), self._err.fileno())
+            _be(command, words, folder, self.limits, self._out, self._err)
         self._base = _resident(self.pid)
 
     @property
@@ -94,7 +97,8 @@ class Child:
         _end_group(self.pid)
         peak = max(0, usage.ru_maxrss * 1024 - (0 if self.limits.fresh else self._base))
         code, out, err = os.waitstatus_to_exitcode(status), _text(self._out), _text(self._err)
-        return Done(command=self.command, code=code, out=out, err=err, seconds=seconds, peak=peak, hung=hung)
+        about = {"command": self.command, "words": self.words, "seconds": seconds, "peak": peak, "hung": hung}
+        return Done(code=code, out=out, err=err, **about)
 
 
 def call(
@@ -156,9 +160,9 @@ def _be(command: str, words: Sequence[str], folder: Path, limits: Limits, out: i
         os.dup2(out, 1), os.dup2(err, 2)
         _bound(limits)
         if limits.fresh or limits.redirect:
-            redirected = ["/bin/sh", "-c", f'exec "$@" {limits.redirect}', "sh"] if limits.redirect else []
+            redirected = ["/bin/sh", "-c", f'"$@" {limits.redirect}', "sh"] if limits.redirect else []
             start = [*redirected, *fresh_words(command), *words]
-            os.execve(start[0], start, environment())
+            os.execve(start[0], start, environment() | ({"PYTHONIOENCODING": "ascii"} if limits.ascii else {}))
         code = _command(command, words)
     except BaseException:
         traceback.print_exc()
@@ -207,7 +211,7 @@ def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def _text(file: object) -> str:
-    with file:  # type: ignore[attr-defined]
-        file.seek(0)  # type: ignore[attr-defined]
-        return str(file.read().decode("utf-8", "replace"))  # type: ignore[attr-defined]
+def _text(handle: int) -> str:
+    with os.fdopen(handle, "rb") as file:
+        file.seek(0)
+        return file.read().decode("utf-8", "replace")

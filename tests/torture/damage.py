@@ -181,6 +181,8 @@ def _read(
         return "refused", "", done
     if sealed:
         return "answered", "", done
+    if end["code"]:
+        return "wrong", "an answer where the whole file gives none", done
     wrong = [file for file in check.files if content(folder / file) != end["left"][file]]
     if check.prints and numbers_of(done) != end["printed"]:
         wrong.append("what it printed")
@@ -197,8 +199,9 @@ def _undamaged(check: Check, name: str, target: Target, material: Material) -> d
         with material.trial((), "undamaged") as folder:
             prepare(target, name, folder, material)
             done = call(check.command, check.words, folder)
-            if done.code:
+            # An untrained run has no auxiliaries to score: there a success is the wrong answer.
+            if trouble(done):
                 raise SystemExit(f"{check.command} {check.line} fails on whole files of {name}: {done.err}")
             left = {file: content(folder / file) for file in check.files}
-            _UNDAMAGED[key] = {"peak": done.peak, "left": left, "printed": numbers_of(done)}
+            _UNDAMAGED[key] = {"peak": done.peak, "left": left, "printed": numbers_of(done), "code": done.code}
     return _UNDAMAGED[key]

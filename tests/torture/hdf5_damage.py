@@ -34,8 +34,8 @@ def attribute_other(file: h5py.File, rng: np.random.Generator, folder: Path) -> 
     """Give an attribute another value or type."""
     item, name = _attribute(file, rng)
     values = (
-        "", "other", "{}", "[]", "null", "[" * 5000, '{"a": NaN}', 0, -1, 2, 1.5, 2**62, np.nan, True, False, b"\xff\xfe",
-        np.array([], "f4"), np.arange(5), np.zeros((3, 3)), h5py.Empty("f4"), h5py.Empty("S1"), np.array([b"a", b"b"]),
+        "", "other", "{}", "[]", "null", "[" * 5000, '{"a": NaN}', 0, -1, 2, 1.5, 2**62, np.nan, True, False,
+        b"\xff\xfe", np.array([], "f4"), np.arange(5), np.zeros((3, 3)), h5py.Empty("f4"), h5py.Empty("S1"), np.array([b"a", b"b"]),
         np.void(b"abc"), 1 + 2j, np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), file.ref, "x" * 60_000,
     )  # fmt: skip
     i = int(rng.integers(0, len(values)))
@@ -100,7 +100,7 @@ def dataset_shape(file: h5py.File, rng: np.random.Generator, folder: Path) -> st
     item = _dataset(file, rng)
     shape, dtype = item.shape or (1,), item.dtype
     shapes: dict[str, tuple[int, ...] | None] = {
-        "fewer rows": (max(0, shape[0] - 1 if shape else 0), *shape[1:]), "more rows": ((shape or (0,))[0] + 1, *shape[1:]),
+        "fewer rows": (max(0, shape[0] - 1), *shape[1:]), "more rows": (shape[0] + 1, *shape[1:]),
         "no rows": (0, *shape[1:]), "a scalar": (), "one axis more": (*shape, 1), "flat": (int(np.prod(shape)),),
         "null": None, "10^12 rows": (10**12, *shape[1:]), "10^9 columns": (*shape, 10**9), "2^40 rows": (2**40,),
     }  # fmt: skip
@@ -122,7 +122,8 @@ def dataset_storage(file: h5py.File, rng: np.random.Generator, folder: Path) -> 
     if not item.shape or not item.size or data.dtype.hasobject:
         return object_planted(file, rng, folder)
     ways: dict[str, dict[str, object]] = {
-        "gzip": {"compression": "gzip"}, "lzf": {"compression": "lzf"}, "shuffle": {"shuffle": True, "compression": "gzip"},
+        "gzip": {"compression": "gzip"}, "lzf": {"compression": "lzf"},
+        "shuffle": {"shuffle": True, "compression": "gzip"},
         "fletcher32": {"fletcher32": True}, "chunks": {"chunks": True},
         "a maximal shape": {"maxshape": (None, *item.shape[1:])},
         "scale-offset": {"scaleoffset": 1},
@@ -191,11 +192,20 @@ def link(file: h5py.File, rng: np.random.Generator, folder: Path) -> str:
     """Put a link in the place of an object, or where there was none: soft, external, or a second hard one."""
     place = _free(file, rng) if rng.random() < 0.5 else _item(file, rng, root=False).name
     aim = _item(file, rng).name
-    kinds = ["soft", "soft to itself", "soft to nothing", "external", "external to a FIFO", "external to nothing", "hard"]
+    kinds = [
+        "soft",
+        "soft to itself",
+        "soft to nothing",
+        "external",
+        "external to a FIFO",
+        "external to nothing",
+        "hard",
+    ]
     what = str(rng.choice(kinds))
     other = folder / "other.h5"
     new: object = {
-        "soft": h5py.SoftLink(aim), "soft to itself": h5py.SoftLink(place), "soft to nothing": h5py.SoftLink("/nowhere"),
+        "soft": h5py.SoftLink(aim), "soft to itself": h5py.SoftLink(place),
+        "soft to nothing": h5py.SoftLink("/nowhere"),
         "external to nothing": h5py.ExternalLink("nowhere.h5", "/"),
     }.get(what)  # fmt: skip
     if what.startswith("external") and new is None:

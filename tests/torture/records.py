@@ -12,7 +12,8 @@ from pathlib import Path
 from tests.torture.verdicts import BROKEN, HELD, Outcome, ended, first_line
 
 COLUMNS = (
-    "part", "number", "seed", "kind", "tried", "command", "exit_code", "verdict", "seen", "stderr", "seconds", "peak_mb",
+    "part", "number", "seed", "kind", "tried", "command", "exit_code", "verdict", "seen", "stderr", "seconds",
+    "peak_mb",
 )  # fmt: skip
 Record = dict[str, str]
 
@@ -39,7 +40,7 @@ class Records:
         """Write the record of a trial; several processes may."""
         done = outcome.done
         values = (
-            part, number, self.seed, outcome.kind, outcome.tried, done.command, ended(done.code), outcome.verdict,
+            part, number, self.seed, outcome.kind, outcome.tried, " ".join([done.command, *done.words]), ended(done.code), outcome.verdict,
             outcome.seen, first_line(done)[:400], f"{done.seconds:.2f}", done.peak >> 20,
         )  # fmt: skip
         with open(self.path, "a", newline="", encoding="utf-8") as file:

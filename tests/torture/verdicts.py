@@ -31,6 +31,8 @@ BROKEN = {
     "code": "another exit code than documented",
 }
 
+# Said by a shell as 128 and the signal.
+CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 GO_ON = re.compile(r"\b(same command|again|goes on|go on|resume)")
 
 
@@ -57,7 +59,7 @@ def trouble(done: Done) -> str | None:
     """Return the verdict on an end that no input excuses; None for success, or failure that is said in one line."""
     if done.hung:
         return "hang"
-    if done.code < 0:
+    if done.code < 0 or done.code - 128 in CRASHES:
         return "crash"
     if "Traceback (most recent call last)" in done.err + done.out or "Exception ignored" in done.err:
         return "traceback"
