@@ -8,7 +8,7 @@ TINY = "--depth 2 --width 4 --aux-width 4 --epochs 1 --subset 300 --precision fp
 CNN = "--probe-width 4 --probe-seeds 1 --epochs 1 --device cpu"
 STUDY = (
     "--budget smoke --k 1 --width 4 --seeds 1 --with none --probe linear --subset 200 --depth 2 --aux-width 4 "
-    "--epochs 1 --set training.precision=fp32 --device cpu --jobs 1 -o study"
+    "--epochs 1 --set precision=fp32 --device cpu --jobs 1 -o study"
 )
 RUN, NETWORK, ARRAYS = "run.h5", "net.py", "features.npz"
 TABLES = ("run.probes.csv", "run.candidates.csv", "run.predictions.h5")

@@ -40,8 +40,8 @@ class Records:
         """Write the record of a trial; several processes may."""
         done = outcome.done
         values = (
-            part, number, self.seed, outcome.kind, outcome.tried, " ".join([done.command, *done.words]), ended(done.code), outcome.verdict,
-            outcome.seen, first_line(done)[:400], f"{done.seconds:.2f}", done.peak >> 20,
+            part, number, self.seed, outcome.kind, outcome.tried, " ".join([done.command, *done.words]),
+            ended(done.code), outcome.verdict, outcome.seen, first_line(done)[:400], f"{done.seconds:.2f}", done.peak >> 20,
         )  # fmt: skip
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
