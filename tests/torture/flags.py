@@ -32,9 +32,9 @@ PATHS = (
 TEXTS = (
     "", "auto", "none", "all", "0", "1", "2", "-1", "1,2", "0-2", "2-0", "64,128", "linear", "linear,ncm", "knn",
     "cnn-1", "cnn-0", "cnn-99999", "auxiliary", "ensemble", "greedy", "parallel", "end-to-end", "untrained", "digits",
-    "mnist", "imagefolder", "cpu", "cuda", "fp32", "bf16", "pooled", "maps", "cache", "recompute", "stored", "native", "matched",
-    "input", "permuted", "teacher", "test", "train", "validation", "k", "mode", "width", "seed", "pool", "probe-width",
-    "single", "double", "smoke", "cpu,cpu", "epochs", "operations", "1GB", "1kB", "-1GB", "1e99GB", "nothing",
+    "mnist", "imagefolder", "cpu", "cuda", "fp32", "bf16", "pooled", "maps", "cache", "recompute", "stored",
+    "native", "matched", "input", "permuted", "teacher", "test", "train", "validation", "k", "mode", "width", "seed",
+    "pool", "probe-width", "single", "double", "smoke", "cpu,cpu", "epochs", "operations", "1GB", "1kB", "-1GB", "1e99GB", "nothing",
     "other-data", "train-fold", "train-split", "patch", "class", "data", "accuracy", "trends", "contrasts",
     "differences", "published", "logits", "softmax", "uniform", "uint8", "float", "normalised", "torchvision:resnet18",
     "torchvision:nothing", "torchvision:", "timm:x", f"{NETWORK}:make", f"{NETWORK}:nothing", f"{NETWORK}", ",", "=",

@@ -36,7 +36,8 @@ def attribute_other(file: h5py.File, rng: np.random.Generator, folder: Path) -> 
     values = (
         "", "other", "{}", "[]", "null", "[" * 5000, '{"a": NaN}', 0, -1, 2, 1.5, 2**62, np.nan, True, False,
         b"\xff\xfe", np.array([], "f4"), np.arange(5), np.zeros((3, 3)), h5py.Empty("f4"), h5py.Empty("S1"),
-        np.array([b"a", b"b"]), np.void(b"abc"), 1 + 2j, np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), file.ref, "x" * 60_000,
+        np.array([b"a", b"b"]),
+        np.void(b"abc"), 1 + 2j, np.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")]), file.ref, "x" * 60_000,
     )  # fmt: skip
     i = int(rng.integers(0, len(values)))
     item.attrs[name] = values[i]

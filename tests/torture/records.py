@@ -41,7 +41,8 @@ class Records:
         done = outcome.done
         values = (
             part, number, self.seed, outcome.kind, outcome.tried, " ".join([done.command, *done.words]),
-            ended(done.code), outcome.verdict, outcome.seen, first_line(done)[:400], f"{done.seconds:.2f}", done.peak >> 20,
+            ended(done.code), outcome.verdict, outcome.seen, first_line(done)[:400],
+            f"{done.seconds:.2f}", done.peak >> 20,
         )  # fmt: skip
         with open(self.path, "a", newline="", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
