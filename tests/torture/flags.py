@@ -29,17 +29,15 @@ PATHS = (
     ".", "folder", "folder/new.h5", "new.h5", "new.pdf", "new.md", "new.onnx", "new.pt2", "new", "", "missing/new.h5",
     "/dev/null", "/dev/full", "-", "é.h5", "a b.h5", "x" * 300, f"{NETWORK}:make", f"{NETWORK}:nothing",
 )  # fmt: skip
-TEXTS = (
-    "", "auto", "none", "all", "0", "1", "2", "-1", "1,2", "0-2", "2-0", "64,128", "linear", "linear,ncm", "knn",
-    "cnn-1", "cnn-0", "cnn-99999", "auxiliary", "ensemble", "greedy", "parallel", "end-to-end", "untrained", "digits",
-    "mnist", "imagefolder", "cpu", "cuda", "fp32", "bf16", "pooled", "maps", "cache", "recompute", "stored",
-    "native", "matched", "input", "permuted", "teacher", "test", "train", "validation", "k", "mode", "width", "seed",
-    "pool", "probe-width", "single", "double", "smoke", "cpu,cpu", "epochs", "operations", "1GB", "1kB", "-1GB", "1e99GB", "nothing",
-    "other-data", "train-fold", "train-split", "patch", "class", "data", "accuracy", "trends", "contrasts",
-    "differences", "published", "logits", "softmax", "uniform", "uint8", "float", "normalised", "torchvision:resnet18",
-    "torchvision:nothing", "torchvision:", "timm:x", f"{NETWORK}:make", f"{NETWORK}:nothing", f"{NETWORK}", ",", "=",
-    "*", "é", "a\nb", "\x1b[31m", "--", "-o", "[", "0.5,0.5,0.5", "nan",
-)  # fmt: skip
+WORDS = """
+    auto none all 0 1 2 -1 1,2 0-2 2-0 64,128 linear linear,ncm knn cnn-1 cnn-0 cnn-99999 auxiliary ensemble greedy
+    parallel end-to-end untrained digits mnist imagefolder cpu cuda fp32 bf16 pooled maps cache recompute stored native
+    matched input permuted teacher test train validation k mode width seed pool probe-width single double smoke cpu,cpu
+    epochs operations 1GB 1kB -1GB 1e99GB nothing other-data train-fold train-split patch class data accuracy trends
+    contrasts differences published logits softmax uniform uint8 float normalised torchvision:resnet18
+    torchvision:nothing torchvision: timm:x net.py:make net.py:nothing net.py , = * é -- -o [ 0.5,0.5,0.5 nan
+"""
+TEXTS = ("", "a\nb", "\x1b[31m", *WORDS.split())
 SETTINGS = (
     "training.epochs=1", "training.epochs=0", "training.batch_size=0", "training.batch_size=1000000000", "training.x=1",
     "training.learning_rate=nan", "training.learning_rate=0", "training.learning_rate=1e30", "network.k=0",
