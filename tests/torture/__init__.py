@@ -5,9 +5,3 @@ Nothing of the packages is imported by its inner name: the console commands and 
 so that what is tested is what people meet. Each trial follows from the seed and its number, and can be done alone:
 `python -m tests.torture --trial damage:17`.
 """
-
-import os
-
-# Before numpy or torch is loaded: one thread makes runs bit-identical, and a process without threads can be forked.
-os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
-os.environ.pop("LAYERWISE_DATA", None)

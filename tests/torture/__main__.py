@@ -17,7 +17,7 @@ from tests.torture import damage, data, disks, flags, kills, processes, streams
 from tests.torture.material import Material
 from tests.torture.records import Records, failures, markdown, summary
 
-# Each part has KINDS, of which trial number i is of kind KINDS[i % len(KINDS)], and a function `trial`.
+# Each part has KINDS, and a function `trial` that does one of a kind.
 PARTS: dict[str, ModuleType] = {
     "kills": kills,
     "damage": damage,
@@ -27,6 +27,8 @@ PARTS: dict[str, ModuleType] = {
     "data": data,
     "flags": flags,
 }
+# A prime that divides no number of kinds: a few trials are of all sorts, as many as there are kinds one of each.
+STRIDE = 89
 COUNTS = {name: len(part.KINDS) for name, part in PARTS.items()} | {"kills": 200, "damage": 1000, "flags": 300}
 
 
@@ -55,12 +57,17 @@ def main() -> int:
 
 def run_trial(part: str, number: int, records: Records, material: Material) -> None:
     """Do one trial and record it; it follows from seed, part and number alone."""
-    kinds: list[str] = PARTS[part].KINDS
     rng = np.random.default_rng([records.seed, zlib.crc32(part.encode()), number])
-    outcome = PARTS[part].trial(kinds[number % len(kinds)], rng, material)
+    outcome = PARTS[part].trial(kind_of(part, number), rng, material)
     records.add(part, number, outcome)
     if not outcome.held:
         print(f"  {outcome.verdict}: {outcome.kind} ({part}:{number}): {outcome.tried} {outcome.seen}", flush=True)
+
+
+def kind_of(part: str, number: int) -> str:
+    """Return the kind of a trial: each in its turn, in an order in which neighbours differ."""
+    kinds: list[str] = PARTS[part].KINDS
+    return kinds[number * STRIDE % len(kinds)]
 
 
 def _share(left: list[tuple[str, int]], workers: int, records: Records, material: Material) -> None:
@@ -91,7 +98,7 @@ def _numbers(asked: argparse.Namespace) -> Iterator[tuple[str, int]]:
             continue
         number = found = 0
         while found < getattr(asked, part):
-            if re.search(asked.kinds, kinds[number % len(kinds)]):
+            if re.search(asked.kinds, kind_of(part, number)):
                 yield part, number
                 found += 1
             number += 1
@@ -114,5 +121,15 @@ def _arguments() -> argparse.Namespace:
     return asked
 
 
+def _surroundings() -> dict[str, str]:
+    """Return the environment of all trials: one thread, which makes runs bit-identical and processes fit for a fork."""
+    one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    kept = {name: value for name, value in os.environ.items() if name != "LAYERWISE_DATA"}
+    return kept | one | {"MPLBACKEND": "Agg"}
+
+
 if __name__ == "__main__":
+    # Numbers of threads count only for libraries that are not loaded yet.
+    if _surroundings() != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, "-m", "tests.torture", *sys.argv[1:]], _surroundings())
     sys.exit(main())
