@@ -25,7 +25,7 @@ GOLDEN = ROOT / "tests" / "golden" / "run-v1.h5"
 COUNTS = {"kills": 3, "damage": 30, "flags": 4}
 KINDS = (
     "kill train (greedy|untrained|pruned)",
-    "damage run.h5(, untrained|, maps|, arrays)?: (bits|cut|blank block|swapped blocks|attribute gone|object gone|values)$",
+    "damage run.h5(, untrained|, maps|, arrays)?: (bits|cut|blank block|swapped blocks|[a-z]+ gone|values)$",
     "flags: (layerwise-inspect|separability-table|training-figure)",
 )
 
