@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import shutil
 import sys
 import zlib
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from types import ModuleType
 import numpy as np
 
 from tests.torture import damage, data, disks, flags, kills, processes, streams
+from tests.torture.commands import code
 from tests.torture.material import Material
 from tests.torture.records import Records, failures, markdown, summary
 
@@ -35,7 +37,7 @@ COUNTS = {name: len(part.KINDS) for name, part in PARTS.items()} | {"kills": 200
 def main() -> int:
     """Try what was asked for and return 1 where something did not hold."""
     asked = _arguments()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    begin(asked.out)
     records = Records(asked.out / "trials.csv", asked.seed)
     numbers = list(_numbers(asked))
     left = [one for one in numbers if one not in records.done() or asked.trial]
@@ -53,6 +55,18 @@ def main() -> int:
         print(f"{row['verdict']}: --trial {row['part']}:{row['number']} {row['kind']}, {row['tried']}: {row['stderr']}")
     print(f"{len(found) - len(broken)} of {len(found)} held; {asked.out / 'table.md'} has the table")
     return 1 if broken else 0
+
+
+def begin(out: Path) -> None:
+    """Make the folder of records, or empty one that was made by other code."""
+    mark, now = out / "code.txt", code()
+    if mark.exists() and mark.read_text() != now:
+        print(f"the code has changed since {out} was begun: it begins anew")
+        for name in ("material", "ends", "trials"):
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "trials.csv").unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    mark.write_text(now)
 
 
 def run_trial(part: str, number: int, records: Records, material: Material) -> None:

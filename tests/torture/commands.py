@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
@@ -28,6 +29,16 @@ def fresh_words(command: str) -> list[str]:
     """Return the words that start a command in a Python of its own; those of the command line follow them."""
     module, _, function = ENTRIES[command].partition(":")
     return [sys.executable, "-c", SCRIPT.format(name=command, module=module, function=function)]
+
+
+def code() -> str:
+    """Return a digest of the packages and of this tool: records of other code say nothing of this one."""
+    packages = {module.partition(".")[0] for module in ENTRIES.values()}
+    folders = [*(ROOT / name for name in sorted(packages)), Path(__file__).parent]
+    digest = hashlib.sha256()
+    for path in sorted(path for folder in folders for path in folder.rglob("*.py")):
+        digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def environment() -> dict[str, str]:

@@ -11,14 +11,17 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tests.torture import bytes_damage, hdf5_damage
+from tests.torture.bytes_damage import ANY, TEXT
 from tests.torture.children import Child, Done, Limits, call
 from tests.torture.contents import content
+from tests.torture.hdf5_datasets import DATASETS
+from tests.torture.hdf5_objects import OBJECTS
 from tests.torture.jobs import CNN, RUN, TABLES, TINY
 from tests.torture.material import Material, numbers_of
 from tests.torture.seal import seal
 from tests.torture.verdicts import Outcome, trouble
 
+HDF5 = OBJECTS | DATASETS
 SECONDS = 25.0
 EXTRA = 400 * 2**20  # bytes above the peak of the same command on whole files
 
@@ -86,9 +89,9 @@ def _kinds() -> list[str]:
     found = []
     for name in TARGETS:
         is_text = name.endswith(".csv")
-        ways = [*bytes_damage.TEXT] if is_text else [*bytes_damage.ANY, *hdf5_damage.ALL]
+        ways = [*TEXT] if is_text else [*ANY, *HDF5]
         found += [f"damage {name}: {way}" for way in ways]
-        found += [f"damage {name}: {way}, digests made to fit" for way in hdf5_damage.ALL if name in RUNS]
+        found += [f"damage {name}: {way}, digests made to fit" for way in HDF5 if name in RUNS]
     return found
 
 
@@ -164,13 +167,13 @@ def _kept_state(material: Material, folder: Path) -> None:
 
 
 def _damage(path: Path, way: str, rng: np.random.Generator, folder: Path, sealed: bool) -> str:
-    if way in hdf5_damage.ALL:
+    if way in HDF5:
         with h5py.File(path, "r+", libver=("v110", "v110")) as file:
-            tried = hdf5_damage.ALL[way](file, rng, folder)
+            tried = HDF5[way](file, rng, folder)
         if sealed:
             seal(path)
         return tried
-    return (bytes_damage.TEXT | bytes_damage.ANY)[way](path, rng)
+    return (TEXT | ANY)[way](path, rng)
 
 
 def _read(
