@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,10 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Done:
-    """What a command left: its exit code (negative: the signal that ended it), texts, seconds, bytes at its peak."""
+    """What a command left: its exit code (negative: the signal that ended it), texts, bytes at its peak.
+
+    seconds: of wall time. cpu: seconds of processors, which others on the machine do not lengthen.
+    """
 
     command: str
     words: tuple[str, ...] = ()
@@ -54,6 +58,28 @@ class Done:
     seconds: float
     peak: int
     hung: bool
+    cpu: float = 0.0
+
+
+class Pipe:
+    """What a command writes to one stream: read as it comes, so that a full pipe never holds it up."""
+
+    def __init__(self) -> None:
+        self.read, self.write = os.pipe()
+        os.set_blocking(self.read, False)
+        self._text = b""
+
+    def drain(self) -> None:
+        """Take what was written since the last time."""
+        with suppress(BlockingIOError):
+            while data := os.read(self.read, 65536):
+                self._text += data
+
+    def close(self) -> str:
+        """Return all that was written, as text."""
+        self.drain()
+        os.close(self.read)
+        return self._text.decode("utf-8", "replace")
 
 
 class Child:
@@ -62,13 +88,14 @@ class Child:
     def __init__(self, command: str, words: Sequence[str], folder: Path, limits: Limits | None = None):
         self.command, self.words, self.limits = command, tuple(words), limits or Limits()
         self.began = time.monotonic()
-        # Files, which never block the command as a full pipe would; `wait` closes them.
-        self._out, self._err = (os.memfd_create(name) for name in ("out", "err"))
+        # Pipes, on which a limit of file sizes has no hold.
+        self._out, self._err = Pipe(), Pipe()
         sys.stdout.flush()
         sys.stderr.flush()
         self.pid = os.fork()
         if not self.pid:
-            _be(command, words, folder, self.limits, self._out, self._err)
+            _be(command, words, folder, self.limits, self._out.write, self._err.write)
+        os.close(self._out.write), os.close(self._err.write)
         self._base = _resident(self.pid)
 
     @property
@@ -85,6 +112,7 @@ class Child:
         hung = False
         while True:
             pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            self._out.drain(), self._err.drain()
             if pid:
                 break
             if watch is not None:
@@ -96,9 +124,9 @@ class Child:
         seconds = self.elapsed
         _end_group(self.pid)
         peak = max(0, usage.ru_maxrss * 1024 - (0 if self.limits.fresh else self._base))
-        code, out, err = os.waitstatus_to_exitcode(status), _text(self._out), _text(self._err)
+        code, out, err = os.waitstatus_to_exitcode(status), self._out.close(), self._err.close()
         about = {"command": self.command, "words": self.words, "seconds": seconds, "peak": peak, "hung": hung}
-        return Done(code=code, out=out, err=err, **about)
+        return Done(code=code, out=out, err=err, cpu=usage.ru_utime + usage.ru_stime, **about)
 
 
 def call(
@@ -209,9 +237,3 @@ def _end_group(pid: int) -> None:
 
 def _resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
-
-
-def _text(handle: int) -> str:
-    with os.fdopen(handle, "rb") as file:
-        file.seek(0)
-        return file.read().decode("utf-8", "replace")

@@ -73,8 +73,8 @@ def _closed(kind: str, job: Job, end: dict[str, Any], folder: Path) -> Outcome:
     done = call(job.command, job.words, folder, Limits(user=NOBODY))
     folder.chmod(0o755)
     tried = "a folder closed to writing"
-    if done.code and trouble(done) is None and done.seconds > max(2.0, 0.8 * end["seconds"]):
-        return Outcome(kind=kind, tried=tried, verdict="late", done=done, seen=f"after {done.seconds:.1f} s")
+    if done.code and trouble(done) is None and done.cpu > max(0.3, 0.7 * end["cpu"]):
+        return Outcome(kind=kind, tried=tried, verdict="late", done=done, seen=f"after {done.cpu:.1f} s")
     return _judge(kind, tried, job, end, folder, done)
 
 

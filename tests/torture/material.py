@@ -111,7 +111,7 @@ class Material:
             if done.code:
                 raise SystemExit(f"{command} {' '.join(words)} fails undisturbed: {done.err}")
             sizes = [path.stat().st_size for path in folder.rglob("*") if path.is_file()]
-            said = {"seconds": done.seconds, "peak": done.peak, "out": done.out, "largest": max(sizes)}
+            said = {"seconds": done.seconds, "cpu": done.cpu, "peak": done.peak, "out": done.out, "largest": max(sizes)}
             return said | {"left": contents(folder), "total": sum(sizes)}
 
 
