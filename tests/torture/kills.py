@@ -117,11 +117,12 @@ def _stop(kind: str, job: Job, end: dict[str, Any], folder: Path, rng: np.random
     moment.seconds = max(moment.seconds, 0 if moment.changes else 0.05)
     done = call(job.command, job.words, folder, Limits(), moment.watch)
     common = {"kind": kind, "tried": str(moment)}
-    if done.code != 128 + number and moment.sent and done.code != 0:
+    # A signal that comes when all is done and the handlers are gone ends the process by itself: 143 to a shell as well.
+    if done.code not in (0, 128 + number, -number):
         return Outcome(verdict=trouble(done) or "code", done=done, **common)
     if "Traceback" in done.err or "Exception ignored" in done.err:
         return Outcome(verdict="traceback", done=done, **common)
-    says = done.code == 0 or GO_ON.search(done.err) is not None
+    says = done.code == 0 or GO_ON.search(done.err) is not None or differing(end, folder) == ([], [])
     verdict, seen, last = settle(job, end, folder, lambda: call(job.command, job.words, folder))
     if verdict == "same" and not says:
         return Outcome(verdict="silent", done=done, **common)
