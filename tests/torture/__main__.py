@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,6 +68,11 @@ def begin(out: Path) -> None:
         (out / "trials.csv").unlink(missing_ok=True)
     out.mkdir(parents=True, exist_ok=True)
     mark.write_text(now)
+    # Where commands keep tracebacks of what they call their own defects; everybody may, as in any such folder.
+    temporary = out / "tmp"
+    temporary.mkdir(exist_ok=True)
+    temporary.chmod(0o1777)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
 
 
 def run_trial(part: str, number: int, records: Records, material: Material) -> None:

@@ -145,12 +145,15 @@ def _asked(command: str) -> str:
 
 
 def _described(parameter: Any) -> dict[str, Any]:
+    # Newer versions of typer keep the annotation, older ones the type of click.
+    about = getattr(parameter, "type_descriptor", None)
+    kind = parameter.type.name if about is None else about.annotation
     return {
         "name": parameter.name,
         "options": [*parameter.opts, *parameter.secondary_opts],
         "argument": parameter.param_type_name == "argument",
         "required": bool(parameter.required),
-        "type": str(getattr(parameter.type, "name", parameter.type)).lower(),
+        "type": str(kind).lower(),
         "flag": bool(getattr(parameter, "is_flag", False)),
         "metavar": str(parameter.metavar or ""),
     }
