@@ -22,6 +22,8 @@ BATCH = 20  # command lines drawn together
 # Never drawn: they fetch from the network, or hand work to a cluster.
 FORBIDDEN = ("--download", "--launcher", "--slurm")
 
+RUNS = (RUN, "untrained.h5", "maps.h5", "arrays.h5")
+OUTPUTS = ("new.pdf", "new.md", "new.h5")
 INTEGERS = ("-1", "0", "1", "2", "3", "4", "8", "300", "1000000000", "9223372036854775808", "1.5", "one", "")
 NUMBERS = ("0", "0.1", "0.5", "1", "1.5", "-0.1", "nan", "inf", "1e-9", "1e400", "x", "")
 PATHS = (
@@ -113,12 +115,19 @@ def _small(command: str, words: list[str]) -> list[str]:
 
 
 def _pool(parameter: dict[str, Any]) -> tuple[str, ...]:
-    if "=" in parameter["metavar"]:
+    """Return what a parameter is drawn from: anything, and more often what makes sense there."""
+    kind, metavar = parameter["type"], parameter["metavar"]
+    if "=" in metavar:
         return SETTINGS
-    kind = parameter["type"]
-    if "path" in kind or "." in parameter["metavar"]:
-        return PATHS
-    return INTEGERS if "int" in kind else NUMBERS if "float" in kind else TEXTS
+    if "path" in kind or "." in metavar:
+        sensible = RUNS if "RUN" in metavar else OUTPUTS if "--output" in parameter["options"] else ()
+        return (*PATHS, *sensible * (len(PATHS) // 2))
+    if "int" in kind:
+        return (*INTEGERS, *("1", "2", "3", "4") * 5)
+    if "float" in kind:
+        return NUMBERS
+    named = tuple(word for word in TEXTS if word and word in parameter["help"].replace(",", " ").split())
+    return (*TEXTS, *named * (len(TEXTS) // max(len(named), 1)) * 2)
 
 
 @functools.cache
@@ -156,4 +165,5 @@ def _described(parameter: Any) -> dict[str, Any]:
         "type": str(kind).lower(),
         "flag": bool(getattr(parameter, "is_flag", False)),
         "metavar": str(parameter.metavar or ""),
+        "help": str(parameter.help or ""),
     }
