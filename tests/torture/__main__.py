@@ -145,7 +145,8 @@ def _surroundings() -> dict[str, str]:
     """Return the environment of all trials: one thread, which makes runs bit-identical and processes fit for a fork."""
     one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     kept = {name: value for name, value in os.environ.items() if name != "LAYERWISE_DATA"}
-    return kept | one | {"MPLBACKEND": "Agg"}
+    # Files that hold names in the order of a set (exported networks) are the same in two processes of one hash seed.
+    return kept | one | {"MPLBACKEND": "Agg", "PYTHONHASHSEED": "0"}
 
 
 if __name__ == "__main__":
