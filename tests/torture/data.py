@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.torture.verdicts import Outcome, trouble
 
 Arrays = dict[str, np.ndarray]
 PROBES = "linear,ncm,knn"
+MEMORY = 2**30  # bytes that no data here need
 TOLERANCE = 0.1  # of accuracy: what scaling all features may change, of 200 samples that lie apart
 
 
@@ -136,6 +138,8 @@ def trial(kind: str, rng: np.random.Generator, material: Material) -> Outcome:
 def _extract(kind: str, folder: Path, flags: str, alike: bool) -> Outcome:
     done = call("layerwise-extract", [*flags.split(), "-o", "out.h5"], folder, Limits(seconds=40))
     common = {"kind": kind, "tried": f"layerwise-extract {flags.replace(str(folder), '.')}"}
+    if done.peak > MEMORY:
+        return Outcome(verdict="memory", seen=f"{done.peak >> 20} MB", done=done, **common)
     if (found := trouble(done)) is not None or done.code:
         return Outcome(verdict=found or "refused", done=done, **common)
     if not (folder / "out.h5").exists():
@@ -182,10 +186,9 @@ def _file(name: str, folder: Path) -> str:
 
 
 def _bomb(path: Path) -> None:
-    """Write 4 GB of zeros in 4 MB, under a header that declares 10 rows."""
-    import zipfile
-
-    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (10, 2), }".ljust(117) + b"\n"
+    """Write 4 GB of zeros in 20 MB, beside labels of 10 rows."""
+    shape = (2**32 // 8, 2)
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with archive.open("layer1.npy", "w", force_zip64=True) as member:
             member.write(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
