@@ -140,19 +140,29 @@ def call(
     return Child(command, words, folder, limits).wait(watch)
 
 
-def in_fork(work: Callable[[], str]) -> str:
-    """Return the text that a function returns, called in a fork, so that nothing of it stays in this process."""
-    read, write = os.pipe()
-    pid = os.fork()
+def in_fork(work: Callable[[], str], seconds: float = PATIENCE) -> str:
+    """Return the text that a function returns, called in a fork, so that nothing of it stays in this process.
+
+    Raises RuntimeError if the fork dies or takes longer.
+    """
+    pipe = Pipe()
+    began, pid = time.monotonic(), os.fork()
     if not pid:
-        os.close(read)
-        with os.fdopen(write, "w") as pipe:
-            pipe.write(work())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read) as pipe:
-        text = pipe.read()
-    os.waitpid(pid, 0)
+        status = 1
+        try:
+            os.write(pipe.write, work().encode("utf-8", "replace"))
+            status = 0
+        finally:
+            os._exit(status)
+    os.close(pipe.write)
+    while not (ended := os.waitpid(pid, os.WNOHANG))[0]:
+        pipe.drain()
+        if time.monotonic() - began > seconds:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(PAUSE)
+    text = pipe.close()
+    if ended[1]:
+        raise RuntimeError("a fork of the torture itself did not end well")
     return text
 
 

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from tests.torture.bytes_damage import ANY, TEXT
-from tests.torture.children import Child, Done, Limits, call
+from tests.torture.children import Child, Done, Limits, call, in_fork
 from tests.torture.contents import content
 from tests.torture.hdf5_datasets import DATASETS
 from tests.torture.hdf5_objects import OBJECTS
@@ -105,11 +105,12 @@ def trial(kind: str, rng: np.random.Generator, material: Material) -> Outcome:
     with material.trial((), "damage") as folder:
         prepare(target, name, folder, material)
         try:
-            tried = _damage(folder / target.file, way.removesuffix(", digests made to fit"), rng, folder, sealed)
-        except (OSError, TypeError, ValueError, KeyError, RuntimeError, RecursionError) as error:
-            nothing = Done(command="h5py", code=0, out="", err="", seconds=0, peak=0, hung=False)
-            tried = f"nothing: h5py does not make it ({type(error).__name__}: {error})"[:120]
-            return Outcome(kind=kind, tried=tried, verdict="skipped", done=nothing)
+            # In a fork: files that hang or kill their reader do so to h5py here as well.
+            plain = way.removesuffix(", digests made to fit")
+            tried = in_fork(lambda: _damage(folder / target.file, plain, rng, folder, sealed), seconds=20)
+        except RuntimeError:
+            nothing = Done(command="", code=0, out="", err="", seconds=0, peak=0, hung=False)
+            return Outcome(kind=kind, tried="nothing: h5py does not make it", verdict="skipped", done=nothing)
         outcome = None
         for check in _chosen(target, rng):
             verdict, seen, done = _read(check, name, target, sealed, folder, material)
