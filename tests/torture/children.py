@@ -30,14 +30,13 @@ PAUSE = 0.0005  # seconds between two looks at a child: kills are as fine as thi
 class Limits:
     """What a child may use.
 
-    seconds: of wall time. file_bytes: size of any file it writes, None for no limit. user: id it becomes, if any.
+    seconds: of wall time. file_bytes: size of any file it writes, None for no limit.
     fresh: whether it is a Python of its own and no fork. redirect: shell words such as ">&-", of a fresh one.
     ascii: whether its terminal knows ASCII alone.
     """
 
     seconds: float = PATIENCE
     file_bytes: int | None = None
-    user: int | None = None
     fresh: bool = False
     redirect: str = ""
     ascii: bool = False
@@ -225,8 +224,6 @@ def _bound(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limits.file_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limits.file_bytes, limits.file_bytes))
-    if limits.user is not None:
-        os.setgid(limits.user), os.setuid(limits.user)
 
 
 def _command(command: str, words: Sequence[str]) -> int:
