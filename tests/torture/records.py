@@ -66,7 +66,7 @@ def summary(records: Sequence[Record]) -> list[str]:
 def markdown(records: Sequence[Record]) -> str:
     """Return the table of docs/reliability.md: a row for each group of kinds."""
     lines = ["| what was tried | trials | held | what did not hold |", "| --- | --- | --- | --- |"]
-    groups = dict.fromkeys(group(row["kind"]) for row in records)
+    groups = sorted({group(row["kind"]) for row in records})
     for name in groups:
         verdicts = Counter(row["verdict"] for row in records if group(row["kind"]) == name)
         skipped = verdicts.pop("skipped", 0)
@@ -82,7 +82,11 @@ def group(kind: str) -> str:
     if kind.startswith("damage"):
         name, _, way = kind.partition(": ")
         return f"{name}, digests made to fit" if way.endswith("digests made to fit") else name
-    return kind
+    if kind.startswith(("disk", "stream", "data", "flags")):
+        name = kind.partition(":")[0]
+        return {"data": "data of all kinds", "flags": "flags of all commands"}.get(name, name)
+    # The commands that are killed or stopped, by what they do: train, extract, probe, study, or their own name.
+    return kind if kind.startswith("processes") else " ".join(kind.split()[:2])
 
 
 def failures(records: Sequence[Record]) -> list[Record]:
