@@ -13,12 +13,13 @@ export OMP_WAIT_POLICY ?= PASSIVE
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 USABLE := import pip, sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo study test lint bench clean
+.PHONY: help demo study test torture lint bench clean
 
 help:
 	@echo "make demo   train k = 1, 2, 3 on the digits, probe every depth, draw the figure into demo/"
 	@echo "make study  the whole separability study at its smallest, figures and tables, into demo/study"
 	@echo "make test   run the tests (LAYERWISE_DATA=folder adds those that read real data sets)"
+	@echo "make torture  kill commands, damage files, fill disks, and judge what comes of it (docs/reliability.md)"
 	@echo "make lint   check style, format and types"
 	@echo "make bench  time what the project claims is fast"
 	@echo "make clean  remove what these made, but not $(VENV)"
@@ -62,6 +63,10 @@ study: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+# Goes on where it was stopped. TORTURE holds flags, say TORTURE="--only kills --kills 20".
+torture: $(STAMP)
+	$(BIN)/python -m tests.torture $(TORTURE)
 
 lint: $(STAMP)
 	$(BIN)/python -m ruff check .

@@ -128,7 +128,7 @@ def test_another_python_than_the_environments_is_refused(project: Project) -> No
 def test_without_a_target_it_names_each(project: Project) -> None:
     done = project.make()
     assert done.returncode == 0
-    for target in ("demo", "study", "test", "lint", "bench", "clean"):
+    for target in ("demo", "study", "test", "torture", "lint", "bench", "clean"):
         assert f"make {target} " in done.stdout
     assert project.log.read_text() == ""
 
