@@ -54,6 +54,8 @@ def run(command: Callable[..., Any], prog: str) -> NoReturn:
     open_standard_streams()
     with stoppable():
         code = call(command, prog, sys.argv[1:])
+    for signum in (signal.SIGINT, signal.SIGTERM):  # what is said is done: the end of Python's own takes 0.1 s and more
+        signal.signal(signum, signal.SIG_IGN)
     _let_go(sys.stdout, sys.stderr)
     sys.exit(code)
 

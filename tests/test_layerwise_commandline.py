@@ -178,6 +178,12 @@ def test_a_second_signal_does_not_stop_the_removal_of_what_is_half_done() -> Non
     assert done.stderr.count("\n") == 1
 
 
+def test_a_signal_after_the_end_changes_nothing() -> None:
+    body = "import atexit; atexit.register(signal.raise_signal, signal.SIGINT); print('done')"
+    done = subprocess.run(program(body), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 def test_the_outermost_block_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
     def command() -> None:
         with commandline.if_stopped(lambda: "All of it is kept."), commandline.if_stopped(lambda: "A part is kept."):

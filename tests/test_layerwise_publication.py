@@ -121,9 +121,7 @@ def test_a_finished_file_that_cannot_have_its_name_is_kept_under_another(
 
     monkeypatch.setattr(os, "replace", no_name)
     with (
-        pytest.raises(
-            UserError, match=rf"cannot be given its name \({os.strerror(number)}\); what was made is kept"
-        ),
+        pytest.raises(UserError, match=rf"cannot be given its name \({os.strerror(number)}\); what was made is kept"),
         published(tmp_path / "a.txt", force=True) as temporary,
     ):
         temporary.write_text("hours of work")
