@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from matplotlib.figure import Figure
-
 from analysis.factors import FACTORS
 from analysis.separability import curves
 from analysis.tables import read
@@ -16,6 +14,8 @@ from figures.plots import caption, separability, widths
 from layerwise.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from figures.output import Made
 
 # Against it, and not against depth, accuracy is drawn by widths.py.

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import io
 import logging
 import os
 import signal
 import sys
 import tempfile
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import typer
@@ -35,8 +38,9 @@ class Terminated(BaseException):
     """Raised in the main thread by SIGTERM, so that temporary files are removed on the way out."""
 
 
-def _terminate(signum: int, frame: object) -> None:
-    raise Terminated
+# Seconds after a signal in which further ones are not heard: Ctrl-C pressed twice, or the SIGTERM of a scheduler that
+# sent SIGINT first, would else stop the removal of temporary files.
+_DEAF = 2.0
 
 
 def run(command: Callable[..., Any], prog: str) -> NoReturn:
@@ -47,9 +51,31 @@ def run(command: Callable[..., Any], prog: str) -> NoReturn:
         prog: the command's name, which begins every error line.
     """
     prepare_process()
+    open_standard_streams()
     with stoppable():
         code = call(command, prog, sys.argv[1:])
+    for signum in (signal.SIGINT, signal.SIGTERM):  # what is said is done: the end of Python's own takes 0.1 s and more
+        signal.signal(signum, signal.SIG_IGN)
+    _let_go(sys.stdout, sys.stderr)
     sys.exit(code)
+
+
+def open_standard_streams() -> None:
+    """Let every standard stream be there and take any letter, whatever the caller closed and the terminal can show.
+
+    A number of a closed stream (`>&-`) would go to the next file opened, and what a library prints into run.h5.
+    Letters that an encoding lacks are escaped: a label in another alphabet stops no work.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            nowhere = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            setattr(sys, name, nowhere)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def prepare_process() -> None:
@@ -62,24 +88,66 @@ def prepare_process() -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Let SIGTERM raise Terminated in the block; only the main thread can do that."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    """Let SIGINT raise KeyboardInterrupt in the block and SIGTERM raise Terminated; only the main thread can do that.
+
+    Python drops what is raised inside a destructor or a callback of the collector; it is then raised again after it. A
+    SIGINT that is ignored, as of what a shell starts in the background, stays so.
+    """
+    raised: dict[int, type[BaseException]] = {signal.SIGTERM: Terminated}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        raised[signal.SIGINT] = KeyboardInterrupt
+    deaf_until = 0.0
+
+    def stop(signum: int, frame: object) -> None:
+        nonlocal deaf_until
+        if time.monotonic() >= deaf_until:
+            deaf_until = time.monotonic() + _DEAF
+            raise raised[signum]
+
+    def dropped(unraisable: Any) -> None:
+        nonlocal deaf_until
+        signum = next((number for number, kind in raised.items() if unraisable.exc_type is kind), None)
+        if signum is None:
+            hook(unraisable)
+        else:
+            deaf_until = 0.0
+            # By another thread and a moment later: here it would be dropped once more.
+            threading.Timer(0.01, signal.pthread_kill, [threading.main_thread().ident, signum]).start()
+
+    before, hook = {signum: signal.signal(signum, stop) for signum in raised}, sys.unraisablehook
+    sys.unraisablehook = dropped
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        sys.unraisablehook = hook
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def if_stopped(words: Callable[[], str]) -> Iterator[None]:
+    """Say what is kept where a signal stops the block, and whether the same command goes on; the outermost is heard."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as error:
+        error.add_note(words())
+        raise
 
 
 def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     """Run `command` with the given arguments and return its exit code; errors become one line on stderr."""
 
+    begun = False
+
     @functools.wraps(command)
     def guarded(*args: Any, **kwargs: Any) -> int:
+        nonlocal begun
+        begun = True
         # Caught here, since typer would turn interrupts, broken pipes and ends of files into exits of its own.
         try:
             with _plain_output():
                 command(*args, **kwargs)
-            sys.stdout.flush()
+                sys.stdout.flush()
         except (Exception, KeyboardInterrupt, Terminated) as error:
             return _answer(error, prog)
         return 0
@@ -89,8 +157,10 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     try:
         code: int = app(args=words, prog_name=prog, standalone_mode=False)
         sys.stdout.flush()
-    except Exception as error:
-        return _answer(error, prog)
+        if code == 130 and not begun:  # typer's own silent answer to a SIGINT before the command
+            raise KeyboardInterrupt
+    except (Exception, KeyboardInterrupt, Terminated) as error:
+        return _answer(error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error, prog)
     return code
 
 
@@ -104,15 +174,17 @@ def _answer(error: BaseException, prog: str) -> int:
             message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
             _say(f"{prog}: {message}. `{prog} --help` shows what it takes.")
             return 2
-        case KeyboardInterrupt():
-            _say(f"{prog}: stopped by SIGINT.")
-            return 130
-        case Terminated():
-            _say(f"{prog}: stopped by SIGTERM.")
-            return 143
+        case KeyboardInterrupt() | Terminated():
+            name, code = ("SIGINT", 130) if isinstance(error, KeyboardInterrupt) else ("SIGTERM", 143)
+            kept = getattr(error, "__notes__", ["Nothing half written is left; the same command begins anew."])[-1]
+            _say(f"{prog}: stopped by {name}. {kept}")
+            return code
         case BrokenPipeError():
             # The reader of our standard output is gone (as with `| head`): there is nobody to tell.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _let_go(sys.stdout)
+            return 1
+        case _StdoutError():
+            _say(f"{prog}: standard output takes no more ({error.strerror}). What was complete before is kept.")
             return 1
         case MemoryError() | RuntimeError() if _is_out_of_memory(error):
             _say(
@@ -152,35 +224,68 @@ _OBEYED = {code: f"\\x{code:02x}" for code in (*range(9), *range(11, 32), *range
 _OBEYED |= {code: f"\\u{code:04x}" for code in (0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
+class _StdoutError(OSError):
+    """Standard output that takes no more, as on a full disk: nothing is wrong with the files of the command."""
+
+
 class _PlainStream:
-    """A stream of text that shows what a terminal would obey."""
+    """Standard output that shows what a terminal would obey."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
 
     def write(self, text: str) -> int:
-        return self._stream.write(text.translate(_OBEYED))
+        with _named_stdout():
+            return self._stream.write(text.translate(_OBEYED))
+
+    def flush(self) -> None:
+        with _named_stdout():
+            self._stream.flush()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
 
+@contextmanager
+def _named_stdout() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise _StdoutError(error.errno, error.strerror) from None
+
+
 def _plain_output() -> AbstractContextManager[Any]:
     """Let what a command prints pass a `_PlainStream`; its --help, which may be in colour, does not come here."""
-    if sys.stdout is None:  # closed by the caller
-        return nullcontext()
     return redirect_stdout(cast(TextIO, _PlainStream(sys.stdout)))
 
 
+def _let_go(*streams: TextIO) -> None:
+    """Let what a stream does not take go nowhere: Python would try it again at its end, and exit with 120."""
+    for stream in streams:
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _say(line: str) -> None:
-    print(" ".join(line.split()).translate(_OBEYED), file=sys.stderr, flush=True)
+    _write_stderr(" ".join(line.split()))
+
+
+def _write_stderr(text: str) -> None:
+    """Write a line to the current stderr; one that is full or whose reader left stops no work."""
+    with suppress(OSError):
+        print(text.translate(_OBEYED), file=sys.stderr, flush=True)
 
 
 class _LineHandler(logging.Handler):
     """Writes to the current stderr: a progress bar replaces it, to show lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record).translate(_OBEYED), file=sys.stderr, flush=True)
+        _write_stderr(self.format(record))
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from layerwise.commandline import if_stopped
 from layerwise.runfile import RunFile
 from probes.probe import Family, ProbeName
 from probes.results.comparisons import compare
-from probes.results.table import check_files, read_rows, rows_of, save
+from probes.results.table import check_files, read_rows, rows_of, save, table_path
 from probes.tasks.task import Task
 
 
@@ -21,11 +22,22 @@ def sweep(run: RunFile, task: Task, family: Family, depths: Sequence[int], *, fo
     """
     check_files(run.path)
     left = missing(run, family, depths, force=force)
-    if left:
-        family.prepare(left)
+    saved = 0
+
+    def kept() -> str:
+        if force:
+            go_on = "the same command fits all of them again"
+        else:
+            go_on = f"the same command {'goes on with the others' if saved else 'begins with the first'}"
+        return f"Of {family.title}, {saved} of {len(left)} depths are in {table_path(run.path)}; {go_on}."
+
     try:
-        for depth, wanted in left.items():
-            save(run, task, family.fit(depth, wanted))
+        with if_stopped(kept):
+            if left:
+                family.prepare(left)
+            for depth, wanted in left.items():
+                save(run, task, family.fit(depth, wanted))
+                saved += 1
     finally:  # also of a sweep that is stopped: no comparison with an earlier fit stays beside a new one
         compare(run)
     return sum(len(wanted) for wanted in left.values())

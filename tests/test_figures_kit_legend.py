@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from matplotlib.lines import Line2D
 
 from figures.kit import style
@@ -39,3 +40,15 @@ def test_the_legend_stands_in_the_free_place_where_it_fits() -> None:
         _, full = figure_with_legend("single", 4, handles(3))
         _, too_long = figure_with_legend("single", 3, handles(3, "words, wider than one of the panels"))
     assert (free.band, full.band > 0, too_long.band > 0) == (0.0, True, True)
+
+
+@pytest.mark.parametrize("name", ["a long name of a network " * 10, "x" * 300, "W" * 200, "a_b-c $x$ " * 30])
+def test_a_name_wider_than_the_page_is_broken_into_lines_on_it(name: str) -> None:
+    label = style.line_label(name, None)
+    with style.applied():
+        figure, grid = figure_with_legend("single", 1, [*handles(2), Line2D([], [], label=label)])
+        box = figure.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.x1 and box.y1 <= figure.bbox.y1
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert style.plain("".join(texts[-1].split())) == "".join(name.split())
+    assert grid.band > 0

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
+import pickle
 import re
 import time
+import zlib
+from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from figures.kit import style
 
@@ -50,6 +58,102 @@ def test_settings_of_the_reader_change_nothing_and_are_kept() -> None:
     with matplotlib.rc_context({"font.size": 20, "text.color": "red", "pdf.fonttype": 3, "savefig.bbox": "tight"}):
         assert drawn() == expected
         assert matplotlib.rcParams["font.size"] == 20
+
+
+# Each changes the picture of a plain matplotlib figure when it is saved under it.
+OTHERS = {
+    "large": {
+        "xtick.labelsize": 20,
+        "axes.labelsize": 20,
+        "font.family": "serif",
+        "lines.linewidth": 5,
+        "text.color": "red",
+    },
+    "tight": {"savefig.bbox": "tight", "savefig.pad_inches": 1.0},
+    "dark": {"savefig.facecolor": "black", "figure.facecolor": "black", "axes.facecolor": "black"},
+    "clear": {"savefig.transparent": True},
+    "usetex": {"text.usetex": True},
+    "dots": {"savefig.dpi": 33, "figure.dpi": 33},
+    "layout": {"figure.autolayout": True, "figure.constrained_layout.use": True},
+    "sketch": {"path.sketch": (1, 100, 2)},
+}
+
+
+def panel() -> Figure:
+    with style.applied():
+        figure = style.new_figure(85.0, 40.0)
+        axes = figure.add_axes((0.2, 0.2, 0.7, 0.7))
+        axes.plot([-1, 2], [3, 4], label="x")
+        axes.set_xlabel("depth $j$")
+    return figure
+
+
+@pytest.mark.parametrize("ways", ["savefig", "print_figure", "notebook", "pickled"])
+@pytest.mark.parametrize("settings", OTHERS.values(), ids=OTHERS)
+def test_a_figure_is_saved_alike_under_any_settings(ways: str, settings: dict[str, Any]) -> None:
+    def saved() -> bytes:
+        figure, out = panel(), io.BytesIO()
+        with matplotlib.rc_context(settings if changed else {}):
+            if ways == "notebook":
+                return figure._repr_png_()  # type: ignore[attr-defined, no-any-return]
+            if ways == "pickled":
+                figure = pickle.loads(pickle.dumps(figure))
+            save = figure.canvas.print_figure if ways == "print_figure" else figure.savefig
+            save(out, format="png")
+        return out.getvalue()
+
+    changed = False
+    expected = saved()
+    changed = True
+    assert saved() == expected
+
+
+def test_what_is_said_in_the_call_is_heard() -> None:
+    small, large, black = io.BytesIO(), io.BytesIO(), io.BytesIO()
+    panel().savefig(small, format="png", dpi=50)
+    panel().savefig(large, format="png", dpi=100)
+    panel().savefig(black, format="png", dpi=100, facecolor="black")
+    assert len({file.getvalue() for file in (small, large, black)}) == 3
+
+
+def texts_of_pdf(data: bytes) -> bytes:
+    parts = []
+    for part in re.findall(rb"stream\r?\n(.*?)endstream", data, re.S):
+        with contextlib.suppress(zlib.error):
+            parts.append(zlib.decompress(part))
+    return data + b"".join(parts)
+
+
+@pytest.mark.parametrize("way", ["savefig", "print_figure"])
+def test_no_pdf_from_python_has_type_3_fonts(way: str, tmp_path: Path) -> None:
+    path, figure = tmp_path / "x.pdf", panel()
+    (figure.savefig if way == "savefig" else figure.canvas.print_figure)(path)
+    assert b"/Type3" not in texts_of_pdf(path.read_bytes())
+    assert b"/CIDFontType2" in texts_of_pdf(path.read_bytes())
+
+
+def test_postscript_has_no_type_3_fonts(tmp_path: Path) -> None:
+    panel().savefig(tmp_path / "x.eps")
+    assert b"FontType 3" not in (tmp_path / "x.eps").read_bytes()
+
+
+@pytest.mark.parametrize("fonts", [3, 42])
+def test_in_a_file_of_several_pages_the_fonts_are_those_of_the_file(fonts: int, tmp_path: Path) -> None:
+    with matplotlib.rc_context({"pdf.fonttype": fonts}), PdfPages(tmp_path / "x.pdf") as pages:
+        pages.savefig(panel())
+    assert (b"/Type3" in texts_of_pdf((tmp_path / "x.pdf").read_bytes())) == (fonts == 3)
+
+
+def test_letters_without_a_sign_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    style.warn_of_missing("r\u00e9seau \u6b8b\u5dee \u6b8b $x_1$")
+    assert [record.getMessage() for record in caplog.records] == [
+        "the figure's font, DejaVu Sans, lacks \u6b8b \u5dee, drawn as boxes; the caption has them"
+    ]
+
+
+@pytest.mark.parametrize("label", ["costs $5", "$x$", r"a\$b", "\\", "50% #1 {a} ~^ $"])
+def test_a_label_reads_in_a_caption_as_it_was_typed(label: str) -> None:
+    assert style.plain(style.line_label(label, None)) == label
 
 
 def test_lines_differ_without_colour() -> None:

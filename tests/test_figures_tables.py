@@ -105,10 +105,19 @@ def test_latex_is_a_booktabs_table_with_nothing_special_left() -> None:
     text = latex(SMALL)
     rules = re.findall(r"\\(toprule|midrule|bottomrule)", text)
     assert rules == ["toprule", "midrule", "bottomrule"]
-    assert r"net\_work & a|b \\" in text and r"x \& y & 50\% \\" in text and r"\caption{All \$ of it.}" in text
+    assert r"net\_work & a\textbar{}b \\" in text and r"x \& y & 50\% \\" in text and r"\caption{All \$ of it.}" in text
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
     rows = [line for line in text.splitlines() if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {1}
+
+
+def test_latex_takes_no_label_for_a_command_or_another_sign() -> None:
+    rows = [["[b]x", "*"], ["a--b---c", "<1>"], ["{a} ~^\\", "#1"]]
+    shown = latex(Table(head=["a", "b"], rows=rows, caption="", notes=[]))
+    # After \\\\ a bracket or a star would be its option; in OT1 fonts < > | are other signs; hyphens join to a dash.
+    assert r"{}[b]x & {}* \\" in shown
+    assert r"a-{}-b-{}-{}-c & \textless{}1\textgreater{} \\" in shown
+    assert r"\{a\} \textasciitilde{}\^{}\textbackslash{} & \#1 \\" in shown
 
 
 def test_a_row_for_each_network_and_depth() -> None:

@@ -7,12 +7,13 @@ import logging
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import pytest
 import typer
@@ -145,7 +146,110 @@ def test_a_signal_stops_with_its_code_after_cleaning_up(kind: signal.Signals, co
         out, err = process.communicate(timeout=30)
     assert process.returncode == code
     assert out == "cleaned\n"
-    assert err.strip() == f"prog: stopped by {kind.name}."
+    assert err == f"prog: stopped by {kind.name}. Nothing half written is left; the same command begins anew.\n"
+
+
+@pytest.mark.parametrize(("kind", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_python_drops_in_a_destructor_stops_all_the_same(kind: signal.Signals, code: int) -> None:
+    body = f"""
+    class Dropped:
+        def __del__(self):
+            signal.raise_signal(signal.{kind.name})
+            for _ in range(100): pass
+    Dropped()
+    time.sleep(60)
+    """
+    done = subprocess.run(program(body), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == f"prog: stopped by {kind.name}. Nothing half written is left; the same command begins anew.\n"
+
+
+def test_a_second_signal_does_not_stop_the_removal_of_what_is_half_done() -> None:
+    body = """
+    try:
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        print("cleaned")
+    """
+    done = subprocess.run(program(body), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (130, "cleaned\n")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_signal_after_the_end_changes_nothing() -> None:
+    body = "import atexit; atexit.register(signal.raise_signal, signal.SIGINT); print('done')"
+    done = subprocess.run(program(body), cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
+def test_the_outermost_block_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    def command() -> None:
+        with commandline.if_stopped(lambda: "All of it is kept."), commandline.if_stopped(lambda: "A part is kept."):
+            raise KeyboardInterrupt
+
+    assert commandline.call(command, "prog", []) == 130
+    assert capsys.readouterr().err == "prog: stopped by SIGINT. All of it is kept.\n"
+
+
+def test_a_signal_between_the_words_and_the_command_is_no_defect(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(*words: Any, **how: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.core.TyperCommand.make_context", parse)
+    assert commandline.call(options, "prog", []) == 130
+    assert capsys.readouterr().err.startswith("prog: stopped by SIGINT.")
+
+
+SAY = """
+    print("r\\u00e9seau \\u6b8b \\udce9")
+    logging.getLogger("layerwise").warning("w\\u6b8b")
+    open("made", "w").write("whole")
+"""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "ascii:strict", "utf-8"])
+def test_letters_that_a_terminal_lacks_are_escaped(encoding: str, tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(program(SAY), cwd=tmp_path, capture_output=True, env=environment, timeout=30)
+    codec = encoding.partition(":")[0]
+    assert done.returncode == 0
+    assert done.stdout == "r\u00e9seau \u6b8b \udce9\n".encode(codec, "backslashreplace")
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_leaves_the_work_and_its_files_as_they_are(closed: str, tmp_path: Path) -> None:
+    # What a library prints to a number of its own must not reach the file that would have been opened under it.
+    body = "file = open('made', 'w'); import os; os.write(1, b'x'); os.write(2, b'x'); print('x'); file.write('whole')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = shlex.join(program(body))
+    done = subprocess.run(
+        f"{words} {closed}", shell=True, cwd=tmp_path, capture_output=True, env=environment, timeout=30
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "made").read_text() == "whole"
+
+
+def test_a_full_stderr_stops_no_work(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = shlex.join(program(SAY))
+    done = subprocess.run(
+        f"{words} 2>/dev/full", shell=True, cwd=tmp_path, capture_output=True, env=environment, timeout=30
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "made").read_text() == "whole"
+
+
+def test_a_full_stdout_is_one_line_and_1() -> None:
+    words = shlex.join(program("print('x')"))
+    done = subprocess.run(f"{words} >/dev/full", shell=True, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "prog: standard output takes no more (No space left on device). What was complete before is kept.\n"
+    )
 
 
 @pytest.mark.parametrize(

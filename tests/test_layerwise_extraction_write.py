@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import layerwise
+from layerwise import extract_arrays
 from layerwise.errors import UsageError, UserError
 from layerwise.extraction.forms import Convention, form_of
 from layerwise.extraction.write import describe_plan, ways
+from layerwise.locks import held
 from layerwise.runfile.plan import Plan, require_room
 from layerwise.runfile.plan import plan as plan_of
 
@@ -106,7 +108,7 @@ def test_small_features_are_kept_unless_float16_is_asked_for(
     x = (scale * np.random.default_rng(0).normal(size=(60, 5))).astype(np.float32)
     arrays = {"a": np.ones((60, 3), np.float32) * np.arange(60)[:, None], "b": x, "labels": np.arange(60) % 3}
     with caplog.at_level(logging.INFO, "layerwise"):
-        run = layerwise.extract_arrays(arrays, out=tmp_path / "run.h5", trained_on="other-data", dtype=dtype)
+        run = extract_arrays(arrays, out=tmp_path / "run.h5", trained_on="other-data", dtype=dtype)
     with run:
         b = run.pooled(2, "train")
         assert b is not None
@@ -124,7 +126,53 @@ def test_a_number_type_that_cannot_hold_the_values_or_that_there_is_not_is_refus
     arrays = {"a": np.full((60, 3), 1e6, np.float32) * np.arange(60)[:, None], "labels": np.arange(60) % 3}
     asked = {"out": tmp_path / "run.h5", "trained_on": "other-data"}
     with pytest.raises(UserError, match=r"float16 cannot hold depth 1: values up to 5.9e\+07. Give dtype='float32'"):
-        layerwise.extract_arrays(arrays, dtype="float16", **asked)
+        extract_arrays(arrays, dtype="float16", **asked)
     with pytest.raises(UsageError, match="unknown dtype 'float64'. Did you mean 'float16'"):
-        layerwise.extract_arrays(arrays, dtype="float64", **asked)
+        extract_arrays(arrays, dtype="float64", **asked)
     assert not list(tmp_path.iterdir())
+
+
+def extracted(out: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    extract_arrays({"f": features, "labels": np.arange(60) % 3}, out=out, trained_on="other-data").close()
+
+
+def test_what_a_killed_extraction_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
+    (tmp_path / ".x.h5.0123456789ab.partial").write_text("half")
+    (tmp_path / "x.h5.state").mkdir()
+    (tmp_path / "x.h5.state" / "lock").write_text("999999999\n")
+    (tmp_path / ".y.h5.0123456789ab.partial").write_text("another's")
+    extracted(tmp_path / "x.h5")
+    assert sorted(os.listdir(tmp_path)) == [".y.h5.0123456789ab.partial", "x.h5"]
+
+
+def test_of_two_extractions_to_one_output_the_second_is_refused(tmp_path: Path) -> None:
+    folder, half = tmp_path / "x.h5.state", tmp_path / ".x.h5.0123456789ab.partial"
+    folder.mkdir()
+    half.write_text("being written")
+    with held(folder / "lock", "command is working on x.h5", wait=False):
+        words = (
+            rf"another command is working on .*x\.h5 \(process {os.getpid()}\)\. Wait for it, or give another --out\."
+        )
+        with pytest.raises(UserError, match=words):
+            extracted(tmp_path / "x.h5")
+    assert half.read_text() == "being written"
+
+
+def test_the_state_of_a_stopped_training_stays(tmp_path: Path) -> None:
+    (tmp_path / "x.h5.state").mkdir()
+    (tmp_path / "x.h5.state" / "state.h5").write_text("a state")
+    extracted(tmp_path / "x.h5")
+    assert (tmp_path / "x.h5.state" / "state.h5").read_text() == "a state"
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "50%20s", "[b]*?", "it's", "new\nline", "-dash", "r\udce9s", "$x", "a\\b", "=1"]
+)
+def test_any_name_of_a_file_is_taken(name: str, tmp_path: Path) -> None:
+    arrays = tmp_path / f"{name}.npz"
+    with open(arrays, "wb") as file:
+        np.savez(file, f=np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32), labels=np.arange(60) % 3)
+    with extract_arrays(arrays, out=tmp_path / f"{name}.h5", trained_on="other-data") as run:
+        assert run.dataset["name"].isprintable()
+        assert run.path.exists()

@@ -49,8 +49,9 @@ def test_a_run_stopped_in_the_dump_leaves_its_state_and_no_file(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run, "dump_depths", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt) as stopped:
         make_run(tmp_path / "run.h5")
+    assert stopped.value.__notes__ == ["The same command goes on."]
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5.state"]
 
 

@@ -49,8 +49,10 @@ class Noted(Family):
 
 def test_a_stopped_sweep_goes_on_and_a_complete_one_does_nothing(own_run: Path) -> None:
     with RunFile(own_run) as run:
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt) as stopped:
             sweep(run, Task(run), Noted(run, fails_at=1), [0, 1, 2])
+        (kept,) = stopped.value.__notes__
+        assert kept.endswith(f"1 of 3 depths are in {table_path(run.path)}; the same command goes on with the others.")
         again = Noted(run)
         assert set(missing(run, again, [0, 1, 2])) == {1, 2}
         assert sweep(run, Task(run), again, [0, 1, 2]) == 4

@@ -15,7 +15,7 @@ from figures.study.definition import BESIDE, Study, Unit, begin, refuse_other
 from figures.study.launch_local import launch_local
 from figures.study.launch_slurm import launch_slurm, parse_options
 from figures.study.work import Machine, is_complete
-from layerwise.commandline import run, set_verbosity
+from layerwise.commandline import if_stopped, run, set_verbosity
 from layerwise.commands.options import DataDir, Device, Download, Quiet, Verbose, takes_fields
 from layerwise.errors import UsageError, UserError, unknown
 
@@ -144,8 +144,10 @@ def _work(folder: Path, study: Study, machine: Machine, launch: Launch, dry_run:
         print("nothing was done: the same command without --dry-run does it")
         return
     begin(folder, study)
-    failed = launch(folder, study, left, machine) if left else {}
-    _report(folder, study, [unit for unit in study.units() if unit not in failed])
+    kept = f"What is finished of networks, trainings and probes is kept in {folder}; the same command goes on."
+    with if_stopped(lambda: kept):
+        failed = launch(folder, study, left, machine) if left else {}
+        _report(folder, study, [unit for unit in study.units() if unit not in failed])
     if failed:
         first = next(iter(failed))
         raise UserError(

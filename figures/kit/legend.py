@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from figures.kit import style
 from figures.kit.panels import Grid, columns
 
 _GAP_MM = 1.0  # between the legend and what stands above and below it
+# Of a name in lines: room for the sign before it, and how much shorter than the page its average line is, since letters
+# differ in width.
+_SIGN_MM, _TIGHTER = 9.7, 0.85
 
 # What stands for a line in the legend: one artist, or several drawn over each other, of which the first has the words.
 Handle = Artist | tuple[Artist, ...]
@@ -29,8 +33,11 @@ def figure_with_legend(
     across: panels in a row; None takes as many as suit their number.
     group: handles that belong together, each so many; where a column of the legend holds as many, it holds a group.
     """
+    style.warn_of_missing("".join(map(_label, handles)))
     grid = Grid(width=style.WIDTHS_MM[size], count=panels, columns=across or columns(size, panels))
     ruler = style.new_figure(grid.width, grid.height)
+    for handle in handles:
+        _wrap(ruler, handle, grid.width)
     one_column = _extent_mm(ruler, handles, 1)
     if grid.free and one_column[0] <= grid.panel_width and one_column[1] <= grid.panel_height:
         figure = style.new_figure(grid.width, grid.height)
@@ -45,6 +52,16 @@ def figure_with_legend(
         handles = _by_rows(handles, count)
     _legend(figure, handles, count, "upper center", (0.5, 1 - _GAP_MM / grid.height))
     return figure, grid
+
+
+def _wrap(ruler: Figure, handle: Handle, width: float) -> None:
+    """Break the words of a handle that alone is wider than the page into lines."""
+    label, extent = _label(handle), _extent_mm(ruler, [handle], 1)[0]
+    if extent > width:
+        own = extent - _SIGN_MM
+        lines = textwrap.wrap(label, max(1, int(len(label) * (width - _SIGN_MM) / own * _TIGHTER)))
+        for artist in handle if isinstance(handle, tuple) else (handle,):
+            artist.set_label("\n".join(lines))
 
 
 def _widest_that_fits(ruler: Figure, handles: Sequence[Handle], width: float) -> int:
@@ -72,10 +89,14 @@ def _by_rows(handles: Sequence[Handle], count: int) -> Sequence[Handle]:
     return [handle for column in range(count) for handle in handles[column::count]]
 
 
+def _label(handle: Handle) -> str:
+    return str((handle[0] if isinstance(handle, tuple) else handle).get_label())
+
+
 def _legend(figure: Figure, handles: Sequence[Handle], count: int, loc: Any, anchor: tuple[float, float]) -> Legend:
     return figure.legend(
         handles=handles,
-        labels=[(handle[0] if isinstance(handle, tuple) else handle).get_label() for handle in handles],
+        labels=[_label(handle) for handle in handles],
         ncols=count,
         loc=loc,
         bbox_to_anchor=anchor,

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 import matplotlib
 import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 
 from layerwise.config import MODES
 
+log = logging.getLogger("layerwise.figures")
+
+_FONT = "DejaVu Sans"  # ships with matplotlib, so that every machine draws the same
 # Widths of one column and of a page's text in a two-column paper.
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
 MM_PER_INCH = 25.4
@@ -49,7 +58,7 @@ BAND_MEANS: tuple[dict[str, Any], ...] = (
 
 _RC: dict[Any, Any] = {
     "font.family": "sans-serif",
-    "font.sans-serif": ["DejaVu Sans"],  # ships with matplotlib, so that every machine draws the same
+    "font.sans-serif": [_FONT],
     "mathtext.fontset": "dejavusans",
     "font.size": 7.0,
     "axes.labelsize": 7.5,
@@ -73,6 +82,7 @@ _RC: dict[Any, Any] = {
     "lines.markeredgewidth": 0.8,
     "hatch.linewidth": 0.5,
     "pdf.fonttype": 42,  # TrueType: type 3 fonts are refused by several publishers
+    "ps.fonttype": 42,
     "svg.fonttype": "path",  # an SVG cannot be relied on to bring its font, so letters are outlines
     "svg.hashsalt": "layerwise",  # names inside the file are random without it
     "savefig.bbox": None,  # the size on the page is the size asked for
@@ -80,25 +90,67 @@ _RC: dict[Any, Any] = {
 
 
 class PageFigure(Figure):
-    """A figure that a notebook shows as it is printed, without pyplot."""
+    """A figure that is drawn and saved in this style whatever the reader's settings are by then, without pyplot.
+
+    matplotlib looks at its settings when a figure is made, again when it is drawn and once more when it is saved.
+    """
+
+    def draw(self, renderer: Any) -> None:
+        with applied():
+            super().draw(renderer)
+
+    def savefig(self, fname: Any, **how: Any) -> None:
+        with _saving_to(fname):
+            super().savefig(fname, **how)
 
     def _repr_png_(self) -> bytes:
         return rendered(self)[".png"]
 
 
+class _PageCanvas(FigureCanvasAgg):
+    """The canvas of a PageFigure, which notebooks print without asking the figure."""
+
+    def print_figure(self, filename: Any, *args: Any, **how: Any) -> Any:
+        with _saving_to(filename):
+            return super().print_figure(filename, *args, **how)
+
+
+_in_style = ContextVar("in_style", default=False)
+
+
 @contextmanager
-def applied() -> Iterator[None]:
-    """Draw in this style, whatever the reader's matplotlibrc says; the settings of before return after."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(seaborn.axes_style("ticks") | _RC)
+def applied(kept: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
+    """Draw in this style, whatever the reader's matplotlibrc says; the settings of before return after.
+
+    kept: settings that stay as they are here. Within another `applied` nothing is changed.
+    """
+    if _in_style.get():
         yield
+        return
+    token = _in_style.set(True)
+    try:
+        with matplotlib.rc_context(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"Glyph \d+ ")  # said by `warn_of_missing`, once and in a line
+            matplotlib.rcdefaults()
+            matplotlib.rcParams.update(seaborn.axes_style("ticks") | _RC | kept)
+            yield
+    finally:
+        _in_style.reset(token)
+
+
+def _saving_to(target: Any) -> AbstractContextManager[None]:
+    """Return the style for a file. One of several pages has the reader's fonts, which are written when it is closed."""
+    if not isinstance(target, PdfPages):
+        return applied()
+    now = matplotlib.rcParams
+    # matplotlib 3.11 sorts the letters of a PDF by the setting of PostScript.
+    return applied({"pdf.fonttype": now["pdf.fonttype"], "ps.fonttype": now["ps.fonttype"]})
 
 
 def new_figure(width_mm: float, height_mm: float) -> Figure:
     """Return an empty figure of the given size, with a canvas of its own (no pyplot state)."""
     figure = PageFigure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH))
-    FigureCanvasAgg(figure)
+    _PageCanvas(figure)
     return figure
 
 
@@ -110,6 +162,15 @@ def rendered(figure: Figure) -> dict[str, bytes]:
         figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.savefig(png, format="png", dpi=300)
     return {".pdf": pdf.getvalue(), ".svg": svg.getvalue(), ".png": png.getvalue()}
+
+
+def warn_of_missing(text: str) -> None:
+    """Warn of letters that are drawn as boxes, since the font has none."""
+    known = get_font(findfont(_FONT)).get_charmap()
+    missing = [letter for letter in dict.fromkeys(text) if letter.isprintable() and ord(letter) not in known]
+    if missing:
+        letters = " ".join(missing)
+        log.warning("the figure's font, %s, lacks %s, drawn as boxes; the caption has them", _FONT, letters)
 
 
 def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
@@ -153,5 +214,10 @@ def line_label(mode: str, k: int | None, alone: bool = True) -> str:
     """Return the legend's words for a kind of network; greedy training, the subject, is not named where it is alone."""
     depth = [] if k is None else [f"$k$ = {k}"]
     if mode not in MODES:
-        return ", ".join([mode.replace("$", r"\$"), *depth])
+        return ", ".join([mode.replace("$", r"\$"), *depth])  # a dollar sign would begin mathematics
     return ", ".join(depth + ([] if mode == "greedy" and depth and alone else [mode]))
+
+
+def plain(label: str) -> str:
+    """Return the words of a legend's label as plain text, for a caption."""
+    return label.replace(r"\$", "\0").replace("$", "").replace("\0", "$")

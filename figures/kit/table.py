@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 _SPECIAL = {"&": r"\&", "%": r"\%", "#": r"\#", "_": r"\_", "~": r"\textasciitilde{}", "$": r"\$", "^": r"\^{}"}
 _SPECIAL |= {"{": r"\{", "}": r"\}", "\\": r"\textbackslash{}"}
+# In the fonts that LaTeX takes by default these are other signs, and two hyphens are a dash.
+_SPECIAL |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 
 
 @dataclass(frozen=True)
@@ -67,4 +69,6 @@ def _bar(cell: str) -> str:
 
 
 def _tex(cell: str) -> str:
-    return "".join(_SPECIAL.get(letter, letter) for letter in cell)
+    text = "".join(_SPECIAL.get(letter, letter) for letter in cell).replace("--", "-{}-").replace("--", "-{}-")
+    # After the end of a row, LaTeX takes these for options of that end.
+    return "{}" + text if text.startswith(("[", "*")) else text

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 
 from figures.kit.axis import is_cut
-from figures.kit.style import line_label
+from figures.kit.style import line_label, plain
 from figures.plots.lines import keyed, lines
 from layerwise.config import MODES
 from probes.names import TRAINED
@@ -135,7 +135,7 @@ def _probes(curves: pd.DataFrame) -> list[str]:
 def kind_of_network(points: pd.DataFrame) -> str:
     """Return the words for the networks of points of one kind: how they were trained, k, M, how many."""
     first = points.iloc[0]
-    what = line_label(first["mode"], None if pd.isna(first["k"]) else int(first["k"])).replace("$", "")
+    what = plain(line_label(first["mode"], None if pd.isna(first["k"]) else int(first["k"])))
     width = f", M = {first['widths']}" if first["widths"] else ""
     networks = "one network" if first["n_runs"] == 1 else f"the mean of {first['n_runs']} networks"
     return f"{networks} ({what}{width})"

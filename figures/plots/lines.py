@@ -44,7 +44,7 @@ class Line:
     @property
     def name(self) -> str:
         """The label as plain text."""
-        return self.label.replace(r"\$", "\0").replace("$", "").replace("\0", "$")
+        return style.plain(self.label)
 
     @property
     def handle(self) -> Handle:

@@ -160,7 +160,7 @@ def from_arrays(request: ArraysRequest, data: DataConfig) -> ArrayExtraction:
     """
     trained_on = request.trained_on or _unsaid("arrays do", "their network", request.is_written)
     store = open_arrays(request.arrays) if isinstance(request.arrays, Path) else request.arrays
-    name = Path(store.name).stem if isinstance(request.arrays, Path) else "arrays"
+    name = _printable(Path(store.name).stem) if isinstance(request.arrays, Path) else "arrays"
     facts = {
         "kind": "arrays", "source": Path(store.name).name, "layers": request.layers, "tokens": request.tokens,
         "layout": request.layout, "holdout": data.holdout,
@@ -217,3 +217,8 @@ def _describe(preprocessing: Preprocessing, dataset: Dataset) -> str:
         steps.append(f"the middle {preprocessing.crop} x {preprocessing.crop}")
     constants = (" ".join(f"{value:.3g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
     return "; ".join([*steps, "mean {}, std {}".format(*constants)])
+
+
+def _printable(name: str) -> str:
+    """Return the name of a file as a name of data: a file's may hold line feeds, and bytes that are no text."""
+    return "".join(letter if letter.isprintable() else "?" for letter in name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +16,8 @@ from layerwise.config import DTYPES
 from layerwise.errors import UserError, option, unknown
 from layerwise.extraction.origins import Origin
 from layerwise.hardware import exact_float32
-from layerwise.publication import refuse_existing
+from layerwise.locks import held
+from layerwise.publication import refuse_existing, remove_leftovers
 from layerwise.runfile import layout
 from layerwise.runfile.depths import Depth, DepthStream, publish_run
 from layerwise.runfile.place import Place
@@ -71,6 +75,10 @@ class Extraction:
             raise unknown("dtype", dtype, DTYPES)
         refuse_existing(place.out, place.force)
         refuse_too_large(self.plan(store, place.max_size, dtype=dtype), place)
+        with _alone_at(place.out):
+            return self._write(place, store, dtype)
+
+    def _write(self, place: Place, store: str, dtype: str) -> Plan:
         start = time.perf_counter()
 
         def write(writer: RunWriter, in_float32: frozenset[int]) -> Plan:
@@ -90,6 +98,27 @@ class Extraction:
         with exact_float32():
             self.prepare()
             return publish_run(place.out, force=place.force, write=write, in_float32=self._in_float32(dtype))
+
+
+@contextmanager
+def _alone_at(out: Path) -> Iterator[None]:
+    """Hold an output against other processes, and remove what killed ones left of it.
+
+    The lock is that of a training of the same output, in run.h5.state/, since each removes leftovers of the other; what
+    a stopped training has there stays.
+    """
+    folder = out.with_name(out.name + ".state")
+    folder.mkdir(exist_ok=True)
+    lock = folder / "lock"
+    with held(lock, f"command is working on {out}", wait=False):
+        remove_leftovers(out)
+        try:
+            yield
+        finally:
+            if os.listdir(folder) == [lock.name]:
+                with suppress(OSError):
+                    lock.unlink()
+                    folder.rmdir()
 
 
 def refuse_too_large(plan: Plan, place: Place) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from layerwise.commandline import if_stopped
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError
@@ -59,7 +60,7 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
     _announce(storage, config, place.out)
     config = replace(config, store="maps" if storage.maps else "pooled")
     fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
-    with open_checkpoint(place.out, config, fingerprint) as checkpoint:
+    with open_checkpoint(place.out, config, fingerprint) as checkpoint, if_stopped(lambda: _kept(checkpoint)):
         if not checkpoint.load(network) and taken:
             taken.give(network, checkpoint)
         start = time.perf_counter()
@@ -73,6 +74,12 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
         seconds = {"train": time.perf_counter() - start}
         source = {"source_run_id": taken.run_id} if taken else {}
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
+
+
+def _kept(checkpoint: Checkpoint) -> str:
+    """Say what a training that is stopped now leaves, after the checkpoint's own line on where it is."""
+    saved = checkpoint.path is not None and checkpoint.path.exists()
+    return "The same command goes on." if saved else "No epoch was finished; the same command begins anew."
 
 
 def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
