@@ -53,6 +53,8 @@ def outputs(
         UsageError: another suffix, or a name that would write over results. UserError: outputs that exist, a folder
             that is missing or closed.
     """
+    if not path.name or path.name == ".." or path.is_dir():
+        raise UsageError(f"-o {path} is a folder, but the name of a {what} is needed: -o {path / what}, say.")
     if path.suffix not in ("", *suffixes):
         raise UsageError(
             f"-o {path} ends in {path.suffix}, but a {what} is written as {', '.join(suffixes)}. "

@@ -72,6 +72,7 @@ class DataConfig:
     )
 
     def __post_init__(self) -> None:
+        _check_integers("data", self)
         _check(0 <= self.holdout <= 0.5, "data.holdout", self.holdout, "a share in [0, 0.5]")
         _check(self.subset >= 0, "data.subset", self.subset, "a number of images, or 0 for all")
         _check(self.image_size >= 0, "data.image_size", self.image_size, "pixels of a side, or 0 for as they are")
@@ -141,6 +142,7 @@ class NetworkConfig:
             filters,
             f"fewer filters than M = {self.width}; 0 for all",
         )
+        _check_integers("network", self)
         inside = all(1 <= j <= self.depth for j in self.downsample)
         _check(
             inside,
@@ -148,6 +150,8 @@ class NetworkConfig:
             list(self.downsample),
             f"block numbers in 1..{self.depth} (--set network.downsample=...; empty for none)",
         )
+        numbers = list(self.downsample)
+        _check(len(set(numbers)) == len(numbers), "network.downsample", numbers, "block numbers, each once")
         if self.batch_norm not in BATCH_NORMS:
             raise unknown("network.batch_norm", self.batch_norm, BATCH_NORMS)
         if self.initialisation not in INITIALISATIONS:
@@ -258,6 +262,7 @@ class TrainingConfig:
     )
 
     def __post_init__(self) -> None:
+        _check_integers("training", self)
         for name in ("epochs", "batch_size", "lr_every", "finetune_epochs"):
             _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "an integer of at least 1")
         for name in ("learning_rate", "finetune_rate"):
@@ -389,6 +394,14 @@ class RunConfig:
 def _known(kind: type[Any], tree: dict[str, Any]) -> dict[str, Any]:
     names = {f.name for f in dataclasses.fields(kind)}
     return {name: value for name, value in tree.items() if name in names}
+
+
+def _check_integers(section: str, config: DataConfig | NetworkConfig | TrainingConfig) -> None:
+    """Raise UsageError where a field that counts something is no whole number, as 1.5 by the Python API."""
+    for field_ in dataclasses.fields(config):
+        value = getattr(config, field_.name)
+        if field_.type == "int":
+            _check(type(value) is int, f"{section}.{field_.name}", value, "an integer")
 
 
 def _check(holds: bool, name: str, found: object, expected: str) -> None:

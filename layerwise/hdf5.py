@@ -43,6 +43,8 @@ def damage_named(path: Path, advice: str) -> Iterator[None]:
     except UserError:
         raise
     except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # the system's own, as of a disk that is full or fails: the file may be whole
         raise UserError(
             f"{path} is damaged: its structure cannot be read ({type(error).__name__}). {advice}"
         ) from error

@@ -14,10 +14,10 @@ import re
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from layerwise.errors import UserError
+from layerwise.errors import UserError, option
 
 log = logging.getLogger("layerwise.locks")
 
@@ -51,7 +51,10 @@ def _taken(path: Path, work: str, wait: bool) -> int:
     while True:
         handle = _opened(path)
         try:
-            if _locked(handle, path) and _is_still(handle, path):
+            if _locked(handle, path):
+                if not _is_still(handle, path):
+                    os.close(handle)
+                    continue
                 os.ftruncate(handle, 0)
                 os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
                 return handle
@@ -62,7 +65,7 @@ def _taken(path: Path, work: str, wait: bool) -> int:
         os.close(handle)
         by = f" (process {holder})" if holder else ""
         if not wait:
-            raise UserError(f"another {work}{by}. Wait for it, or give another --out.")
+            raise UserError(f"another {work}{by}. Wait for it, or give another {option('out')}.")
         if not told:
             log.info("waiting: another %s%s", work, by)
             told = True
@@ -70,15 +73,18 @@ def _taken(path: Path, work: str, wait: bool) -> int:
 
 
 def _opened(path: Path) -> int:
+    with suppress(OSError):  # its last holder may have removed the folder too; what is wrong is said below
+        path.parent.mkdir(exist_ok=True)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:
         if error.errno == errno.ELOOP:
             raise UserError(f"{path} is a symbolic link, but a lock file is to stand there. Remove the link.") from None
-        raise UserError(
-            f"the lock file {path} cannot be opened ({error.strerror}); results are written beside it. Make the folder "
-            "writable, or work on a copy of the run elsewhere."
-        ) from None
+        if error.errno == errno.EISDIR:
+            raise UserError(f"{path} is a folder, but a lock file is to stand there. Move it away.") from None
+        closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        cure = "Make the folder writable, or work on a copy elsewhere." if closed else "Work in another folder."
+        raise UserError(f"the lock file {path} cannot be opened ({error.strerror}). {cure}") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode) or not _OWN.fullmatch(os.pread(handle, 64, 0)):
         os.close(handle)
         raise UserError(f"{path} is no lock file, but a lock file is to stand there. Move it away.")

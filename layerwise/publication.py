@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import uuid
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from layerwise.errors import UserError, option
 
-# A name may have 255 bytes on the usual file systems, and a temporary one adds 22 to what it takes of it.
-_LONGEST = 200
+# A name may have 255 bytes on the usual file systems; temporary and lock files add at most 22 to what they take of it.
+_LONGEST = 230
+_TEMPORARY = re.compile(r"[0-9a-f]{12}\.partial")
 
 
 def refuse_existing(path: Path, force: bool) -> None:
@@ -75,18 +77,19 @@ def published(path: Path, *, force: bool) -> Iterator[Path]:
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` that killed processes left; only for who holds its lock."""
     path = followed(path)
-    prefix = f".{_short(path.name)}."
+    prefix = f".{short_name(path)}."
     for entry in path.parent.iterdir():  # not glob, to which names may be patterns
-        if entry.name.startswith(prefix) and entry.name.endswith(".partial"):
+        if entry.name.startswith(prefix) and _TEMPORARY.fullmatch(entry.name.removeprefix(prefix)):
             entry.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{_short(path.name)}.{uuid.uuid4().hex[:12]}.partial")
+    return path.with_name(f".{short_name(path)}.{uuid.uuid4().hex[:12]}.partial")
 
 
-def _short(name: str) -> str:
-    return os.fsdecode(os.fsencode(name)[:_LONGEST])
+def short_name(path: Path) -> str:
+    """Return the name of a path, cut so that what is put before and behind it leaves a name that file systems take."""
+    return os.fsdecode(os.fsencode(path.name)[:_LONGEST])
 
 
 def _try_folder(path: Path) -> None:
@@ -129,7 +132,7 @@ def _name(temporary: Path, path: Path, force: bool) -> None:
 
 def _kept(temporary: Path, path: Path, error: OSError) -> UserError:
     """Return the error for a finished file that cannot have its name, which stays beside it under another."""
-    other = path.with_name(f"{_short(path.stem)}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    other = path.with_name(f"{short_name(path.with_suffix(''))}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         os.rename(temporary, other)
     except OSError:  # the folder is gone, or closed meanwhile

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import tarfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,15 @@ os.environ["MPLBACKEND"] = "Agg"
 # Where several processes run the tests, they share the cores.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+@pytest.fixture(autouse=True)
+def log_as_at_the_start() -> Iterator[None]:
+    """Give each test the log as it is when a process starts: a command run before in this one set it up otherwise."""
+    log = logging.getLogger("layerwise")
+    before = (log.handlers[:], log.level, log.propagate)
+    yield
+    log.handlers[:], log.level, log.propagate = before
 
 
 @pytest.fixture(scope="session")

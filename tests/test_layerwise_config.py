@@ -147,3 +147,14 @@ def test_the_page_of_settings_is_the_codes_own_text() -> None:
     assert page.read_text() == settings_reference.reference(), (
         "docs/settings.md is not the code's: python tests/settings_reference.py > docs/settings.md writes it anew"
     )
+
+
+@pytest.mark.parametrize("path", ["training.epochs", "training.batch_size", "network.prune_to", "training.views"])
+def test_a_count_that_is_no_whole_number_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=rf"{path} is 1\.5, but must be an integer"):
+        set_fields(digits(), {path: 1.5})
+
+
+def test_a_block_that_downsamples_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"network.downsample is \[2, 2\], but must be block numbers, each once"):
+        set_fields(digits(), {"network.downsample": (2, 2)})

@@ -79,7 +79,9 @@ def test_patch_tokens_and_class_token_of_a_transformer(tmp_path: Path) -> None:
         assert token is not None and run.class_token(1, "test") is None
         np.testing.assert_allclose(token[:], x[:, 0].numpy(), rtol=2**-10, atol=1e-4)
     with extract(tmp_path, net, layers="blocks.*", tokens="class", force=True) as run:
-        np.testing.assert_array_equal(pooled_features(run, 2, "test"), x[:, 0].numpy().astype(np.float16))
+        kept = run.pooled(2, "test")  # in float32: tokens differ little from image to image
+        assert kept is not None and kept.dtype == np.float32
+        np.testing.assert_array_equal(pooled_features(run, 2, "test"), x[:, 0].numpy())
 
 
 def test_an_untrained_network_settles_its_batch_norm_as_untrained_runs_do(tmp_path: Path) -> None:

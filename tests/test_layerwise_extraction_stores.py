@@ -99,7 +99,7 @@ def test_damaged_missing_and_other_files_are_named(tmp_path: Path) -> None:
         open_arrays(tmp_path)
     for name, message in (
         ("a.npz", "a.npz cannot be read as .npz"),
-        ("a.h5", "a.h5 cannot be read as HDF5"),
+        ("a.h5", "a.h5 is no file of arrays: it is not HDF5"),
         ("a.csv", "a.csv ends in .csv, but arrays are read from .npz, .h5 or .hdf5"),
     ):
         (tmp_path / name).write_bytes(b"nothing of the kind")
@@ -115,3 +115,15 @@ def test_a_damaged_member_is_named(tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(UserError, match="array 'layer' is damaged"):
         list(open_arrays(path).blocks("layer", 5000))
+
+
+def test_an_hdf5_file_that_points_out_of_itself_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["x"] = np.ones((4, 2))
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["labels"] = np.arange(4)
+        file["layer"] = h5py.ExternalLink("other.h5", "/x")
+    with pytest.raises(
+        UserError, match="a.h5 cannot be used: /layer is an external link; all values must stand in the file"
+    ):
+        open_arrays(tmp_path / "a.h5")

@@ -27,6 +27,7 @@ from layerwise.runfile.place import Place
 from layerwise.runfile.plan import plan
 from layerwise.settings import set_fields
 from layerwise.training import run
+from layerwise.training.dump import depths_of
 from layerwise.training.operations import count_operations
 from layerwise.units import show_seconds
 
@@ -140,7 +141,8 @@ def test_no_line_is_wider_than_80_columns_at_the_size_of_imagenet() -> None:
     config = replace(small, network=net, training=replace(small.training, epochs=45))
     image, counts = (3, 224, 224), {"train": 1_153_051, "validation": 128_116, "test": 50_000}
     sizes = Sizes(image, 1000, counts)
-    storage = plan(shapes(image, 8, 256, net.downsample), counts, 10**10, "maps", 10**18, 10**5)
+    depths = depths_of(shapes(image, 8, 256, net.downsample))
+    storage = plan(depths, counts, store="maps", max_size=10**18, weight_bytes=10**10, history_bytes=10**5)
     large = Forecast(
         config, torch.device("cpu"), sizes, count_problems(net, image, 1000),
         count_operations(config, sizes), storage, forecast_memory(config, sizes),

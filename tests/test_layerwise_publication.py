@@ -183,3 +183,10 @@ def test_leftovers_of_this_name_alone_are_removed(tmp_path: Path) -> None:
         path.write_text("half")
     remove_leftovers(tmp_path / "a[1]*.h5")
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_leftovers_of_a_longer_name_stay(tmp_path: Path) -> None:
+    other = tmp_path / ".run.h5.h5.0123456789ab.partial"
+    other.write_text("of run.h5.h5, being written")
+    remove_leftovers(tmp_path / "run.h5")
+    assert list(tmp_path.iterdir()) == [other]

@@ -84,3 +84,17 @@ def test_no_flipped_bit_gives_another_value(path: Path, seed: int) -> None:
             continue
         np.testing.assert_array_equal(found[0], np.arange(1000))
         assert found[1] == 3
+
+
+def test_errors_of_who_reads_are_not_called_damage(path: Path) -> None:
+    with pytest.raises(RuntimeError, match="^out of memory$"), open_sealed(path, FORM):
+        raise RuntimeError("out of memory")
+    with pytest.raises(OSError, match="No space left"), open_sealed(path, FORM):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_version_that_is_no_longer_read_is_said(path: Path) -> None:
+    newer = SealedFormat("layerwise-test", 3, "notes of a test", "pytest", "Write it again.", oldest=3)
+    with pytest.raises(UserError, match="has format version 2, which this software no longer reads. Write it again."):
+        with open_sealed(path, newer):
+            pytest.fail("it was taken")

@@ -57,7 +57,7 @@ def test_the_digest_is_that_of_the_written_rule() -> None:
     text = "\x1f".join(["r", "1", "0.3", "2"])  # 0.1 + 0.2 with 14 digits; the probe of depth 1 has two rows
     import hashlib
 
-    assert found["digest"].iloc[3] == hashlib.sha256(text.encode()).hexdigest()[:16]
+    assert found["digest"].iloc[3] == "d" + hashlib.sha256(text.encode()).hexdigest()[:16]
     assert found["value"].iloc[0] == 0.33333333333333
 
 
@@ -125,11 +125,13 @@ def test_a_table_with_an_unknown_column_or_without_one_that_was_sealed_is_refuse
     whole = sealed(small(), SMALL)
     with pytest.raises(UserError, match="has the column 'dihest', which this version does not know: it was edited"):
         require_intact(whole.rename(columns={"digest": "dihest"}), SMALL, tmp_path)
-    with pytest.raises(UserError, match="lacks the column 'value', which its digests cover"):
+    with pytest.raises(UserError, match="4 of 4 rows differ from their digests"):
         require_intact(whole.drop(columns="value"), SMALL, tmp_path)
 
 
 def test_tables_of_versions_without_digests_are_read(tmp_path: Path) -> None:
     require_intact(small(), SMALL, tmp_path)
+    later = (*SMALL[:3], Column("later", "integer", "", empty="before"), SMALL[3])
+    require_intact(sealed(small(), SMALL), later, tmp_path)
     assert digests(small().iloc[:0], SMALL).empty
     assert write_csv(sealed(small().iloc[:0], SMALL)) == "run_id,depth,value,digest\n"

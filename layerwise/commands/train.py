@@ -193,7 +193,7 @@ def _refuse_beside_source(
     """Raise UsageError where anything beside --from would change the configuration that is taken from it."""
     given = [f"the recipe {recipe_name}"] if recipe_name is not None else []
     given += [SETTINGS[path].flag for path in fields if path not in ("store", "dtype")]
-    given += [f"--set {setting}" for setting in settings]
+    given += [f"--set {setting}" for setting in settings if setting.partition("=")[0] not in ("store", "dtype")]
     if given:
         raise UsageError(
             f"--from takes the configuration of {source}, in which --replace-auxiliary changes one width, so "

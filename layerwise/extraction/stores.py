@@ -17,6 +17,7 @@ import torch
 
 from layerwise.errors import UserError, no_file
 from layerwise.extraction.npz import NpzStore
+from layerwise.hdf5 import open_hdf5
 from layerwise.units import show_size
 
 # Labels and their like are read at once: a file of a few KB may declare any number of them.
@@ -97,10 +98,7 @@ class H5Store:
 
     def __init__(self, path: Path):
         self.name = str(path)
-        try:
-            self._file = h5py.File(path, "r")
-        except OSError as error:
-            raise UserError(f"{path} cannot be read as HDF5 ({error}). Take an intact copy.") from None
+        self._file = open_hdf5(path, "file of arrays", "h5py", "Take a copy that holds all its values, whole.")
         self._names = list(_datasets(self._file["/"]))
 
     def names(self) -> list[str]:

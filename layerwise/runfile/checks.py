@@ -44,7 +44,14 @@ def checked_entries(file: h5py.File, path: Path) -> Entries:
         entries: Entries = parts["content"] | parts["provenance"]
         if difference := _first_difference(entries, describe(file)):
             raise UserError(f"{path} is damaged: {difference} is not what was written. {ADVICE}")
-        if wrong := next(_breaches(file, entries), None):
+        try:
+            wrong = next(_breaches(file, entries), None)
+        except UserError as error:  # a value of the configuration that this version does not know
+            raise UserError(
+                f"{path} has a configuration that this version cannot read: {error} Install the version that wrote it, "
+                "or take an intact copy."
+            ) from None
+        if wrong:
             raise UserError(f"{path} is damaged: {wrong}. {ADVICE}")
     return entries
 
@@ -68,6 +75,8 @@ def _require_version(file: h5py.File, path: Path) -> None:
         raise UserError(
             f"{path} has format version {version}; this software reads up to {FORMAT_VERSION}. Install a newer one."
         )
+    if version < 1:
+        raise UserError(f"{path} is damaged: its format version is {version}. {ADVICE}")
     if not file.attrs.get("complete", False):
         raise UserError(f"{path} is incomplete: its writer was stopped. Make the run again.")
 
@@ -139,10 +148,7 @@ def _is(kind: str, value: Any) -> bool:
 def _dataset_text_breaches(file: h5py.File) -> Iterator[str]:
     """Yield what in the JSON texts of the root is of another kind than readers take it for."""
     if "config" in file.attrs:
-        try:
-            RunConfig.from_json(file.attrs["config"])
-        except UserError as error:
-            yield f"its configuration is not valid: {error}"
+        RunConfig.from_json(file.attrs["config"])
     if "dataset" not in file.attrs:
         return
     about = json.loads(file.attrs["dataset"])

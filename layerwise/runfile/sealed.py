@@ -27,7 +27,7 @@ DIGEST = "digest"
 class SealedFormat:
     """A kind of file: its `format` attribute and version, what it is called, what writes it, what to do if damaged.
 
-    since: the first version with a digest; earlier ones are read without.
+    since: the first version with a digest. oldest: the first version that is still read.
     """
 
     name: str
@@ -36,6 +36,7 @@ class SealedFormat:
     writer: str
     advice: str
     since: int = 2
+    oldest: int = 1
 
 
 @contextmanager
@@ -49,15 +50,14 @@ def create_sealed(path: Path, form: SealedFormat) -> Iterator[h5py.File]:
 
 @contextmanager
 def open_sealed(path: Path, form: SealedFormat) -> Iterator[h5py.File]:
-    """Yield the file, after its format, version and digest were checked; what is wrong inside is said as damage.
+    """Yield the file, after its format, version and digest were checked.
 
     Raises UserError for a file of another format, a later version, or another digest.
     """
     with open_hdf5(path, form.kind, form.writer, form.advice) as file:
         with damage_named(path, form.advice):
             _check(file, path, form)
-        with damage_named(path, form.advice):
-            yield file
+        yield file
 
 
 def _check(file: h5py.File, path: Path, form: SealedFormat) -> None:
@@ -70,8 +70,10 @@ def _check(file: h5py.File, path: Path, form: SealedFormat) -> None:
         raise UserError(
             f"{path} has format version {version}; this software reads up to {form.version}. Install a newer one."
         )
+    if 1 <= version < form.oldest:
+        raise UserError(f"{path} has format version {version}, which this software no longer reads. {form.advice}")
     has_digest = DIGEST in file.attrs
-    if not version >= 1 or (version >= form.since and not has_digest):
+    if version < 1 or (version >= form.since and not has_digest):
         raise UserError(f"{path} is damaged: it lacks its digest. {form.advice}")
     if has_digest and file.attrs[DIGEST] != _digest(file):
         raise UserError(f"{path} is damaged: its content is not what was written (another SHA-256). {form.advice}")

@@ -136,7 +136,7 @@ class Checkpoint:
 def state_format(folder: Path) -> SealedFormat:
     """Return what the state in a folder is, and what to do where it is damaged."""
     advice = f"It cannot be resumed from: delete {folder} to train from the start."
-    return SealedFormat("layerwise-state", 2, "state of a training", "layerwise-train", advice, since=1)
+    return SealedFormat("layerwise-state", 2, "state of a training", "layerwise-train", advice, oldest=2)
 
 
 def prefix_begun_with(out: Path) -> str | None:

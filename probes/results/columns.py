@@ -123,8 +123,10 @@ SCHEMA = (
         "last auxiliary), `pruned to 64`, `VGG-11`, `net.py:blocks` (blocks of a user)",
         since=LATER, empty="the plain network"),
     Column(DIGEST, "text",
-        "first 16 hexadecimal digits of a SHA-256 over the values of the row, numbers with 14 digits, and the number "
-        "of rows of its probe; a reader refuses a table in which one differs", since=LATER),
+        "`d` and the first 16 hexadecimal digits of the SHA-256 of the row: its other values in the order of this "
+        "table (integers as such, numbers with 14 significant digits, missing ones empty), then the number of rows of "
+        "its probe, joined by the character 0x1F, in UTF-8. A reader refuses a table in which one differs",
+        since=LATER),
 )
 # fmt: on
 

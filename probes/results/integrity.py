@@ -1,7 +1,8 @@
 """A digest in each row of the tables beside a run, so that no number is read that was not written.
 
-The digest covers the row's values, not its text: a table that pandas or a spreadsheet saved again, in another order or
-with other line ends, still holds. It also covers how many rows its probe has, so that a lost row is noticed.
+The digest covers the row's values, not its text: a table that pandas saved again, in another order or with other line
+ends, still holds, unless numbers lost digits or a text was taken for a number. It also covers how many rows its probe
+has, so that a lost row is noticed.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def sealed(table: pd.DataFrame, schema: Sequence[Column]) -> pd.DataFrame:
 def require_intact(table: pd.DataFrame, schema: Sequence[Column], path: Path) -> None:
     """Raise UserError, naming the row, where a table is not what was written; earlier versions wrote no digests."""
     named = {column.name for column in schema}
+    # A column without a name is the index that pandas saved, or a comma at the end of each line.
     strange = [name for name in table if name not in named and name and not str(name).startswith("Unnamed: ")]
     cure = "Take an intact copy, or move it away, and run probe-depth again."
     if strange:
@@ -42,8 +44,6 @@ def require_intact(table: pd.DataFrame, schema: Sequence[Column], path: Path) ->
         )
     if DIGEST not in table:
         return
-    if lost := sorted(named - set(table)):
-        raise UserError(f"{path} lacks the column {lost[0]!r}, which its digests cover. {cure}")
     wrong = np.flatnonzero(table[DIGEST].fillna("").to_numpy() != digests(table, schema).to_numpy())
     if len(wrong):
         row = table.iloc[int(wrong[0])]
@@ -55,8 +55,9 @@ def require_intact(table: pd.DataFrame, schema: Sequence[Column], path: Path) ->
 
 
 def digests(table: pd.DataFrame, schema: Sequence[Column]) -> pd.Series:
-    """Return the digest of each row, 16 hexadecimal digits."""
-    columns = [column for column in schema if column.name != DIGEST]
+    """Return the digest of each row, a d and 16 hexadecimal digits."""
+    # Those that the table has: one of an earlier version lacks later columns, and its digests do not cover them.
+    columns = [column for column in schema if column.name != DIGEST and column.name in table]
     group = [column.name for column in columns if column.key == "probe" or column.name == "run_id"]
     cells = [_text(table[column.name], column.type) for column in columns]
     keys = list(zip(*(cells[i] for i, column in enumerate(columns) if column.name in group), strict=True))
@@ -67,7 +68,8 @@ def digests(table: pd.DataFrame, schema: Sequence[Column]) -> pd.Series:
 
 
 def _digest(cells: tuple[str, ...]) -> str:
-    return hashlib.sha256("\x1f".join(cells).encode()).hexdigest()[:16]
+    # Begins with a letter, so that no program that reads the table takes it for a number.
+    return "d" + hashlib.sha256("\x1f".join(cells).encode()).hexdigest()[:16]
 
 
 def _text(column: pd.Series, kind: str) -> list[str]:

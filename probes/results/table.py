@@ -18,7 +18,7 @@ import pandas as pd
 from layerwise import __version__
 from layerwise.errors import UserError
 from layerwise.locks import held
-from layerwise.publication import published
+from layerwise.publication import published, remove_leftovers, short_name
 from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import canonical, sha256
 from probes.csvfile import read_csv, write_csv
@@ -27,7 +27,7 @@ from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
 from probes.results.integrity import require_intact, sealed
 from probes.results.metrics import metrics
-from probes.results.predictions import check_predictions, save_predictions
+from probes.results.predictions import check_predictions, predictions_path, save_predictions
 from probes.results.statistics import wilson_interval
 from probes.tasks.task import Task
 
@@ -257,6 +257,8 @@ def write_table(path: Path, parts: Sequence[pd.DataFrame]) -> None:
 @contextmanager
 def locked(run_path: Path) -> Iterator[None]:
     """Hold the lock of a run's results; a second process waits."""
-    lock = run_path.with_name(f".{run_path.name}.results.lock")
+    lock = run_path.with_name(f".{short_name(run_path)}.results.lock")
     with held(lock, f"probe-depth is writing the results of {run_path.name}", wait=True):
+        for path in (table_path(run_path), predictions_path(run_path)):
+            remove_leftovers(path)
         yield

@@ -251,7 +251,7 @@ def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
     low, low_slope = torch.zeros_like(length), start
     high, high_slope = length * torch.inf, length * torch.inf
     here = along(length)
-    bent = here.abs() / start.abs()
+    bent = here.abs() / start.abs().clamp_min(torch.finfo(start.dtype).tiny)  # a slope of 0 leaves nothing
     for _ in range(_TRIALS):
         done = here.abs() <= _FLAT * start.abs()
         if done.all():
@@ -262,4 +262,5 @@ def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
         inner = torch.where(torch.isinf(high), 2 * length, low + share * (high - low))
         length = torch.where(done, length, inner)
         here = along(length)
-    return torch.where(done | (low == 0), length, low), bent
+    best = torch.where(here <= 0, length, low)
+    return torch.where((here.abs() <= _FLAT * start.abs()) | (best == 0), length, best), bent

@@ -179,7 +179,8 @@ def stage(table: Table, net: LayerwiseNetwork, j: int, kind: type[Recomputed], c
     """Return what trains block j of `net`: the problem, and its source of batches."""
     prefix = FrozenPrefix(net, j - 1, config.precision)
     problem = AuxiliaryProblem(net.blocks[j - 1], net.auxiliaries[j - 1], config.training, config.precision)
-    return problem, kind(table.data, prefix, config, j, None)
+    kept = {"folder": None} if kind is Kept else {}
+    return problem, kind(table.data, prefix, config, j, **kept)
 
 
 def timed_steps(table: Table, problem: AuxiliaryProblem, source: Recomputed, *, captured: bool = True) -> Any:
