@@ -95,6 +95,8 @@ def test_errors_of_who_reads_are_not_called_damage(path: Path) -> None:
 
 def test_a_version_that_is_no_longer_read_is_said(path: Path) -> None:
     newer = SealedFormat("layerwise-test", 3, "notes of a test", "pytest", "Write it again.", oldest=3)
-    with pytest.raises(UserError, match="has format version 2, which this software no longer reads. Write it again."):
-        with open_sealed(path, newer):
-            pytest.fail("it was taken")
+    with (
+        pytest.raises(UserError, match="has format version 2, which this software no longer reads. Write it again."),
+        open_sealed(path, newer),
+    ):
+        pytest.fail("it was taken")
