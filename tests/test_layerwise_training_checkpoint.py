@@ -316,7 +316,6 @@ def test_what_a_killed_dump_left_is_removed_by_the_next_run(tmp_path: Path) -> N
 def test_a_training_that_a_person_stops_says_that_it_can_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    commandline.set_verbosity(quiet=True, verbose=False)
     save = Checkpoint.save
 
     def stop_after(self: Checkpoint, *words: Any) -> None:
@@ -324,6 +323,7 @@ def test_a_training_that_a_person_stops_says_that_it_can_go_on(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Checkpoint, "save", stop_after)
-    with pytest.raises(KeyboardInterrupt):
-        make_run(tmp_path / "run.h5", **fields("greedy"))
-    assert "run.h5.state: the same command resumes it" in capsys.readouterr().err
+    assert commandline.call(lambda: make_run(tmp_path / "run.h5", **fields("greedy")), "layerwise-train", []) == 130
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("layerwise-train: stopped by SIGINT. What was trained is kept in ")
+    assert said.endswith("run.h5.state: the same command goes on from there.\n")

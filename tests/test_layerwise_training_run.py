@@ -51,7 +51,8 @@ def test_a_run_stopped_in_the_dump_leaves_its_state_and_no_file(
     monkeypatch.setattr(run, "dump_depths", stop)
     with pytest.raises(KeyboardInterrupt) as stopped:
         make_run(tmp_path / "run.h5")
-    assert stopped.value.__notes__ == ["The same command goes on."]
+    (said,) = stopped.value.__notes__
+    assert said.endswith("run.h5.state: the same command goes on from there.")
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5.state"]
 
 

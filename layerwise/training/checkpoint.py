@@ -21,7 +21,6 @@ import h5py
 import numpy as np
 import torch
 
-from layerwise.commandline import Terminated
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.locks import held
@@ -159,12 +158,7 @@ def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -
     with held(folder / "lock", f"layerwise-train is working on {out}", wait=False):
         remove_leftovers(out)
         checkpoint = Checkpoint(folder / STATE, config, fingerprint)
-        try:
-            yield checkpoint
-        except (KeyboardInterrupt, Terminated):
-            if checkpoint.path is not None and checkpoint.path.exists():
-                log.warning("the training so far is kept in %s: the same command resumes it", folder)
-            raise
+        yield checkpoint
         shutil.rmtree(folder)
 
 

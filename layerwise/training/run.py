@@ -77,9 +77,10 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
 
 
 def _kept(checkpoint: Checkpoint) -> str:
-    """Say what a training that is stopped now leaves, after the checkpoint's own line on where it is."""
-    saved = checkpoint.path is not None and checkpoint.path.exists()
-    return "The same command goes on." if saved else "No epoch was finished; the same command begins anew."
+    """Say what a training that is stopped now leaves."""
+    if checkpoint.path is not None and checkpoint.path.exists():
+        return f"What was trained is kept in {checkpoint.folder}: the same command goes on from there."
+    return "No epoch was finished; the same command begins anew."
 
 
 def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
