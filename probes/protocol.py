@@ -185,7 +185,7 @@ def has_fold(run: RunFile) -> bool:
     return "validation" in run.splits
 
 
-def choose(candidates: Sequence[Candidate], score: Callable[[Candidate], Predictions]) -> int:
+def best_candidate(candidates: Sequence[Candidate], score: Callable[[Candidate], Predictions]) -> int:
     """Return the position of the candidate with the best validation accuracy; ties go to the lower log-loss."""
     scored = [score(candidate) for candidate in candidates]
     return max(range(len(scored)), key=lambda i: (scored[i].accuracy, -scored[i].log_loss_bits))

@@ -227,8 +227,8 @@ def _validate(
 @torch.no_grad()
 def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
     """Give an untrained network's BatchNorm the statistics of the training images. The network ends frozen."""
-    nearly_equal = -(-len(train.label) // train.batches(EVALUATION_BATCH))  # else a short last batch would weigh more
+    batch_size = -(-len(train.label) // train.batches(EVALUATION_BATCH))  # else a short last batch would weigh more
     with settling(network.blocks) as has_norms:
-        for x, _ in train.in_order(network.normalise, nearly_equal) if has_norms else ():
+        for x, _ in train.in_order(network.normalise, batch_size) if has_norms else ():
             network.advance(x, 0, len(network.blocks))
     freeze(network)

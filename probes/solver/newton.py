@@ -36,7 +36,9 @@ _EASED = 0.03  # the penalty is lowered where the estimate is within this part o
 _PATIENCE = 6  # steps without a halved gap after which float32 gives way to float64
 # A gradient g leaves a gap of |g|^2 / (2 lambda): a residual that leaves a tenth of the gap allowed is small enough.
 _INSIDE = 0.1
-_EXACT = 0.01  # the smallest part of the gradient that CG leaves otherwise, however quadratic the last steps were
+_LEAST_FORCING = (
+    0.01  # the smallest part of the gradient that CG leaves otherwise, however quadratic the last steps were
+)
 # The line search ends where a fifth of the slope is left: nearer costs passes over the logits, and the next step has
 # another direction. A new length keeps a tenth of the bracket from its ends, along which false position may creep: so
 # each of the twelve trials shrinks it to 9/10 at least. Without a bracket they double the length, to 4096 at most.
@@ -226,11 +228,11 @@ def _move(active: _Active, change: Tensor) -> Tensor:
     """Search along the change [P, K, d + 1] of every active problem, take the step and return its length [P]."""
     logits = active.logits
     direction = Logits.of(logits.design, logits.loss, change, logits.dtype, anchored=False)
-    length, bent = _line_search(active, direction)
+    length, slope_left = _line_search(active, direction)
     active.logits = logits.moved(direction, length)
     # How far the last two steps were from the quadratic model says how exactly the next is worth solving.
-    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(_EXACT, logits.loss.forcing)
-    active.nonlinearity = bent
+    active.forcing = torch.maximum(slope_left, active.nonlinearity).clamp(_LEAST_FORCING, logits.loss.forcing)
+    active.nonlinearity = slope_left
     return length
 
 
@@ -251,11 +253,11 @@ def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
     low, low_slope = torch.zeros_like(length), start
     high, high_slope = length * torch.inf, length * torch.inf
     here = along(length)
-    bent = here.abs() / start.abs().clamp_min(torch.finfo(start.dtype).tiny)  # a slope of 0 leaves nothing
+    slope_left = here.abs() / start.abs().clamp_min(torch.finfo(start.dtype).tiny)  # a slope of 0 leaves nothing
     for _ in range(_TRIALS):
         done = here.abs() <= _FLAT * start.abs()
         if done.all():
-            return length, bent
+            return length, slope_left
         low, low_slope = torch.where(here <= 0, length, low), torch.where(here <= 0, here, low_slope)
         high, high_slope = torch.where(here > 0, length, high), torch.where(here > 0, here, high_slope)
         share = (low_slope / (low_slope - high_slope)).clamp(_MARGIN, 1 - _MARGIN)
@@ -263,4 +265,4 @@ def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
         length = torch.where(done, length, inner)
         here = along(length)
     best = torch.where(here <= 0, length, low)
-    return torch.where((here.abs() <= _FLAT * start.abs()) | (best == 0), length, best), bent
+    return torch.where((here.abs() <= _FLAT * start.abs()) | (best == 0), length, best), slope_left
