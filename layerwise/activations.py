@@ -48,9 +48,9 @@ class Activations:
         return len(self._rows)
 
     @property
-    def is_flat(self) -> bool:
+    def is_contiguous(self) -> bool:
         """Whether a thread of its own may `read`, since no HDF5 handle is needed for it."""
-        return self._rows.is_flat
+        return self._rows.is_contiguous
 
     @property
     def row_bytes(self) -> int:

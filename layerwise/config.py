@@ -131,7 +131,9 @@ class NetworkConfig:
         for name in ("depth", "width", "k", "aux_width", "average"):
             value = getattr(self, name)
             least = 0 if name == "width" and self.architecture == "custom" else 1
-            _check(isinstance(value, int) and value >= least, f"network.{name}", value, "an integer of at least 1")
+            _check(
+                isinstance(value, int) and value >= least, f"network.{name}", value, f"an integer of at least {least}"
+            )
         self._check_architecture()
         last, filters = self.last_aux_width, self.prune_to
         _check(last >= 0, "network.last_aux_width", last, "a number of channels, or 0 for what network.aux_width gives")
@@ -256,9 +258,9 @@ class TrainingConfig:
             "Epochs for which an auxiliary is trained further once its block was pruned. The paper's are 20."
         ),
     )
-    # The paper does not say at which rate fine-tuning begins.
+    # The paper gives no rate at which fine-tuning begins. 0.01 is a choice: a tenth of the default rate.
     finetune_rate: float = field(
-        default=0.01, metadata=setting("Learning rate with which that begins; the schedule is the same.")
+        default=0.01, metadata=setting("Initial learning rate of fine-tuning. The schedule is the same.")
     )
 
     def __post_init__(self) -> None:

@@ -5,9 +5,9 @@
 3. Only then is the test split read, in one pass, and both fits are scored on it. It chooses nothing, and how often it
    has been read for a probe stands in the rows.
 
-`play` is these three steps, for every kind of probe. A kind of probe gives its parts (`Kind`): they are handed the data
-of a depth and hold nothing by which they could read any, so none of them sees a test image before `play` has every
-fit. No other code of this package opens the test split; tests/test_probes_protocol.py holds it to that.
+`play` runs these three steps for every kind of probe. What differs from kind to kind are the methods of `Kind`. They
+are handed their data and have no means to read any, so no method sees a test image before `play` has all fits. No
+other code of this package opens the test split; tests/test_probes_protocol.py holds it to that.
 
 A run trained with --holdout 0 has no unseen fold to choose on: its probes use a stated fixed value, are not
 refitted, and their rows say `selection=seen`. docs/protocol.md gives the sources.
@@ -25,6 +25,8 @@ import numpy as np
 
 from layerwise.runfile import RunFile
 
+# Rises whenever a change moves a number that a probe reports: rows of another version are left out, and fitted again.
+# 2 brought penalties from 1e-5 to 10^-0.5, other training of CNN probes (AdamW, one cycle), and the raw pixels.
 PROTOCOL_VERSION = 2
 
 FOLD = ("train", "validation")
@@ -185,7 +187,7 @@ def has_fold(run: RunFile) -> bool:
     return "validation" in run.splits
 
 
-def choose(candidates: Sequence[Candidate], score: Callable[[Candidate], Predictions]) -> int:
+def best_candidate(candidates: Sequence[Candidate], score: Callable[[Candidate], Predictions]) -> int:
     """Return the position of the candidate with the best validation accuracy; ties go to the lower log-loss."""
     scored = [score(candidate) for candidate in candidates]
     return max(range(len(scored)), key=lambda i: (scored[i].accuracy, -scored[i].log_loss_bits))

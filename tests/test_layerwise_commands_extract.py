@@ -244,7 +244,7 @@ def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: 
         ([*RESNET, "--store", "all"], 2, "unknown store 'all'"),
         ([*RESNET, "--batch-size", "0"], 2, "--batch-size is 0, but must be a number of images"),
         ([*RESNET, "--out", "run.txt"], 2, "--out is 'run.txt', but a run file's name ends in .h5"),
-        ([*RESNET, "--dry-run", "--download"], 2, "--dry-run does nothing, and so cannot --download"),
+        ([*RESNET, "--dry-run", "--download"], 2, "--dry-run writes nothing, so it cannot --download"),
         ([*RESNET, "--out", "no/such/run.h5"], 1, "the folder no/such does not exist"),
     ],
 )

@@ -94,7 +94,7 @@ def test_holdout_0_leaves_no_validation_split(tmp_path: Path) -> None:
         (["--out", "run.txt"], 2, "--out is 'run.txt', but a run file's name ends in .h5"),
         (["--out", "run.predictions.h5"], 2, "--out is 'run.predictions.h5', but a run file's name ends in .h5"),
         (["--set", "epochs=3"], 2, "unknown configuration field 'epochs'. Did you mean 'training.epochs'?"),
-        (["--dry-run", "--download"], 2, "--dry-run does nothing, and so cannot --download"),
+        (["--dry-run", "--download"], 2, "--dry-run writes nothing, so it cannot --download"),
         (["--max-size", "8"], 2, "size '8' is not understood"),
         (["--max-size", "1KB"], 1, "the run file would take"),
         (["--device", "gpu"], 2, "unknown device 'gpu'. Did you mean 'cpu'?"),

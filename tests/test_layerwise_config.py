@@ -77,7 +77,7 @@ def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
         ("data.label", "a\nb", r"data.label is 'a\\nb', but must be one line of text"),
         ("network.k", "0", "network.k is 0, but must be an integer of at least 1"),
         ("network.depth", "0", "network.depth is 0"),
-        ("network.width", "-3", "network.width is -3"),
+        ("network.width", "-3", "network.width is -3, but must be an integer of at least 1"),
         ("network.aux_width", "0", "network.aux_width is 0"),
         ("network.average", "0", "network.average is 0"),
         ("network.downsample", "9", r"network.downsample is \[9\], but must be block numbers in 1..4"),

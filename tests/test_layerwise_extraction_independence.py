@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from layerwise.errors import UserError
 from layerwise.extraction.forms import Convention
 from layerwise.extraction.independence import FirstRow, require_own_values, two_images
+from layerwise.extraction.layer_selection import choose
 from layerwise.extraction.layers import trace
-from layerwise.extraction.selection import choose
 
 
 def check(net: nn.Module, layers: str = "auto") -> None:

@@ -11,8 +11,8 @@ from torch import nn
 
 from layerwise.errors import UsageError, UserError
 from layerwise.extraction.forms import Convention
+from layerwise.extraction.layer_selection import matches, select
 from layerwise.extraction.layers import Layer, describe_layers, single_tensor, tapped, trace
-from layerwise.extraction.selection import matches, select
 from layerwise.model.network import freeze
 
 

@@ -288,7 +288,7 @@ def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], mon
         (["--network", "{spec}", "--depth", "3"], "--depth is determined by the blocks of --network; leave it"),
         (["--network", "{spec}", "--set", "network.width=3"], "network.width names what another flag"),
         (["--network", "{spec}", "--prune-to", "3"], "network.prune_to is 3, but must be"),
-        (["--network", "{spec}", "--from", "a.h5", "--replace-auxiliary", "3"], "--network is of a training from the"),
+        (["--network", "{spec}", "--from", "a.h5", "--replace-auxiliary", "3"], "--network starts a new training"),
         (["--network", "net"], "network 'net' is not understood; write path/to/file.py:FACTORY"),
         (["--network", "/nowhere/net.py:blocks"], "/nowhere/net.py does not exist; expected a file of Python."),
         (["--set", "network.architecture=custom"], "network.factory is '', but must be path/to/file.py:FUNCTION by"),

@@ -1,4 +1,4 @@
-"""One auxiliary problem: schedules, averaging, smoothing, precision, and a state that brings it back exactly."""
+"""One auxiliary problem: averaging, smoothing, precision, and a state that brings it back exactly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
-from layerwise.training.problem import AuxiliaryProblem, learning_rate
+from layerwise.training.problem import AuxiliaryProblem
+from layerwise.training.schedule import learning_rate
 
 
 def training(**fields: Any) -> TrainingConfig:
@@ -35,34 +36,6 @@ def run(some: AuxiliaryProblem, epochs: range, steps: int = 3) -> None:
         some.start_epoch(epoch, steps)
         for _ in range(steps):
             some.step(x, y)
-
-
-def test_steps_drop_every_so_many_epochs() -> None:
-    config = training(lr_factor=0.2, lr_every=4)
-    assert [learning_rate(config, e) for e in (0, 3.9, 4, 8)] == pytest.approx([0.1, 0.1, 0.02, 0.004])
-
-
-def test_cosine_goes_from_the_top_to_0_as_pytorchs_does() -> None:
-    config = training(schedule="cosine")
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    theirs = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=10)
-    for epoch in range(10):
-        assert learning_rate(config, epoch) == pytest.approx(theirs.get_last_lr()[0], rel=1e-6)
-        optimizer.step()
-        theirs.step()
-
-
-def test_one_cycle_is_pytorchs_shape() -> None:
-    config = training(schedule="one-cycle")
-    optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    theirs = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=0.1, total_steps=1001, pct_start=0.3, div_factor=25, final_div_factor=1e12
-    )
-    for step in range(1000):
-        # theirs peaks one of 1001 steps earlier, hence the tolerance
-        assert learning_rate(config, step / 100) == pytest.approx(theirs.get_last_lr()[0], abs=6e-4)
-        optimizer.step()
-        theirs.step()
 
 
 def test_the_learning_rate_moves_within_an_epoch() -> None:

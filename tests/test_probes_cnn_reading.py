@@ -125,7 +125,7 @@ def test_chunked_maps_are_read_by_the_thread_that_owns_the_hdf5_handle(
     run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reading, "KEPT_BYTES", 0)
-    monkeypatch.setattr(Activations, "is_flat", False)
+    monkeypatch.setattr(Activations, "is_contiguous", False)
     monkeypatch.setattr(reading, "ahead", lambda *_: pytest.fail("a thread was started"))
     with RunFile(run_path) as run:
         assert sum(len(y) for _, y in labelled(run).shuffled(64, 0)) == 1438
@@ -153,7 +153,7 @@ def test_runs_of_neighbouring_rows_are_read_as_single_rows_are(run_path: Path, t
     rows = np.array([7, 8, 9, 3, 4, 4, 5, 1294, 0])
     with RunFile(run_path) as run:
         maps = run.maps(1, "train")
-        assert maps is not None and maps.is_flat
+        assert maps is not None and maps.is_contiguous
         assert np.array_equal(maps[rows], np.stack([maps[row : row + 1][0] for row in rows]))
         assert maps[rows[:0]].shape == (0, *maps.shape[1:])
 

@@ -19,7 +19,7 @@ from probes.families import families
 from probes.linear.depth import LinearKind
 from probes.names import TRAINED, Settings
 from probes.nearest.probe import NearestKind
-from probes.protocol import Fit, Kind, Predictions, choose, play, predictions
+from probes.protocol import Fit, Kind, Predictions, best_candidate, play, predictions
 from probes.tasks.controls import controlled
 from probes.tasks.task import Task
 from probes.trained import TrainedKind
@@ -49,7 +49,7 @@ def scored(correct: int, probability: float) -> Predictions:
 
 def test_the_best_validation_accuracy_is_chosen_and_ties_go_to_the_lower_loss() -> None:
     candidates = [scored(2, 0.9), scored(3, 0.2), scored(3, 0.5), scored(1, 0.99)]
-    assert choose(candidates, lambda c: c) == 2
+    assert best_candidate(candidates, lambda c: c) == 2
 
 
 def fits_of(run: RunFile, probe: str, control: str = "none", depth: int = 1, settings: Settings = SMALL) -> list[Fit]:
@@ -215,7 +215,7 @@ class Scrambled(RunFile):
 class Few:
     """The first n rows of a stored array."""
 
-    is_flat, nbytes = False, 0
+    is_contiguous, nbytes = False, 0
 
     def __init__(self, rows: Rows, n: int):
         self.rows, self.shape = rows, (n, *rows.shape[1:])

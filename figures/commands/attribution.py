@@ -1,4 +1,4 @@
-"""Owns the command `attribution-figure`: run files in; a figure of what gives the gain of each depth out."""
+"""The command `attribution-figure`: run files in; a figure of what gives the gain of each depth out."""
 
 from __future__ import annotations
 

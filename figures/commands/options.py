@@ -1,4 +1,4 @@
-"""Owns the words that every command of figures takes alike."""
+"""The arguments and options that all commands of figures share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the command `separability-figure`: run files in; a figure, its points and its caption out."""
+"""The command `separability-figure`: run files in; a figure, its points and its caption out."""
 
 from __future__ import annotations
 

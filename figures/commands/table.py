@@ -1,4 +1,4 @@
-"""Owns the command `separability-table`: run files in; a table as Markdown, LaTeX and CSV out."""
+"""The command `separability-table`: run files in; a table as Markdown, LaTeX and CSV out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the command `training-figure`: run files in; the training curves of their auxiliary problems out."""
+"""The command `training-figure`: run files in; the training curves of their auxiliary problems out."""
 
 from __future__ import annotations
 

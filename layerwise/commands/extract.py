@@ -185,7 +185,7 @@ def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, do
     if (model is None) == (arrays is None):
         raise UsageError("give either a network, such as torchvision:resnet18, or arrays by --from FILE.")
     if download and dry_run:
-        raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
+        raise UsageError("--dry-run writes nothing, so it cannot --download; fetch the data without --dry-run first.")
     if batch_size < 1:
         raise UsageError(f"--batch-size is {batch_size}, but must be a number of images of at least 1.")
 

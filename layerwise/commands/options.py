@@ -38,7 +38,11 @@ RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")]
 MaxSize = Annotated[str, typer.Option("--max-size", help="Most that the run file may take.")]
 RunNetwork = Annotated[
     str | None,
-    typer.Option("--network", metavar="FILE.py:FACTORY", help="Of a run of layerwise-train --network: its blocks."),
+    typer.Option(
+        "--network",
+        metavar="FILE.py:FACTORY",
+        help="The file that defines the blocks, for a run trained with --network.",
+    ),
 ]
 
 # How --help groups the fields, by the part of the configuration that they belong to.

@@ -55,8 +55,8 @@ ReplaceAuxiliary = Annotated[
     int | None,
     typer.Option(
         "--replace-auxiliary",
-        help="Solve the last problem of the run of --from again with an auxiliary so wide (M_f); all blocks below "
-        "are taken over.",
+        help="Retrain only the last auxiliary problem of the --from run, with this width (M_f); earlier blocks are "
+        "reused.",
     ),
 ]
 Settings = Annotated[
@@ -137,7 +137,7 @@ def _forecast(config: RunConfig, place: Place) -> None:
     from layerwise.forecast.table import describe_forecast, forecast_run
 
     if place.download:
-        raise UsageError("--dry-run does nothing, and so cannot --download; fetch the data without --dry-run first.")
+        raise UsageError("--dry-run writes nothing, so it cannot --download; fetch the data without --dry-run first.")
     print("\n".join(describe_forecast(forecast_run(config, place))))
 
 
@@ -149,7 +149,7 @@ def _print_written(out: Path) -> None:
 def _use_network(spec: str, fields: dict[str, Any], source: Path | None) -> None:
     """Add to the fields those that a user's own blocks determine."""
     if source is not None:
-        raise UsageError("--network is of a training from the start, and --from of a part of one; give one of the two.")
+        raise UsageError("--network starts a new training; --from continues from a finished run. Give one.")
     from layerwise.model.custom import register
 
     determined = register(spec)

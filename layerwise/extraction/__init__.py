@@ -1,1 +1,1 @@
-"""Owns networks built elsewhere, and arrays, as run files."""
+"""Networks built elsewhere, and arrays, as run files."""

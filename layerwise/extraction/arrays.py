@@ -17,8 +17,8 @@ from layerwise.extraction.forms import Convention, Form, check_reading, describe
 from layerwise.extraction.groups import groups_of, split_of
 from layerwise.extraction.inputs import within
 from layerwise.extraction.labels import encode, read_labels, tell_missing
+from layerwise.extraction.layer_selection import matches
 from layerwise.extraction.origins import Origin, fingerprint_of, holdout_of, require_fold
-from layerwise.extraction.selection import matches
 from layerwise.extraction.stores import ArrayStore, as_float32, in_step, whole
 from layerwise.extraction.write import Extraction
 from layerwise.runfile.depths import DepthStream

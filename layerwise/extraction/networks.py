@@ -16,9 +16,9 @@ from layerwise.errors import UserError
 from layerwise.extraction.forms import Convention, check_reading, describe_readings, form_of, grids_of
 from layerwise.extraction.independence import FirstRow, require_own_values, two_images
 from layerwise.extraction.inputs import Batch, Feed
+from layerwise.extraction.layer_selection import choose
 from layerwise.extraction.layers import Layer, single_tensor, tapped, trace
 from layerwise.extraction.origins import Origin
-from layerwise.extraction.selection import choose
 from layerwise.extraction.write import Extraction
 from layerwise.hardware import exact_float32
 from layerwise.model.batch_norm import settling

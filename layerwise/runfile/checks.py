@@ -108,7 +108,7 @@ def _dataset_breaches(path: str, entry: dict[str, Any], file: h5py.File) -> Iter
     n = entry["shape"][0] if entry["shape"] else 0
     if not (isinstance(rows, int) and rows >= 1 and isinstance(digests, list) and len(digests) == math.ceil(n / rows)):
         yield f"the manifest has not one SHA-256 for each block of rows of {path}"
-    for pattern, axes, kinds in layout.DATASETS:
+    for pattern, axes, kinds in layout.DATASET_RULES:
         if found := re.fullmatch(pattern, path):
             if dataset.dtype.kind not in kinds or (axes is not None and dataset.ndim != axes) or not dataset.ndim:
                 yield f"{path} has the type {dataset.dtype} and {dataset.ndim} axes, which the format does not allow"
@@ -129,7 +129,7 @@ def _size_breaches(path: str, dataset: h5py.Dataset, file: h5py.File, named: dic
 
 
 def _attribute_breaches(path: str, group: h5py.Group) -> Iterator[str]:
-    for pattern, kinds in layout.ATTRIBUTES:
+    for pattern, kinds in layout.ATTRIBUTE_RULES:
         if re.fullmatch(pattern, path):
             for name, kind in kinds.items():
                 if name in group.attrs and not _is(kind, group.attrs[name]):

@@ -26,7 +26,7 @@ from layerwise.runfile.writer import RowWriter, RunWriter, create_run
 log = logging.getLogger("layerwise.run")
 
 T = TypeVar("T")
-NUMPY: dict[torch.dtype, type] = {torch.float16: np.float16, torch.float32: np.float32}
+NUMPY_TYPES: dict[torch.dtype, type] = {torch.float16: np.float16, torch.float32: np.float32}
 
 # For each split the rows of a batch that belong to it: all of them, or positions in ascending order.
 Routes = Mapping[str, slice | np.ndarray]
@@ -96,7 +96,7 @@ class DepthStream:
             for kind, shape in depth.stored(maps).items():
                 for split, n in counts.items():
                     path = layout.activations(j, split, kind)
-                    self._rows[j, split, kind] = writer.rows(path, (n, *shape), NUMPY[dtype_of(j, in_float32)])
+                    self._rows[j, split, kind] = writer.rows(path, (n, *shape), NUMPY_TYPES[dtype_of(j, in_float32)])
 
     def start_batch(self, routes: Routes, n: int) -> None:
         """Begin a batch of n samples: the next `take` of every depth speaks of these."""

@@ -79,7 +79,7 @@ def saliencies(j: int) -> str:
 
 # By pattern of path, what may stand there: number of axes (None: any), and kinds of numpy types. Where a split is
 # named, there are as many rows as it has.
-DATASETS = (
+DATASET_RULES = (
     (r"/samples/(?P<split>\w+)/(label|index)", 1, "i"),
     (r"/images/(?P<split>\w+)", 4, "u"),
     (r"/depths/(?P<depth>\d+)/(?P<split>\w+)/pooled", 4, "f"),
@@ -93,7 +93,7 @@ DATASETS = (
     (r"/provenance/.+", 1, "f"),
 )
 # Attributes that readers use, by the path of their group: each is a text, a JSON object, or three whole numbers.
-ATTRIBUTES = (
+ATTRIBUTE_RULES = (
     (r"/", {"dataset": "json", "config": "json", "extraction": "json"}),
     (r"/provenance", {"run_id": "text", "created": "text", "software": "json", "seconds": "json"}),
     (r"/depths/\d+", {"module": "text", "shape": "shape", "form": "text"}),

@@ -57,7 +57,7 @@ class Rows:
         return self.dtype.itemsize * self.size
 
     @property
-    def is_flat(self) -> bool:
+    def is_contiguous(self) -> bool:
         """Whether rows are read at their offset, without the HDF5 library, so that a thread of its own may read."""
         return self._offset is not None
 

@@ -132,8 +132,8 @@ class Labelled:
             rows = np.sort(np.concatenate(group))
             return rows, self._read(rows)
 
-        is_flat = all(part.is_flat for part in self._parts)
-        for group, (sorted_rows, values) in ahead(read, groups) if is_flat else ((g, read(g)) for g in groups):
+        is_contiguous = all(part.is_contiguous for part in self._parts)
+        for group, (sorted_rows, values) in ahead(read, groups) if is_contiguous else ((g, read(g)) for g in groups):
             for rows in group:
                 yield rows, self._compute(values[np.searchsorted(sorted_rows, rows)])
 

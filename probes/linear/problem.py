@@ -12,7 +12,7 @@ import torch
 
 from layerwise.model.seeds import derive_seed
 from probes.linear.features import DepthData
-from probes.protocol import Predictions, choose, joined, predictions
+from probes.protocol import Predictions, best_candidate, joined, predictions
 from probes.solver.fit import LinearFit, log_proba
 from probes.solver.path import fit_path
 from probes.solver.rows import Features, Rows, View
@@ -84,13 +84,13 @@ class LinearProblem:
 
         fits, scored = path(PENALTIES, None)
         for _ in range(EXTENSIONS):
-            best = choose(scored, lambda one: one)
+            best = best_candidate(scored, lambda one: one)
             if 0 < best < len(fits) - 1:
                 break
             beyond = fits[best].lam * (10**-0.5 if best == 0 else 10**0.5)
             new, of_new = path([beyond], fits[best])
             fits, scored = (new + fits, of_new + scored) if best == 0 else (fits + new, scored + of_new)
-        best = choose(scored, lambda one: one)
+        best = best_candidate(scored, lambda one: one)
         if best in (0, len(fits) - 1):
             log.warning(
                 "depth %d: the best lambda, %.1e, lies at the end of its path; a better one may lie beyond",

@@ -14,7 +14,7 @@ from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
 from probes.nearest.neighbors import DISTANCES, NEIGHBORS, NearestMean, NearestNeighbors, Vote
 from probes.probe import Family, ProbeName
-from probes.protocol import Fit, Kind, Predictions, choose, joined, play
+from probes.protocol import Fit, Kind, Predictions, best_candidate, joined, play
 from probes.solver.rows import require_finite
 from probes.solver.standardiser import Standardiser
 from probes.tasks.task import Task
@@ -179,7 +179,7 @@ class KnnFamily(NearestFamily):
         known = NearestNeighbors(standardise(data.x[:n]), data.real[:n], self.n_classes, self.device)
         votes = [Vote(k, distance) for k in NEIGHBORS if k <= n for distance in DISTANCES]
         scores = known.predict(standardise(data.x[n:]), data.real[n:], votes)
-        return votes[choose(votes, scores.__getitem__)]
+        return votes[best_candidate(votes, scores.__getitem__)]
 
 
 class NcmFamily(NearestFamily):

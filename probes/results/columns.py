@@ -33,7 +33,7 @@ class Column:
 
     @property
     def dtype(self) -> str:
-        """The type as pandas names it; integers that may be missing are its own."""
+        """The type as pandas names it; integers that may be missing use pandas' Int64."""
         if self.type == "integer":
             return "Int64" if self.empty or self.since == LATER else "int64"
         return {"text": "str", "number": "float64"}[self.type]

@@ -197,7 +197,7 @@ def read_rows(run: RunFile) -> pd.DataFrame:
 def rows_of(table: pd.DataFrame, name: ProbeName, iterations: int | None = None) -> pd.DataFrame:
     """Return the rows of one probe among those of a run.
 
-    iterations: epochs of its recipe, where it has any: rows of other epochs or another number type are not of it.
+    iterations: if given, only rows with this number of epochs and the name's precision match.
     """
     own = table
     for column in PROBE_NAME:

@@ -2,10 +2,11 @@
 
 Every step solves the Newton equations by conjugate gradients and searches along the direction on logits, which costs
 no product with the features where they are kept. Directions are float32. The gradient is float32 far from the
-optimum; near it, gradient and certificate are float64, so each step is one of iterative refinement and the
-float32 products do not limit what is reached. Only where a curvature spans more than float32 can hold (a tiny
-penalty on nearly separable classes) is a direction lost: small problems are float64 from the start, large
-ones from where they no longer improve. Problems that are done leave the work.
+optimum; near it, gradient and certificate are float64. The float32 products then only set the direction, and each
+step corrects what rounding left of the one before (iterative refinement), so they do not limit the accuracy. One case
+fails: with a tiny penalty on nearly separable classes the curvature spans more than float32 holds, and the direction is
+useless. So small problems use float64 from the start, and large ones once they no longer improve. Problems that are
+done leave the work.
 """
 
 from __future__ import annotations
@@ -29,21 +30,29 @@ log = logging.getLogger("layerwise.probes")
 # _NEAR = 1, _STALLED = 0.5 or 0.99, _SETTLED = 0 or 8 each kept all certificates, and changed
 # the Newton steps by at most 3%, the CG iterations by at most 6%.
 _NEAR = 3  # float64 begins where the float32 estimate of the gap is within this factor of the tolerance
-# Nor does float32 see more where a gap shrinks by less than a tenth in a step, but for the first steps: far from the
-# optimum they may be cut short, and leave the gap where it was.
+# float64 also begins where a step shrinks the gap by less than a tenth: float32 gradients are then too coarse to see
+# progress. The first three steps are exempt, since far from the optimum a short step may leave the gap as it was.
 _STALLED, _SETTLED = 0.9, 3
-_EASED = 0.03  # the penalty is lowered where the estimate is within this part of the objective
-_PATIENCE = 6  # steps without a halved gap after which float32 gives way to float64
+# A small penalty is reached by way of larger ones, each solved until its gap is at most 3% of the objective, then
+# divided by _LOWERED. A smaller _EASED or _LOWERED spends steps on penalties that nobody asked for; a larger one starts
+# the next penalty farther from its optimum. Not measured.
+_EASED, _LOWERED = 0.03, 10
+# Steps without a halved gap after which float32 gives way to float64: fewer would make slow fits pay for float64, which
+# moves twice the bytes, more would repeat steps that gain nothing. Not measured.
+_PATIENCE = 6
 # A gradient g leaves a gap of |g|^2 / (2 lambda): a residual that leaves a tenth of the gap allowed is small enough.
 _INSIDE = 0.1
-_EXACT = 0.01  # the smallest part of the gradient that CG leaves otherwise, however quadratic the last steps were
+# Where that is not reached, CG leaves at least this part of the gradient, however quadratic the last steps were.
+_LEAST_FORCING = 0.01
 # The line search ends where a fifth of the slope is left: nearer costs passes over the logits, and the next step has
 # another direction. A new length keeps a tenth of the bracket from its ends, along which false position may creep: so
-# each of the twelve trials shrinks it to 9/10 at least. Without a bracket they double the length, to 4096 at most.
+# each of the twelve trials shrinks it to 9/10 at most. Without a bracket they double the length, to 4096 at most.
 # On these digits one trial leaves a squared-hinge fit without its certificate after 100 steps, three cost 43% more CG
 # iterations there; at _FLAT = 0.7 one-versus-rest takes 16% and 22% more Newton steps.
 _FLAT, _TRIALS, _MARGIN = 0.2, 12, 0.1
-_SMALL = 1 << 20  # values in the features up to which float64 costs nothing that matters
+# Values in the features up to which a problem is float64 from the start, 8 MiB. A larger limit makes more problems
+# move twice the bytes, a smaller one leaves more of them to the change from float32. Not measured.
+_SMALL = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -179,7 +188,7 @@ class Solver:
             return dot(gradient, gradient) / (2 * lam) + beside
 
         easy = gap(lam) <= _EASED * objective
-        lam = torch.where(easy, torch.maximum(lam / 10, active.target[rough]), lam)
+        lam = torch.where(easy, torch.maximum(lam / _LOWERED, active.target[rough]), lam)
         active.lam[rough], active.gap[rough] = lam, gap(lam)
         active.objective[rough] = objective
         active.best[rough] = torch.where(easy, torch.inf, active.best[rough])
@@ -226,11 +235,11 @@ def _move(active: _Active, change: Tensor) -> Tensor:
     """Search along the change [P, K, d + 1] of every active problem, take the step and return its length [P]."""
     logits = active.logits
     direction = Logits.of(logits.design, logits.loss, change, logits.dtype, anchored=False)
-    length, bent = _line_search(active, direction)
+    length, slope_left = _line_search(active, direction)
     active.logits = logits.moved(direction, length)
     # How far the last two steps were from the quadratic model says how exactly the next is worth solving.
-    active.forcing = torch.maximum(bent, active.nonlinearity).clamp(_EXACT, logits.loss.forcing)
-    active.nonlinearity = bent
+    active.forcing = torch.maximum(slope_left, active.nonlinearity).clamp(_LEAST_FORCING, logits.loss.forcing)
+    active.nonlinearity = slope_left
     return length
 
 
@@ -251,11 +260,11 @@ def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
     low, low_slope = torch.zeros_like(length), start
     high, high_slope = length * torch.inf, length * torch.inf
     here = along(length)
-    bent = here.abs() / start.abs().clamp_min(torch.finfo(start.dtype).tiny)  # a slope of 0 leaves nothing
+    slope_left = here.abs() / start.abs().clamp_min(torch.finfo(start.dtype).tiny)  # a slope of 0 leaves nothing
     for _ in range(_TRIALS):
         done = here.abs() <= _FLAT * start.abs()
         if done.all():
-            return length, bent
+            return length, slope_left
         low, low_slope = torch.where(here <= 0, length, low), torch.where(here <= 0, here, low_slope)
         high, high_slope = torch.where(here > 0, length, high), torch.where(here > 0, here, high_slope)
         share = (low_slope / (low_slope - high_slope)).clamp(_MARGIN, 1 - _MARGIN)
@@ -263,4 +272,4 @@ def _line_search(active: _Active, direction: Logits) -> tuple[Tensor, Tensor]:
         length = torch.where(done, length, inner)
         here = along(length)
     best = torch.where(here <= 0, length, low)
-    return torch.where((here.abs() <= _FLAT * start.abs()) | (best == 0), length, best), bent
+    return torch.where((here.abs() <= _FLAT * start.abs()) | (best == 0), length, best), slope_left
