@@ -14,7 +14,7 @@ from torch import nn
 
 from layerwise.config import DataConfig
 from layerwise.datasets import Dataset
-from layerwise.errors import UsageError, python_words
+from layerwise.errors import python_words
 from layerwise.export import Exported, export_run
 from layerwise.extraction.requests import ArraysRequest, Loaders, NetworkRequest, from_arrays, from_module
 from layerwise.extraction.stores import MemoryStore
@@ -118,8 +118,7 @@ def extract_network(
         out: run file to write.
         trained_on: what the network was trained on: "nothing", "other-data", "train-fold", or "train-split" (the
             validation fold was seen, so there is none). After "train-fold" loaders need a "validation".
-        label: what tables and figures call it; its class where empty.
-        seed: tells repetitions apart that figures average.
+        label: what tables and figures call it; its class where empty. seed: tells repetitions apart that figures average.
         layers: "auto" (the output of each stage), or comma-separated names and patterns.
         tokens: of transformers: "patch", "class" to read the class token alone, "mean" of the patches, or "K+HxW": K
             tokens (a class token first), then patches on a grid of H x W.
@@ -139,15 +138,9 @@ def extract_network(
         spec=type(model).__name__, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens,
         layout=layout, image_size=image_size, mean=mean, std=std, batch_size=batch_size,
     )  # fmt: skip
-    if isinstance(data, Dataset) and trained_on == "train-split" and "validation" in data.splits:
-        raise UsageError(
-            "trained_on='train-split' says that no fold is unseen, but the data set has one; load it by holdout=0."
-        )
-    given: Dataset | Loaders
-    if isinstance(data, Dataset):
-        given = data
-    else:
-        given = Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
+    given = (
+        data if isinstance(data, Dataset) else Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
+    )
     with on_loan(unwrapped(model), settles=trained_on == "nothing") as lent:
         from_module(request, lent, given, place).write(place, store, dtype)
     return RunFile(out)

@@ -161,24 +161,17 @@ def extract(
         "--batch-size": None if batch_size == BATCH_SIZE else batch_size, "--download": download,
     }  # fmt: skip
     said: dict[str, Any] = {
-        "trained_on": trained_on,
-        "label": label,
-        "seed": seed,
-        "layers": layers,
-        "tokens": tokens,
-        "layout": layout,
-    }
-    said["is_written"] = not (list_layers or dry_run)
+        "trained_on": trained_on, "label": label, "seed": seed, "layers": layers, "tokens": tokens, "layout": layout,
+        "is_written": not (list_layers or dry_run),
+    }  # fmt: skip
     _check_flags(arrays, of_images, data_dir, fields, settings or [])
     config = _configure(fields, settings or [])
     place = _place(device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download)
     extraction = _of_network(model, of_images, said, config, place) if model else _of_arrays(arrays, said, config)
     if list_layers:
         _print_layers(extraction)
-    elif dry_run:
-        _print_plan(extraction, place, config)
     else:
-        _write(extraction, place, config)
+        (_print_plan if dry_run else _write)(extraction, place, config)
 
 
 def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, download: bool, dry_run: bool) -> None:

@@ -90,6 +90,11 @@ def from_module(
     preprocessing = None
     feed: DatasetFeed | LoaderFeed
     if isinstance(data, Dataset):
+        if request.trained_on == "train-split" and "validation" in data.splits:
+            raise UsageError(
+                f"{option('trained_on', 'train-split')} says that no fold is unseen, but the data set has one; load it "
+                "by holdout=0."
+            )
         wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
         preprocessing = preprocessing_for(model.to(place.device), preset, data, wishes)
         log.info("images: %s", _describe(preprocessing, data))
