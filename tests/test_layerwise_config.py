@@ -158,3 +158,8 @@ def test_a_count_that_is_no_whole_number_is_refused(path: str) -> None:
 def test_a_block_that_downsamples_twice_is_refused() -> None:
     with pytest.raises(UsageError, match=r"network.downsample is \[2, 2\], but must be block numbers, each once"):
         set_fields(digits(), {"network.downsample": (2, 2)})
+
+
+def test_the_width_of_custom_blocks_may_be_0_and_its_message_says_so() -> None:
+    with pytest.raises(UsageError, match=r"network.width is -1, but must be an integer of at least 0"):
+        NetworkConfig(architecture="custom", depth=2, width=-1, k=1, aux_width=8)
