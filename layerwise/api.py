@@ -118,7 +118,7 @@ def extract_network(
         out: run file to write.
         trained_on: what the network was trained on: "nothing", "other-data", "train-fold", or "train-split" (the
             validation fold was seen, so there is none). After "train-fold" loaders need a "validation".
-        label: what tables and figures call it; its class where empty. seed: tells repetitions apart that figures average.
+        label: what tables and figures call it; its class where empty. seed: tells repetitions apart, for averages.
         layers: "auto" (the output of each stage), or comma-separated names and patterns.
         tokens: of transformers: "patch", "class" to read the class token alone, "mean" of the patches, or "K+HxW": K
             tokens (a class token first), then patches on a grid of H x W.
