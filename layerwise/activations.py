@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -57,9 +58,18 @@ class Activations:
         """Bytes that are read for one sample."""
         return self._rows.nbytes // max(1, len(self._rows))
 
-    def __getitem__(self, rows: slice | np.ndarray) -> Tensor:
-        """Return x_j [n, C, H, W] for a slice or an integer array of rows, in that order."""
-        return self.compute(self.read(rows))
+    def __getitem__(self, key: Any) -> Tensor:
+        """Return what the same subscript of all x_j, [n, C, H, W], would be; the first axis is that of the samples.
+
+        Raises IndexError where it does not begin with rows.
+        """
+        first, *rest = key if isinstance(key, tuple) and key else (key,)
+        if first is None or first is Ellipsis:
+            raise IndexError("activations are read by samples first: give rows, a slice or a mask of them")
+        numbers = np.arange(len(self))[first]
+        x = self.compute(self.read(np.ravel(numbers)))
+        x = x.reshape(*np.shape(numbers), *x.shape[1:])
+        return x[(*[slice(None)] * np.ndim(numbers), *rest)] if rest else x
 
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return rows as the file has them: maps in their own type, or uint8 images; `compute` makes x_j of them."""

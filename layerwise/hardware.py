@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from typing import IO, Any
 
 import torch
 
-from layerwise.errors import UsageError, unknown
+from layerwise.errors import UsageError, UserError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -148,3 +150,19 @@ def _group_rooms(root: Path, own: Path) -> Iterator[int]:
             continue
         if limit.isdigit():
             yield max(0, int(limit) - taken + int(counts.get("inactive_file", 0)))
+
+
+def reserve_disk(file: IO[Any], size: int, folder: Path, instead: str) -> None:
+    """Let a file have `size` bytes on the disk, before it is mapped into memory.
+
+    A mapped file that grows as it is written ends the process by SIGBUS when the disk is full, without a word.
+
+    Raises UserError where the disk has not as many; instead: what to do then.
+    """
+    try:
+        if size and hasattr(os, "posix_fallocate"):  # which macOS has not
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        raise UserError(
+            f"{folder} has no room for {size:,} bytes of features kept on disk ({error.strerror}). {instead}"
+        ) from None

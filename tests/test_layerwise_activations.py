@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,3 +90,21 @@ def test_an_unknown_source_is_answered_with_the_choices(run_path: Path) -> None:
         pytest.raises(UsageError, match="unknown source 'disk'. Choices: auto, stored, recompute"),
     ):
         open_activations(run, 1, "test", source="disk")
+
+
+SUBSCRIPTS: list[Any] = [
+    slice(2, 9), slice(None, None, -3), 4, -1, [3, 1, 1], np.arange(359) % 5 == 0, (slice(0, 5), 2), (4, 1, 0),
+    ([5, 2], slice(None), slice(1, 3)), np.array([[0, 1], [2, 3]]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("source", ["stored", "recompute"])
+@pytest.mark.parametrize("key", SUBSCRIPTS, ids=str)
+def test_a_subscript_is_of_the_activations_and_not_of_the_images(own_run: Path, key: Any, source: str) -> None:
+    with RunFile(own_run) as run:
+        x = open_activations(run, 2, "test", source=source)
+        whole = x[:].numpy()
+        torch.testing.assert_close(x[key], torch.from_numpy(np.ascontiguousarray(whole[key])))
+        for wrong in (None, ..., len(x), "a", 1.5):
+            with pytest.raises((IndexError, TypeError)):
+                x[wrong]

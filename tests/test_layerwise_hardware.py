@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
 from layerwise import hardware
-from layerwise.errors import UsageError
-from layerwise.hardware import exact_float32, has_bfloat16, pick_device, pick_precision, products
+from layerwise.errors import UsageError, UserError
+from layerwise.hardware import exact_float32, has_bfloat16, pick_device, pick_precision, products, reserve_disk
 
 CPU = torch.device("cpu")
 
@@ -71,3 +74,13 @@ def test_training_in_fp32_uses_no_tf32(precision: str, allowed: bool, monkeypatc
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     with products(precision):
         assert torch.backends.cudnn.allow_tf32 == allowed
+
+
+def test_room_on_the_disk_is_taken_before_a_file_is_mapped_or_refused(tmp_path: Path) -> None:
+    with open(tmp_path / "a", "w+b") as file:
+        reserve_disk(file, 0, tmp_path, "")
+        reserve_disk(file, 10_000, tmp_path, "")
+        assert os.stat(file.fileno()).st_size == 10_000
+        assert os.stat(file.fileno()).st_blocks * 512 >= 10_000  # no hole
+        with pytest.raises(UserError, match=r"has no room for 900,\S+ bytes of features kept on disk \(.*\). Free"):
+            reserve_disk(file, 9 * 10**17, tmp_path, "Free some.")

@@ -23,8 +23,8 @@ from torch import Tensor
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
-from layerwise.errors import UserError
-from layerwise.hardware import device_room, memory_room
+from layerwise.errors import UserError, option
+from layerwise.hardware import device_room, memory_room, reserve_disk
 from layerwise.model.architectures import network_shapes
 from layerwise.model.seeds import derive_seed
 from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit, fixed_view
@@ -151,6 +151,8 @@ def _allocate(
         return torch.empty(shape, dtype=dtype)
     # The name goes when the block ends, the bytes with the tensor: a process that is killed leaves no file behind.
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".prefix.") as file:
+        size, where = prod(shape) * dtype.itemsize, Path(file.name).parent
+        reserve_disk(file, size, where, f"Free some, or give {option('prefix', 'recompute')}.")
         return torch.from_file(file.name, shared=True, size=prod(shape), dtype=dtype).view(shape)
 
 

@@ -15,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from layerwise.activations import pooled_batches, pooled_width
+from layerwise.errors import option
+from layerwise.hardware import reserve_disk
 from layerwise.runfile import RunFile
 from layerwise.runfile.layout import POOL_SIDE
 from probes.solver.rows import Rows, View
@@ -99,4 +101,6 @@ def _room(run: RunFile, shape: Sequence[int], max_memory: int | None) -> NDArray
     if max_memory is None or 4 * int(np.prod(shape)) <= max_memory:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile(dir=run.path.parent) as file:  # the mapping outlives the name and the descriptor
-        return np.memmap(file, np.float32, mode="w+", shape=tuple(shape))
+        instead = f"Free some, or give a larger {option('max_memory')}."
+        reserve_disk(file, 4 * int(np.prod(shape)), run.path.parent, instead)
+        return np.memmap(file, np.float32, mode="r+", shape=tuple(shape))

@@ -148,6 +148,10 @@ def parse_table(path: Path, what: str, schema: Sequence[Column]) -> pd.DataFrame
     Raises:
         UserError: a file that cannot be read, lacks a column that all versions have, or is not what was written.
     """
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(
+            f"{path} is no regular file; expected a table of {what}. Move it away, and run probe-depth again."
+        )
     try:
         table = read_csv(path, dtypes(schema))
     except (ValueError, OSError) as error:
