@@ -75,7 +75,8 @@ def open_standard_streams() -> None:
             nowhere = open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
             setattr(sys, name, nowhere)
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # a pipe under a number where a file was when Python started cannot be sought
+                stream.reconfigure(errors="backslashreplace")
 
 
 def prepare_process() -> None:
