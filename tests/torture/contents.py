@@ -14,7 +14,7 @@ from tests.torture.seal import is_intact
 
 # What two equal computations may say differently of themselves. A probe that was killed after it read the test split
 # has read it, so that the count of reads may be higher.
-INCIDENTAL = ("run_id", "seconds", "test_reads")
+INCIDENTAL = ("run_id", "seconds", "test_reads", "digest")
 UNREADABLE = "unreadable"
 
 
