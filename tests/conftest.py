@@ -1,4 +1,4 @@
-"""Owns what every test shares: the folder of real data sets, a small run, and that no figure opens a window."""
+"""What every test shares: the folder of real data sets, a small run, and that no figure opens a window."""
 
 from __future__ import annotations
 

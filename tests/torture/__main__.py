@@ -1,4 +1,4 @@
-"""Owns the command line of the torture: which trials, in which order, and what is said at the end."""
+"""The command line of the torture: which trials, in which order, and what is said at the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns damage to the bytes of any file, and what may stand in its place. Each takes a path and says what it did."""
+"""Damage to the bytes of any file, and what may stand in its place. Each takes a path and says what it did."""
 
 from __future__ import annotations
 

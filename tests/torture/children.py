@@ -1,4 +1,4 @@
-"""Owns the process in which a command is tried: forked from one that has loaded everything, bounded, and watched.
+"""The process in which a command is tried: forked from one that has loaded everything, bounded, and watched.
 
 Loading torch takes seconds; a fork of a process that has done so begins at once, which is what makes a thousand trials
 possible. A kill hits the fork alone.

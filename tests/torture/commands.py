@@ -1,4 +1,4 @@
-"""Owns how a console command is found and called: by its entry point in pyproject.toml, as its script would."""
+"""How a console command is found and called: by its entry point in pyproject.toml, as its script would."""
 
 from __future__ import annotations
 

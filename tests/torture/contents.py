@@ -1,4 +1,4 @@
-"""Owns what a folder holds, in a form in which two ends of one command can be compared."""
+"""What a folder holds, in a form in which two ends of one command can be compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the damage trials: a file is damaged, commands read it, and their numbers are compared."""
+"""The damage trials: a file is damaged, commands read it, and their numbers are compared."""
 
 from __future__ import annotations
 

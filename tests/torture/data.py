@@ -1,4 +1,4 @@
-"""Owns awkward data: numbers that are none, features of any scale, too few classes and images, all kinds of picture."""
+"""Awkward data: numbers that are none, features of any scale, too few classes and images, all kinds of picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the disks: that fill at any byte, that are closed to writing, that vanish; and then the same command again."""
+"""The disks: that fill at any byte, that are closed to writing, that vanish; and then the same command again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the flags trials: command lines drawn by hypothesis from the commands' own parameters."""
+"""The flags trials: command lines drawn by hypothesis from the commands' own parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns damage to the datasets of an HDF5 file: type, shape, values, and where and how they are stored."""
+"""Damage to the datasets of an HDF5 file: type, shape, values, and where and how they are stored."""
 
 from __future__ import annotations
 

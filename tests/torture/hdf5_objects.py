@@ -1,4 +1,4 @@
-"""Owns damage to attributes, names and links of an HDF5 file, made as a tampering hand would. Each says what it did."""
+"""Damage to attributes, names and links of an HDF5 file, made as a tampering hand would. Each says what it did."""
 
 from __future__ import annotations
 

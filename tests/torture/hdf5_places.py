@@ -1,4 +1,4 @@
-"""Owns where in an HDF5 file damage is done: objects, attributes and free places drawn at random."""
+"""Where in an HDF5 file damage is done: objects, attributes and free places drawn at random."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the commands that are interrupted: small, every mode and kind of probe, each with the files it begins with."""
+"""The commands that are interrupted: small, every mode and kind of probe, each with the files it begins with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the kills: SIGKILL, SIGINT and SIGTERM at any moment, and then the same command again until it ends."""
+"""The kills: SIGKILL, SIGINT and SIGTERM at any moment, and then the same command again until it ends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what trials begin with: small runs made once by the commands themselves, and how uninterrupted commands end."""
+"""What trials begin with: small runs made once by the commands themselves, and how uninterrupted commands end."""
 
 from __future__ import annotations
 

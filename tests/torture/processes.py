@@ -1,4 +1,4 @@
-"""Owns what happens where several processes meet: at one output, at one table, at a lock that is not what it was."""
+"""What happens where several processes meet: at one output, at one table, at a lock that is not what it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what is kept of trials: a line of CSV each, from which a later call goes on, and the tables made of them."""
+"""What is kept of trials: a line of CSV each, from which a later call goes on, and the tables made of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the digests of a run file as docs/format.md specifies them, written from that text alone.
+"""The digests of a run file as docs/format.md specifies them, written from that text alone.
 
 With it a damaged file gets digests that fit, as one who tampers would make them, and a file is checked by another
 reader than the packages' own.

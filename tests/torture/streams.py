@@ -1,4 +1,4 @@
-"""Owns the standard streams: closed, full, cut off, or of a terminal that knows no more than ASCII."""
+"""The standard streams: closed, full, cut off, or of a terminal that knows no more than ASCII."""
 
 from __future__ import annotations
 

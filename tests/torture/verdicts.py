@@ -1,4 +1,4 @@
-"""Owns the words for what came of a trial, and which of them mean that a promise did not hold."""
+"""The words for what came of a trial, and which of them mean that a promise did not hold."""
 
 from __future__ import annotations
 
