@@ -151,9 +151,7 @@ def test_of_two_extractions_to_one_output_the_second_is_refused(tmp_path: Path) 
     folder.mkdir()
     half.write_text("being written")
     with held(folder / "lock", "command is working on x.h5", wait=False):
-        words = (
-            rf"another command is working on .*x\.h5 \(process {os.getpid()}\)\. Wait for it, or give another out\."
-        )
+        words = rf"another command is working on .*x\.h5 \(process {os.getpid()}\)\. Wait for it, or give another out\."
         with pytest.raises(UserError, match=words):
             extracted(tmp_path / "x.h5")
     assert half.read_text() == "being written"
