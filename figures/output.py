@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -61,9 +62,10 @@ def outputs(
             f"Give -o {path.with_suffix(suffixes[0])}."
         )
     found = {suffix: path.with_suffix(suffix) for suffix in suffixes}
-    results = {run.with_name(f"{run.stem}{ending}").resolve() for run in inputs for ending in _RESULTS}
+    # Not Path.resolve, which raises where links stand in a circle.
+    results = {os.path.realpath(run.with_name(f"{run.stem}{ending}")) for run in inputs for ending in _RESULTS}
     for one in found.values():
-        if one.resolve() in results:
+        if os.path.realpath(one) in results:
             raise UsageError(f"-o {path} would write over the probe results {one}. Give another name.")
     existing = [str(one) for one in found.values() if one.exists()]
     if existing and not force:

@@ -200,7 +200,12 @@ def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:
             weights = run.weights(kind, j)
             if weights is not None:
                 shape = {name: tensor.shape for name, tensor in module.state_dict().items()}
-                module.load_state_dict({n: torch.from_numpy(v).reshape(shape[n]) for n, v in weights.items()})
+                try:
+                    module.load_state_dict({n: torch.from_numpy(v).reshape(shape[n]) for n, v in weights.items()})
+                except (KeyError, RuntimeError):
+                    raise UserError(
+                        f"{run.path} is damaged: {kind} {j} lacks weights of its configuration. Take an intact copy."
+                    ) from None
     freeze(network)
     return network.to(device)
 

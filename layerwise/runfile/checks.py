@@ -95,8 +95,15 @@ _KINDS = {"json": "JSON object", "text": "text", "shape": "list of three whole n
 
 def _breaches(file: h5py.File, entries: Entries) -> Iterator[str]:
     """Yield what in a file is against the format, in words that continue "the file is damaged: "."""
+    if layout.PROVENANCE not in entries:
+        yield f"it lacks {layout.PROVENANCE}"
     for path, entry in entries.items():
-        if "shape" in entry:
+        is_dataset = any(re.fullmatch(pattern, path) for pattern, *_ in layout.DATASET_RULES)
+        if "shape" in entry and re.fullmatch(layout.GROUPS, path):
+            yield f"{path} is a dataset, where a group is to stand"
+        elif "shape" not in entry and is_dataset:
+            yield f"{path} is a group, where a dataset is to stand"
+        elif "shape" in entry:
             yield from _dataset_breaches(path, entry, file)
         else:
             yield from _attribute_breaches(path, file[path])
@@ -134,6 +141,10 @@ def _attribute_breaches(path: str, group: h5py.Group) -> Iterator[str]:
             for name, kind in kinds.items():
                 if name in group.attrs and not _is(kind, group.attrs[name]):
                     yield f"the attribute {name} of {path} is no {_KINDS[kind]}"
+    if re.fullmatch(layout.NUMBERS, path):
+        for name, value in group.attrs.items():
+            if np.ndim(value) or np.asarray(value).dtype.kind not in "iuf":
+                yield f"the attribute {name} of {path} is no number"
 
 
 def _is(kind: str, value: Any) -> bool:

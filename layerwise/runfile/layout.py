@@ -98,3 +98,10 @@ ATTRIBUTE_RULES = (
     (r"/provenance", {"run_id": "text", "created": "text", "software": "json", "seconds": "json"}),
     (r"/depths/\d+", {"module": "text", "shape": "shape", "form": "text"}),
 )
+# Groups of which every attribute is one number.
+NUMBERS = r"/(auxiliaries|compression)/\d+"
+# What is a group wherever it stands, and no dataset.
+GROUPS = (
+    r"/(depths|blocks|auxiliaries|samples|images|outputs|compression|provenance)"
+    r"|/(depths|blocks|auxiliaries|outputs|compression)/\d+|/samples/\w+|/depths/\d+/\w+"
+)

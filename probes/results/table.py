@@ -154,7 +154,7 @@ def parse_table(path: Path, what: str, schema: Sequence[Column]) -> pd.DataFrame
         )
     try:
         table = read_csv(path, dtypes(schema))
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, OSError) as error:
         raise UserError(
             f"{path} cannot be read as a table of {what} ({type(error).__name__}). Move it away, and run "
             "probe-depth again."
