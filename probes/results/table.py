@@ -27,7 +27,7 @@ from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
 from probes.results.integrity import require_intact, sealed
 from probes.results.metrics import metrics
-from probes.results.predictions import check_predictions, predictions_path, save_predictions
+from probes.results.predictions import check_predictions, save_predictions
 from probes.results.statistics import wilson_interval
 from probes.tasks.task import Task
 
@@ -263,6 +263,6 @@ def locked(run_path: Path) -> Iterator[None]:
     """Hold the lock of a run's results; a second process waits."""
     lock = run_path.with_name(f".{short_name(run_path)}.results.lock")
     with held(lock, f"probe-depth is writing the results of {run_path.name}", wait=True):
-        for path in (table_path(run_path), predictions_path(run_path)):
-            remove_leftovers(path)
+        for ending in (".probes.csv", ".candidates.csv", ".predictions.h5"):
+            remove_leftovers(run_path.with_name(run_path.stem + ending))
         yield
