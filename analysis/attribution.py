@@ -27,7 +27,7 @@ from analysis.separability import average_probe_seeds, pooled_t
 from analysis.tables import NETWORK
 from layerwise.errors import UserError, unknown
 from probes.names import LINEAR
-from probes.results.statistics import mean_interval
+from probes.results.intervals import mean_interval
 
 log = logging.getLogger("layerwise.analysis")
 

@@ -12,8 +12,8 @@ from analysis.selection import of_classes
 from layerwise.errors import UserError
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
+from probes.results.paired_tests import holm, mcnemar, paired_interval
 from probes.results.predictions import paired, read_correct
-from probes.results.statistics import holm, mcnemar, paired_interval
 
 log = logging.getLogger("layerwise.analysis")
 

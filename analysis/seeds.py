@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from probes.results.statistics import CONFIDENCE
+from probes.results.intervals import CONFIDENCE
 
 # Of each cell its numbers, by seed.
 Cells = Mapping[Hashable, pd.Series]

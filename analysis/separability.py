@@ -30,7 +30,7 @@ from analysis.seeds import half_width, pooled
 from analysis.selection import of_classes, reads_pixels, select
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
-from probes.results.statistics import wilson_interval
+from probes.results.intervals import wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
 

@@ -22,7 +22,7 @@ from analysis.selection import select
 from analysis.separability import average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
 from probes.names import POOLED
-from probes.results.statistics import holm
+from probes.results.paired_tests import holm
 
 WIDTHS = NETWORK[:2]
 

@@ -13,8 +13,8 @@ from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.cli import probe
 from probes.probe import ProbeName
+from probes.results.paired_tests import holm, mcnemar, paired_interval
 from probes.results.predictions import read_correct
-from probes.results.statistics import holm, mcnemar, paired_interval
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from scipy import stats
 from analysis.separability import curves, pooled_t
 from figures.plots.caption import caption
 from layerwise.errors import UsageError, UserError
-from probes.results.statistics import wilson_interval
+from probes.results.intervals import wilson_interval
 from tests.probe_rows import row, run_rows, table
 
 COLUMNS = [

@@ -7,7 +7,7 @@ import pytest
 from probe_rows import row, run_rows, table
 
 from analysis.separability import PIXELS, curves
-from probes.results.statistics import wilson_interval
+from probes.results.intervals import wilson_interval
 
 
 def pixels(value: float, **fields: object) -> dict[str, object]:

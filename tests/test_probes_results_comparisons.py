@@ -14,7 +14,7 @@ from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
 from probes.results.columns import KEY
 from probes.results.comparisons import COMPARISONS, compare
-from probes.results.statistics import paired_interval
+from probes.results.paired_tests import paired_interval
 from probes.results.table import read_rows, read_table, save, table_path, write_table
 from probes.tasks.task import Task
 

@@ -10,8 +10,8 @@ import pandas as pd
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
+from probes.results.paired_tests import paired_interval
 from probes.results.predictions import paired, read_correct
-from probes.results.statistics import paired_interval
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import pandas as pd
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
+from probes.results.paired_tests import holm, mcnemar, paired_interval
 from probes.results.predictions import paired, read_correct
-from probes.results.statistics import holm, mcnemar, paired_interval
 from probes.results.table import locked, read_rows, read_table, table_path, write_table
 from probes.tasks.task import NO_CONTROL
 

@@ -8,7 +8,7 @@ import pandas as pd
 
 from probes.results.baseline import Beside
 from probes.results.comparisons import SIGNIFICANT
-from probes.results.statistics import wilson_interval
+from probes.results.intervals import wilson_interval
 
 _KEY = ["probe", "depth", "pooling", "probe_width"]
 

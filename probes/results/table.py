@@ -26,9 +26,9 @@ from probes.probe import ProbeName
 from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
 from probes.results.integrity import require_intact, sealed
+from probes.results.intervals import wilson_interval
 from probes.results.metrics import metrics
 from probes.results.predictions import check_predictions, save_predictions
-from probes.results.statistics import wilson_interval
 from probes.tasks.task import Task
 
 # The table that was read or written last, with what tells its file from one that another process has put there since:

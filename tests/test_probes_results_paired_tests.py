@@ -7,7 +7,8 @@ import pytest
 from reference import mcnemar_exact, paired_bootstrap
 from scipy.stats import binomtest
 
-from probes.results.statistics import holm, mcnemar, paired_interval, wilson_interval
+from probes.results.intervals import wilson_interval
+from probes.results.paired_tests import holm, mcnemar, paired_interval
 
 
 def test_it_agrees_with_its_formula() -> None:

@@ -1,4 +1,4 @@
-"""Statistics of one network over the images of a split: intervals, paired differences, tests.
+"""Intervals of one network's numbers over the images of a split.
 
 They say how much a number would move with other images. They say nothing of the spread over training seeds.
 """
@@ -6,10 +6,9 @@ They say how much a number would move with other images. They say nothing of the
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -26,17 +25,6 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     centre = (accuracy + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (accuracy * (1 - accuracy) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def paired_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of accuracy(after) - accuracy(before) on the same images, in [-1, 1].
-
-    Images are drawn with replacement, each with both its outcomes. Source: Efron and Tibshirani 1993, section 8.3.
-
-    Args:
-        before, after: whether each of the n images was told right, bool [n], in the same order.
-    """
-    return mean_interval(after.astype(float) - before)
 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
@@ -56,32 +44,3 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(drawn @ different[order] / n, [tail, 1 - tail])
     return float(low), float(high)
-
-
-def mcnemar(before: np.ndarray, after: np.ndarray) -> float:
-    """Return the exact two-sided p-value of McNemar's test that before and after are right equally often.
-
-    Args:
-        before, after: whether each of the n images was told right, bool [n], in the same order.
-
-    Source: McNemar 1947; the exact form is a sign test on the images whose outcome changed.
-    """
-    won, lost = discordant(before, after)
-    return 1.0 if won + lost == 0 else float(binomtest(won, won + lost, 0.5).pvalue)
-
-
-def discordant(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
-    """Return how many images are right only after, and how many only before."""
-    return int((after & ~before).sum()), int((before & ~after).sum())
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted by Holm's step-down method, which bounds the chance of any false rejection.
-
-    Source: Holm 1979.
-    """
-    order = np.argsort(p_values)
-    steps = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
-    return [float(p) for p in adjusted]
