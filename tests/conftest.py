@@ -37,11 +37,11 @@ if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
 
 @pytest.fixture(autouse=True)
 def log_as_at_the_start() -> Iterator[None]:
-    """Give each test the log as it is when a process starts: a command run before in this one set it up otherwise."""
+    """Give each test the log as it is when a process starts: commands, also those of shared fixtures, set it up."""
     log = logging.getLogger("layerwise")
-    before = (log.handlers[:], log.level, log.propagate)
+    log.handlers[:], log.propagate = [], True
+    log.setLevel(logging.NOTSET)
     yield
-    log.handlers[:], log.level, log.propagate = before
 
 
 @pytest.fixture(scope="session")
