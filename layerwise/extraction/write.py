@@ -23,6 +23,7 @@ from layerwise.runfile.depths import Depth, DepthStream, publish_run
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan, plan, require_room
 from layerwise.runfile.provenance import provenance
+from layerwise.runfile.rounding import asked_in_float32
 from layerwise.runfile.writer import RunWriter
 from layerwise.units import show_size
 
@@ -59,12 +60,9 @@ class Extraction:
 
     def plan(self, store: str, max_size: int, in_float32: frozenset[int] = frozenset(), dtype: str = "auto") -> Plan:
         """Return what would be kept within `max_size` bytes; store: "pooled", "maps", or "auto"."""
-        in_float32 = in_float32 or self._in_float32(dtype)
+        in_float32 = in_float32 or asked_in_float32(self.depths, dtype)
         images = 0 if self.image_shape is None else prod(self.image_shape) * sum(self.counts.values())
         return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=images, in_float32=in_float32)
-
-    def _in_float32(self, dtype: str) -> frozenset[int]:
-        return frozenset(self.depths) if dtype == "float32" else frozenset()
 
     def write(self, place: Place, store: str, dtype: str = "auto") -> Plan:
         """Compute everything once, or twice where depths need float32, and publish the file; return what it holds.
@@ -97,7 +95,9 @@ class Extraction:
 
         with exact_float32():
             self.prepare()
-            return publish_run(place.out, force=place.force, write=write, in_float32=self._in_float32(dtype))
+            return publish_run(
+                place.out, force=place.force, write=write, in_float32=asked_in_float32(self.depths, dtype)
+            )
 
 
 @contextmanager

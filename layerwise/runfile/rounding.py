@@ -7,6 +7,8 @@ feature's own deviation: features of 1e-8, or of 1000 +- 0.1, are lost in float1
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -96,6 +98,11 @@ def largest_magnitude(x: Tensor) -> float:
     Two reductions, since the absolute value of everything would be one more tensor of the size of x.
     """
     return float(torch.maximum(x.amax(), -x.amin()))
+
+
+def asked_in_float32(depths: Iterable[int], dtype: str) -> frozenset[int]:
+    """Return the depths that a user's `dtype` ("auto", "float16" or "float32") keeps in float32, whatever they hold."""
+    return frozenset(depths) if dtype == "float32" else frozenset()
 
 
 def dtype_of(j: int, in_float32: frozenset[int]) -> torch.dtype:

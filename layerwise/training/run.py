@@ -25,6 +25,7 @@ from layerwise.runfile.depths import publish_run
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan, plan, require_room
 from layerwise.runfile.provenance import provenance
+from layerwise.runfile.rounding import asked_in_float32
 from layerwise.runfile.writer import RunWriter, dataset_attribute
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with
@@ -127,7 +128,7 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     storage = plan(
         depths,
         counts,
-        in_float32=frozenset(depths) if config.dtype == "float32" else frozenset(),
+        in_float32=asked_in_float32(depths, config.dtype),
         store=config.store,
         max_size=max_size,
         image_bytes=sum(split.images.nbytes for split in dataset.splits.values()),
@@ -176,7 +177,7 @@ def _publish(
         writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds) | source)
 
     with products("fp32"):
-        in_float32 = frozenset(storage.depths) if config.dtype == "float32" else frozenset()
+        in_float32 = asked_in_float32(storage.depths, config.dtype)
         publish_run(place.out, force=place.force, write=write, in_float32=in_float32)
     return scores
 
