@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from figures.file_set import remove_unfinished, write
 from layerwise.errors import UsageError, UserError, unknown
-from layerwise.publication import published, refuse_existing
+from layerwise.publication import refuse_existing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,7 @@ def outputs(
     for one in found.values():
         if os.path.realpath(one) in results:
             raise UsageError(f"-o {path} would write over the probe results {one}. Give another name.")
+    remove_unfinished(list(found.values()))
     existing = [str(one) for one in found.values() if one.exists()]
     if existing and not force:
         exist, them = ("exists", "it") if len(existing) == 1 else ("exist", "them")
@@ -96,14 +97,3 @@ def publish(figure: Figure, points: pd.DataFrame, caption: str, paths: Mapping[s
         ".txt": f"{caption}\n".encode(),
     }
     write({path: contents[suffix] for suffix, path in paths.items()}, force)
-
-
-def write(contents: Mapping[Path, bytes], force: bool) -> None:
-    """Write all files under temporary names first, then give each its own."""
-    with ExitStack() as stack:
-        for path, content in contents.items():
-            temporary = stack.enter_context(published(path, force=force))
-            try:
-                temporary.write_bytes(content)
-            except OSError as error:
-                raise UserError(f"{path} cannot be written: {error.strerror}. No file was made.") from None

@@ -50,6 +50,18 @@ def followed(path: Path) -> Path:
         raise UserError(f"{path} is a symbolic link in a circle of links. Remove it, or give another name.") from None
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a file stands under this name; raise UserError for a symbolic link to nothing.
+
+    What a link points to may be on a disk that is not mounted: taken for missing, it would be made anew elsewhere.
+    """
+    if os.path.islink(path) and not path.exists():
+        raise UserError(
+            f"{path} is a symbolic link to {os.readlink(path)}, which is not there. Bring it back, or remove the link."
+        )
+    return path.exists()
+
+
 @contextmanager
 def published(path: Path, *, force: bool) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to the disk and publish it under its name.
@@ -101,9 +113,10 @@ def _try_folder(path: Path) -> None:
         raise UserError(f"the name {path.name[:40]}... is longer than 255 bytes. Give a shorter one.")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise UserError(f"the folder {folder} is closed to writing. Give an output elsewhere.")
-    trial = _temporary(path)
+    # One name for all tries, so that those of killed processes do not pile up.
+    trial = path.with_name(f".{short_name(path)}.trial")
     try:
-        with open(trial, "xb") as file:
+        with open(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), "wb") as file:
             file.write(b"\0")
     except OSError as error:
         closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)

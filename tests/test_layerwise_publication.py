@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from layerwise.errors import UserError
-from layerwise.publication import published, refuse_existing, remove_leftovers
+from layerwise.publication import is_there, published, refuse_existing, remove_leftovers
 
 
 def test_a_file_appears_when_the_block_ends_and_nothing_else_stays(tmp_path: Path) -> None:
@@ -190,3 +190,23 @@ def test_leftovers_of_a_longer_name_stay(tmp_path: Path) -> None:
     other.write_text("of run.h5.h5, being written")
     remove_leftovers(tmp_path / "run.h5")
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_a_link_to_nothing_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
+    link = tmp_path / "run.probes.csv"
+    assert not is_there(link)
+    link.symlink_to("unmounted/run.probes.csv")
+    with pytest.raises(UserError) as refused:
+        is_there(link)
+    assert str(refused.value) == (
+        f"{link} is a symbolic link to unmounted/run.probes.csv, which is not there. Bring it back, or remove the link."
+    )
+    (tmp_path / "unmounted").mkdir()
+    (tmp_path / "unmounted/run.probes.csv").touch()
+    assert is_there(link)
+
+
+def test_tries_of_killed_processes_do_not_pile_up(tmp_path: Path) -> None:
+    (tmp_path / ".run.h5.trial").write_bytes(b"\0")
+    refuse_existing(tmp_path / "run.h5", force=False)
+    assert os.listdir(tmp_path) == []

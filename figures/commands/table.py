@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from figures.output import outputs, write
+from figures.file_set import write
+from figures.output import outputs
 from layerwise.commandline import run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
 from layerwise.errors import UsageError, unknown

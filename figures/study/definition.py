@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from layerwise.config import MODES
 from layerwise.errors import UsageError, UserError, unknown
-from layerwise.publication import published
+from layerwise.locks import held
+from layerwise.publication import published, remove_leftovers
 from layerwise.recipes import recipe
 from layerwise.settings import by_path, set_fields
 from probes.names import LINEAR, TRAINED, hidden_convolutions
@@ -150,8 +151,14 @@ def begin(folder: Path, asked: Study) -> None:
     """Write what is asked into the folder; refuse what is another study than the one begun there (`refuse_other`)."""
     refuse_other(folder, asked)
     (folder / "runs").mkdir(parents=True, exist_ok=True)
-    with published(folder / "study.json", force=True) as temporary:
-        temporary.write_text(asked.to_json(), encoding="utf-8")
+    path, lock = folder / "study.json", folder / ".study.json.lock"
+    with held(lock, f"separability-study is beginning in {folder}", wait=True):
+        try:
+            remove_leftovers(path)
+            with published(path, force=True) as temporary:
+                temporary.write_text(asked.to_json(), encoding="utf-8")
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def refuse_other(folder: Path, asked: Study) -> None:

@@ -14,7 +14,8 @@ from analysis.separability import curves
 from analysis.tables import read
 from analysis.training import training_curves
 from figures import tables
-from figures.output import SUFFIXES, publish, write
+from figures.file_set import write
+from figures.output import SUFFIXES, publish
 from figures.plots import attribution as attribution_figure
 from figures.plots import separability
 from figures.plots import training as training_figure

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from layerwise.publication import is_there
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
@@ -30,7 +31,7 @@ _NAME = list(PROBE_NAME)
 
 def compare(run: RunFile) -> None:
     """Replace the comparisons in the table of a run by those of its present rows; do nothing where it has no table."""
-    if not table_path(run.path).exists():
+    if not is_there(table_path(run.path)):
         return
     with locked(run.path):
         own = read_rows(run)

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from layerwise.errors import UserError
+from layerwise.publication import is_there
 from layerwise.runfile import RunFile
 from layerwise.runfile.sealed import SealedFormat, create_sealed, open_sealed
 from probes.probe import ProbeName
@@ -32,7 +33,7 @@ def predictions_path(run_path: Path) -> Path:
 def check_predictions(run_path: Path) -> None:
     """Raise UserError if what stands in the place of a run's predictions is something else."""
     path = predictions_path(run_path)
-    if not path.exists():
+    if not is_there(path):
         return
     try:
         with open_sealed(path, FORMAT):
@@ -52,7 +53,7 @@ def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[Pro
     """
     path = predictions_path(run.path)
     with create_sealed(path, FORMAT) as file:
-        if path.exists():
+        if is_there(path):
             with open_sealed(path, FORMAT) as old:
                 for group in old:
                     old.copy(group, file)
@@ -68,7 +69,7 @@ def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[Pro
 def read_correct(run: RunFile, name: ProbeName, refit: int) -> pd.Series | None:
     """Return whether a probe is right about each test image, bool by the image's index; None if nothing is kept."""
     path = predictions_path(run.path)
-    if not path.exists():
+    if not is_there(path):
         return None
     with open_sealed(path, FORMAT) as file:
         group = file.get(_group(run.run_id, name, refit))

@@ -18,7 +18,7 @@ import pandas as pd
 from layerwise import __version__
 from layerwise.errors import UserError
 from layerwise.locks import held
-from layerwise.publication import published, remove_leftovers, short_name
+from layerwise.publication import is_there, published, remove_leftovers, short_name
 from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import canonical, sha256
 from probes.csvfile import read_csv, write_csv
@@ -192,7 +192,7 @@ def _keep(path: Path, table: pd.DataFrame, identity: tuple[int, int, int]) -> No
 def read_rows(run: RunFile) -> pd.DataFrame:
     """Return the rows of a run by the present protocol, all columns; none where it has no table yet."""
     path = table_path(run.path)
-    if not path.exists():
+    if not is_there(path):
         return pd.DataFrame(columns=list(COLUMNS))
     table = read_table(path)
     return table[(table["run_id"] == run.run_id) & (table["protocol_version"] == PROTOCOL_VERSION)]
@@ -220,7 +220,7 @@ def chosen_penalty(run: RunFile, name: ProbeName, control: str) -> float | None:
 
 def check_files(run_path: Path) -> None:
     """Raise UserError if what stands in the place of a run's results is something else, before anything is fitted."""
-    if table_path(run_path).exists():
+    if is_there(table_path(run_path)):
         read_table(table_path(run_path))
     check_predictions(run_path)
 
@@ -236,7 +236,7 @@ def save(run: RunFile, task: Task, fitted: Sequence[tuple[ProbeName, Sequence[Fi
 
 def _replace(path: Path, new: pd.DataFrame) -> None:
     """Put new rows in the place of all those of the same probes, counting once more that their test split was read."""
-    kept = read_table(path) if path.exists() else new.iloc[:0]
+    kept = read_table(path) if is_there(path) else new.iloc[:0]
     reads = kept.groupby(list(PROBE_KEY[:-1]))["test_reads"].max() if len(kept) else pd.Series(dtype="Int64")
     before = [reads.get(tuple(key), 0) for key in new[list(PROBE_KEY[:-1])].itertuples(index=False)]
     again = _keys(kept).isin(_keys(new))

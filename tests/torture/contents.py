@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import re
 from pathlib import Path
 
 import h5py
@@ -16,6 +17,7 @@ from tests.torture.seal import is_intact
 # has read it, so that the count of reads may be higher.
 INCIDENTAL = ("run_id", "seconds", "test_reads", "digest")
 UNREADABLE = "unreadable"
+FRACTION = re.compile(r"-?\d+\.\d+(e[+-]\d+)?|-?\d+e[+-]\d+")  # as Python writes them; no digest of hex digits
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -40,13 +42,21 @@ def content(path: Path) -> str:
 
 
 def rows(path: Path) -> list[tuple[tuple[str, str], ...]]:
-    """Return the rows of a table, sorted, without what is incidental; a ragged line is an error."""
+    """Return the rows of a table, sorted, without what is incidental; a ragged line is an error.
+
+    Numbers are compared at nine digits: the order of sums in a matrix product follows where its operands lie in
+    memory, and moves the last of the fourteen that a table shows.
+    """
     text = "".join(line for line in path.read_text(encoding="utf-8").splitlines(True) if not line.startswith("#"))
     header, *lines = csv.reader(io.StringIO(text), strict=True)
     kept = [i for i, name in enumerate(header) if name not in INCIDENTAL]
     if any(len(line) != len(header) for line in lines):
         raise ValueError("a line has another number of cells than the header")
-    return sorted(tuple((header[i], line[i]) for i in kept) for line in lines)
+    return sorted(tuple((header[i], _nine_digits(line[i])) for i in kept) for line in lines)
+
+
+def _nine_digits(cell: str) -> str:
+    return f"{float(cell):.9g}" if FRACTION.fullmatch(cell) else cell
 
 
 def _rows(path: Path) -> str:

@@ -95,6 +95,8 @@ def _race(kind: str, job: Job, material: Material) -> Outcome:
             return Outcome(verdict=trouble(bad) or "", **common)
         if all(done.code for done in ends) or wrong:
             return Outcome(verdict="lost" if wrong else "stuck", seen=", ".join(wrong), **common)
+        # Who comes second at the very end keeps what it made under another name, and says which.
+        extra = [name for name in extra if not any(f"is kept beside it as {name}." in done.err for done in ends)]
         return Outcome(verdict="leftover" if extra else "same", seen=", ".join(extra), **common)
 
 
