@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,15 @@ def create_hdf5(path: Path, *, alignment: int = 1) -> Iterator[h5py.File]:
         file = h5py.File(sink, "w", libver=_VERSION, **aligned)
         try:
             yield file
-        finally:
+        except BaseException:
+            with suppress(Exception):  # of a disk that took nothing more: the first error is the one to tell
+                file.close()
+            raise
+        try:
             file.close()
+        except Exception:
+            if sink.error is None:
+                raise
         if sink.error is not None:
             raise sink.error
     finally:

@@ -28,27 +28,32 @@ WAIT = 0.1  # seconds between two tries of a process that waits: results are wri
 
 
 @contextmanager
-def held(path: Path, work: str, *, wait: bool) -> Iterator[None]:
+def held(path: Path, work: str, *, wait: bool, in_own_folder: bool = False) -> Iterator[None]:
     """Hold a lock file in the block.
 
     Args:
         work: what is done under it, as "layerwise-train is working on run.h5", for who comes second.
         wait: whether the second waits, saying so, or is refused.
+        in_own_folder: whether its folder is made with it, which the last holder may have removed a moment ago. Any
+            other folder that is gone stays gone: its user moved it.
 
     Raises:
         UserError: another process holds it (where `wait` is off), or something else stands in its place.
     """
-    handle = _taken(path, work, wait)
+    handle = _taken(path, work, wait, in_own_folder)
     try:
         yield
     finally:
         os.close(handle)
 
 
-def _taken(path: Path, work: str, wait: bool) -> int:
+def _taken(path: Path, work: str, wait: bool, in_own_folder: bool) -> int:
     """Return the open lock file, locked; tried anew where the holder removed it while it was waited for."""
     told = False
     while True:
+        if in_own_folder:
+            with suppress(OSError):  # what is wrong is said when the lock is opened
+                path.parent.mkdir(exist_ok=True)
         handle = _opened(path)
         try:
             if _locked(handle, path):
@@ -73,8 +78,6 @@ def _taken(path: Path, work: str, wait: bool) -> int:
 
 
 def _opened(path: Path) -> int:
-    with suppress(OSError):  # its last holder may have removed the folder too; what is wrong is said below
-        path.parent.mkdir(exist_ok=True)
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
     except OSError as error:

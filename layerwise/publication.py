@@ -36,6 +36,7 @@ def refuse_existing(path: Path, force: bool) -> None:
     if kind is not None and not stat.S_ISREG(kind):
         raise UserError(f"{path} is no regular file, so nothing is written there. Give another name.")
     if kind is not None and not force:
+        _unlink_twins(path)
         raise UserError(f"{path} exists already. Give another name, or {option('force', True)} to replace it.")
     _try_folder(path)
 
@@ -88,11 +89,24 @@ def published(path: Path, *, force: bool) -> Iterator[Path]:
 
 def remove_leftovers(path: Path) -> None:
     """Remove temporary files of `path` that killed processes left; only for who holds its lock."""
-    path = followed(path)
+    for entry in _temporaries(followed(path)):
+        entry.unlink(missing_ok=True)
+
+
+def _unlink_twins(path: Path) -> None:
+    """Remove temporary names of a published file: its process was killed between giving it its name and taking this."""
+    with suppress(OSError):
+        if path.stat().st_nlink > 1:
+            for entry in _temporaries(path):
+                if entry.samefile(path):
+                    entry.unlink()
+
+
+def _temporaries(path: Path) -> Iterator[Path]:
     prefix = f".{short_name(path)}."
     for entry in path.parent.iterdir():  # not glob, to which names may be patterns
         if entry.name.startswith(prefix) and _TEMPORARY.fullmatch(entry.name.removeprefix(prefix)):
-            entry.unlink(missing_ok=True)
+            yield entry
 
 
 def _temporary(path: Path) -> Path:

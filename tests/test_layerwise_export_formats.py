@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import resource
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,21 @@ def test_what_was_written_is_run_with_any_number_of_images(
         images = np.arange(3 * n, dtype=np.float32).reshape(n, 3)
         np.testing.assert_array_equal(run(images), 2 * images + 1)
     assert [path.name for path in tmp_path.iterdir()] == [".model.partial"]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_disk_that_is_full_is_an_error_of_the_system(
+    suffix: str, program: torch.export.ExportedProgram, tmp_path: Path
+) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnxruntime")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write(program, tmp_path / ".model.partial", suffix, "{}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model", "model.h5", "model.PT2"])

@@ -126,8 +126,11 @@ def test_a_file_that_another_program_writes_is_not_called_damaged(tmp_path: Path
         opened(path)
 
 
+@pytest.mark.parametrize("flushes", ["True", "False"])
 @pytest.mark.parametrize("limit", [1, 900, 5_000, 300_000])
-def test_a_disk_that_is_full_is_told_as_the_system_tells_it_and_nothing_crashes(tmp_path: Path, limit: int) -> None:
+def test_a_disk_that_is_full_is_told_as_the_system_tells_it_and_nothing_crashes(
+    tmp_path: Path, limit: int, flushes: str
+) -> None:
     code = f"""
 import errno, resource, sys
 import numpy as np
@@ -138,6 +141,8 @@ try:
     with create_hdf5(Path(sys.argv[1])) as file:
         for i in range(100):
             file[f"g{{i}}/x"] = np.arange(1000)
+        if {flushes}:
+            file.flush()
 except OSError as error:
     print(errno.errorcode[error.errno], Path(error.filename).name)
 """

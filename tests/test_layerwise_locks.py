@@ -61,6 +61,18 @@ def test_who_waits_says_so_and_comes_next(
         assert caplog.messages == [f"waiting: another probe of run.h5 (process {holder.pid})"]
 
 
+def test_a_folder_that_was_moved_away_is_not_made_again(tmp_path: Path) -> None:
+    gone = held(tmp_path / "gone" / "lock", "x", wait=True)
+    with (
+        pytest.raises(UserError, match=r"cannot be opened \(No such file or directory\). Work in another folder.$"),
+        gone,
+    ):
+        pytest.fail("held")
+    assert os.listdir(tmp_path) == []
+    with held(tmp_path / "run.h5.state" / "lock", "x", wait=True, in_own_folder=True):
+        assert os.listdir(tmp_path) == ["run.h5.state"]
+
+
 def test_a_lock_that_its_holder_removed_meanwhile_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, flock = tmp_path / "lock", fcntl.flock
 

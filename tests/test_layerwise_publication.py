@@ -210,3 +210,17 @@ def test_tries_of_killed_processes_do_not_pile_up(tmp_path: Path) -> None:
     (tmp_path / ".run.h5.trial").write_bytes(b"\0")
     refuse_existing(tmp_path / "run.h5", force=False)
     assert os.listdir(tmp_path) == []
+
+
+def test_the_temporary_name_of_a_published_file_goes_and_that_of_another_stays(tmp_path: Path) -> None:
+    path, twin, other = (
+        tmp_path / "a.csv",
+        tmp_path / ".a.csv.0123456789ab.partial",
+        tmp_path / ".a.csv.ba9876543210.partial",
+    )
+    path.write_text("whole")
+    os.link(path, twin)
+    other.write_text("being written by another process")
+    with pytest.raises(UserError, match="exists already"):
+        refuse_existing(path, force=False)
+    assert path.exists() and other.exists() and not twin.exists()

@@ -173,6 +173,42 @@ def test_killed_in_the_dump_it_does_not_train_again(
         assert digest(make_run(path, **fields(mode))) == uninterrupted[mode]
 
 
+@pytest.mark.parametrize("mode", ["greedy", "untrained"])
+def test_killed_between_publication_and_clearing_up_the_next_command_clears_up(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*words: Any) -> None:
+        raise Killed
+
+    path, folder = tmp_path / "run.h5", tmp_path / "run.h5.state"
+    with monkeypatch.context() as patch:
+        patch.setattr(state.shutil, "rmtree", killed)
+        with pytest.raises(Killed):
+            make_run(path, **fields(mode))
+    assert path.exists() and folder.exists()
+    os.link(path, tmp_path / ".run.h5.0123456789ab.partial")  # its temporary name, where it was killed before that went
+    with pytest.raises(UserError, match="run.h5 exists already"):
+        make_run(path, **fields(mode))
+    assert os.listdir(tmp_path) == ["run.h5"]
+
+
+@pytest.mark.parametrize("other", ["another configuration", "saved after the run file"])
+def test_the_state_of_a_training_that_is_to_replace_a_run_is_kept(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, kept = tmp_path / "run.h5", tmp_path / "run.h5.state" / "state.h5"
+    make_run(path, **fields("greedy"))
+    kill_after_saves(monkeypatch, 1)
+    with pytest.raises(Killed):
+        again = small_config(**fields("greedy") | ({"seed": 1} if other.startswith("another") else {}))
+        train_run(again, Place(out=path, device=torch.device("cpu"), force=True))
+    if other.startswith("another"):
+        os.utime(kept, (0, 0))
+    with pytest.raises(UserError, match="run.h5 exists already"):
+        make_run(path, **fields("greedy"))
+    assert kept.exists()
+
+
 def test_a_process_killed_by_the_system_leaves_what_the_next_goes_on_from(tmp_path: Path) -> None:
     words = ["--depth", "2", "--width", "4", "--aux-width", "4", "--epochs", "40", "--device", "cpu"]
     code = "from layerwise.commands.train import train_command; train_command()"

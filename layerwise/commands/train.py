@@ -203,11 +203,11 @@ def _refuse_beside_source(
 
 def _replace(source: Path, width: int, place: Place, fields: Mapping[str, Any]) -> None:
     """Solve the last problem of a run again and print it beside the original."""
-    from layerwise.publication import refuse_existing
+    from layerwise.training.checkpoint import refuse_existing_run
     from layerwise.training.replacement import describe_replacement, replaced, take_over
     from layerwise.training.run import train_run
 
-    refuse_existing(place.out, place.force)
+    refuse_existing_run(place.out, place.force)
     taken = take_over(source, place.data_dir, download=place.download)
     config = set_fields(replaced(taken.config, width, source), fields)
     scores = train_run(config, place, taken)

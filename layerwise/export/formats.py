@@ -6,6 +6,7 @@ Both hold weights, graph and metadata in one file, which needs nothing of this p
 from __future__ import annotations
 
 import importlib.util
+import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +58,10 @@ def write(program: torch.export.ExportedProgram, path: Path, suffix: str, metada
     Raises UserError for a network that is too large for one ONNX file.
     """
     if suffix == ".pt2":
-        with path.open("wb") as file:
-            torch.export.save(program, file, extra_files={METADATA: metadata})
+        # In memory first: on a full disk torch's writer ends the process by SIGABRT.
+        content = io.BytesIO()
+        torch.export.save(program, content, extra_files={METADATA: metadata})
+        path.write_bytes(content.getbuffer())
         return
     size = sum(value.nbytes for value in program.state_dict.values())
     if size > ONNX_LIMIT:

@@ -108,9 +108,8 @@ def _alone_at(out: Path) -> Iterator[None]:
     a stopped training has there stays.
     """
     folder = out.with_name(out.name + ".state")
-    folder.mkdir(exist_ok=True)
     lock = folder / "lock"
-    with held(lock, f"command is working on {out}", wait=False):
+    with held(lock, f"command is working on {out}", wait=False, in_own_folder=True):
         remove_leftovers(out)
         try:
             yield

@@ -13,7 +13,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,8 @@ from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.locks import held
 from layerwise.model.narrowing import narrow_all
-from layerwise.publication import remove_leftovers
+from layerwise.publication import refuse_existing, remove_leftovers
+from layerwise.runfile import RunFile
 from layerwise.runfile.sealed import SealedFormat, create_sealed, open_sealed
 from layerwise.settings import by_path
 from layerwise.training.history import Epoch, from_rows, to_rows
@@ -154,12 +155,42 @@ def prefix_begun_with(out: Path) -> str | None:
 def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -> Iterator[Checkpoint]:
     """Yield the checkpoint beside a run file, locked against other processes; it is removed when the block succeeds."""
     folder = _folder(out)
-    folder.mkdir(exist_ok=True)
-    with held(folder / "lock", f"layerwise-train is working on {out}", wait=False):
-        remove_leftovers(out)
+    with _alone(folder, out):
         checkpoint = Checkpoint(folder / STATE, config, fingerprint)
         yield checkpoint
         shutil.rmtree(folder)
+
+
+def refuse_existing_run(out: Path, force: bool) -> None:
+    """Raise UserError if a run file cannot be written at `out`, as `refuse_existing` says it.
+
+    Where it exists, what a training left that published it and was killed before it could clear up is removed. A state
+    of another configuration, or one that is younger than the run file, is of a training that is to replace it: kept.
+    """
+    folder = _folder(out)
+    if not force and folder.is_dir() and out.is_file():
+        with suppress(UserError), _alone(folder, out):  # a training that is at work, or damage: not to be touched
+            if _is_finished(folder / STATE, out):
+                shutil.rmtree(folder)
+    refuse_existing(out, force)
+
+
+def _is_finished(state: Path, out: Path) -> bool:
+    """Return whether the training of a state, if there is one, is that which published a run file."""
+    if not state.exists():
+        return True
+    if state.stat().st_mtime_ns > out.stat().st_mtime_ns:
+        return False
+    with RunFile(out) as run, open_sealed(state, state_format(state.parent)) as file:
+        return run.config is not None and file.attrs["config"] == run.config.to_json()
+
+
+@contextmanager
+def _alone(folder: Path, out: Path) -> Iterator[None]:
+    """Hold the lock of an output and remove temporary files that killed processes left of it."""
+    with held(folder / "lock", f"layerwise-train is working on {out}", wait=False, in_own_folder=True):
+        remove_leftovers(out)
+        yield
 
 
 def _folder(out: Path) -> Path:

@@ -19,7 +19,6 @@ from layerwise.hardware import pick_precision, products
 from layerwise.model.architectures import network_shapes, settled
 from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork
-from layerwise.publication import refuse_existing
 from layerwise.runfile import layout
 from layerwise.runfile.depths import publish_run
 from layerwise.runfile.place import Place
@@ -28,7 +27,7 @@ from layerwise.runfile.provenance import provenance
 from layerwise.runfile.rounding import asked_in_float32
 from layerwise.runfile.writer import RunWriter, dataset_attribute
 from layerwise.training.batches import DeviceSplit
-from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with
+from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with, refuse_existing_run
 from layerwise.training.dump import depths_of, dump_depths, dump_module
 from layerwise.training.history import HISTORY_TYPE, Epoch, history_table
 from layerwise.training.loop import settle_batch_norm, train
@@ -50,7 +49,7 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
     this one differs in its last problem alone. Raises UserError before anything is trained if the output
     exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
-    refuse_existing(place.out, place.force)
+    refuse_existing_run(place.out, place.force)
     dataset = taken.dataset if taken else load_configured(config.data, place.data_dir, download=place.download)
     config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
     network = LayerwiseNetwork(

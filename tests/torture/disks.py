@@ -99,14 +99,17 @@ def _vanishes(kind: str, job: Job, end: dict[str, Any], folder: Path, rng: np.ra
     away = folder.with_name(folder.name + "-away")
 
     def watch(child: Child) -> None:
-        if child.elapsed > after and folder.exists():
+        if child.elapsed > after and folder.exists() and not away.exists():
             folder.rename(away)
 
     words = [str(folder / word) if (folder / word).exists() or word in OUTPUTS else word for word in job.words]
     done = call(job.command, words, folder.parent, watch=watch)
     if away.exists():
-        shutil.rmtree(folder, ignore_errors=True)
+        if made_again := folder.exists():
+            shutil.rmtree(folder)
         away.rename(folder)
+        if made_again:
+            return Outcome(kind=kind, tried=f"the folder moved away after {after:.2f} s", verdict="escaped", done=done)
     return _judge(kind, f"the folder moved away after {after:.2f} s", job, end, folder, done)
 
 
