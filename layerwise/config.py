@@ -21,8 +21,6 @@ DATASETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "
 MODES = ("greedy", "parallel", "end-to-end", "untrained")
 STORES = ("pooled", "maps", "auto")
 DTYPES = ("auto", "float16", "float32")
-BATCH_NORMS = ("auto", "on", "off")
-INITIALISATIONS = ("default", "kaiming", "orthogonal")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "cosine", "one-cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
@@ -31,6 +29,13 @@ ARCHITECTURES = ("plain", "vgg11", "custom")
 # Of VGG-11: number of convolutions, those with a max-pool before them, and by how much the first one's width grows.
 VGG_DEPTH, VGG_POOLS, VGG_GROWTH = 8, (2, 3, 5, 7), 8
 PREFIXES = ("auto", "recompute", "cache")
+# Fields of the network that take one of a few words.
+_NETWORK_WORDS = {
+    "batch_norm": ("auto", "on", "off"),
+    "initialisation": ("default", "kaiming", "orthogonal", "vgg"),
+    "norm_weight": ("ones", "uniform"),
+    "conv_bias": ("auto", "on"),
+}
 
 
 def setting(help: str) -> dict[str, object]:
@@ -111,7 +116,19 @@ class NetworkConfig:
         default="default",
         metadata=setting(
             "First weights of convolutions and linear layers: default (PyTorch's, as in the authors' code), kaiming "
-            "(He et al. 2015, normal, fan-out) or orthogonal (Saxe et al. 2014)."
+            "(He et al. 2015, normal, fan-out), orthogonal (Saxe et al. 2014), or vgg (convolutions as kaiming, linear "
+            "layers normal with deviation 0.01, all biases 0, as in the authors' VGG-11)."
+        ),
+    )
+    # PyTorch before 1.2, the authors', drew them from [0, 1). docs/networks.md has what it does.
+    norm_weight: str = field(
+        default="ones",
+        metadata=setting("First weights of BatchNorm: ones, or uniform on [0, 1), as in the authors' PyTorch."),
+    )
+    conv_bias: str = field(
+        default="auto",
+        metadata=setting(
+            "Biases of the blocks' convolutions: auto (of block 1 alone, and none where BatchNorm follows), or on."
         ),
     )
     last_aux_width: int = field(
@@ -154,10 +171,9 @@ class NetworkConfig:
         )
         numbers = list(self.downsample)
         _check(len(set(numbers)) == len(numbers), "network.downsample", numbers, "block numbers, each once")
-        if self.batch_norm not in BATCH_NORMS:
-            raise unknown("network.batch_norm", self.batch_norm, BATCH_NORMS)
-        if self.initialisation not in INITIALISATIONS:
-            raise unknown("network.initialisation", self.initialisation, INITIALISATIONS)
+        for name, choices in _NETWORK_WORDS.items():
+            if getattr(self, name) not in choices:
+                raise unknown(f"network.{name}", getattr(self, name), choices)
 
     def _check_architecture(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -169,9 +185,9 @@ class NetworkConfig:
             _check(not (self.factory or self.factory_sha256), "network.factory", self.factory, "empty but for custom")
         if self.architecture == "plain":
             return
-        only: dict[str, object] = {"last_aux_width": 0, "prune_to": 0, "downsample": ()}
+        only: dict[str, object] = {"last_aux_width": 0, "prune_to": 0, "downsample": (), "conv_bias": "auto"}
         if self.architecture == "vgg11":
-            only |= {"depth": VGG_DEPTH, "k": 3, "downsample": VGG_POOLS}
+            only |= {"depth": VGG_DEPTH, "k": 3, "downsample": VGG_POOLS, "conv_bias": self.conv_bias}
         for name, value in only.items():
             found = getattr(self, name)
             _check(found == value, f"network.{name}", found, f"{value}, since the network is {self.architecture}")
@@ -180,6 +196,10 @@ class NetworkConfig:
     def has_batch_norm(self) -> bool:
         """Whether blocks and auxiliaries carry BatchNorm."""
         return self.k > 1 if self.batch_norm == "auto" else self.batch_norm == "on"
+
+    def has_bias(self, j: int) -> bool:
+        """Whether the convolution of block j has a bias."""
+        return self.conv_bias == "on" or (j == 1 and not self.has_batch_norm)
 
     @property
     def frozen_width(self) -> int:
@@ -225,6 +245,7 @@ class TrainingConfig:
     )
     lr_factor: float = field(default=0.2, metadata=setting("Factor of each drop of the learning rate, in (0, 1]."))
     lr_every: int = field(default=15, metadata=setting("Epochs between two drops of the learning rate."))
+    lr_first: int = field(default=0, metadata=setting("Epochs before the first drop; 0: lr_every."))
     momentum: float = field(default=0.9, metadata=setting("Momentum of sgd, in [0, 1)."))
     weight_decay: float = field(default=5e-4, metadata=setting("Weight decay of all parameters."))
     label_smoothing: float = field(
@@ -267,6 +288,9 @@ class TrainingConfig:
         _check_integers("training", self)
         for name in ("epochs", "batch_size", "lr_every", "finetune_epochs"):
             _check(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "an integer of at least 1")
+        _check(
+            self.lr_first >= 0, "training.lr_first", self.lr_first, "epochs before the first drop, or 0 for lr_every"
+        )
         for name in ("learning_rate", "finetune_rate"):
             rate = getattr(self, name)
             _check(0 < rate < math.inf, f"training.{name}", rate, "a finite number above 0")
@@ -314,6 +338,10 @@ class TrainingConfig:
     def finetuning(self) -> TrainingConfig:
         """The settings under which an auxiliary is trained further once its block was pruned."""
         return dataclasses.replace(self, epochs=self.finetune_epochs, learning_rate=self.finetune_rate)
+
+    def drops(self, epoch: int) -> int:
+        """Return how often the stepwise learning rate has dropped when an epoch, counted from 0, begins."""
+        return max(0, (epoch - (self.lr_first or self.lr_every)) // self.lr_every + 1)
 
 
 @dataclass(frozen=True, kw_only=True)

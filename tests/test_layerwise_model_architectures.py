@@ -51,10 +51,10 @@ def test_its_layers_are_those_of_torchvisions_vgg11() -> None:
     theirs, ours = vgg11_bn().features, blocks_of(vgg11(), (3, 224, 224))
     convs = [layer for layer in theirs if isinstance(layer, nn.Conv2d)]
     assert [block.conv.weight.shape for block in ours] == [conv.weight.shape for conv in convs]  # type: ignore[union-attr]
-    for block, conv in zip(ours, convs, strict=True):
-        assert isinstance(conv.bias, nn.Parameter)
-        conv.bias.data.zero_()
-        conv.weight.data.copy_(block.conv.weight)  # type: ignore[union-attr, arg-type]
+    norms = [layer for layer in theirs if isinstance(layer, nn.BatchNorm2d)]
+    for block, conv, norm in zip(ours, convs, norms, strict=True):
+        conv.load_state_dict(block.conv.state_dict())  # type: ignore[union-attr]
+        norm.load_state_dict(block.norm.state_dict())  # type: ignore[union-attr]
     x = torch.rand(1, 3, 160, 160)
     with torch.no_grad():
         expected = theirs[:-1].eval()(x)  # its last max-pool belongs to the last auxiliary
@@ -116,7 +116,7 @@ def test_operations_are_those_of_its_convolutions() -> None:
         channels, height, width = shapes[j]
         assert problem.block.operations == 2 * 9 * shapes[j - 1][0] * channels * height * width
         assert problem.learning == 2 * problem.block.operations
-        assert problem.block.parameters == 9 * shapes[j - 1][0] * channels + 2 * channels
+        assert problem.block.parameters == 9 * shapes[j - 1][0] * channels + 3 * channels  # a bias, and BatchNorm's two
     counted = measure(config().network, (3, 160, 160), 10)[0][0]
     # Its convolution's input and output, and BatchNorm's output, which relu keeps.
     assert counted.saved == (3 + 2 + 2) * 160 * 160

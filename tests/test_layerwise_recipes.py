@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import re
+from dataclasses import replace
+
 import pytest
+from torch import nn
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
 from layerwise.errors import UsageError
-from layerwise.model.architectures import shapes
+from layerwise.model.architectures import new_block, shapes
 from layerwise.model.counts import count_problems
+from layerwise.model.seeds import initialised
 from layerwise.recipes import RECIPES, recipe
 from layerwise.training.operations import count_operations
+from layerwise.training.schedule import learning_rate
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -74,10 +81,51 @@ def test_the_papers_compressed_network_ends_as_the_one_that_stands_beside_it_end
     assert (whole.mode, whole.training.epochs, whole.training.lr_every) == ("end-to-end", 120, 25)
 
 
-@pytest.mark.parametrize(("name", "cost"), [("cifar10-compressed", 1.6e16), ("cifar10-compressed-end-to-end", 5.5e15)])
-def test_the_cost_of_compression_is_the_one_that_is_counted(name: str, cost: float) -> None:
-    found = count_operations(recipe(name), Sizes((3, 32, 32), 10, {"train": 50_000, "test": 10_000}))
-    assert sum(found.training) == pytest.approx(cost, rel=0.02)
+def costs() -> list[tuple[str, int, float]]:
+    """Return (recipe, k, operations) of each cost in operations that a recipe's docstring states."""
+    found = []
+    for name, make in RECIPES.items():
+        stated = re.search(r"Cost: (?:at M = 64: )?([\de., ]+) floating-point", " ".join((make.__doc__ or "").split()))
+        if stated:
+            numbers = [float(number) for number in stated[1].split(", ")]
+            ks = [1, 2, 3] if len(numbers) > 1 else [recipe(name).network.k]
+            found += [(name, k, number) for k, number in zip(ks, numbers, strict=True)]
+    return found
+
+
+@pytest.mark.parametrize(("name", "k", "cost"), costs())
+def test_the_cost_that_a_recipe_states_is_the_one_that_is_counted(name: str, k: int, cost: float) -> None:
+    """Of its documented command, to the two digits that are stated."""
+    config = recipe(name)
+    config = replace(config, network=replace(config.network, k=k))
+    whole = "--holdout 0" in (RECIPES[name].__doc__ or "")
+    counts = {"train": 50_000} if whole else {"train": 45_000, "validation": 5_000}
+    found = count_operations(config, Sizes((3, 32, 32), 10, counts | {"test": 10_000}))
+    assert float(f"{sum(found.training):.1e}") == cost
+
+
+def test_every_recipe_for_a_gpu_states_its_operations() -> None:
+    named = {name for name, _, _ in costs()} | {"vgg11"}
+    assert named == {name for name, make in RECIPES.items() if "a GPU" in (make.__doc__ or "")}
+    vgg = recipe("vgg11")
+    found = count_operations(
+        replace(vgg, training=replace(vgg.training, epochs=1)), Sizes((3, 224, 224), 1000, {"train": 1000, "test": 10})
+    )
+    assert f"Cost: {sum(found.training) / 1000:.1e} operations".replace("+", "") in (RECIPES["vgg11"].__doc__ or "")
+
+
+def test_vgg11_is_the_authors() -> None:
+    """Their code: 44 epochs, drops after 19 and 39; Kaiming fan-out, linear layers N(0, 0.01), biases 0."""
+    config = recipe("vgg11")
+    rates = [learning_rate(config.training, epoch) for epoch in range(44)]
+    assert rates == pytest.approx([0.1] * 19 + [0.01] * 20 + [0.001] * 5)
+    network = replace(config.network, width=8, aux_width=16)
+    block = initialised(0, lambda: new_block(network, 8, (64, 20, 20)), network.initialisation, network.norm_weight)
+    assert block.conv.weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
+    assert block.conv.bias is not None and not block.conv.bias.any()
+    assert 0 <= block.norm.weight.min() < 0.1 and 0.9 < block.norm.weight.max() < 1
+    head = initialised(0, lambda: nn.Linear(500, 200), network.initialisation)
+    assert head.weight.std().item() == pytest.approx(0.01, rel=0.02) and not head.bias.any()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -21,6 +21,12 @@ def test_steps_drop_every_so_many_epochs() -> None:
     assert [learning_rate(config, e) for e in (0, 3.9, 4, 8)] == pytest.approx([0.1, 0.1, 0.02, 0.004])
 
 
+def test_the_first_drop_may_come_earlier_and_then_the_optimizer_is_new() -> None:
+    config = TrainingConfig(epochs=9, learning_rate=1.0, lr_factor=0.5, lr_first=2, lr_every=3)
+    assert [learning_rate(config, epoch) for epoch in range(9)] == [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
+    assert [config.drops(epoch) for epoch in range(9)] == [0, 0, 1, 1, 1, 2, 2, 2, 3]
+
+
 def test_cosine_goes_from_the_top_to_0_as_pytorchs_does() -> None:
     config = training(schedule="cosine")
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)

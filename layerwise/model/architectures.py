@@ -52,8 +52,7 @@ def new_block(config: NetworkConfig, j: int, before: Shape) -> nn.Module:
         downsampling=halving and config.architecture == "plain",
         pooling=halving and config.architecture == "vgg11",
         batch_norm=config.has_batch_norm,
-        # As in the authors' code: without BatchNorm the first convolution alone has a bias.
-        bias=j == 1 and not config.has_batch_norm,
+        bias=config.has_bias(j),
     )
 
 

@@ -156,7 +156,7 @@ def count_problems(config: NetworkConfig, image: Shape, n_classes: int) -> list[
 def _problem(config: NetworkConfig, j: int, before: Shape, shape: Shape, n_classes: int) -> Problem:
     """Return problem j of a block that reads x_{j-1} of one shape and makes x_j of another."""
     channels, aux_width = before[0] * (4 if j in config.downsample else 1), config.aux_width_at(j)
-    block = _convolution(channels, shape, config.has_batch_norm, bias=j == 1 and not config.has_batch_norm)
+    block = _convolution(channels, shape, config.has_batch_norm, bias=config.has_bias(j))
     auxiliary = _auxiliary(config, shape, aux_width, n_classes)
     return Problem(shape, block, auxiliary, aux_width, 2 * block.operations)
 

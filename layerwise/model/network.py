@@ -69,7 +69,10 @@ class LayerwiseNetwork(nn.Module):
         """Return block j with its first weights."""
         cfg, before = self.config, self.shapes[j - 1]
         return initialised(
-            derive_seed(self.seed, "block", j), lambda: architectures.new_block(cfg, j, before), cfg.initialisation
+            derive_seed(self.seed, "block", j),
+            lambda: architectures.new_block(cfg, j, before),
+            cfg.initialisation,
+            cfg.norm_weight,
         )
 
     def new_auxiliary(self, j: int) -> nn.Module:
@@ -81,6 +84,7 @@ class LayerwiseNetwork(nn.Module):
             derive_seed(self.seed, "auxiliary", j),
             lambda: architectures.new_auxiliary(cfg, j, shape, self.n_classes),
             cfg.initialisation,
+            cfg.norm_weight,
         )
 
     def normalise(self, images: Tensor) -> Tensor:

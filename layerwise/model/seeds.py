@@ -20,22 +20,44 @@ def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
-def initialised(seed: int, build: Callable[[], Module], initialisation: str = "default") -> Module:
+def initialised(
+    seed: int, build: Callable[[], Module], initialisation: str = "default", norm_weight: str = "ones"
+) -> Module:
     """Build a module with weights drawn from `seed`, leaving the global random state alone.
 
-    initialisation: "default" keeps PyTorch's; "kaiming" or "orthogonal" draw the weights of every convolution and
-    linear layer anew (biases keep PyTorch's).
+    initialisation, norm_weight: as in layerwise.config.NetworkConfig. "kaiming" and "orthogonal" leave biases as
+        PyTorch draws them.
     """
     with own_random_stream():
         torch.manual_seed(seed)
         module = build()
         for part in module.modules():
             if isinstance(part, (nn.Conv2d, nn.Linear)):
-                if initialisation == "kaiming":
-                    nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
-                elif initialisation == "orthogonal":
-                    nn.init.orthogonal_(part.weight)
+                _INITIALISE[initialisation](part)
+            elif norm_weight == "uniform" and isinstance(part, nn.BatchNorm2d):
+                nn.init.uniform_(part.weight)
         return module
+
+
+def _kaiming(part: nn.Conv2d | nn.Linear) -> None:
+    nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _vgg(part: nn.Conv2d | nn.Linear) -> None:
+    if isinstance(part, nn.Conv2d):
+        _kaiming(part)
+    else:
+        nn.init.normal_(part.weight, std=0.01)
+    if part.bias is not None:
+        nn.init.zeros_(part.bias)
+
+
+_INITIALISE: dict[str, Callable[[nn.Conv2d | nn.Linear], object]] = {
+    "default": lambda part: None,
+    "kaiming": _kaiming,
+    "orthogonal": lambda part: nn.init.orthogonal_(part.weight),
+    "vgg": _vgg,
+}
 
 
 @contextmanager

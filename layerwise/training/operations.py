@@ -83,8 +83,12 @@ def match_operations(config: RunConfig, sizes: Sizes) -> RunConfig:
     greedy = replace(config, mode="greedy", match="epochs", training=training)
     spent = sum(count_operations(greedy, sizes).training)
     epochs = operations_to_epochs(spent, config, sizes)
-    every = max(1, round(config.training.lr_every * epochs / config.training.epochs))
-    return replace(config, match="epochs", training=replace(config.training, epochs=epochs, lr_every=every))
+    first, every = (
+        round(length * epochs / config.training.epochs)
+        for length in (config.training.lr_first, config.training.lr_every)
+    )
+    stretched = replace(config.training, epochs=epochs, lr_first=first, lr_every=max(1, every))
+    return replace(config, match="epochs", training=stretched)
 
 
 def _greedy(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:

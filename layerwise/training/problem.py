@@ -52,7 +52,7 @@ class AuxiliaryProblem:
     def start_epoch(self, epoch: int, steps: int) -> None:
         """Prepare for the given epoch of `steps` steps, and reset the sums."""
         cfg = self.config
-        if cfg.schedule == "steps" and epoch > 0 and epoch % cfg.lr_every == 0:
+        if cfg.schedule == "steps" and epoch > 0 and cfg.drops(epoch) > cfg.drops(epoch - 1):
             self._reset_optimizer()
         self.module.train()
         self._epoch, self._steps, self._step = epoch, steps, 0

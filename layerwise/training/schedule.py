@@ -14,12 +14,13 @@ RISING_SHARE, START_DIVISOR = 0.3, 25
 def learning_rate(config: TrainingConfig, progress: float) -> float:
     """Return the learning rate after `progress` epochs (a fraction within an epoch) of config.epochs.
 
-    steps: multiplied by lr_factor every lr_every epochs. cosine: half a cosine from learning_rate to 0.
+    steps: multiplied by lr_factor after lr_first epochs and every lr_every from there.
+    cosine: half a cosine from learning_rate to 0.
     one-cycle: half a cosine up from a 25th of it for the first 30%, half a cosine down to 0 for the rest.
     """
     top, share = config.learning_rate, progress / config.epochs
     if config.schedule == "steps":
-        return top * config.lr_factor ** (int(progress) // config.lr_every)
+        return top * config.lr_factor ** config.drops(int(progress))
     if config.schedule == "cosine":
         return top * (1 + math.cos(math.pi * share)) / 2
     if share < RISING_SHARE:
