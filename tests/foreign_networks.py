@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -82,3 +86,19 @@ def made_dataset(n: int = 60, channels: int = 1, side: int = 8, name: str = "mad
 
     splits = {"train": split(n), "validation": split(n // 2), "test": split(n // 2)}
     return Dataset(name, ("a", "b", "c"), splits, *channel_statistics(splits["train"].images))
+
+
+def published(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str = "resnet18") -> str:
+    """Let torchvision's own download function find weights of a network in a local file; return their URL."""
+    import torchvision.models
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        state = torchvision.models.get_model(name, weights=None).state_dict()
+    torch.save(state, folder / "served.pth")
+    digest = hashlib.sha256((folder / "served.pth").read_bytes()).hexdigest()
+    file = (folder / "served.pth").rename(folder / f"{name}-{digest[:8]}.pth")
+    monkeypatch.setenv("TORCH_HOME", str(folder / "cache"))
+    weights = torchvision.models.get_model_weights(name).DEFAULT
+    monkeypatch.setattr(weights.value, "url", file.as_uri())
+    return file.as_uri()

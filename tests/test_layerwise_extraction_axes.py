@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from layerwise.extraction.axes import Axes
 from layerwise.extraction.forms import Convention, grids_of
 from layerwise.extraction.layers import trace
-from layerwise.extraction.models import convention_of
+from layerwise.extraction.models.spec import convention_of
 from layerwise.model.network import freeze
 
 

@@ -11,7 +11,7 @@ from layerwise.errors import UsageError, UserError
 from layerwise.extraction.forms import Convention
 from layerwise.extraction.layer_selection import choose
 from layerwise.extraction.layers import Layer, trace
-from layerwise.extraction.models import build, convention_of
+from layerwise.extraction.models.spec import build, convention_of
 from layerwise.model.network import freeze
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from foreign_networks import SmallNet
+from foreign_networks import SmallNet, published
 
 from layerwise.errors import UsageError, UserError
-from layerwise.extraction.models import build, convention_of
+from layerwise.extraction.models.spec import build, convention_of
 
 FACTORY = """
 from torch import nn
@@ -134,11 +135,14 @@ def test_a_file_that_fails_or_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("resnet18", "network 'resnet18' is not understood; write torchvision:NAME, timm:NAME, or path/to/file.py:FAC"),
+        (
+            "resnet18",
+            "network 'resnet18' is not understood; write torchvision:NAME, timm:NAME, hf-hub:OWNER/NAME, or path/to/fi",
+        ),
         ("torchvision:", "is not understood"),
         (
             "keras:resnet18",
-            "comes from 'keras', but torchvision:NAME, timm:NAME, or path/to/file.py:FACTORY is expected",
+            "comes from 'keras', but torchvision:NAME, timm:NAME, hf-hub:OWNER/NAME, or path/to/file.py:FACTORY is",
         ),
         (
             "torchvision:resnet81",
@@ -161,3 +165,83 @@ def test_axes_are_known_of_swin_and_unknown_of_others() -> None:
     assert convention_of(swin, "patch").channels_last
     unknown = convention_of(SmallNet(), "class")
     assert (unknown.channels_last, unknown.prefix, unknown.tokens) == (False, None, "class")
+
+
+def test_weights_of_torchvision_by_name_are_fetched_by_its_own_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = published(tmp_path, monkeypatch)
+    for word in ("IMAGENET1K_V1", "DEFAULT"):
+        made = build("torchvision:resnet18", {}, 0, word)
+        assert made.weights is not None and (made.weights["name"], made.weights["source"]) == ("IMAGENET1K_V1", url)
+        assert not made.is_untrained and made.preset is not None and made.preset.crop == 224
+        (file,) = tmp_path.glob("resnet18-*.pth")
+        saved = torch.load(file, weights_only=True)
+        assert torch.equal(made.module.conv1.weight, saved["conv1.weight"])
+    assert (tmp_path / "cache/hub/checkpoints" / file.name).exists()
+
+
+def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = published(tmp_path, monkeypatch)
+    (file,) = tmp_path.glob("resnet18-*.pth")
+    file.unlink()
+    with pytest.raises(UserError) as refused:
+        build("torchvision:resnet18", {}, 0, "DEFAULT")
+    words = str(refused.value)
+    assert words.startswith("the weights IMAGENET1K_V1 of torchvision:resnet18 could not be fetched (")
+    assert "No such file or directory" in words and "\n" not in words
+    cached = tmp_path / "cache/hub/checkpoints" / file.name
+    assert words.endswith(
+        f"Where there is a network, fetch {url} and put it at {cached}, or give the file itself by --weights."
+    )
+
+
+@pytest.mark.parametrize(
+    ("spec", "word", "message"),
+    [
+        ("torchvision:resnet18", "IMAGENET", r"torchvision:resnet18 has no weights 'IMAGENET', and there is no such "
+         r"file. It has IMAGENET1K_V1; give one of these names, or a file."),
+        ("timm:resnet18.a1", None, r"timm:resnet18 has no weights 'a1', and there is no such file. It has a1_in1k"),
+        ("timm:resnet18", "a1", r"timm:resnet18 has no weights 'a1'"),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_weights_have(spec: str, word: str | None, message: str) -> None:
+    if spec.startswith("timm"):
+        pytest.importorskip("timm")
+    with pytest.raises(UsageError, match=message):
+        build(spec, {}, 0, word)
+
+
+@pytest.mark.parametrize(
+    ("spec", "word", "name"),
+    [("timm:resnet10t.c3_in1k", None, "c3_in1k"), ("timm:resnet10t", "DEFAULT", "c3_in1k"),
+     ("hf-hub:timm/resnet10t.c3_in1k", None, "timm/resnet10t.c3_in1k")],
+)  # fmt: skip
+def test_a_tag_of_timm_is_its_weights(
+    spec: str, word: str | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    from safetensors.torch import save_file
+    from timm.models import _builder, _hub
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        made = timm.create_model("resnet10t")
+    save_file(made.state_dict(), tmp_path / "model.safetensors")
+    config = {
+        "architecture": "resnet10t",
+        "num_classes": 1000,
+        "pretrained_cfg": dict(timm.get_pretrained_cfg("resnet10t").to_dict()),
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config, default=str))
+
+    def fetched(repo_id: str, filename: str, **words: object) -> str:
+        assert repo_id == "timm/resnet10t.c3_in1k"
+        return str(tmp_path / filename)
+
+    for module in (_hub, _builder):
+        monkeypatch.setattr(module, "hf_hub_download", fetched, raising=False)
+    found = build(spec, {}, 0, word)
+    assert torch.equal(found.module.conv1[0].weight, made.conv1[0].weight)
+    assert found.weights == {"name": name, "source": "hf-hub:timm/resnet10t.c3_in1k", "sha256": None}
+    assert not found.is_untrained and found.preset is not None and found.preset.crop == 176

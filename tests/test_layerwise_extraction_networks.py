@@ -33,7 +33,8 @@ def seeded(kind: type[nn.Module], **words: Any) -> nn.Module:
 
 
 def extract(folder: Path, net: nn.Module, **words: Any) -> RunFile:
-    words = {"out": folder / "run.h5", "trained_on": "other-data", "device": "cpu"} | words
+    as_they_are = {"mean": "data", "std": "data", "image_size": made_dataset().image_shape[1]}
+    words = {"out": folder / "run.h5", "trained_on": "other-data", "device": "cpu"} | as_they_are | words
     return extract_network(net, made_dataset(), **words)
 
 

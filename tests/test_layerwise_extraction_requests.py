@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from foreign_networks import SmallNet
+from foreign_networks import SmallNet, published
 
 from layerwise.config import DataConfig
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, UserError
+from layerwise.extraction.models.weights import Reading
 from layerwise.extraction.requests import NetworkRequest, from_network
 from layerwise.runfile.place import Place
 
@@ -37,7 +38,15 @@ def place(tmp_path: Path) -> Place:
 
 
 def test_a_network_without_a_preset_takes_the_data_as_they_are(request_of: Any, place: Place) -> None:
-    made = from_network(request_of(trained_on="other-data"), DIGITS, place)
+    with pytest.raises(UsageError) as refused:
+        from_network(request_of(trained_on="other-data", mean="data"), DIGITS, place)
+    assert str(refused.value).endswith(
+        "nets.py:small does not say how it takes its images, and was trained on other data than these: give "
+        "--image-size, --std (pixels of a side; mean and deviation a channel of images in [0, 1], or data for those of "
+        "these images)."
+    )
+    words = {"mean": "data", "std": "data", "image_size": 8}
+    made = from_network(request_of(trained_on="other-data", **words), DIGITS, place)
     assert made.depths[0].shape == (1, 8, 8)
     assert (made.origin.label, made.origin.trained_on) == ("small", "other-data")
     assert json.loads(made.dataset)["name"] == "digits"
@@ -84,3 +93,40 @@ def test_what_nobody_can_know_must_be_said(request_of: Any, place: Place, tmp_pa
         from_network(request_of(weights=tmp_path / "w.pt", trained_on="nothing"), DIGITS, place)
     with pytest.raises(UsageError, match="unknown --trained-on 'train'"):
         from_network(request_of(trained_on="train"), DIGITS, place)
+
+
+def test_weights_by_name_are_of_other_data_unless_it_is_said(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    url = published(tmp_path, monkeypatch)
+    request = NetworkRequest(spec="torchvision:resnet18", weights=Path("IMAGENET1K_V1"), image_size=32)
+    with caplog.at_level("INFO", "layerwise"):
+        made = from_network(request, DIGITS, place)
+    assert made.origin.trained_on == "other-data" and made.origin.label == "resnet18"
+    assert any(
+        "IMAGENET1K_V1 were trained elsewhere, which is taken as --trained-on other-data" in m for m in caplog.messages
+    )
+    kept = made.origin.facts["weights"]
+    assert (kept["name"], kept["source"]) == ("IMAGENET1K_V1", url)
+    assert kept["sha256"].startswith(url.rpartition("-")[2].removesuffix(".pth"))
+    assert made.origin.facts["preprocessing"]["mean"] == (0.485, 0.456, 0.406)
+    seen = from_network(replace(request, trained_on="train-split"), DIGITS, place)
+    assert seen.origin.trained_on == "train-split"
+    with pytest.raises(UsageError, match="says that the network is untrained, but --weights gives it weights"):
+        from_network(replace(request, trained_on="nothing"), DIGITS, place)
+
+
+def test_a_head_that_no_depth_reads_may_be_missing_and_a_layer_that_one_reads_may_not(
+    request_of: Any, place: Place, tmp_path: Path
+) -> None:
+    state = SmallNet().state_dict()
+    for lacking, layers in (("fc", "conv1,conv2"), ("conv1", "conv1,conv2")):
+        torch.save({n: v for n, v in state.items() if not n.startswith(lacking)}, tmp_path / "part.pt")
+        reading = Reading(allow_missing=(lacking,))
+        request = request_of(weights=tmp_path / "part.pt", trained_on="train-fold", layers=layers, reading=reading)
+        if lacking == "fc":
+            made = from_network(request, DIGITS, place)
+            assert made.origin.facts["weights"]["allow_missing"] == ("fc",)
+            continue
+        with pytest.raises(UserError, match=r"lack conv1.weight, which depth 2 \(conv2\) may depend on. Give"):
+            from_network(request, DIGITS, place)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from foreign_networks import SmallNet
 from torch import nn
 
 from layerwise.errors import UserError
-from layerwise.extraction.weights import load_weights
+from layerwise.extraction.models.weights import Reading, load_weights
 
 
 def saved(path: Path, content: Any) -> Path:
@@ -213,14 +214,17 @@ def without_head(state: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without_head, "it lacks fc.weight, fc.bias. They come without fc: .* by a factory .* nn.Identity"),
+        (
+            without_head,
+            "it lacks fc.weight, fc.bias. They come without fc: .* no probe needs, give --allow-missing fc",
+        ),
         (
             lambda s: {**without_head(s), "projector.0.weight": torch.zeros(2, 2)},
             "Save them without projector. They come without fc: where that is the classifier",
         ),
         (
             lambda s: {**{f"encoder_q.{k}": v for k, v in s.items()}, "queue": torch.zeros(2, 2)},
-            r"All that the network has stands below 'encoder_q.' in the file. .*k\[10:\]: v for k, v in state",
+            r"All that the network has stands below 'encoder_q.' in the file: give --strip-prefix encoder_q.$",
         ),
         (
             lambda s: {**s, "conv1.weight": torch.zeros(4, 3, 3, 3)},
@@ -263,7 +267,7 @@ def test_a_torchscript_archive_is_called_what_it_is(tmp_path: Path) -> None:
         ({"state": {}, "param_groups": []}, "holds the state of an optimizer, but a state dict"),
         (
             {"teacher": {"w": torch.zeros(1)}, "student": {"w": torch.zeros(1)}},
-            r"holds 2 state dicts, under teacher, student, and one is needed. .*torch.load\(OLD\)\['teacher'\]",
+            r"holds 2 state dicts, under teacher, student, and one is needed. Say which: --weights-key teacher.$",
         ),
         (
             {"w": torch.zeros(1), "epoch": 3},
@@ -305,3 +309,20 @@ def test_missing_and_damaged_files_are_named(tmp_path: Path) -> None:
         path.write_bytes(damaged)
         with pytest.raises(UserError, match=r"w.pt cannot be read as weights \(.*Take an intact copy"):
             load_weights(SmallNet(), path)
+
+
+def test_a_user_says_where_the_weights_stand_and_what_their_names_begin_with(tmp_path: Path) -> None:
+    net, state = SmallNet(), SmallNet().state_dict()
+    below = {f"backbone.{name}": value for name, value in without_head(state).items()} | {"queue": torch.zeros(2)}
+    path = saved(tmp_path / "w.pt", {"ema.v2": {"model": below}, "student": below})
+    reading = Reading(key="ema.v2.model", strip_prefix="backbone", allow_missing=("fc.*",))
+    assert load_weights(net, path, reading) == ["fc.weight", "fc.bias"]
+    assert torch.equal(net.conv2.weight, state["conv2.weight"])
+    for wrong, message in (
+        (Reading(key="ema.v2.net"), "w.pt has nothing under 'net', as --weights-key says; what is there has model.$"),
+        (Reading(key="teacher"), "w.pt has nothing under 'teacher', as .* what is there has ema.v2, student.$"),
+        (Reading(key="student", strip_prefix="net"), "begins with 'net.', as --strip-prefix .* with backbone, queue.$"),
+        (replace(reading, allow_missing=()), "it lacks fc.weight, fc.bias. They come without fc"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_weights(SmallNet(), path, wrong)

@@ -32,6 +32,7 @@ from layerwise.settings import set_fields
 from layerwise.units import DEFAULT_SIZE
 
 if TYPE_CHECKING:
+    from layerwise.extraction.models.weights import Reading
     from layerwise.extraction.write import Extraction
     from layerwise.runfile.place import Place
 
@@ -40,8 +41,8 @@ Model = Annotated[
     str | None,
     typer.Argument(
         metavar="MODEL",
-        help="torchvision:NAME, timm:NAME, or path/to/file.py:FACTORY, a function of yours that is run and returns "
-        "the network.",
+        help="torchvision:NAME, timm:NAME, hf-hub:OWNER/NAME, or path/to/file.py:FACTORY, a function of yours that is "
+        "run and returns the network.",
     ),
 ]
 Arrays = Annotated[
@@ -50,7 +51,21 @@ Arrays = Annotated[
 ]
 Weights = Annotated[
     Path | None,
-    typer.Option("--weights", help="Saved state dict (torch.save or .safetensors). Without it: untrained."),
+    typer.Option(
+        "--weights",
+        help="File of weights (torch.save or .safetensors), or the library's name of them: IMAGENET1K_V1, a timm tag, "
+        "DEFAULT. Without it, or a tag in MODEL: untrained.",
+    ),
+]
+WeightsKey = Annotated[
+    str, typer.Option("--weights-key", help="Where the state dict stands in a checkpoint, such as ema.model.")
+]
+StripPrefix = Annotated[
+    str,
+    typer.Option("--strip-prefix", help="What the names of the weights begin with, taken off; others are not read."),
+]
+AllowMissing = Annotated[
+    str, typer.Option("--allow-missing", help="Names that the weights may lack, with commas: the head, such as fc.")
 ]
 Arguments = Annotated[
     list[str] | None,
@@ -116,6 +131,9 @@ def extract(
     model: Model = None,
     arrays: Arrays = None,
     weights: Weights = None,
+    weights_key: WeightsKey = "",
+    strip_prefix: StripPrefix = "",
+    allow_missing: AllowMissing = "",
     arguments: Arguments = None,
     trained_on: TrainedOn = None,
     label: Label = None,
@@ -146,6 +164,8 @@ def extract(
 
         layerwise-extract torchvision:resnet18 --dataset digits --image-size 32
 
+        layerwise-extract torchvision:resnet18 --weights IMAGENET1K_V1
+
         layerwise-extract torchvision:resnet18 --weights w.pt --trained-on other-data
 
         layerwise-extract --from features.npz --trained-on other-data
@@ -157,7 +177,9 @@ def extract(
     _check_source(model, arrays, batch_size, download=download, dry_run=dry_run)
     # By flag, what speaks of a network or its images; nothing where the flag was not given.
     of_images: dict[str, Any] = {
-        "--weights": weights, "--model-arg": arguments, "--image-size": image_size, "--mean": mean, "--std": std,
+        "--weights": weights, "--weights-key": weights_key, "--strip-prefix": strip_prefix,
+        "--allow-missing": allow_missing, "--model-arg": arguments, "--image-size": image_size, "--mean": mean,
+        "--std": std,
         "--batch-size": None if batch_size == BATCH_SIZE else batch_size, "--download": download,
     }  # fmt: skip
     said: dict[str, Any] = {
@@ -227,6 +249,7 @@ def _of_network(
         spec=spec,
         arguments=_arguments(of_images["--model-arg"] or []),
         weights=of_images["--weights"],
+        reading=_reading(of_images),
         image_size=of_images["--image-size"],
         mean=_constants("--mean", of_images["--mean"]),
         std=_constants("--std", of_images["--std"]),
@@ -234,6 +257,16 @@ def _of_network(
         **said,
     )
     return from_network(request, config.data, place)
+
+
+def _reading(given: Mapping[str, Any]) -> Reading:
+    from layerwise.extraction.models.weights import Reading
+
+    flags = ("--weights-key", "--strip-prefix", "--allow-missing")
+    if given["--weights"] is None and (lone := [flag for flag in flags if given[flag]]):
+        raise UsageError(f"{lone[0]} speaks of a file of weights. Give it by --weights.")
+    names = tuple(name.strip() for name in given["--allow-missing"].split(",") if name.strip())
+    return Reading(key=given["--weights-key"], strip_prefix=given["--strip-prefix"], allow_missing=names)
 
 
 def _print_layers(extraction: Extraction) -> None:

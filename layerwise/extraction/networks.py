@@ -60,6 +60,22 @@ class NetworkExtraction(Extraction):
             self.depths[j] = layer.form.depth(layer.name, layer.shape)
         self.image_shape = None if first.images is None else first.images.shape[1:]
 
+    def require_unread(self, missing: Sequence[str]) -> None:
+        """Raise UserError where a depth may depend on parameters that the weights lacked.
+
+        A module that returns after the last depth is read, or is never called, cannot change any.
+        """
+        order = [(layer.module, layer.call) for layer in self.layers]
+        last = max(order.index((layer.module, layer.call)) for layer in self.chosen)
+        before = {module for module, _ in order[: last + 1]}
+        for name in missing:
+            module = name.rpartition(".")[0]
+            if any(one == module or module.startswith(f"{one}.") for one in before):
+                raise UserError(
+                    f"the weights lack {name}, which depth {len(self.chosen)} ({self.chosen[-1].name}) may depend on. "
+                    "Give the whole weights, or choose layers that are computed before it by --layers."
+                )
+
     def prepare(self) -> None:
         """Give an untrained network's BatchNorm the statistics of the data."""
         if self.origin.trained_on == "nothing":

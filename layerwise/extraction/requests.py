@@ -14,14 +14,16 @@ from torch import nn
 from layerwise.config import DataConfig
 from layerwise.datasets import Dataset, load_configured
 from layerwise.errors import UsageError, option
-from layerwise.extraction import models as zoo
 from layerwise.extraction.arrays import ArrayExtraction
 from layerwise.extraction.inputs import DatasetFeed, LoaderFeed
+from layerwise.extraction.models import spec as zoo
+from layerwise.extraction.models.libraries import timm_preset
+from layerwise.extraction.models.weight_files import WEIGHT_SUFFIXES
+from layerwise.extraction.models.weights import AS_IT_IS, Reading, load_weights
 from layerwise.extraction.networks import NetworkExtraction
 from layerwise.extraction.origins import TRAINED_ON, Origin, fingerprint_of, holdout_of, require_fold
 from layerwise.extraction.preprocessing import Preprocessing, Preset, Wishes, preprocessing_for
 from layerwise.extraction.stores import ArrayStore, open_arrays
-from layerwise.extraction.weights import load_weights
 from layerwise.model.loan import require_readable
 from layerwise.runfile.manifest import file_sha256
 from layerwise.runfile.place import Place
@@ -42,6 +44,7 @@ class NetworkRequest:
     spec: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights: Path | None = None
+    reading: Reading = AS_IT_IS
     trained_on: str | None = None
     label: str | None = None
     seed: int = 0
@@ -60,17 +63,40 @@ def from_network(request: NetworkRequest, data: DataConfig, place: Place) -> Net
 
     Raises UserError or UsageError for whatever of it cannot be.
     """
-    foreign = zoo.build(request.spec, request.arguments, request.seed)
-    trained_on = _trained_on(request, foreign.is_untrained)
-    facts: dict[str, Any] = {}
+    word = _word_of(request)
+    foreign = zoo.build(request.spec, request.arguments, request.seed, word)
+    request = request if word is None else replace(request, weights=None)
+    trained_on = _trained_on(request, foreign)
+    facts: dict[str, Any] = {} if foreign.weights is None else {"weights": dict(foreign.weights)}
+    missing: list[str] = []
     if request.weights is not None:
-        load_weights(foreign.module, request.weights)
-        facts["weights"] = {"file": request.weights.name, "sha256": file_sha256(request.weights)}
+        missing = load_weights(foreign.module, request.weights, request.reading)
+        facts["weights"] = {
+            "file": request.weights.name,
+            "sha256": file_sha256(request.weights),
+            **_said(request.reading),
+        }
     data = replace(data, holdout=holdout_of(trained_on, data.holdout))
     label = request.label or (f"{foreign.name}, untrained" if trained_on == "nothing" else foreign.name)
     request = replace(request, trained_on=trained_on, label=label)
     dataset = load_configured(data, place.data_dir, download=place.download)
-    return from_module(request, foreign.module, dataset, place, facts | {"data": asdict(data)}, foreign.preset)
+    found = from_module(request, foreign.module, dataset, place, facts | {"data": asdict(data)}, foreign.preset)
+    found.require_unread(missing)
+    return found
+
+
+def _word_of(request: NetworkRequest) -> str | None:
+    """Return the library's name of the weights that are asked for, where they are asked for by name and not by file."""
+    word = "" if request.weights is None else str(request.weights)
+    of_library = request.spec.partition(":")[0] in ("torchvision", "timm")
+    if not of_library or not word or Path(word).exists() or "/" in word or Path(word).suffix in WEIGHT_SUFFIXES:
+        return None
+    return word
+
+
+def _said(reading: Reading) -> dict[str, Any]:
+    """Return what the file says of how the weights were read, where a user said something."""
+    return {name: value for name, value in asdict(reading).items() if value}
 
 
 def from_module(
@@ -95,6 +121,9 @@ def from_module(
                 f"{option('trained_on', 'train-split')} says that no fold is unseen, but the data set has one; load it "
                 "by holdout=0."
             )
+        preset = preset or timm_preset(model)
+        if preset is None and request.trained_on == "other-data" and request.is_written:
+            _require_preprocessing(request)
         wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
         preprocessing = preprocessing_for(model.to(place.device), preset, data, wishes)
         log.info("images: %s", _describe(preprocessing, data))
@@ -113,6 +142,17 @@ def from_module(
     origin = Origin(label=label, trained_on=request.trained_on, seed=request.seed, facts=known | dict(facts))
     convention = zoo.convention_of(model, request.tokens, request.layout)
     return NetworkExtraction(model.to(place.device), feed, request.layers, convention, origin, about)
+
+
+def _require_preprocessing(request: NetworkRequest) -> None:
+    """Raise UsageError where neither a network trained on other data nor its user says how it takes its images."""
+    names = ("image_size", "mean", "std")
+    if missing := [name for name in names if getattr(request, name) is None]:
+        raise UsageError(
+            f"{request.spec} does not say how it takes its images, and was trained on other data than these: give "
+            f"{', '.join(option(name) for name in missing)} (pixels of a side; mean and deviation a channel of images "
+            "in [0, 1], or data for those of these images)."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,8 +217,8 @@ def from_arrays(request: ArraysRequest, data: DataConfig) -> ArrayExtraction:
     )  # fmt: skip
 
 
-def _trained_on(request: NetworkRequest, is_untrained: bool) -> str:
-    given, spec = request.trained_on, request.spec
+def _trained_on(request: NetworkRequest, foreign: zoo.Foreign) -> str:
+    given, spec, is_untrained = request.trained_on, request.spec, foreign.is_untrained
     if given is not None and given not in TRAINED_ON:
         Origin(label=spec, trained_on=given)  # raises
     if is_untrained and request.weights is None:
@@ -188,9 +228,15 @@ def _trained_on(request: NetworkRequest, is_untrained: bool) -> str:
                 f"{option('weights')}."
             )
         return "nothing"
+    if given is None and foreign.weights is not None and request.weights is None:
+        log.info(
+            "the weights %s were trained elsewhere, which is taken as %s; where their images were yours, say %s",
+            foreign.weights["name"], option("trained_on", "other-data"), option("trained_on", "train-split"),
+        )  # fmt: skip
+        return "other-data"
     if given is None:
         return _unsaid("the weights do" if request.weights else f"{spec} does", "the network", request.is_written)
-    if given == "nothing" and request.weights is not None:
+    if given == "nothing" and (request.weights is not None or foreign.weights is not None):
         raise UsageError(
             f"{option('trained_on', 'nothing')} says that the network is untrained, but {option('weights')} gives it "
             "weights."

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from foreign_networks import made_dataset
 
 from layerwise.api import extract_network
-from layerwise.extraction.models import build
+from layerwise.extraction.models.spec import build
 from layerwise.model.network import freeze
 
 N, BATCH = 500, 64

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from layerwise.errors import UserError
-from layerwise.extraction.weight_files import read_state, some
+from layerwise.errors import UserError, option
+from layerwise.extraction.models.weight_files import read_state, some
 
 log = logging.getLogger("layerwise.weights")
 
@@ -29,11 +31,34 @@ UNREAD = "num_batches_tracked"
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
-def load_weights(model: nn.Module, path: Path) -> None:
-    """Load a state dict, saved by torch.save or as .safetensors, into every parameter and buffer of `model`.
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What a user says of a file of weights.
+
+    key: where the state dict stands within a checkpoint, with dots: "ema.model". strip_prefix: what names begin with,
+    which is taken off; others are not read. allow_missing: names and patterns that the file may lack, as of a head.
+    """
+
+    key: str = ""
+    strip_prefix: str = ""
+    allow_missing: tuple[str, ...] = ()
+
+    def allows(self, name: str) -> bool:
+        """Return whether the file may lack a parameter: by its name, a pattern, or the module it is in."""
+        return any(fnmatchcase(name, p) or fnmatchcase(name, f"{p}.*") for p in self.allow_missing)
+
+
+AS_IT_IS = Reading()
+
+
+def load_weights(model: nn.Module, path: Path, reading: Reading = AS_IT_IS) -> list[str]:
+    """Load a state dict, saved by torch.save or as .safetensors, into the parameters and buffers of `model`.
 
     The state dict may stand in a checkpoint under any name, and its names may bear what DataParallel, torch.compile,
     AveragedModel or Lightning add.
+
+    Returns:
+        The names that the file lacks, by leave of `reading`; they stay as they were drawn.
 
     Raises:
         UserError: the file is missing, damaged, or a pickle of more than weights (which is not run); names, shapes or
@@ -41,11 +66,31 @@ def load_weights(model: nn.Module, path: Path) -> None:
     """
     own = {name: value for name, value in model.state_dict().items() if isinstance(value, Tensor)}
     plain = _plain(own)
-    state = _fitted(read_state(path), plain)
+    state = _fitted(_below(read_state(path, reading.key), reading.strip_prefix, path), plain)
     _require_numbers(state, plain, path)
-    _compare(state, plain, path)
+    missing = [name for name in plain if name not in state and not name.endswith(UNREAD) and reading.allows(name)]
+    _compare(state, {name: value for name, value in plain.items() if name not in missing}, path)
     names = dict(zip(plain, own, strict=True))
     model.load_state_dict({names[name]: value for name, value in state.items() if name in names}, strict=False)
+    if missing:
+        log.info("%s lacks %s, as allowed: they stay as they were drawn", path, some(missing))
+    return missing
+
+
+def _below(state: dict[str, Tensor], prefix: str, path: Path) -> dict[str, Tensor]:
+    """Return what stands below a prefix of names, without it."""
+    if not prefix:
+        return state
+    prefix = prefix if prefix.endswith(".") else f"{prefix}."
+    found = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if not found:
+        raise UserError(
+            f"no name in {path} begins with {prefix!r}, as {option('strip_prefix')} says. They begin with "
+            f"{some(sorted(_tops(state)))}."
+        )
+    if others := [name for name in state if not name.startswith(prefix)]:
+        log.info("not below %r, and so not read: %s", prefix, some(others))
+    return found
 
 
 def _fitted(state: dict[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -122,8 +167,8 @@ def _advice(
         )
     if prefix := _prefix_of(own, state):
         return (
-            f"All that the network has stands below {prefix!r} in the file. Save it alone: "
-            f"torch.save({{k[{len(prefix)}:]: v for k, v in state.items() if k.startswith({prefix!r})}}, FILE)."
+            f"All that the network has stands below {prefix!r} in the file: give "
+            f"{option('strip_prefix', prefix.rstrip('.'))}."
         )
     lacking = _tops(missing)
     is_whole = lacking.isdisjoint(_tops(name for name in own if name in state))
@@ -134,8 +179,8 @@ def _advice(
         advice.append(f"Save them without {some(sorted(_tops(unexpected) - _tops(own) or unexpected))}.")
     if missing:
         advice.append(
-            f"They come without {some(sorted(lacking))}: where that is the classifier, build the network without this "
-            "head, by a factory (FILE.py:FACTORY) that puts nn.Identity() in its place."
+            f"They come without {some(sorted(lacking))}: where that is the classifier, which no probe needs, give "
+            f"{option('allow_missing', ','.join(sorted(lacking)))}."
         )
     return " ".join(advice)
 

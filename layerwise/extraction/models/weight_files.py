@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from layerwise.errors import UserError, missing_package, no_file
+from layerwise.errors import UserError, missing_package, no_file, option
 
 log = logging.getLogger("layerwise.weights")
 
@@ -27,17 +27,35 @@ log = logging.getLogger("layerwise.weights")
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 SAVE = "torch.save(model.state_dict(), FILE)"
 HEAD_BYTES = 512
+WEIGHT_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".tar", ".safetensors")
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, key: str = "") -> dict[str, Tensor]:
     """Return the state dict that a file of torch.save or a .safetensors file holds.
+
+    key: where it stands within a checkpoint, with dots; empty where it is to be found.
 
     Raises UserError for a file that is missing, damaged, of another kind, or a pickle of more than weights (not run).
     """
     if not path.is_file():
         raise no_file(path, "a file of weights")
     _require_kind(path)
-    return unwrapped(_read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path), path)
+    found = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return unwrapped(_under(found, key, path), path)
+
+
+def _under(found: Any, key: str, path: Path) -> Any:
+    """Return what stands under a key of a checkpoint; a key may itself have dots."""
+    while key:
+        names = [str(name) for name in found] if isinstance(found, Mapping) else []
+        taken = max((name for name in names if key == name or key.startswith(f"{name}.")), key=len, default=None)
+        if taken is None:
+            there = f"has {some(names, 8)}" if names else f"is a {type(found).__name__}"
+            raise UserError(
+                f"{path} has nothing under {key!r}, as {option('weights_key')} says; what is there {there}."
+            )
+        found, key = found[taken], key[len(taken) + 1 :]
+    return found
 
 
 def some(names: Iterable[str], most: int = 3) -> str:
@@ -168,8 +186,8 @@ def _described(found: Any) -> str:
         return f"the state of an optimizer, {needed}. Write one by {SAVE}."
     if states := [str(name) for name, value in found.items() if _is_state(value)]:
         return (
-            f"{len(states)} state dicts, under {some(states)}, and one is needed. Save it by itself: "
-            f"torch.save(torch.load(OLD)[{states[0]!r}], NEW)."
+            f"{len(states)} state dicts, under {some(states)}, and one is needed. Say which: "
+            f"{option('weights_key', states[0])}."
         )
     others = [f"{name} ({type(value).__name__})" for name, value in found.items() if not isinstance(value, Tensor)]
     if len(others) < len(found):

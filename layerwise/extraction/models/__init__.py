@@ -1,0 +1,1 @@
+"""Networks built elsewhere: by name or from a factory, and their weights."""
