@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.outcomes import mean_difference, outcomes
+from analysis.seeds import images_variance
 from analysis.selection import select
 from analysis.separability import average_probe_seeds, pooled_t
 from analysis.tables import NETWORK
@@ -149,7 +150,7 @@ def _point(networks: pd.DataFrame, part: str, kinds: dict[str, _Kind], split: st
     """Return one part at one depth of one k."""
     before, after = PARTS[part]
     differences = (networks[after] - networks[before]).rename("value")
-    groups = [list(cell) for _, cell in differences.groupby([networks[name] for name in NETWORK[:2]], dropna=False)]
+    groups = _cells(differences, networks)
     low, high, interval = _interval(groups, networks, (before, after), kinds, split)
     first = networks.iloc[0]
     return {
@@ -163,6 +164,11 @@ def _point(networks: pd.DataFrame, part: str, kinds: dict[str, _Kind], split: st
     }
 
 
+def _cells(values: pd.Series, networks: pd.DataFrame) -> list[list[float]]:
+    """Return the numbers of networks by cell, a setting of the widths."""
+    return [list(cell) for _, cell in values.groupby([networks[name] for name in NETWORK[:2]], dropna=False)]
+
+
 def _interval(
     groups: Sequence[Sequence[float]],
     networks: pd.DataFrame,
@@ -172,7 +178,10 @@ def _interval(
 ) -> tuple[float, float, str]:
     """Return the interval over seeds where a width has two of them, else over images, where their outcomes are kept."""
     if max(map(len, groups)) > 1:
-        return *pooled_t(groups, lowest=-1.0), OVER_SEEDS
+        # The pooled input is the same for all seeds, so that the images give it no variance between them.
+        shares = [images_variance(networks[end], networks["n_samples"].iloc[0]) for end in ends if end != "input"]
+        images = _cells(pd.Series(sum(shares), networks.index), networks)
+        return *pooled_t(groups, images, lowest=-1.0), OVER_SEEDS
     if split != "test":
         return float("nan"), float("nan"), ""
     pairs = [tuple(_outcomes(network, end, kinds) for end in ends) for _, network in networks.iterrows()]

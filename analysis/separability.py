@@ -2,7 +2,8 @@
 
 The width M (with the auxiliary width) is a fixed factor, the seed the repetition. A point is the mean over
 widths of the means over seeds within each width, (1/W) sum_M mean_M, whose variance is s^2 / W^2 sum_M 1/n_M
-with s^2 pooled within widths; so the difference between widths never widens an interval. Where a line averages
+with s^2 pooled within widths; so the difference between widths never widens an interval, and seeds that agree by luck
+do not narrow it below what the images alone give (`analysis.seeds`). Where a line averages
 over k, another fixed factor, the cells are those of k and M, by the same rule. A line of one network, or of one
 seed, has the interval over the images of its split. The two spreads answer different questions and are never mixed
 in one interval.
@@ -26,7 +27,7 @@ from analysis.factors import (
     panel_columns,
     probes_with_lines,
 )
-from analysis.seeds import half_width, pooled
+from analysis.seeds import images_variance, pooled
 from analysis.selection import of_classes, reads_pixels, select
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
@@ -81,19 +82,22 @@ def curves(
     return table.sort_values([*panel, *line_of, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
 
 
-def pooled_t(groups: Sequence[Sequence[float]], lowest: float = 0.0) -> tuple[float, float]:
+def pooled_t(
+    groups: Sequence[Sequence[float]], images: Sequence[Sequence[float]], lowest: float = 0.0
+) -> tuple[float, float]:
     """Return the 95% interval of the mean of group means, from the variance pooled within groups.
 
     Args:
         groups: accuracies (one for each seed) of each width; at least one group has two.
+        images: the variance that its images give each of them (`analysis.seeds.images_variance`).
         lowest: the least that there can be, 0 of accuracies and -1 of their differences.
 
     Returns:
         Lower and upper end, cut to [lowest, 1] (the numbers lie there, so coverage is not lost).
     """
-    mean, error, freedom = pooled(groups)
-    half = half_width(error, freedom)
-    return max(lowest, mean - half), min(1.0, mean + half)
+    found = pooled(groups, images)
+    half = found.half_width()
+    return max(lowest, found.mean - half), min(1.0, found.mean + half)
 
 
 def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
@@ -169,7 +173,8 @@ def _the_one(values: pd.Series) -> object:
 def _interval(networks: pd.DataFrame, groups: list[list[float]]) -> tuple[float, float, str]:
     """Return the interval of a point and over what it is; empty for several cells of one seed each."""
     if max(map(len, groups)) > 1:
-        return *pooled_t(groups), "seeds (t 95%)"
+        images = [list(images_variance(group, networks["n_samples"].iloc[0])) for group in groups]
+        return *pooled_t(groups, images), "seeds (t 95%)"
     if len(networks) > 1:
         return math.nan, math.nan, ""
     return _interval_over_images(networks)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from analysis.seeds import half_width, pooled
+from analysis.seeds import images_variance, pooled
 from analysis.tables import without_predictions
 from layerwise.errors import UserError
 
@@ -59,13 +59,17 @@ def _history(path: Path) -> pd.DataFrame | None:
 
     with RunFile(path) as run:
         config, history, dataset = run.config, run.history(), run.dataset["name"]
+        counts = {split: len(run.labels(split)) for split in run.splits}
     if config is None or history is None:
         return None
     table = pd.DataFrame(history)
     table["epoch"] += 1
     parts = [
         table[["block", "epoch", "learning_rate"]].assign(
-            split=split, measure=measure, value=table[f"{split}_{measure}"]
+            split=split,
+            measure=measure,
+            value=table[f"{split}_{measure}"],
+            images=images_variance(table[f"{split}_accuracy"], counts.get(split, 0)) if measure == "accuracy" else 0.0,
         )
         for split in ("train", "validation")
         for measure in MEASURES
@@ -79,8 +83,9 @@ def _history(path: Path) -> pd.DataFrame | None:
 
 
 def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
-    mean, error, freedom = pooled([list(cell) for _, cell in rows.groupby(_NETWORK)["value"]])
-    half = half_width(error, freedom) if freedom else math.nan
+    cells = rows.groupby(_NETWORK)
+    found = pooled(*([list(cell) for _, cell in cells[column]] for column in ("value", "images")))
+    mean, half = found.mean, found.half_width()
     first = rows.iloc[0]
     most = 1.0 if key["measure"] == "accuracy" else None
     return {

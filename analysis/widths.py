@@ -1,7 +1,7 @@
-"""Accuracy and selectivity against the width of the CNN probes: a point for each probe, depth and width M.
+"""Accuracy and teacher gap against the width of the CNN probes: a point for each probe, depth and width M.
 
-A wider probe fits more, also on labels that have nothing to do with the classes; selectivity, the accuracy on the
-classes minus that on the teacher's labels, says what is left of it (Hewitt and Liang 2019).
+A wider probe fits more, also on labels that have nothing to do with the classes. The teacher gap, the accuracy on the
+classes minus that on a random network's labels, says whether it gains more on the classes (docs/protocol.md).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from analysis.tables import LINE
 from layerwise.errors import UsageError, UserError
 from probes.tasks.task import CLASS
 
-MEASURES = ("accuracy", "selectivity")
+MEASURES = ("accuracy", "teacher_gap")
 _POINT = ["probe", "depth", "probe_width"]
 _FACTS = ["dataset", "split", "n_samples", "chance", "refit", "selection", "protocol_version", "n_runs", "widths"]
 
@@ -25,15 +25,15 @@ _FACTS = ["dataset", "split", "n_samples", "chance", "refit", "selection", "prot
 def against_width(
     rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", refit: bool = True
 ) -> pd.DataFrame:
-    """Return accuracy and, where the teacher control was probed, selectivity of CNN probes against their width.
+    """Return accuracy and, where the teacher control was probed, the teacher gap of CNN probes against their width.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them, of one kind of network (mode, k).
         probes, split, refit: which rows to take, see `analysis.selection.select`; only CNN probes have a width.
 
     Returns:
-        A row for each point, ordered as drawn: probe, measure ("accuracy" or "selectivity"), depth, probe_width, value
-        (accuracy in [0, 1], selectivity in [-1, 1]), ci_low, ci_high; interval: over what, empty where none can be
+        A row for each point, ordered as drawn: probe, measure ("accuracy" or "teacher_gap"), depth, probe_width, value
+        (accuracy in [0, 1], teacher gap in [-1, 1]), ci_low, ci_high; interval: over what, empty where none can be
         given; mode, k, dataset, split, n_samples, chance, refit, selection, protocol_version, n_runs, widths.
 
     Raises:
@@ -50,9 +50,9 @@ def against_width(
     facts = accuracy[_POINT + LINE + _FACTS]
     points = accuracy.rename(columns={"accuracy": "value"}).assign(measure="accuracy")
     refits = {int(word) for words in accuracy["refit"] for word in str(words).split(", ")}
-    selective = _selectivity(rows, names, refits) if split == "test" else pd.DataFrame()
-    if len(selective):
-        points = pd.concat([points, selective.merge(facts, on=_POINT)], ignore_index=True)
+    gaps = _teacher_gap(rows, names, refits) if split == "test" else pd.DataFrame()
+    if len(gaps):
+        points = pd.concat([points, gaps.merge(facts, on=_POINT)], ignore_index=True)
     columns = ["probe", "measure", *_POINT[1:], "value", "ci_low", "ci_high", "interval", *LINE, *_FACTS]
     order = ["probe", "measure", "depth", "probe_width"]
     return points[columns].sort_values(order, kind="stable").reset_index(drop=True)
@@ -86,15 +86,15 @@ def _require_one_kind(points: pd.DataFrame) -> None:
         )
 
 
-def _selectivity(rows: pd.DataFrame, probes: Sequence[str], refits: set[int]) -> pd.DataFrame:
-    """Return a point for each probe, depth and width whose selectivity every run has; the mean over runs and seeds.
+def _teacher_gap(rows: pd.DataFrame, probes: Sequence[str], refits: set[int]) -> pd.DataFrame:
+    """Return a point for each probe, depth and width whose teacher gap every run has; the mean over runs and seeds.
 
-    refits: those of the accuracies beside it; selectivity is of the refitted probes where there are any.
+    refits: those of the accuracies beside it; the gap is of the refitted probes where there are any.
 
     The interval of one network is the mean of the paired intervals of its probe seeds: a mean of numbers on the same
     images varies no more than they do, so it is, if anything, too wide.
     """
-    own = rows[(rows["metric"] == "selectivity") & rows["probe"].isin(probes) & (rows["target"] == CLASS)]
+    own = rows[(rows["metric"] == "teacher_gap") & rows["probe"].isin(probes) & (rows["target"] == CLASS)]
     own = own[own["refit"].isin(refits)]
     newest = own["protocol_version"] == rows["protocol_version"].max()
     by_run = own[newest].groupby(["run", *_POINT], as_index=False)[["value", "ci_low", "ci_high"]].mean()
@@ -108,4 +108,4 @@ def _selectivity(rows: pd.DataFrame, probes: Sequence[str], refits: set[int]) ->
             points.append(
                 about | {"value": group["value"].mean(), "ci_low": low, "ci_high": high, "interval": interval}
             )
-    return pd.DataFrame(points).assign(measure="selectivity") if points else pd.DataFrame()
+    return pd.DataFrame(points).assign(measure="teacher_gap") if points else pd.DataFrame()

@@ -39,7 +39,7 @@ def draw(
         probes: names of probes, a panel each; None takes the fitted ones that every run has.
         split: train, validation or test. refit: probes refitted on train + validation.
         by: what the lines of a panel stand for: "k" (and mode), "mode", "width" (M), "pool" (the pooling in front of
-            linear probes) or "seed". "probe-width" draws accuracy and selectivity against the width of CNN probes.
+            linear probes) or "seed". "probe-width" draws accuracy and teacher gap against the width of CNN probes.
         relative: whether depth is j / J, for networks of different depth.
         size: "single" (85 mm wide) or "double" (170 mm).
 

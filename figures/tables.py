@@ -9,10 +9,11 @@ from typing import Any
 import pandas as pd
 
 from analysis.accuracy import accuracies
+from analysis.contrasts import BOUND, contrasts
 from analysis.differences import differences
 from analysis.published import NUMBERS
 from analysis.tables import read
-from analysis.trend import slope_contrasts, trends
+from analysis.trend import trends
 from figures.kit.table import Table, latex, markdown
 from probes.csvfile import write_csv
 from probes.names import LINEAR, TRAINED
@@ -72,28 +73,40 @@ def trends_table(tests: pd.DataFrame) -> Table:
             "n_depths": ("depths", str),
             "L": ("L", lambda value: "-" if pd.isna(value) else f"{value:g}"),
             "p": ("p", _p),
+            "p_holm": ("p (Holm)", _p),
         },
-        "Page's trend test: does accuracy rise with depth? Seeds are the blocks; one-sided p, of no rise.",
+        "Page's trend test: does accuracy rise with depth? Seeds are the blocks; one-sided p, of no rise; Holm "
+        "over all rows.",
         2,
     )
 
 
-def contrasts_table(contrasts: pd.DataFrame) -> Table:
-    """Return contrasts of slopes, as `analysis.trend.slope_contrasts` makes them."""
+def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
+    """Return contrasts, as `analysis.contrasts.contrasts` makes them with that bound."""
+    points = f"{100 * bound:g} point{'' if bound == BOUND else 's'}"
     return _plain(
-        contrasts,
+        found,
         {
             **_PANEL_COLUMNS,
+            "quantity": ("quantity", str),
             "first": ("line", str),
             "second": ("against", str),
-            "difference": ("points a depth", _points),
+            "difference": ("points", _points),
             "ci": ("95% interval", str),
             "p": ("p", _p),
             "p_holm": ("p (Holm)", _p),
+            "p_within_holm": (f"p, {points} or more (Holm)", _p),
         },
-        "How much faster accuracy rises with depth in the second line than in the first: differences of slopes, "
-        "Student's t over seeds, Holm over the pairs of a probe that differ in k alone, and over those in mode alone.",
-        3,
+        "The second line minus the first, in percentage points: early gain (depth 2 minus depth 1), slope (points a "
+        "depth, least squares) and final level (last depth); Student's t over seeds.",
+        4,
+        [
+            "p: of no difference. "
+            f"p, {points} or more: of a difference of at least that, of slopes over all their depths; small where the "
+            f"lines are shown to differ by less than {points}.",
+            "Holm's family: all pairs and quantities of one probe that answer one question, what k changes or what the "
+            "mode changes.",
+        ],
     )
 
 
@@ -131,14 +144,20 @@ def published_table() -> Table:
     return Table(head=head, rows=rows, caption="Published test accuracies (%).", notes=notes, text=2)
 
 
-def _plain(table: pd.DataFrame, columns: dict[str, tuple[str, Callable[[Any], str]]], caption: str, text: int) -> Table:
+def _plain(
+    table: pd.DataFrame,
+    columns: dict[str, tuple[str, Callable[[Any], str]]],
+    caption: str,
+    text: int,
+    notes: Sequence[str] = (),
+) -> Table:
     if "ci_low" in table:
         table = table.assign(ci=[_ends(low, high) for low, high in zip(table["ci_low"], table["ci_high"], strict=True)])
     table = table.assign(
         panel=[_panel(*row) for row in zip(table["probe"], table["probe_width"], table["pooling"], strict=True)]
     )
     rows = [[show(row[name]) for name, (_, show) in columns.items()] for row in table.to_dict("records")]
-    return Table(head=[title for title, _ in columns.values()], rows=rows, caption=caption, text=text)
+    return Table(head=[title for title, _ in columns.values()], rows=rows, caption=caption, notes=notes, text=text)
 
 
 def _panel(probe: str, probe_width: int, pooling: int) -> str:
@@ -200,10 +219,10 @@ _LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 }
 
 
-def made(runs: Sequence[Path], what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
+def made(runs: Sequence[Path], what: str, split: str = "test", bound: float = BOUND) -> tuple[pd.DataFrame, Table]:
     """Return the numbers of a table, and the table as it is shown.
 
-    what: accuracy, trends, contrasts, differences (of two runs), or published (of none).
+    what: accuracy, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts.
     """
     if what == "published":
         return pd.DataFrame([vars(number) for number in NUMBERS]), published_table()
@@ -211,10 +230,10 @@ def made(runs: Sequence[Path], what: str, split: str = "test") -> tuple[pd.DataF
         first, second = runs
         found = differences(first, second)
         return found, differences_table(found, *(run.name for run in runs))
-    return of_rows(read(runs), what, split)
+    return of_rows(read(runs), what, split, bound)
 
 
-def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.DataFrame, Table]:
+def of_rows(rows: pd.DataFrame, what: str, split: str = "test", bound: float = BOUND) -> tuple[pd.DataFrame, Table]:
     """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
     if what == "accuracy":
         found = accuracies(rows, split)
@@ -222,8 +241,8 @@ def of_rows(rows: pd.DataFrame, what: str, split: str = "test") -> tuple[pd.Data
     if what == "trends":
         found = trends(rows, split=split)
         return found, trends_table(found)
-    found = slope_contrasts(rows, split=split)
-    return found, contrasts_table(found)
+    found = contrasts(rows, split=split, bound=bound)
+    return found, contrasts_table(found, bound)
 
 
 def rendered(data: pd.DataFrame, table: Table) -> dict[str, bytes]:

@@ -49,7 +49,10 @@ MaxMemory = Annotated[
     str, typer.Option(help="Features that would take more than this (twice) are streamed, with the same result.")
 ]
 Control = Annotated[
-    str, typer.Option(help="Labels of a control task: permuted (memorisation) or teacher (selectivity).")
+    str,
+    typer.Option(
+        help="Labels of a control task: permuted (memorisation) or teacher (the gap to a random network's labels)."
+    ),
 ]
 Labels = Annotated[
     Path | None,

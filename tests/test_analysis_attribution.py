@@ -30,8 +30,12 @@ def study(
     ks: tuple[int, ...] = (1, 2, 3),
     noise: float = 0.0,
     start: int = 0,
+    n_samples: int = 1_000_000,
 ) -> list[dict[str, Any]]:
-    """Return the rows of a study whose networks have these accuracies, and their own noise."""
+    """Return the rows of a study whose networks have these accuracies, and their own noise.
+
+    Images are so many that the spread is that of seeds alone.
+    """
     rng, rows = np.random.default_rng(start), []
 
     def values(levels: tuple[float, ...], width: int) -> list[float]:
@@ -40,7 +44,7 @@ def study(
 
     for width in widths:
         for seed in range(seeds):
-            same = {"width": width, "aux_width": 64, "seed": seed}
+            same = {"width": width, "aux_width": 64, "seed": seed, "n_samples": n_samples}
             for k in ks:
                 rows += run_rows(values(LEVELS["greedy"], width), mode="greedy", k=k, **same)
                 rows += run_rows(values(LEVELS["end-to-end"], width), mode="end-to-end", k=k, **same)
@@ -92,6 +96,15 @@ def test_what_is_the_same_for_both_networks_of_a_seed_widens_no_interval() -> No
         (before["ci_high"] - before["ci_low"]).tolist()
     )
     assert set(after["interval"]) == {OVER_SEEDS}
+
+
+def test_seeds_that_agree_by_luck_have_the_interval_of_the_images_share() -> None:
+    found = attribution(table(study(seeds=2, widths=(8,), ks=(1,), n_samples=360))).set_index(["part", "depth"])
+    half = (found["ci_high"] - found["ci_low"]) / 2
+    greedy, untrained, projected = (p * (1 - p) / 360 for p in (0.708, 0.458, 0.25))
+    assert half["training", 2] == pytest.approx(1.96 * math.sqrt((greedy + untrained) / 2 / 2), rel=0.02)
+    # The pooled input is the same for both seeds: it varies by no image.
+    assert half["pooling", 2] == pytest.approx(1.96 * math.sqrt(projected / 2 / 2), rel=0.02)
 
 
 def test_intervals_over_seeds_cover_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from layerwise.errors import UsageError, UserError
 from probes.results.intervals import wilson_interval
 from tests.probe_rows import row, run_rows, table
 
+# The variance by the images of two cells, where Student's interval is looked at alone.
+NO_IMAGES = [[0.0], [0.0]]
 COLUMNS = [
     *(
         "by",
@@ -112,8 +114,8 @@ def test_the_interval_is_that_of_least_squares_with_a_level_for_each_width() -> 
 
 
 def test_the_difference_between_widths_does_not_widen_the_interval() -> None:
-    near = pooled_t([[0.50, 0.52], [0.50, 0.52]])
-    far = pooled_t([[0.30, 0.32], [0.70, 0.72]])
+    near = pooled_t([[0.50, 0.52], [0.50, 0.52]], NO_IMAGES)
+    far = pooled_t([[0.30, 0.32], [0.70, 0.72]], NO_IMAGES)
     assert far[1] - far[0] == pytest.approx(near[1] - near[0], abs=1e-12)
 
 
@@ -139,7 +141,7 @@ def test_coverage_of_the_pooled_interval() -> None:
     rng = np.random.default_rng(0)
     levels, sizes, covered = (0.4, 0.5, 0.65), (3, 2, 4), 0
     for _ in range(4000):
-        low, high = pooled_t([list(rng.normal(m, 0.01, n)) for m, n in zip(levels, sizes, strict=True)])
+        low, high = pooled_t([list(rng.normal(m, 0.01, n)) for m, n in zip(levels, sizes, strict=True)], [[0.0]] * 3)
         covered += bool(low <= np.mean(levels) <= high)
     assert covered / 4000 == pytest.approx(0.95, abs=4 * math.sqrt(0.95 * 0.05 / 4000))
 
@@ -168,8 +170,18 @@ def test_seeds_of_the_probe_are_no_seeds_of_the_network() -> None:
 
 
 def test_intervals_stay_within_zero_and_one() -> None:
-    assert pooled_t([[0.99, 1.0], [0.5, 1.0]])[1] == 1.0
-    assert pooled_t([[0.0, 0.2]])[0] == 0.0
+    assert pooled_t([[0.99, 1.0], [0.5, 1.0]], NO_IMAGES)[1] == 1.0
+    assert pooled_t([[0.0, 0.2]], [[0.0]])[0] == 0.0
+
+
+def test_seeds_of_equal_accuracy_have_the_interval_of_the_images_share() -> None:
+    point = one_point({64: [0.8, 0.8], 128: [0.9, 0.9]}, n_samples=360)
+    variance = sum(p * (1 - p) / 360 for p in (0.8, 0.9)) / 2 / 4  # of the mean of two seeds of two widths
+    half = stats.norm.ppf(0.975) * math.sqrt(variance / 2)
+    assert point["ci_high"] - point["accuracy"] == pytest.approx(half, rel=0.01)
+    assert point["accuracy"] - point["ci_low"] == pytest.approx(half, rel=0.01)
+    perfect = one_point({64: [1.0, 1.0]}, n_samples=360)
+    assert 0.99 < perfect["ci_low"] < 1.0 == perfect["ci_high"]
 
 
 def test_depths_that_a_network_of_the_line_lacks_are_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -226,7 +238,7 @@ def crossed(**fields: Any) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(("by", "lines"), [("k", ["k"]), ("mode", []), ("width", ["width"])])
 def test_what_is_no_line_is_a_fixed_factor(by: str, lines: list[str]) -> None:
     """A point and its interval are those of least squares with a level for each cell, of the mean of the levels."""
-    rows = table(crossed())
+    rows = table(crossed(n_samples=1_000_000))  # so many that Student's interval is the wider one
     for _, point in curves(rows, by=by).iterrows():
         own = rows[[all(one[name] == point[name] for name in lines) for _, one in rows.iterrows()]]
         cells = pd.get_dummies(own["k"].astype(str) + "-" + own["width"].astype(str)).to_numpy(float)

@@ -1,4 +1,4 @@
-"""Accuracy and selectivity against probe width: which rows, their means, their intervals, what is refused."""
+"""Accuracy and teacher gap against probe width: which rows, their means, their intervals, what is refused."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ def rows(**fields: Any) -> list[dict[str, Any]]:
     return run_rows([0.4, 0.6], WIDTHS, **fields)
 
 
-def selectivity(value: float = 0.2, **fields: Any) -> list[dict[str, Any]]:
-    """Return rows of selectivity: its value at depth 0, 0.1 more at depth 1."""
+def teacher_gap(value: float = 0.2, **fields: Any) -> list[dict[str, Any]]:
+    """Return rows of the teacher gap: its value at depth 0, 0.1 more at depth 1."""
     return [
         row | {"value": value + 0.1 * row["depth"], "ci_low": value - 0.03, "ci_high": value + 0.03}
-        for row in rows(control="teacher", metric="selectivity", **fields)
+        for row in rows(control="teacher", metric="teacher_gap", **fields)
         if row["probe"] != "linear"
     ]
 
 
 def test_a_point_for_each_probe_depth_and_width_of_both_measures() -> None:
-    points = against_width(table(rows() + selectivity()))
-    assert points.groupby("measure").size().to_dict() == {"accuracy": 8, "selectivity": 8}
+    points = against_width(table(rows() + teacher_gap()))
+    assert points.groupby("measure").size().to_dict() == {"accuracy": 8, "teacher_gap": 8}
     assert list(points.columns[:5]) == ["probe", "measure", "depth", "probe_width", "value"]
     assert set(points["probe"]) == {"cnn-1", "cnn-2"}
     values = points.groupby(["measure", "depth"])["value"].unique().map(list).to_dict()
-    assert values["accuracy", 1] == [0.6] and values["selectivity", 1] == pytest.approx([0.3])
-    assert set(points.loc[points["measure"] == "selectivity", "interval"]) == {"paired over images (bootstrap 95%)"}
+    assert values["accuracy", 1] == [0.6] and values["teacher_gap", 1] == pytest.approx([0.3])
+    assert set(points.loc[points["measure"] == "teacher_gap", "interval"]) == {"paired over images (bootstrap 95%)"}
     assert points["chance"].notna().all() and points["n_samples"].notna().all()
 
 
 def test_probe_seeds_are_averaged_and_their_intervals_too() -> None:
-    made = rows() + rows(probe_seed=1) + selectivity(0.2) + selectivity(0.3, probe_seed=1)
+    made = rows() + rows(probe_seed=1) + teacher_gap(0.2) + teacher_gap(0.3, probe_seed=1)
     points = against_width(table(made), ["cnn-1"])
-    one = points[(points["measure"] == "selectivity") & (points["depth"] == 0)].iloc[0]
+    one = points[(points["measure"] == "teacher_gap") & (points["depth"] == 0)].iloc[0]
     assert (one["value"], one["ci_low"], one["ci_high"]) == pytest.approx((0.25, 0.22, 0.28))
 
 
-def test_several_networks_have_no_interval_of_selectivity() -> None:
-    made = [row for seed in (0, 1) for row in rows(seed=seed) + selectivity(0.2 + 0.1 * seed, seed=seed)]
+def test_several_networks_have_no_interval_of_the_teacher_gap() -> None:
+    made = [row for seed in (0, 1) for row in rows(seed=seed) + teacher_gap(0.2 + 0.1 * seed, seed=seed)]
     points = against_width(table(made), ["cnn-1"])
-    own = points[points["measure"] == "selectivity"]
+    own = points[points["measure"] == "teacher_gap"]
     assert own.loc[own["depth"] == 0, "value"].tolist() == pytest.approx([0.25, 0.25])
     assert own["ci_low"].isna().all() and set(own["interval"]) == {""}
     assert set(points["n_runs"]) == {2}
@@ -56,7 +56,7 @@ def test_several_networks_have_no_interval_of_selectivity() -> None:
 def test_without_the_teacher_only_accuracy() -> None:
     assert set(against_width(table(rows()))["measure"]) == {"accuracy"}
     fold = [row | {"split": "validation", "refit": 0} for row in rows()]
-    points = against_width(table(rows() + selectivity() + fold), split="validation", refit=False)
+    points = against_width(table(rows() + teacher_gap() + fold), split="validation", refit=False)
     assert set(points["measure"]) == {"accuracy"}
 
 

@@ -22,7 +22,7 @@ def points(probes: tuple[str, ...] = ("cnn-1", "cnn-2"), depths: int = 5, teache
         rise = [0.6 + 0.01 * place + 0.05 * depth**0.5 for depth in range(depths)]
         rows += run_rows(rise, ((probe, width),))
         if teacher:
-            gap = run_rows([value - 0.4 for value in rise], ((probe, width),), control="teacher", metric="selectivity")
+            gap = run_rows([value - 0.4 for value in rise], ((probe, width),), control="teacher", metric="teacher_gap")
             rows += gap
     return against_width(table(rows))
 
@@ -34,7 +34,7 @@ def lines(axes: Any) -> list[Any]:
 def test_the_drawn_points_are_those_of_the_table() -> None:
     made = points()
     figure = draw(made, "double")
-    panels = [(m, p) for m in ("accuracy", "selectivity") for p in ("cnn-1", "cnn-2")]
+    panels = [(m, p) for m in ("accuracy", "teacher_gap") for p in ("cnn-1", "cnn-2")]
     assert len(figure.axes) == 4
     for axes, (measure, probe) in zip(figure.axes, panels, strict=True):
         own = made[(made["measure"] == measure) & (made["probe"] == probe)]
@@ -50,7 +50,7 @@ def test_the_drawn_points_are_those_of_the_table() -> None:
 def test_titles_labels_and_legend() -> None:
     figure = draw(points())
     assert [axes.get_title() for axes in figure.axes] == ["CNN-1", "CNN-2", "", ""]
-    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", "", "selectivity (points)", ""]
+    assert [axes.get_ylabel() for axes in figure.axes] == ["test accuracy (%)", "", "teacher gap (points)", ""]
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "probe width $M$", "probe width $M$"]
     (legend,) = figure.legends
     assert sorted(text.get_text() for text in legend.get_texts()) == [f"$j$ = {depth}" for depth in range(5)]
@@ -81,8 +81,8 @@ def test_the_caption_says_what_is_drawn() -> None:
         "Accuracy of CNN-p probes against their width M on digits, test split (360 images): a line for each depth j "
         "(0 = input) of one network (k = 1, M = 64)."
     )
-    assert "Selectivity: accuracy on the classes minus that on balanced labels from a fixed random network" in words
+    assert "Teacher gap: accuracy on the classes minus that on balanced labels from a fixed random network" in words
     assert "Bars of accuracy: test images (Wilson 95%)." in words
-    assert "Bars of selectivity: paired over images (bootstrap 95%)." in words
+    assert "Bars of teacher gap: paired over images (bootstrap 95%)." in words
     assert "Dotted: chance (10%)." in words
-    assert "Selectivity" not in caption(points(teacher=False))
+    assert "Teacher gap" not in caption(points(teacher=False))

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from analysis.accuracy import accuracies
+from analysis.contrasts import contrasts
 from analysis.published import NUMBERS, greedy
-from analysis.trend import slope_contrasts, trends
+from analysis.trend import trends
 from figures import tables
 from figures.commands.table import separability_table
 from figures.kit.table import Table, latex, markdown
@@ -132,10 +133,14 @@ def test_a_row_for_each_network_and_depth() -> None:
 def test_trends_and_contrasts_as_tables() -> None:
     rows = table([r for k in (1, 2) for seed in (0, 1) for r in network(k=k, seed=seed)])
     made = tables.trends_table(trends(rows, ["linear"]))
-    assert made.head == ["probe", "network", "k", "M", "seeds", "depths", "L", "p"]
+    assert made.head == ["probe", "network", "k", "M", "seeds", "depths", "L", "p", "p (Holm)"]
     assert [line[:6] for line in made.rows] == [["linear", "greedy", str(k), "64", "2", "3"] for k in (1, 2)]
-    made = tables.contrasts_table(slope_contrasts(rows, ["linear"]))
-    assert [line[:3] for line in made.rows] == [["linear", "greedy, k = 1", "greedy, k = 2"]]
+    made = tables.contrasts_table(contrasts(rows, ["linear"]))
+    assert [line[:4] for line in made.rows] == [
+        ["linear", quantity, "greedy, k = 1", "greedy, k = 2"] for quantity in ("early gain", "slope", "final level")
+    ]
+    assert made.head[-3:] == ["p", "p (Holm)", "p, 1 point or more (Holm)"]
+    assert "differ by less than 1 point." in made.notes[0]
 
 
 def command(*words: Any) -> int:
@@ -187,6 +192,10 @@ def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
         (["--what", "all"], "unknown table 'all'. Choices: accuracy, trends, contrasts, differences, published."),
         (["--what", "accuracy"], "no run file was given. separability-table RUN.H5... --what accuracy -o table.md"),
         (["a.h5", "--what", "differences"], "differences are between two runs, but 1 were given. Give two run files."),
+        (
+            ["a.h5", "--what", "contrasts", "--bound", "0"],
+            "--bound is 0, but takes percentage points above 0, up to 100.",
+        ),
         (["a.h5", "--what", "published"], "published numbers are of no run. Leave the run files out."),
     ],
 )

@@ -180,7 +180,7 @@ def test_controls_and_targets_stand_apart_from_the_classes(own_run: Path, capsys
         assert run_probe(own_run, "--depths", "1", *words) == 0
     out = capsys.readouterr().out
     assert "linear probe, control teacher; accuracy in %" in out
-    assert "select.: test accuracy on the classes minus that on the teacher's labels" in out
+    assert "gap: test accuracy on the classes minus that on the teacher's labels" in out
     assert "linear probe, target parity@" in out
     table = read(own_run)
     test = table[(table.split == "test") & (table.refit == 1) & (table.metric == "accuracy")]
@@ -192,7 +192,7 @@ def test_controls_and_targets_stand_apart_from_the_classes(own_run: Path, capsys
     assert permuted["value"] < 0.17  # chance, 359 images
     assert permuted["lambda"] == found.loc[("none", "class"), "lambda"]
     assert permuted["selection"] == "control"
-    assert "selectivity" in set(table.metric)
+    assert "teacher_gap" in set(table.metric)
 
 
 def test_a_baseline_is_probed_too_and_put_beside(

@@ -1,4 +1,4 @@
-"""Comparisons within a run: gains over the depth before by hand, selectivity, and that they are made anew."""
+"""Comparisons within a run: gains over the depth before by hand, the teacher gap, and that they are made anew."""
 
 from __future__ import annotations
 
@@ -88,13 +88,13 @@ def test_comparisons_are_made_anew_and_other_runs_keep_theirs(own_run: Path) -> 
         assert kept["value"].item() == pytest.approx(20 / n)
 
 
-def test_selectivity_is_accuracy_minus_the_teachers_on_the_same_images(own_run: Path) -> None:
+def test_the_teacher_gap_is_accuracy_minus_the_teachers_on_the_same_images(own_run: Path) -> None:
     with RunFile(own_run) as run:
         put(run, {1: slice(0, 10), 2: slice(0, 10)})
         put(run, {2: slice(0, 110)}, control="teacher")
         compare(run)
         table = read_rows(run)
-        found = table[table["metric"] == "selectivity"]
+        found = table[table["metric"] == "teacher_gap"]
         assert (found["control"].item(), found["depth"].item()) == ("teacher", 2)
         assert found["value"].item() == pytest.approx(100 / len(run.labels("test")))
         assert found["ci_low"].item() < found["value"].item() < found["ci_high"].item()
@@ -112,7 +112,7 @@ def test_cnn_probes_of_other_epochs_are_not_compared_steps_of_a_convex_fit_do_no
         compare(run)
         table = read_rows(run)
         assert table[table["metric"] == "gain"]["probe"].tolist() == ["linear"]
-        assert "selectivity" not in set(table["metric"])
+        assert "teacher_gap" not in set(table["metric"])
         put(run, {2: slice(0, 50)}, iterations=12, control="teacher", **cnn)
         compare(run)
-        assert "selectivity" in set(read_rows(run)["metric"])
+        assert "teacher_gap" in set(read_rows(run)["metric"])

@@ -65,10 +65,10 @@ def test_several_seeds_are_averaged_and_their_spread_is_said() -> None:
     assert found[-1] == "means over 2 probe seeds, whose accuracies deviate by 1.41 at most"
 
 
-def test_selectivity_stands_in_the_place_of_the_gain() -> None:
-    rows = [*probe_rows(control="teacher"), row(0.4, depth=2, control="teacher", metric="selectivity", refit=1)]
+def test_the_teacher_gap_stands_in_the_place_of_the_gain() -> None:
+    rows = [*probe_rows(control="teacher"), row(0.4, depth=2, control="teacher", metric="teacher_gap", refit=1)]
     found = table(rows)
-    assert found[1].endswith("select.")
+    assert found[1].endswith(" gap")
     assert found[2].endswith("+40.00")
 
 
@@ -90,8 +90,8 @@ def test_choices_that_differ_between_the_seeds_are_not_one_number() -> None:
     assert table(probe_rows(), other)[2].split()[3] == "several"
 
 
-def test_a_depth_without_selectivity_shows_no_gain_in_its_column() -> None:
-    rows = [*probe_rows(control="teacher"), row(0.4, depth=2, control="teacher", metric="selectivity", refit=1)]
+def test_a_depth_without_a_teacher_gap_shows_no_gain_in_its_column() -> None:
+    rows = [*probe_rows(control="teacher"), row(0.4, depth=2, control="teacher", metric="teacher_gap", refit=1)]
     found = table(rows, probe_rows(control="teacher", depth=3))
     assert found[2].endswith("+40.00")
     assert found[3].endswith("]")

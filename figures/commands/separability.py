@@ -43,7 +43,7 @@ def separability_figure(
         str,
         typer.Option(
             help="What the lines of a panel stand for: k, mode, width (M), seed, or pool (of linear probes); "
-            "probe-width: accuracy and selectivity of CNN probes against their width."
+            "probe-width: accuracy and teacher gap of CNN probes against their width."
         ),
     ] = "k",
     relative: Annotated[

@@ -33,11 +33,15 @@ def separability_table(
     what: Annotated[
         str,
         typer.Option(
-            help="accuracy (of each depth, beside published numbers), trends (Page's test), contrasts (of slopes), "
-            "differences (two runs at each depth), or published (all published numbers; takes no runs)."
+            help="accuracy (of each depth, beside published numbers), trends (Page's test), contrasts (of early "
+            "gain, slope and final level, between k and between modes), differences (two runs at each depth), or "
+            "published (all published numbers; takes no runs)."
         ),
     ] = "accuracy",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    bound: Annotated[
+        float, typer.Option(help="Contrasts: the largest difference, in percentage points, that counts as none.")
+    ] = 1.0,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -54,10 +58,12 @@ def separability_table(
     set_verbosity(quiet, verbose)
     if what not in _WHAT:
         raise unknown("table", what, _WHAT)
+    if not 0 < bound <= 100:
+        raise UsageError(f"--bound is {bound:g}, but takes percentage points above 0, up to 100.")
     given = runs or []
     _check_count(what, len(given))
     paths = outputs(output, given, force, SUFFIXES, "table")
-    data, table = made(given, what, split)
+    data, table = made(given, what, split, bound / 100)
     contents = rendered(data, table)
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():

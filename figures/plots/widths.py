@@ -1,4 +1,4 @@
-"""Accuracy and selectivity against the width of the probe, and the caption."""
+"""Accuracy and teacher gap against the width of the probe, and the caption."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MARGIN = 0.08
 
 
 def draw(points: pd.DataFrame, size: str = "single") -> Figure:
-    """Return the figure: a column for each p, accuracy (%) above selectivity (points), a line for each depth.
+    """Return the figure: a column for each p, accuracy (%) above teacher gap (points), a line for each depth.
 
     Args:
         points: as `analysis.widths.against_width` returns them.
@@ -70,7 +70,7 @@ def _accuracies(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def _label(measure: str, points: pd.DataFrame) -> str:
-    return f"{points['split'].iloc[0]} accuracy (%)" if measure == "accuracy" else "selectivity (points)"
+    return f"{points['split'].iloc[0]} accuracy (%)" if measure == "accuracy" else "teacher gap (points)"
 
 
 def _set_axes(axes: Axes, points: pd.DataFrame, axis: AccuracyAxis | None) -> None:
@@ -114,12 +114,12 @@ def caption(points: pd.DataFrame) -> str:
         f"({first['n_samples']} images): a line for each depth j (0 = input) of {kind_of_network(points)}.",
         "CNN-p: a CNN with p hidden layers, trained on the whole maps.",
     ]
-    if "selectivity" in set(points["measure"]):
+    if "teacher_gap" in set(points["measure"]):
         sentences.append(
-            "Selectivity: accuracy on the classes minus that on balanced labels from a fixed random network, in "
+            "Teacher gap: accuracy on the classes minus that on balanced labels from a fixed random network, in "
             "percentage points."
         )
     for measure in MEASURES:
         bars = " and ".join(dict.fromkeys(i for i in points["interval"][points["measure"] == measure] if i))
-        sentences += [f"Bars of {measure}: {bars}."] if bars else []
+        sentences += [f"Bars of {measure.replace('_', ' ')}: {bars}."] if bars else []
     return " ".join([*sentences, f"Dotted: chance ({100 * first['chance']:.3g}%).", *protocol(points)])

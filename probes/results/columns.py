@@ -64,7 +64,7 @@ SCHEMA = (
     Column("metric", "text",
         "`accuracy` in [0, 1]; `log_loss_bits`, mean negative log2 probability of the true class; `calibration_error`"
         " in [0, 1]; `accuracy/CLASS`, on the images of one class. On the test split: `gain`, `gain_p`, "
-        "`gain_p_holm`, against the depth before; `selectivity`, in rows of the teacher control", key="number"),
+        "`gain_p_holm`, against the depth before; `teacher_gap`, in rows of the teacher control", key="number"),
     Column("refit", "integer", "0 fitted on the train fold, 1 fitted again on train + validation", key="number"),
     Column("protocol_version", "integer", "of docs/protocol.md", key="number"),
     Column("mode", "text", "how the network was trained", empty=_ELSEWHERE),
@@ -85,7 +85,7 @@ SCHEMA = (
     Column("value", "number", "the number"),
     Column("ci_low", "number",
         "95% interval over the split's images: Wilson for accuracy on validation and test, paired bootstrap for gain "
-        "and selectivity", empty="other metrics"),
+        "and teacher_gap", empty="other metrics"),
     Column("ci_high", "number", "its upper end", empty="other metrics"),
     Column("lambda", "number", "penalty per sample", empty=_NOT_CONVEX),
     Column("C", "number", "scikit-learn's C = 1 / (n_train lambda)", empty=_NOT_CONVEX),

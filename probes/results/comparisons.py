@@ -2,7 +2,7 @@
 
 - gain: accuracy at a depth minus that at the depth before, with a paired bootstrap interval; gain_p: exact McNemar
   p-value; gain_p_holm: adjusted by Holm over the comparisons of one probe of one run.
-- selectivity: accuracy on the class minus that on the teacher's labels, with a paired bootstrap interval.
+- teacher_gap: accuracy on the class minus that on the teacher's labels, with a paired bootstrap interval.
 
 They are computed again whenever a probe of the run was fitted, since each belongs to two fits.
 """
@@ -23,7 +23,7 @@ from probes.results.predictions import paired, read_correct
 from probes.results.table import locked, read_rows, read_table, table_path, write_table
 from probes.tasks.task import NO_CONTROL
 
-COMPARISONS = ("gain", "gain_p", "gain_p_holm", "selectivity")
+COMPARISONS = ("gain", "gain_p", "gain_p_holm", "teacher_gap")
 SIGNIFICANT = 0.05
 
 _NAME = list(PROBE_NAME)
@@ -39,7 +39,7 @@ def compare(run: RunFile) -> None:
         scored = scored[scored["refit"] == scored.groupby(_NAME)["refit"].transform("max")]
         # A CNN probe of other epochs is another probe; the steps of a convex fit are no setting.
         scored = scored.assign(recipe=scored["iterations"].where(scored["probe"].str.startswith("cnn-"), 0).fillna(0))
-        new = pd.DataFrame([*_gains(run, scored), *_selectivity(run, scored)], columns=own.columns)
+        new = pd.DataFrame([*_gains(run, scored), *_teacher_gaps(run, scored)], columns=own.columns)
         table = read_table(table_path(run.path))
         stale = table["metric"].isin(COMPARISONS) & table.index.isin(own.index)
         write_table(table_path(run.path), [table[~stale], new])
@@ -66,7 +66,7 @@ def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
             yield bare | {"metric": "gain_p_holm", "value": p_holm}
 
 
-def _selectivity(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _teacher_gaps(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
     real = scored[scored["control"] == NO_CONTROL].set_index([*(name for name in _NAME if name != "control"), "recipe"])
     for row in scored[scored["control"] == "teacher"].to_dict("records"):
         key = tuple(row[name] for name in real.index.names)
@@ -77,7 +77,7 @@ def _selectivity(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, objec
         if pair is not None:
             low, high = paired_interval(*pair)
             value = pair[1].mean() - pair[0].mean()
-            yield row | {"metric": "selectivity", "value": value, "ci_low": low, "ci_high": high}
+            yield row | {"metric": "teacher_gap", "value": value, "ci_low": low, "ci_high": high}
 
 
 def _paired(run: RunFile, first: dict[str, object], second: dict[str, object]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -42,12 +42,14 @@ def discordant(before: np.ndarray, after: np.ndarray) -> tuple[int, int]:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Return the p-values adjusted by Holm's step-down method, which bounds the chance of any false rejection.
+    """Return the p-values of one family adjusted by Holm's step-down method.
 
+    It bounds the chance of any false rejection in the family. Missing ones (NaN) stay missing and count for nothing.
     Source: Holm 1979.
     """
-    order = np.argsort(p_values)
-    steps = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
-    adjusted = np.empty(len(order))
+    given = np.asarray(p_values, float)
+    order = np.argsort(given)[: int(np.isfinite(given).sum())]  # NaN comes last
+    steps = given[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(given), np.nan)
     adjusted[order] = np.minimum(1, np.maximum.accumulate(steps))
     return [float(p) for p in adjusted]

@@ -22,9 +22,9 @@ def lines(rows: pd.DataFrame, title: str) -> Iterator[str]:
     """
     yield f"{title}; accuracy in %"
     knob = _knob(rows)
-    shows = "selectivity" if (rows["metric"] == "selectivity").any() else "gain"
+    shows = "teacher_gap" if (rows["metric"] == "teacher_gap").any() else "gain"
     head = f"{'depth':>5} {'reads':<6} {'M':>4} {knob:>8} {'train':>6} {'valid':>6}  {'test':>6} {'95% interval':<16}"
-    yield f"{head} {'select.' if shows == 'selectivity' else 'gain'}"
+    yield f"{head} {'gap' if shows == 'teacher_gap' else 'gain'}"
     several = rows["probe"].nunique() > 1
     for (probe, *_), group in rows.groupby(_KEY, sort=False):
         yield f"{_line(group, shows)}{f' {probe}' if several else ''}"
@@ -44,7 +44,7 @@ def _line(rows: pd.DataFrame, shows: str) -> str:
     width = int(one["probe_width"]) or "-"
     interval = f"[{100 * low:.2f}, {100 * high:.2f}]"
     line = f"{one['depth']:>5} {reads:<6} {width:>4} {value:>8} {cells}  {_percent(last, 'test')} {interval:<16}"
-    found = _gain(last) if shows == "gain" else _selectivity(last)
+    found = _gain(last) if shows == "gain" else _teacher_gap(last)
     return f"{line} {found}{_warning(rows)}".rstrip()
 
 
@@ -81,8 +81,8 @@ def _gain(rows: pd.DataFrame) -> str:
     return f"{100 * gains.mean():+.2f}{mark}"
 
 
-def _selectivity(rows: pd.DataFrame) -> str:
-    found = _of(rows, "test", "selectivity")["value"]
+def _teacher_gap(rows: pd.DataFrame) -> str:
+    found = _of(rows, "test", "teacher_gap")["value"]
     return f"{100 * found.mean():+.2f}" if len(found) else ""
 
 
@@ -91,8 +91,8 @@ def _warning(rows: pd.DataFrame) -> str:
 
 
 def _notes(rows: pd.DataFrame) -> Iterator[str]:
-    if (rows["metric"] == "selectivity").any():
-        yield "select.: test accuracy on the classes minus that on the teacher's labels"
+    if (rows["metric"] == "teacher_gap").any():
+        yield "gap: test accuracy on the classes minus that on the teacher's labels"
     elif (rows["metric"] == "gain").any():
         yield "* a gain: exact McNemar test on the same images, Holm-adjusted p < 0.05"
     if (rows["converged"] == 0).any():

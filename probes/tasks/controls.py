@@ -1,8 +1,9 @@
 """Control tasks: labels that a representation cannot know, on the same images.
 
-A probe that is wide enough fits anything. What it does on labels that have nothing to do with the classes says how
-much of its accuracy is its own work (Hewitt and Liang 2019). `permuted` has nothing to learn, so that its train
-accuracy is memorisation; `teacher` can be learned, so that accuracy minus control accuracy is selectivity.
+A probe that is wide enough fits anything. `permuted` has nothing to learn, so that its train accuracy is memorisation.
+`teacher` asks for what a random network sees in the input: the accuracy on the classes minus that on its labels, the
+teacher gap, grows as a representation keeps the classes and forgets the rest of the input. Controls are the idea of
+Hewitt and Liang 2019; their selectivity is another number, since nothing but memory gives the labels of their control.
 """
 
 from __future__ import annotations

@@ -1,0 +1,131 @@
+"""Contrasts over training seeds: what do k and the mode of training change in the curve of accuracy over depth?
+
+Three numbers of a network's curve are compared, each a weighted sum of its accuracies a_j:
+
+    early gain     a_2 - a_1              who separates the classes sooner?
+    slope          least squares on j     who gains more from a depth?
+    final level    a_J                    who ends higher?
+
+The paper's claim, that a smaller k gains early and ends lower, is one of the first and the last. Each comparison has
+two p-values: of no difference, and of a difference larger than a bound, so that "no difference found" and "shown to
+differ by less" are told apart.
+
+One family of Holm's adjustment is all comparisons of one probe that answer one question, what does k change or what
+does the mode change: all three numbers and all pairs of lines. Probes are families of their own.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.seeds import Cells, difference, images_variance
+from analysis.tables import LINE, NETWORK, PANEL
+from analysis.trend import ordered
+from probes.results.paired_tests import holm
+
+QUANTITIES = ("early gain", "slope", "final level")
+# The largest difference that counts as none, in accuracy.
+BOUND = 0.01
+_WIDTHS = NETWORK[:2]
+_PAIR = ["quantity", "first", "second", "compares"]
+_FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired"]
+
+
+def contrasts(
+    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", bound: float = BOUND
+) -> pd.DataFrame:
+    """Return how each pair of lines of a panel differs in early gain, slope and final level.
+
+    A contrast is the mean over widths of the difference of the means over seeds, by Student's t with the images' share:
+    paired within seeds where both lines have the same, else with the variance pooled within line and width
+    (`analysis.seeds`). Only widths that both lines have count. Lines that differ in k alone are compared, and lines
+    that differ in mode alone.
+
+    Args:
+        rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
+        bound: the largest difference that counts as none, in accuracy; of slopes, over all their depths.
+
+    Returns:
+        A row for each panel, quantity and pair of lines: quantity (of `QUANTITIES`), first, second (mode and k of
+        each), compares ("k" or "mode"), difference (second - first, in accuracy, of slopes in accuracy a depth),
+        ci_low, ci_high, p (of no difference), bound (in the unit of the difference), p_within (of a difference of the
+        bound or more), freedom, paired, p_holm and p_within_holm. Interval and p are missing where no width has two
+        seeds. A pair in which no width of both lines has the depths is left out.
+    """
+    numbers = _numbers(ordered(rows, probes, split))
+    found = []
+    for key, panel in numbers.groupby(PANEL, sort=False):
+        for quantity in QUANTITIES:
+            own = panel[panel["quantity"] == quantity]
+            lines = [line for _, line in own.groupby(LINE, dropna=False, sort=False)]
+            of = dict(zip(PANEL, key, strict=True)) | {"quantity": quantity}
+            found += [
+                of | contrast for pair in itertools.combinations(lines, 2) if (contrast := _contrast(*pair, bound))
+            ]
+    table = pd.DataFrame(found, columns=[*PANEL, *_PAIR, *_FOUND])
+    families = table.groupby([*PANEL, "compares"], sort=False)
+    adjusted = {f"{p}_holm": families[p].transform(lambda p: pd.Series(holm(p), p.index)) for p in ("p", "p_within")}
+    return table.assign(**adjusted)
+
+
+def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each network and quantity: value, images (its variance by the images), span (of depths)."""
+    key = [*PANEL, *LINE, *NETWORK]
+    found = []
+    for name, network in networks.groupby(key, dropna=False, sort=False):
+        depths, values = network["depth"].to_numpy(), network["value"].to_numpy(float)
+        variances = images_variance(values, int(network["n_samples"].iloc[0]))
+        for quantity in QUANTITIES:
+            weights = _weights(quantity, depths, network["blocks"].iloc[0])
+            if weights is not None:
+                number = {"value": weights @ values, "images": weights**2 @ variances, "span": np.ptp(depths)}
+                found.append(dict(zip(key, name, strict=True)) | {"quantity": quantity} | number)
+    return pd.DataFrame(found, columns=[*key, "quantity", "value", "images", "span"])
+
+
+def _weights(quantity: str, depths: np.ndarray, last: int) -> np.ndarray | None:
+    """Return the weight of each accuracy in a quantity; None where a depth of it is missing."""
+    if quantity == "slope":
+        centred = depths - depths.mean()
+        return centred / (centred @ centred) if len(depths) > 1 else None
+    signs = {1: -1.0, 2: 1.0} if quantity == "early gain" else {last: 1.0}
+    return np.array([signs.get(depth, 0.0) for depth in depths]) if set(signs) <= set(depths) else None
+
+
+def _contrast(first: pd.DataFrame, second: pd.DataFrame, bound: float) -> dict[str, Any]:
+    """Return the contrast of one quantity of two lines; empty where they differ in two factors or share no width."""
+    one, other = (_cells(line) for line in (first, second))
+    common = [cell for cell in one if cell in other]
+    compares = _compared(first, second)
+    if not common or not compares:
+        return {}
+    found = difference({cell: one[cell] for cell in common}, {cell: other[cell] for cell in common})
+    if first["quantity"].iloc[0] == "slope":
+        bound = bound / max(first["span"].max(), second["span"].max())
+    half = found.half_width()
+    return {
+        **{"first": _name(first), "second": _name(second), "compares": compares, "difference": found.mean},
+        **{"ci_low": found.mean - half, "ci_high": found.mean + half, "p": found.p_zero()},
+        **{"bound": bound, "p_within": found.p_within(bound), "freedom": found.freedom, "paired": found.paired},
+    }
+
+
+def _cells(line: pd.DataFrame) -> Cells:
+    return {cell: group.set_index("seed") for cell, group in line.groupby(_WIDTHS, dropna=False)}
+
+
+def _compared(first: pd.DataFrame, second: pd.DataFrame) -> str:
+    """Return the factor, "k" or "mode", in which alone two lines differ; empty where they differ in both."""
+    one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
+    different = [column for column in LINE if one[column] != other[column]]
+    return different[0] if len(different) == 1 else ""
+
+
+def _name(line: pd.DataFrame) -> str:
+    mode, k = line[LINE].iloc[0]
+    return mode if pd.isna(k) else f"{mode}, k = {int(k)}"
