@@ -115,6 +115,7 @@ def _stop(kind: str, job: Job, end: dict[str, Any], folder: Path, rng: np.random
     number = signal.SIGINT if rng.random() < 0.5 else signal.SIGTERM
     moment = draw_moment(rng, number, end, folder)
     moment.seconds = max(moment.seconds, 0 if moment.changes else 0.05)
+    before = _names(folder)
     done = call(job.command, job.words, folder, Limits(), moment.watch)
     common = {"kind": kind, "tried": str(moment)}
     # A signal that comes when all is done and the handlers are gone ends the process by itself: 143 to a shell as well.
@@ -122,7 +123,9 @@ def _stop(kind: str, job: Job, end: dict[str, Any], folder: Path, rng: np.random
         return Outcome(verdict=trouble(done) or "code", done=done, **common)
     if "Traceback" in done.err or "Exception ignored" in done.err:
         return Outcome(verdict="traceback", done=done, **common)
-    says = done.code == 0 or GO_ON.search(done.err) is not None or differing(end, folder) == ([], [])
+    # Before the handlers are there a signal ends the process by itself; nothing was begun then.
+    had_not_begun = done.code == -number and _names(folder) == before
+    says = had_not_begun or done.code == 0 or GO_ON.search(done.err) is not None or differing(end, folder) == ([], [])
     verdict, seen, last = settle(job, end, folder, lambda: call(job.command, job.words, folder))
     if verdict == "same" and not says:
         return Outcome(verdict="silent", done=done, **common)
