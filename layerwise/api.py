@@ -77,6 +77,7 @@ def train(
         data_dir=None if data_dir is None else Path(data_dir),
         max_size=max_size,
         force=force,
+        subset_is_most="data.subset" not in (settings or {}),
     )
     train_run(config, place)
     return RunFile(out)

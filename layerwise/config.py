@@ -54,7 +54,8 @@ class DataConfig:
 
     dataset: str = field(
         metadata=flag(
-            f"{', '.join(DATASETS[:-1])}, or imagefolder: any folder of images in train/CLASS and test/CLASS."
+            f"{', '.join(DATASETS[:-1])}, or imagefolder: any folder of images in train/CLASS and test/CLASS, or in "
+            "CLASS alone (--test-share)."
         )
     )
     # At 0, as in the paper's Table 2, nothing can be chosen on images that training has not seen.
@@ -66,14 +67,21 @@ class DataConfig:
     subset: int = field(
         default=0, metadata=flag("Use so many images of the train split, stratified by class; 0 for all.")
     )
+    test_share: float = field(
+        default=0.0,
+        metadata=flag("Of an imagefolder of class folders alone: share of each class that is the test split, fixed."),
+    )
     image_size: int = field(
         default=0,
-        metadata=setting(
+        metadata=flag(
             "Pixels of a side of an imagefolder's images: shorter side resized, middle cropped; 0: unchanged."
         ),
     )
     label: str = field(
-        default="", metadata=setting("Name of the data in files, tables and figures; empty for that of the data set.")
+        default="",
+        metadata=setting(
+            "Name of the data in files, tables and figures; empty for that of the data set or its folder."
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -81,7 +89,14 @@ class DataConfig:
         _check(0 <= self.holdout <= 0.5, "data.holdout", self.holdout, "a share in [0, 0.5]")
         _check(self.subset >= 0, "data.subset", self.subset, "a number of images, or 0 for all")
         _check(self.image_size >= 0, "data.image_size", self.image_size, "pixels of a side, or 0 for as they are")
+        _check(0 <= self.test_share < 1, "data.test_share", self.test_share, "a share in [0, 1)")
         if self.dataset != "imagefolder":
+            _check(
+                self.test_share == 0,
+                "data.test_share",
+                self.test_share,
+                f"0 for {self.dataset}, which has a test split",
+            )
             _check(
                 self.image_size == 0, "data.image_size", self.image_size, f"0 for {self.dataset}, whose size is fixed"
             )

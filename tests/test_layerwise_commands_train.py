@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from layerwise.commandline import call
@@ -218,3 +219,27 @@ def test_inspect_refuses_what_is_no_run(tmp_path: Path, capsys: pytest.CaptureFi
     path.write_text("no")
     assert call(inspect, "layerwise-inspect", [str(path)]) == 1
     assert capsys.readouterr().err.strip().startswith(f"layerwise-inspect: {path} is no run file: it is not HDF5.")
+
+
+def test_a_folder_of_fewer_images_than_the_recipe_takes_is_trained_on_whole(tmp_path: Path) -> None:
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 14, 10, 3)).astype(np.uint8)
+    for i, image in enumerate(pixels):
+        path = tmp_path / "shapes" / "abc"[i % 3] / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    words = ["cifar10-small", "--dataset", "imagefolder", "--data-dir", str(tmp_path / "shapes"), "--test-share", "0.2"]
+    words += ["--image-size", "8", "--depth", "1", "--width", "2", "--aux-width", "2", "--epochs", "1"]
+    words += ["--set", "network.downsample=", "--device", "cpu", "--precision", "fp32"]
+    assert run_train(*words, "--out", str(tmp_path / "run.h5")) == 0
+    with RunFile(tmp_path / "run.h5") as run:
+        assert run.config is not None and run.config.data.subset == 0
+        assert run.dataset["name"] == "shapes" and run.depth_shape(0) == (3, 8, 8)
+        assert {split: len(run.labels(split)) for split in run.splits} == {"train": 66, "validation": 6, "test": 18}
+    assert run_train(*words, "--subset", "10000", "--out", str(tmp_path / "b.h5")) == 2
+    # Not square, and neither resized nor cropped.
+    whole = [word for word in words if word not in ("--image-size", "8")]
+    assert run_train(*whole, "--set", "training.crop_padding=0", "--out", str(tmp_path / "c.h5")) == 0
+    with RunFile(tmp_path / "c.h5") as run:
+        assert run.depth_shape(1) == (2, 14, 10)

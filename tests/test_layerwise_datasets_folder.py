@@ -47,7 +47,7 @@ def load(folder: Path, image_size: int = 0) -> Dataset:
 def test_pixels_labels_and_classes_come_from_the_folders(folder: Path) -> None:
     data = load(folder)
     expected = colours(6).transpose(0, 3, 1, 2)
-    assert data.name == "imagefolder"
+    assert data.name == folder.name  # it says more than "imagefolder" does
     assert data.classes == ("cat", "dog")
     assert np.array_equal(data.splits["train"].images, expected[:4])
     assert np.array_equal(data.splits["test"].images, expected[4:])
@@ -57,10 +57,41 @@ def test_pixels_labels_and_classes_come_from_the_folders(folder: Path) -> None:
     assert data.splits["train"].index.tolist() == [0, 1, 2, 3]
 
 
-def test_val_stands_for_a_test_that_is_not_there(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_val_stands_for_a_test_that_is_not_there(name: str, folder: Path) -> None:
     expected = load(folder).splits["test"].fingerprint()
-    (folder / "test").rename(folder / "val")
+    (folder / "test").rename(folder / name)
     assert load(folder).splits["test"].fingerprint() == expected
+
+
+def test_class_folders_alone_are_split_by_a_share(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = colours(30)
+    for i, image in enumerate(images):
+        write(tmp_path, f"{'abc'[i // 10]}/{i:02}.png", image)
+    set_verbosity(quiet=False, verbose=False)
+    data = load_dataset("imagefolder", holdout=0, data_dir=tmp_path, test_share=0.2)
+    assert f"{tmp_path}: 30 images of 3 classes, 24 for train and 6 for test" in capsys.readouterr().err
+    train, test = data.splits["train"], data.splits["test"]
+    assert np.bincount(train.label).tolist() == [8, 8, 8] and np.bincount(test.label).tolist() == [2, 2, 2]
+    rows = [image.tobytes() for image in np.concatenate([train.images, test.images])]
+    assert sorted(rows) == sorted(image.tobytes() for image in images.transpose(0, 3, 1, 2))
+    again = load_dataset("imagefolder", holdout=0, data_dir=tmp_path, test_share=0.2)
+    assert again.splits["test"].fingerprint() == test.fingerprint()
+    with pytest.raises(UserError, match=r"holds neither train/ nor .* class folders alone, --test-share 0.2"):
+        load(tmp_path)
+
+
+def test_a_share_of_a_folder_that_has_splits_is_refused(folder: Path) -> None:
+    with pytest.raises(UsageError, match="holds train/, test/, but --test-share is of a folder of class folders alone"):
+        load_dataset("imagefolder", holdout=0, data_dir=folder, test_share=0.2)
+
+
+def test_a_subset_that_is_the_most_takes_what_there_is(folder: Path) -> None:
+    whole = load_dataset("imagefolder", holdout=0, data_dir=folder)
+    most = load_dataset("imagefolder", holdout=0, data_dir=folder, subset=10_000, subset_is_most=True)
+    assert most.splits["train"].fingerprint() == whole.splits["train"].fingerprint()
+    with pytest.raises(UsageError, match="--subset 10000 cannot be taken"):
+        load_dataset("imagefolder", holdout=0, data_dir=folder, subset=10_000)
 
 
 def test_val_beside_test_is_not_read_and_said_not_to_be(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,10 +267,12 @@ def test_real_jpeg_files_are_read_as_pillow_reads_them(some_cifar10: Path) -> No
 
 
 def loud(capsys: pytest.CaptureFixture[str], folder: Path) -> str:
-    """Return what loading a folder says."""
+    """Return what loading a folder says before the line that counts its images."""
     set_verbosity(quiet=False, verbose=False)
     load(folder)
-    return capsys.readouterr().err
+    *lines, total = capsys.readouterr().err.splitlines(keepends=True)
+    assert "images of 2 classes" in total
+    return "".join(lines)
 
 
 @pytest.mark.parametrize("name", [".ipynb_checkpoints", "__MACOSX", "@eaDir"])

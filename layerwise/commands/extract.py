@@ -126,7 +126,7 @@ DEFAULTS = replace(recipe("digits"), store="auto")
 BATCH_SIZE = 64
 
 
-@takes_fields("data", "store", "dtype", defaults=DEFAULTS)
+@takes_fields("data.dataset", "data.holdout", "data.subset", "data.test_share", "store", "dtype", defaults=DEFAULTS)
 def extract(
     model: Model = None,
     arrays: Arrays = None,
@@ -217,6 +217,7 @@ def _check_flags(
         return
     given = {
         **of_images, "--dataset": "data.dataset" in fields, "--subset": "data.subset" in fields,
+        "--test-share": "data.test_share" in fields,
         # Typed, and not only the environment variable that stands for it.
         "--data-dir": data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA"),
         "--set data.image_size": any(setting.startswith("data.image_size") for setting in settings),

@@ -122,7 +122,7 @@ def train(
 
     place = Place(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
-        tensorboard=tensorboard, download=download,
+        tensorboard=tensorboard, download=download, subset_is_most=not _types_subset(fields, settings),
     )  # fmt: skip
     if source is not None and replace_auxiliary is not None:
         _replace(source, replace_auxiliary, place, fields)
@@ -175,6 +175,11 @@ def _configure(recipe_name: str | None, fields: Mapping[str, Any], settings: lis
             raise UsageError(f"--set {path} names what another flag or --set has set already; give one of them.")
         values[path] = text
     return set_fields(config, values)
+
+
+def _types_subset(fields: Mapping[str, Any], settings: list[str] | None) -> bool:
+    """Return whether the user, and not a recipe, says how many images are used."""
+    return "data.subset" in fields or any(parse_setting(text)[0] == "data.subset" for text in settings or [])
 
 
 def _check_replacement(source: Path | None, width: int | None, out: Path, *, dry_run: bool) -> None:

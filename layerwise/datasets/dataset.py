@@ -70,6 +70,11 @@ class Sizes:
         return self.counts.get("validation", 0)
 
     @property
+    def total_train(self) -> int:
+        """Number of images of the train split, before the fold is set apart."""
+        return self.train + self.validation
+
+    @property
     def total(self) -> int:
         """Number of images of all splits."""
         return sum(self.counts.values())
@@ -115,6 +120,8 @@ def load_dataset(
     *,
     holdout: float,
     subset: int = 0,
+    subset_is_most: bool = False,
+    test_share: float = 0.0,
     image_size: int = 0,
     label: str = "",
     data_dir: Path | None = None,
@@ -125,9 +132,11 @@ def load_dataset(
     Args:
         name: one of `DATASETS`.
         holdout: share of the train split (of its subset), in [0, 0.5], that becomes the validation fold.
-        subset: number of images taken from the train split by `stratified_subset`; 0 takes all.
+        subset: number of images taken from the train split by `stratified_subset`; 0 takes all. subset_is_most: a split
+            of fewer images is taken whole.
+        test_share: of an imagefolder of class folders alone, the share of each class that is the test split.
         image_size: pixels of a side to which an imagefolder's images are brought; 0 leaves them as they are.
-        label: the name the data go by in files and figures; empty for `name`.
+        label: the name the data go by in files and figures; empty for `name`, or that of an imagefolder's folder.
         data_dir: folder that holds the data, for data sets that are not bundled.
         download: fetch what is not there, for data sets that are published.
 
@@ -139,8 +148,10 @@ def load_dataset(
     """
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    train, test, classes = _published(name, data_dir, image_size, download)
-    if subset:
+    if name == "imagefolder":
+        label = label or (data_dir.resolve().name if data_dir else "")
+    train, test, classes = _published(name, data_dir, image_size, test_share, download)
+    if subset and not (subset_is_most and len(train.label) < subset):
         train = _take(train, stratified_subset(train.label, subset))
     kept, held = stratified_split(train.label, holdout, classes)
     splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
@@ -150,12 +161,16 @@ def load_dataset(
     return Dataset(label or name, classes, splits, mean, std)
 
 
-def load_configured(config: DataConfig, data_dir: Path | None, *, download: bool = False) -> Dataset:
+def load_configured(
+    config: DataConfig, data_dir: Path | None, *, download: bool = False, subset_is_most: bool = False
+) -> Dataset:
     """Load the data set that a configuration names; see `load_dataset` for what it raises."""
     return load_dataset(
         config.dataset,
         holdout=config.holdout,
         subset=config.subset,
+        subset_is_most=subset_is_most,
+        test_share=config.test_share,
         image_size=config.image_size,
         label=config.label,
         data_dir=data_dir,
@@ -187,7 +202,7 @@ def _take(split: Split, rows: np.ndarray) -> Split:
 
 
 def _published(
-    name: str, data_dir: Path | None, image_size: int, download: bool
+    name: str, data_dir: Path | None, image_size: int, test_share: float, download: bool
 ) -> tuple[Split, Split, tuple[str, ...]]:
     """Return train split, test split and class names, checked against each other."""
     if name == "digits":
@@ -195,7 +210,7 @@ def _published(
     if name == "imagefolder":
         if download:
             raise UsageError("--download fetches published data sets, but imagefolder reads a folder of your own.")
-        published = read_imagefolder(data_dir, image_size=image_size)
+        published = read_imagefolder(data_dir, image_size=image_size, test_share=test_share)
     else:
         published = read_torchvision(name, data_dir, download=download)
     train, test = (_whole(name, part, published.classes) for part in (published.train, published.test))

@@ -1,8 +1,9 @@
 """Data sets that are folders of image files: which files are read, and their classes by the names of their folders.
 
-The folder holds train/CLASS/... and test/CLASS/... (or val/CLASS/..., where there is no test/). Every image is
-decoded once, into memory. Decoded JPEG pixels can differ by a grey level between versions of libjpeg, which the
-fingerprint of a split then shows. Every file below train/ and test/ is read, or counted in one line as not read.
+The folder holds train/CLASS/... and test/CLASS/... (or val/CLASS/..., where there is no test/), or CLASS/... alone, of
+which a share becomes the test split. Every image is decoded once, into memory. Decoded JPEG pixels can differ by a grey
+level between versions of libjpeg, which the fingerprint of a split then shows. Every file below these folders is read,
+or counted in one line as not read.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from unicodedata import normalize
 
 import numpy as np
 
+from layerwise.datasets.folds import stratified_test
 from layerwise.datasets.pictures import ENDINGS, decode
 from layerwise.datasets.published import Published, require_folder
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError, option
 
 log = logging.getLogger("layerwise.imagefolder")
 
@@ -28,8 +30,11 @@ log = logging.getLogger("layerwise.imagefolder")
 _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found")
 # What systems put beside pictures, besides files whose names begin with a dot: not worth a word.
 _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
-# What a third split beside train/ and test/ is called; none of them is read.
-_UNREAD_SPLITS = ("val", "valid", "validation", "dev", "unlabeled", "unlabelled")
+# What the second split is called; the first of these that is there is the test split.
+_TEST_SPLITS = ("test", "val", "valid", "validation")
+# What a third split is called; none of them is read.
+_UNREAD_SPLITS = (*_TEST_SPLITS, "dev", "unlabeled", "unlabelled")
+_USES = ("train", "test")
 
 
 @dataclass
@@ -58,7 +63,7 @@ class _LeftOut:
         return "; ".join(parts)
 
 
-def read_imagefolder(data_dir: Path | None, *, image_size: int) -> Published:
+def read_imagefolder(data_dir: Path | None, *, image_size: int, test_share: float = 0.0) -> Published:
     """Decode every image of a folder, on all cores, and number the classes by the names of their folders.
 
     Files stand in the order of class, then path, which is what `index` counts. Images are 8-bit, with 1 channel
@@ -67,39 +72,56 @@ def read_imagefolder(data_dir: Path | None, *, image_size: int) -> Published:
     Args:
         image_size: 0 keeps images as they are, of one size; else the shorter side is resized to that many pixels
             (bilinear, antialiased) and the middle square cropped.
+        test_share: of a folder of class folders alone, the share of each class that is the test split, by a fixed seed.
 
     Raises:
         UsageError: no folder given.
         UserError: no train/, or neither test/ nor val/; classes that differ, are empty or fewer than two; a file
             that is no image or has more than 8 bits a channel; images of different sizes at image_size 0.
     """
-    root = require_folder("imagefolder", "train/ and test/ (or val/)", data_dir)
-    folders = _split_folders(root)
+    root = require_folder("imagefolder", "train/ and test/ (or val/), or class folders alone", data_dir)
+    folders = [root] if test_share else _split_folders(root)
     left_out = _LeftOut()
     found = [_find_files(folder, left_out) for folder in folders]
-    files = dict(zip(folders, [found[0], _spelled_as(found[0], found[1])], strict=True))
+    if test_share:
+        _refuse_splits(root, found[0])
+    files = dict(zip(folders, [found[0], *(_spelled_as(found[0], other) for other in found[1:])], strict=True))
     if words := left_out.describe():
         log.warning("%s: not read are %s", root, words)
     _check_classes(folders, files)
     classes = sorted(files[folders[0]])
-    train, test = decode([[path for c in classes for path in files[folder][c]] for folder in folders], image_size)
+    parts = decode([[path for c in classes for path in files[folder][c]] for folder in folders], image_size)
     labels = [np.repeat(np.arange(len(classes)), [len(files[folder][c]) for c in classes]) for folder in folders]
-    return Published((train, labels[0]), (test, labels[1]), tuple(classes))
+    splits = list(zip(parts, labels, strict=True))
+    if test_share:
+        splits = [(parts[0][rows], labels[0][rows]) for rows in stratified_test(labels[0], test_share)]
+    counts = " and ".join(f"{len(label):,} for {name}" for name, (_, label) in zip(_USES, splits, strict=True))
+    log.info("%s: %s images of %d classes, %s", root, f"{sum(len(one) for _, one in splits):,}", len(classes), counts)
+    return Published(splits[0], splits[1], tuple(classes))
 
 
 def _split_folders(root: Path) -> list[Path]:
-    held = [name for name in ("train", "test", "val") if (root / name).is_dir()]
+    held = [name for name in ("train", *_TEST_SPLITS) if (root / name).is_dir()]
     if "train" not in held or len(held) < 2:
         raise UserError(
             f"{root} holds {', '.join(f'{name}/' for name in held) or 'neither train/ nor test/ nor val/'}, but an "
-            "imagefolder needs train/ and test/ (or val/), each with a folder of images for each class. "
-            "Give the folder above them by --data-dir."
+            "imagefolder needs train/ and test/ (or val/), each with a folder of images for each class. Give the "
+            f"folder above them by --data-dir, or, where it holds class folders alone, {option('test_share', '0.2')}."
         )
     for name in _UNREAD_SPLITS:
         if name != held[1] and (root / name).is_dir():
             log.warning("%s is not read: %s is the test split, and --holdout sets validation images apart",
                         root / name, root / held[1])  # fmt: skip
     return [root / name for name in held[:2]]
+
+
+def _refuse_splits(root: Path, classes: Mapping[str, object]) -> None:
+    """Raise UsageError where what are taken for classes are splits."""
+    if splits := [name for name in ("train", *_TEST_SPLITS) if name in classes]:
+        raise UsageError(
+            f"{root} holds {', '.join(f'{name}/' for name in splits)}, but {option('test_share')} is of a folder of "
+            "class folders alone. Leave it out."
+        )
 
 
 def _find_files(folder: Path, left_out: _LeftOut) -> dict[str, list[str]]:
@@ -178,7 +200,7 @@ def _spelled_as(train: Mapping[str, object], test: Mapping[str, list[str]]) -> d
 
 
 def _check_classes(folders: Sequence[Path], files: Mapping[Path, Mapping[str, list[str]]]) -> None:
-    train, test = folders
+    train, test = folders[0], folders[-1]
     if files[train].keys() != files[test].keys():
         only = [
             f"only {a} has {_some(sorted(files[a].keys() - files[b].keys()))}"

@@ -59,12 +59,12 @@ def stratified_split(
     return _split(label, count) if share else (np.arange(len(label)), np.arange(0))
 
 
-def stratified_test(label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def stratified_test(label: np.ndarray, share: float = DIGITS_TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
     """Split positions 0..n-1 of samples that were published as one set into (train, test), as those of digits are.
 
-    A fifth of each class is for testing, at least one and never all: of a class with one sample, none.
+    A share of each class is for testing, at least one and never all: of a class with one sample, none.
     """
-    return _split(label, lambda _, n: min(max(round(DIGITS_TEST_SHARE * n), 1), n - 1))
+    return _split(label, lambda _, n: min(max(round(share * n), 1), n - 1))
 
 
 def _split(label: np.ndarray, count: Callable[[int, int], int]) -> tuple[np.ndarray, np.ndarray]:

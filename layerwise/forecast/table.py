@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from layerwise.config import RunConfig
-from layerwise.datasets import Sizes, load_configured
+from layerwise.datasets import Sizes
 from layerwise.forecast.memory import Memory, forecast_memory
 from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
 from layerwise.model.counts import Problem, count_problems
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan
 from layerwise.training.operations import Operations, count_operations
-from layerwise.training.run import plan_storage, resolve
+from layerwise.training.run import load_data, plan_storage, resolve
 from layerwise.training.stage_batches import kept_bytes
 from layerwise.units import show_seconds, show_size
 
@@ -62,7 +62,7 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     Raises:
         UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
     """
-    dataset = load_configured(config.data, place.data_dir, download=place.download)
+    dataset = load_data(config, place)
     config = resolve(config, dataset, place.device)
     sizes = dataset.sizes
     storage = plan_storage(config, dataset, place.max_size)

@@ -15,7 +15,8 @@ class Place:
     """Where a run file goes, and the machine that makes it.
 
     max_size: most bytes that the file may take. force: whether `out` is replaced. data_dir, download: the folder of the
-    data set, and whether it is fetched into it. tensorboard: folder of a training's curves.
+    data set, and whether it is fetched into it. subset_is_most: whether a train split of fewer images than the subset
+    that is configured is taken whole, as where a recipe asks for it. tensorboard: folder of a training's curves.
     """
 
     out: Path
@@ -24,4 +25,5 @@ class Place:
     force: bool = False
     data_dir: Path | None = None
     download: bool = False
+    subset_is_most: bool = False
     tensorboard: Path | None = None

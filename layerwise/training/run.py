@@ -50,7 +50,7 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
     exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
     """
     refuse_existing_run(place.out, place.force)
-    dataset = taken.dataset if taken else load_configured(config.data, place.data_dir, download=place.download)
+    dataset = taken.dataset if taken else load_data(config, place)
     config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
@@ -76,6 +76,11 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
 
 
+def load_data(config: RunConfig, place: Place) -> Dataset:
+    """Return the data set of a configuration, from the place's folder."""
+    return load_configured(config.data, place.data_dir, download=place.download, subset_is_most=place.subset_is_most)
+
+
 def _kept(checkpoint: Checkpoint) -> str:
     """Say what a training that is stopped now leaves."""
     if checkpoint.path is not None and checkpoint.path.exists():
@@ -90,6 +95,9 @@ def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: st
 
     Raises UsageError for settings that these images do not allow.
     """
+    if (count := dataset.sizes.total_train) < config.data.subset:  # a recipe's, of which the data have fewer
+        log.info("all %d training images are used; the recipe takes at most %d", count, config.data.subset)
+        config = replace(config, data=replace(config.data, subset=0))
     config = replace(config, network=settled(config.network, dataset.image_shape))
     _check_images(config, dataset.image_shape, dataset.counts["train"])
     if config.match == "operations":
