@@ -13,8 +13,8 @@ where they rise and fall together, and too narrow where they do not. The price a
 and Student's t alone would be sure of anything (in 13% of null cases with 2 seeds, one width, 100 images, 97% right).
 But two networks of one kind are right about other images, which moves an accuracy p by up to p (1 - p) / n. So an
 interval is never narrower than the normal one of half of that variance, and a difference has the larger of the two
-p-values. Half, since seeds disagree on about half as many images as unrelated networks would (0.40 to 0.65 on 359
-digits, by depth and mode). Simulated with 2, 3 and 5 seeds, 1 and 2 widths, 100 to 10,000 images, paired or not, the
+p-values. Half, since seeds disagree on about half as many images as unrelated networks would (0.40 to 0.65 in the smoke
+study, by depth and mode). Simulated with 2, 3 and 5 seeds, 1 and 2 widths, 100 to 10,000 images, paired or not, the
 size is then 5% or less, as it is with a quarter, and the power that it costs is 5 points or less (the whole variance
 costs up to 16). A floor under s itself, times the t of one degree of freedom (12.7), would leave no power at 2 seeds.
 """

@@ -98,7 +98,7 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
             "p_within_holm": (f"p, {points} or more (Holm)", _p),
         },
         "The second line minus the first, in percentage points: early gain (depth 2 minus depth 1), slope (points a "
-        "depth, least squares) and final level (last depth); Student's t over seeds.",
+        "depth, least squares) and final level (last depth); Student's t over seeds, and at least the images' share.",
         4,
         [
             "p: of no difference. "

@@ -120,6 +120,19 @@ def test_intervals_hold_a_true_difference_at_least_95_times_of_100(seeds: int) -
         assert found.rejected(truth=0.02) < AT_MOST, (n, widths)
 
 
+@pytest.mark.parametrize(("seeds", "widths"), list(itertools.product(SEEDS, WIDTHS)))
+def test_intervals_of_a_line_hold_its_mean_at_least_95_times_of_100(seeds: int, widths: int) -> None:
+    rng = np.random.default_rng([seeds, widths])
+    for n, p in TEST_SETS:
+        values, truth = accuracies(rng, n, p, rng.normal(0, 0.003, (STUDIES, widths, seeds)))
+        # A line is what a difference from an accuracy of 0 that has no variance is.
+        found = many(np.zeros_like(values), values, n, True)
+        found = found._replace(images=np.sqrt(images_variance(values, n).sum((1, 2)) / 2) / (widths * seeds))
+        one = pooled(list(values[0]), [list(images_variance(group, n)) for group in values[0]])
+        assert (one.mean, one.error, one.images) == pytest.approx((found.mean[0], found.error[0], found.images[0]))
+        assert found.rejected(truth) < AT_MOST, (n, p)
+
+
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_a_difference_of_the_bound_is_called_smaller_at_most_5_times_of_100(seeds: int) -> None:
     for (n, p), widths in itertools.product(((100, 0.7), (359, 0.9), (10_000, 0.85)), WIDTHS):

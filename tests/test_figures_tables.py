@@ -171,6 +171,15 @@ def test_three_files_the_same_each_time(
         assert len(list(csv.DictReader(file))) > 0
 
 
+def test_the_bound_of_contrasts_is_in_points(runs: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "contrasts.md"
+    assert command(*runs, "--what", "contrasts", "--bound", "2.5", "-o", out, "--quiet") == 0
+    assert "p, 2.5 points or more (Holm)" in out.read_text()
+    with out.with_suffix(".csv").open() as file:
+        bounds = {row["quantity"]: float(row["bound"]) for row in csv.DictReader(file)}
+    assert bounds == pytest.approx({"early gain": 0.025, "slope": 0.0125, "final level": 0.025})
+
+
 def test_a_table_wider_than_the_terminal_is_not_printed(
     runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

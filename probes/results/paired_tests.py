@@ -16,7 +16,8 @@ from probes.results.intervals import mean_interval
 def paired_interval(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
     """Return the 95% bootstrap interval of accuracy(after) - accuracy(before) on the same images, in [-1, 1].
 
-    Images are drawn with replacement, each with both its outcomes. Source: Efron and Tibshirani 1993, section 8.3.
+    Images are drawn with replacement, each with both its outcomes, and with two more that keep the interval from
+    collapsing where few images change (`mean_interval`). Source: Efron and Tibshirani 1993, section 8.3.
 
     Args:
         before, after: whether each of the n images was told right, bool [n], in the same order.
