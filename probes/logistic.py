@@ -25,7 +25,7 @@ class CertifiedLogisticRegression(ClassifierMixin, BaseEstimator):
     Args:
         lam: penalty per sample, > 0; scikit-learn's C is 1 / (n lam).
         loss: "multinomial", "ovr" or "squared_hinge".
-        tol: the certificate to reach; None for max(1e-4 objective, 1e-6).
+        tol: the certificate to reach; None for 1e-4 of the objective.
         max_iter: the most Newton steps.
         device: where to compute.
 

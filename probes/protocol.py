@@ -27,7 +27,9 @@ from layerwise.runfile import RunFile
 
 # Rises whenever a change moves a number that a probe reports: rows of another version are left out, and fitted again.
 # 2 brought penalties from 1e-5 to 10^-0.5, other training of CNN probes (AdamW, one cycle), and the raw pixels.
-PROTOCOL_VERSION = 2
+# 3 brought lambda by validation log-loss, on a path that ends where this has passed its lowest point, and certificates
+# relative to the objective alone.
+PROTOCOL_VERSION = 3
 
 FOLD = ("train", "validation")
 TEST = "test"
@@ -188,6 +190,9 @@ def has_fold(run: RunFile) -> bool:
 
 
 def best_candidate(candidates: Sequence[Candidate], score: Callable[[Candidate], Predictions]) -> int:
-    """Return the position of the candidate with the best validation accuracy; ties go to the lower log-loss."""
+    """Return the position of the candidate with the best validation accuracy; ties go to the lower log-loss.
+
+    Not for the penalty of a linear probe, which validation log-loss chooses: see probes/linear/penalties.py.
+    """
     scored = [score(candidate) for candidate in candidates]
     return max(range(len(scored)), key=lambda i: (scored[i].accuracy, -scored[i].log_loss_bits))

@@ -158,6 +158,22 @@ def linear_optima(X, y, lams, loss, n_classes):
     return [found[lam] for lam in lams]
 
 
+def slow_choice(candidates):
+    """Return the candidate of a path of penalties that the protocol chooses, by the rule as docs/protocol.md says it.
+
+    candidates: (penalty, validation log-loss in nats, validation accuracy, whether the train fold is without error),
+        from the largest penalty down, whether the path goes so far or not.
+    """
+    for end in range(1, len(candidates) + 1):
+        lowest, fell = float("inf"), []
+        for _, loss, _, _ in candidates[:end]:
+            fell.append(loss < lowest - 0.001)
+            lowest = loss if fell[-1] else lowest
+        if fell[-2:] == [False, False] or (not fell[-1] and candidates[end - 1][3]):
+            break
+    return sorted(candidates[:end], key=lambda one: (one[1], -one[2], -one[0]))[0]
+
+
 def slow_ensemble(logits: list[np.ndarray], weighting: str) -> np.ndarray:
     """Probabilities of an ensemble, image by image: 2^j on logits or on softmax outputs, or equal weights on those."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +13,23 @@ import numpy as np
 import pytest
 import torch
 from conftest import make_run
+from reference import slow_choice
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.multiclass import OneVsRestClassifier
 
 from layerwise import commandline
 from layerwise.activations import pooled_features
 from layerwise.errors import UserError
 from layerwise.runfile import Rows, RunFile
+from probes.linear import penalties
 from probes.linear import probe as linear
-from probes.linear import problem as linear_problem
 from probes.linear.probe import LinearFamily
-from probes.linear.problem import DRAWS, FIXED_PENALTY, PENALTIES, random_projection
+from probes.linear.problem import DRAWS, FIXED_PENALTY, random_projection
 from probes.probe import ProbeName
 from probes.protocol import Fit
 from probes.results.table import save
-from probes.solver.path import fit_path
+from probes.solver.path import Fitter, fit_path
 from probes.solver.standardiser import Standardiser
 from probes.tasks.controls import controlled
 from probes.tasks.task import Task
@@ -92,15 +97,15 @@ class Poisoned(RunFile):
 def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
     run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit_path = linear_problem.fit_path
+    fit = Fitter.fit
 
     def noted(*words: Any, **more: Any) -> Any:
         run.reads.append("fit")
-        return fit_path(*words, **more)
+        return fit(*words, **more)
 
     with RunFile(run_path) as run:
         honest = probe_linear(run, 1, "linear")
-    monkeypatch.setattr(linear_problem, "fit_path", noted)
+    monkeypatch.setattr(Fitter, "fit", noted)
     with Poisoned(run_path) as run:
         run.reads = []
         poisoned = probe_linear(run, 1, "linear")
@@ -113,35 +118,85 @@ def test_the_test_split_chooses_nothing_and_is_read_once_after_the_choice(
         assert b.scores["test"].accuracy < 0.1 < a.scores["test"].accuracy
 
 
-def test_a_best_penalty_at_the_end_of_its_path_is_said(
+def test_a_path_that_is_cut_while_the_log_loss_falls_says_so(
     monkeypatch: pytest.MonkeyPatch, run_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(linear_problem, "PENALTIES", (1e-1, 10**-0.5, 1.0))
-    monkeypatch.setattr(linear_problem, "EXTENSIONS", 0)
+    monkeypatch.setattr(penalties, "PENALTIES", (1.0, 10**-0.5, 1e-1))
     commandline.set_verbosity(quiet=True, verbose=False)
     with RunFile(run_path) as run:
         probe_linear(run, 1, "linear")
-    assert "depth 1: the best lambda, 1.0e-01, lies at the end of its path" in capsys.readouterr().err
+    assert "depth 1: the log-loss still falls at lambda 1.0e-01, the end of its path" in capsys.readouterr().err
 
 
-def test_the_chosen_penalty_has_the_best_validation_accuracy_of_the_path(run_path: Path) -> None:
+@pytest.mark.parametrize("probe", ["linear", "linear-ovr"])
+def test_scikit_learn_on_the_same_path_chooses_the_same_penalty(run_path: Path, probe: str) -> None:
     with RunFile(run_path) as run:
-        first, _ = probe_linear(run, 1, "linear")
+        first, _ = probe_linear(run, 1, probe)
         data = features(run, 1)
-    standardise = Standardiser(data["train"][0])
-    fits = fit_path(standardise(data["train"][0]), data["train"][1], PENALTIES, n_classes=10)
-    inside = standardise(data["validation"][0])
-    accuracies = [(fit.decision_function(inside).argmax(1) == data["validation"][1]).mean() for fit in fits]
-    assert first.scores["validation"].accuracy >= max(accuracies)
-    assert len(PENALTIES) >= 10
+    (x, y), (inside, labels) = data["train"], data["validation"]
+    mean, scale = x.mean(0), x.std(0)
+    candidates = []
+    for lam in [10.0 ** (-e / 2) for e in range(1, 13)]:
+        oracle: Any = LogisticRegression(C=1 / (len(y) * lam), tol=1e-8, max_iter=20_000)
+        oracle = OneVsRestClassifier(oracle) if probe == "linear-ovr" else oracle
+        oracle.fit((x - mean) / scale, y)
+        loss = log_loss(labels, oracle.predict_proba((inside - mean) / scale), labels=range(10))
+        accuracy = oracle.score((inside - mean) / scale, labels)
+        candidates.append((lam, loss, accuracy, oracle.score((x - mean) / scale, y) == 1))
+    lam, loss, accuracy, _ = slow_choice(candidates)
+    assert first.penalty == pytest.approx(lam)
+    # a certificate g bounds the distance of the weights by sqrt(2 g / lambda), and so that of the logits
+    assert first.certificate is not None
+    reach = np.sqrt(2 * first.certificate / lam) * np.linalg.norm((inside - mean) / scale, axis=1).mean()
+    assert first.scores["validation"].log_loss_bits * np.log(2) == pytest.approx(loss, abs=min(2 * reach, 2e-3))
+    assert first.scores["validation"].accuracy == pytest.approx(accuracy, abs=1 / len(labels))
 
 
-def test_the_path_is_extended_while_its_end_is_best(monkeypatch: pytest.MonkeyPatch, run_path: Path) -> None:
-    monkeypatch.setattr(linear_problem, "PENALTIES", (1e-1, 10**-0.5, 1.0))
+def test_each_fit_says_one_line_with_lambda_certificate_and_newton_steps(
+    run_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with RunFile(run_path) as run, caplog.at_level(logging.DEBUG, "layerwise.probes"):
+        first, last = probe_linear(run, 1, "linear")
+    lines = [message for message in caplog.messages if message.startswith("depth 1, 24 features, ")]
+    path = [re.fullmatch(LINE + r", validation \S+ bits, \S+%", line) for line in lines[:-1]]
+    assert len(path) > 3 and all(path)
+    found = re.fullmatch(LINE, lines[-1])
+    assert found is not None
+    assert found.groups() == (
+        "train + validation",
+        f"{last.penalty:.2g}",
+        str(last.iterations),
+        f"{last.certificate:.1e}",
+    )
+    assert f"{first.penalty:.2g}" in {match[2] for match in path if match}
+
+
+LINE = r"depth 1, 24 features, (.+): lambda (\S+), (\d+) Newton steps, objective \S+, certificate ([^ ,]+)"
+
+
+def test_the_progress_bar_counts_probes_and_names_depth_and_penalty(
+    run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, int, str]] = []
+
+    class Bar:
+        def add_task(self, description: str, total: int, completed: int) -> int:
+            shown.append((completed, total, description))
+            return 0
+
+        def update(self, task: int, description: str, completed: int) -> None:
+            shown.append((completed, 2, description))
+
+    monkeypatch.setattr(linear, "progress", lambda: nullcontext(Bar()))
     with RunFile(run_path) as run:
-        first, _ = probe_linear(run, 1, "linear")
-    assert first.penalty is not None
-    assert 1e-1 * 10 ** (-linear_problem.EXTENSIONS / 2) * 0.99 < first.penalty < 1e-1
+        family = LinearFamily(run, Task(run), "linear", device=CPU)
+        names = family.names(0)
+        family.prepare({0: names})
+        family.fit(0, names)
+    assert [line for line in shown if "lambda" not in line[2]] == [(0, 2, "depth 0"), (1, 2, "depth 0")]
+    assert {line[:2] for line in shown} == {(0, 2), (1, 2)}
+    assert shown[1] == (0, 2, "depth 0: lambda 3.2e-01")
+    assert (1, 2, "depth 0, raw pixels: lambda 3.2e-01") in shown
 
 
 def test_without_a_fold_the_penalty_is_the_stated_one_and_nothing_is_refitted(tmp_path: Path) -> None:

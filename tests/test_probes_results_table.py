@@ -15,7 +15,7 @@ from layerwise.api import extract_arrays
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
-from probes.protocol import Fit, Predictions
+from probes.protocol import PROTOCOL_VERSION, Fit, Predictions
 from probes.results.columns import COLUMNS, KEY
 from probes.results.table import (
     check_files,
@@ -247,7 +247,7 @@ def test_a_table_of_the_first_protocol_is_read_and_kept_as_it_is(own_run: Path) 
     table = read_table(table_path(own_run))
     assert set(table[table.protocol_version == 1].target) == {"class"}
     # the test split had been read once before, whatever the protocol was
-    assert set(table[table.protocol_version == 2].test_reads) == {2}
+    assert set(table[table.protocol_version == PROTOCOL_VERSION].test_reads) == {2}
 
 
 def test_a_table_without_later_columns_is_read_and_gets_them(own_run: Path) -> None:

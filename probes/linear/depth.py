@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from probes.linear.features import DepthData
 from probes.linear.problem import FIXED_PENALTY, Fitted, LinearProblem, random_projection
@@ -17,14 +18,15 @@ class LinearKind(Kind[ProbeName, DepthData, Fitted]):
         width: number of features to which a random projection takes them; None for no projection.
         taken: penalties to take over where they are known, each else chosen on `DepthData.chooser_y`; None to choose on
             the labels that are fitted.
+        tell: is told each probe and penalty of a path before it is fitted.
     """
 
     def __init__(
         self, probe: str, names: Sequence[ProbeName], *, n_classes: int, selection: str, width: int | None,
-        taken: Mapping[ProbeName, float | None] | None,
+        taken: Mapping[ProbeName, float | None] | None, tell: Callable[[ProbeName, float], None],
     ):  # fmt: skip
         self.probe, self.names, self.n_classes, self.selection = probe, names, n_classes, selection
-        self.width, self.taken = width, taken
+        self.width, self.taken, self.tell = width, taken, tell
 
     def choose(self, data: DepthData) -> dict[ProbeName, Fitted]:
         return {name: self._choose(name, data) for name in self.names}
@@ -33,14 +35,14 @@ class LinearKind(Kind[ProbeName, DepthData, Fitted]):
         projection = None
         if self.width is not None:
             projection = random_projection(data.width, self.width, name.probe_seed, name.depth)
-        problem = LinearProblem(self.probe, self.n_classes, projection)
+        problem, tell = LinearProblem(self.probe, self.n_classes, projection), partial(self.tell, name)
         if "validation" not in data.x:
             return problem.fit(data, ["train"], FIXED_PENALTY)
         if self.taken is None:
-            return problem.fit_best(data, data.y)
+            return problem.fit_best(data, data.y, tell)
         penalty = self.taken[name]
         if penalty is None:
-            penalty = problem.fit_best(data, data.chooser_y).best.lam
+            penalty = problem.fit_best(data, data.chooser_y, tell).best.lam
         return problem.fit(data, ["train"], penalty)
 
     def refit(self, data: DepthData, chosen: Mapping[ProbeName, Fitted]) -> dict[ProbeName, Fitted]:

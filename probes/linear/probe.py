@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from layerwise.activations import pooled_width
+from layerwise.commandline import progress
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.linear.depth import LinearKind
@@ -55,6 +56,7 @@ class LinearFamily(Family):
         self.run, self.task, self.probe, self.features, self.device = run, task, probe, features, device
         self.pools = tuple(pools)
         self.title = f"{probe} probe{_MATCHED_TO[features]}"
+        self._done, self._total = 0, 0  # probes of a sweep, for the progress bar
 
     def depths(self) -> list[int]:
         """Return all depths; projected features start at depth 1, since depth 0 is the input itself."""
@@ -73,6 +75,7 @@ class LinearFamily(Family):
 
     def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:
         """Raise UserError where features are to be as many as the input's, and there are fewer or no input."""
+        self._done, self._total = 0, sum(map(len, missing.values()))
         if self.features != "input":
             return
         if 0 not in self.run.depths:
@@ -97,6 +100,7 @@ class LinearFamily(Family):
             # A square projection is a rotation, which the penalty does not see: one fit is that of all ten draws.
             is_rotation = self.features != "native" and self._width(side) == pooled_width(self.run, depth, side)
             fits = self._play(depth, side, names[:1] if is_rotation else names)
+            self._done += len(names)
             found += [(name, fits[names[0] if is_rotation else name]) for name in names]
         return found
 
@@ -104,14 +108,23 @@ class LinearFamily(Family):
         width = None if self.features == "native" else self._width(side)
         # Permuted labels leave nothing to choose on: lambda is the one chosen for the real ones.
         taken = {n: chosen_penalty(self.run, n, NO_CONTROL) for n in names} if self.selection == "control" else None
-        kind = LinearKind(
-            self.probe, names, n_classes=len(self.task.classes), selection=self.selection, width=width, taken=taken
-        )
 
         def open_splits(splits: Sequence[str]) -> DepthData:
             return read_depth(self.task, depth, splits, side=side, device=self.device, max_memory=self.max_memory)
 
-        return play(kind, open_splits, self.run.splits)
+        with progress() as bar:
+            first = self._done
+            task = bar.add_task(f"depth {depth}", total=self._total or len(names), completed=first)
+
+            def tell(name: ProbeName, penalty: float) -> None:
+                words = f"depth {depth}{'' if side else ', raw pixels'}: lambda {penalty:.1e}"
+                bar.update(task, description=words, completed=first + names.index(name))
+
+            kind = LinearKind(
+                self.probe, names, n_classes=len(self.task.classes), selection=self.selection, width=width,
+                taken=taken, tell=tell,
+            )  # fmt: skip
+            return play(kind, open_splits, self.run.splits)
 
     def _reads_pixels(self) -> bool:
         wanted = self.pixels and self.features == "native"

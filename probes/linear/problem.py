@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +12,15 @@ import torch
 
 from layerwise.model.seeds import derive_seed
 from probes.linear.features import DepthData
-from probes.protocol import Predictions, best_candidate, joined, predictions
-from probes.solver.fit import LinearFit, log_proba
-from probes.solver.path import fit_path
+from probes.linear.penalties import Candidate, choose
+from probes.protocol import Predictions, joined, predictions
+from probes.solver.fit import LinearFit, is_right, log_proba
+from probes.solver.path import Fitter
 from probes.solver.rows import Features, Rows, View
 from probes.solver.standardiser import Standardiser
 
 log = logging.getLogger("layerwise.probes")
 
-# Two a decade. The path is extended beyond an end while the best value lies there, by three decades at most: where
-# there is nothing to learn, or all classes are apart, the best value may lie beyond any end.
-PENALTIES = tuple(float(10.0 ** (e / 2)) for e in range(-10, 0))
-EXTENSIONS = 6
 FIXED_PENALTY = 1e-4
 LOSSES = {"linear": "multinomial", "linear-ovr": "ovr"}
 DRAWS = 10
@@ -65,39 +62,38 @@ class LinearProblem:
         x = View(*(data.x[split] for split in splits))
         y = np.concatenate([data.y[split] for split in splits])
         standardise = Standardiser(x, data.device, data.where(" + ".join(splits)))
-        (best,) = self._path(data, x, y, standardise, [penalty], start)
+        ((best,),) = self._fitter(data, x, y, standardise).fit([penalty], None if start is None else [start])
+        _say(data, " + ".join(splits), best)
         return Fitted(self, standardise, best, len(y), time.perf_counter() - begin)
 
-    def fit_best(self, data: DepthData, y: Mapping[str, np.ndarray]) -> Fitted:
-        """Fit the whole path on the train fold and choose on the validation fold, extending it while its end is best.
+    def fit_best(self, data: DepthData, y: Mapping[str, np.ndarray], tell: Callable[[float], None]) -> Fitted:
+        """Fit a path of penalties on the train fold and choose on the validation fold, as `penalties.choose` says.
 
         Args:
             y: labels by split, those of the data or of another task on the same images.
+            tell: is told each penalty before it is fitted.
         """
         begin = time.perf_counter()
         x = data.x["train"]
         standardise = Standardiser(x, data.device, data.where("train"))
+        fitter = self._fitter(data, x, y["train"], standardise)
+        seen, affine = self._seen(x, standardise)
 
-        def path(penalties: Sequence[float], start: LinearFit | None) -> tuple[list[LinearFit], list[Predictions]]:
-            found = self._path(data, x, y["train"], standardise, penalties, start)
-            return found, self.predict(found, data, "validation", y["validation"], standardise)
+        def solve(penalty: float, start: LinearFit | None) -> Candidate:
+            tell(penalty)
+            ((fit,),) = fitter.fit([penalty], None if start is None else [start])
+            (validation,) = self.predict([fit], data, "validation", y["validation"], standardise)
+            _say(data, "train", fit, validation)
+            return Candidate(fit, validation, is_right(fit, seen, y["train"], data.device, standardiser=affine))
 
-        fits, scored = path(PENALTIES, None)
-        for _ in range(EXTENSIONS):
-            best = best_candidate(scored, lambda one: one)
-            if 0 < best < len(fits) - 1:
-                break
-            beyond = fits[best].lam * (10**-0.5 if best == 0 else 10**0.5)
-            new, of_new = path([beyond], fits[best])
-            fits, scored = (new + fits, of_new + scored) if best == 0 else (fits + new, scored + of_new)
-        best = best_candidate(scored, lambda one: one)
-        if best in (0, len(fits) - 1):
+        best, is_cut = choose(solve)
+        if is_cut:
             log.warning(
-                "depth %d: the best lambda, %.1e, lies at the end of its path; a better one may lie beyond",
+                "depth %d: the log-loss still falls at lambda %.1e, the end of its path; a better one may lie beyond",
                 data.depth,
-                fits[best].lam,
+                best.fit.lam,
             )
-        return Fitted(self, standardise, fits[best], len(y["train"]), time.perf_counter() - begin)
+        return Fitted(self, standardise, best.fit, len(y["train"]), time.perf_counter() - begin)
 
     def predict(
         self, fits: Sequence[LinearFit], data: DepthData, split: str, y: np.ndarray, standardise: Standardiser
@@ -109,18 +105,10 @@ class LinearProblem:
             source, affine = Features(x, affine).whole(data.device), None
         return [predictions(log_proba(fit, source, data.where(split), standardiser=affine), y) for fit in fits]
 
-    def _path(
-        self,
-        data: DepthData,
-        x: Rows | np.ndarray,
-        y: np.ndarray,
-        standardise: Standardiser,
-        penalties: Sequence[float],
-        start: LinearFit | None,
-    ) -> list[LinearFit]:
+    def _fitter(self, data: DepthData, x: Rows | np.ndarray, y: np.ndarray, standardise: Standardiser) -> Fitter:
         source, affine = self._seen(x, standardise)
-        return fit_path(
-            source, y, penalties, n_classes=self.n_classes, loss=LOSSES[self.probe], standardiser=affine, start=start,
+        return Fitter(
+            source, y, n_classes=self.n_classes, loss=LOSSES[self.probe], standardiser=affine,
             max_memory=data.max_memory, device=data.device, where=f"depth {data.depth}",
         )  # fmt: skip
 
@@ -129,3 +117,15 @@ class LinearProblem:
         if self.projection is None:
             return x, standardise
         return View(x, affine=standardise, projection=self.projection), None
+
+
+def _say(data: DepthData, splits: str, fit: LinearFit, validation: Predictions | None = None) -> None:
+    """Say of a fit what its rows will, were it chosen."""
+    scored = ""
+    if validation is not None:
+        scored = f", validation {validation.log_loss_bits:.4f} bits, {100 * validation.accuracy:.2f}%"
+    log.debug(
+        "depth %d, %d features, %s: lambda %.2g, %d Newton steps, objective %.6g, certificate %.1e%s%s",
+        data.depth, fit.coef.shape[1], splits, fit.lam, fit.iterations, fit.objective, fit.certificate,
+        "" if fit.converged else " (NOT CONVERGED)", scored,
+    )  # fmt: skip

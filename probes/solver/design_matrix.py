@@ -51,6 +51,7 @@ class DesignMatrix:
         self.row_squares = torch.empty(self.n, dtype=torch.float64, device=device)
         self.mean = self._measure() / self.n
         self._offset = torch.zeros_like(self.mean) if self._wide else self.mean
+        self._spectrum: Spectrum | None = None  # kept: every penalty of a path needs it
 
     def _measure(self) -> Tensor:
         """Return the sum of the rows, [d], and keep their squares, after looking for what is not finite."""
@@ -96,9 +97,10 @@ class DesignMatrix:
         penalised solution can have. Where both are large, the spectrum is that of evenly spaced rows, and the
         directions that these do not span share what is left of the trace.
         """
-        if self.d <= min(self.n, _GRAM_LIMIT):
-            return self._gram_spectrum()
-        return self._kernel_spectrum()
+        if self._spectrum is None:
+            small = self.d <= min(self.n, _GRAM_LIMIT)
+            self._spectrum = self._gram_spectrum() if small else self._kernel_spectrum()
+        return self._spectrum
 
     def _gram_spectrum(self) -> Spectrum:
         offset = self._offset.float()

@@ -82,3 +82,16 @@ def log_proba(fit: LinearFit, X: Source, where: str = "", *, standardiser: Affin
     if fit.loss == "ovr":
         scores = torch.nn.functional.logsigmoid(scores)
     return scores.log_softmax(1).numpy()
+
+
+def is_right(
+    fit: LinearFit, X: Source, y: NDArray[np.int64], device: torch.device, *, standardiser: Affine | None = None
+) -> bool:
+    """Return whether a fit predicts every label y [n]; features are read up to the first block with an error."""
+    features = Features(X, standardiser)
+    coef, intercept = (torch.as_tensor(a, device=device) for a in (fit.coef, fit.intercept))
+    for rows in row_blocks(features.n, features.d):
+        scores = features.block(rows, device).double() @ coef.T + intercept
+        if (scores.argmax(1).cpu().numpy() != y[rows]).any():
+            return False
+    return True

@@ -118,7 +118,6 @@ class Solver:
         active = self._start(theta)
         unknown = torch.full_like(self._lam, torch.inf)
         solution = Solution(theta.clone(), unknown, unknown.clone(), torch.zeros_like(active.index))
-        spectrum = None
         for step in range(max_iter + 1):
             if step == max_iter:
                 active.exact[:], active.lam = True, active.target
@@ -128,9 +127,10 @@ class Solver:
                 break
             if len(left) < len(active.index):
                 active = active.take(left)
-            spectrum = spectrum or self._design.spectrum()
             equations = Equations(active.logits, active.gradient, active.curvature, active.centre, active.lam)
-            change, products = solve(equations, spectrum, active.forcing, _INSIDE * active.goal * 2 * active.lam)
+            change, products = solve(
+                equations, self._design.spectrum(), active.forcing, _INSIDE * active.goal * 2 * active.lam
+            )
             _say(step, active, products, _move(active, change.double()))
         return solution
 

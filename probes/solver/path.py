@@ -1,4 +1,4 @@
-"""Paths of penalties: linear classifiers that are solved together, each with a certificate.
+"""Paths of penalties: linear classifiers solved one after another or together, each with a certificate.
 
 The objective, per sample and in nats for the two log losses, is mean loss + lam/2 |W|^2 with a free intercept, so
 that lam keeps its meaning when samples are added; scikit-learn's C is 1 / (n lam). How it is solved is in newton.py,
@@ -31,6 +31,11 @@ from probes.solver.newton import Solution, Solver
 from probes.solver.rows import Affine, Features, Source
 
 LOSSES = ("multinomial", "ovr", "squared_hinge")
+
+# The certificate that is asked for where none is named: a part of the objective alone, so that a fit of objective 5e-4
+# is held to 5e-8. What is added matters for objectives below 1e-10 only: the losses there are differences of numbers
+# near 1, each rounded by 2^-53, and nearer than a few of these float64 cannot tell an objective from its optimum.
+RELATIVE, ROUNDING = 1e-4, 64 * 2.0**-53
 
 # Numbers that a step holds for each weight, counted in the code and taken as float64: of solution, point, gradient and
 # direction (4), of conjugate gradients (6), in their preconditioner (3), of the sum over a block (1).
@@ -66,7 +71,7 @@ def fit_path(
         sample_weight: [n] numbers >= 0 or booleans: the mean loss is the weighted mean.
         standardiser: applied to X in float32; None takes X as it is.
         start: a fit to begin from, such as that of a neighbouring penalty; the result is the same within certificates.
-        tol: the certificate to reach, in nats per sample; None for max(1e-4 objective, 1e-6).
+        tol: the certificate to reach, in nats per sample; None for 1e-4 of the objective.
         max_iter: the most Newton steps. A fit that misses the tolerance says so in `converged`.
         max_memory: bytes. Where twice the features would exceed it, they are read block by block in every pass and
             nothing is kept for each sample but its label and weight; slower, with the same result.
@@ -112,33 +117,53 @@ def fit_paths(
     Returns:
         B lists of fits in the order of `lams`, each as `fit_path` returns it for its labels and weights.
     """
-    if loss not in LOSSES:
-        raise unknown("loss", loss, LOSSES)
-    penalties = checked_penalties(lams, where)
-    features = Features(X, standardiser, where)
-    labels = checked_labels(y, features.n, n_classes, where)
-    weights = checked_weights(sample_weight, features.n, where)
-    n_paths = checked_count(labels, weights, start, where)
-    labels, weights = labels.expand(n_paths, -1), weights.expand(n_paths, -1)
-    present = checked_presence(labels, weights, n_classes, where)
-    held = 2 * features.n * features.d * features.dtype.itemsize
-    design = DesignMatrix(features, torch.device(device), resident=max_memory is None or held <= max_memory)
-    paths: list[list[LinearFit]] = [[] for _ in range(n_paths)]
-    for classes in present.unique(dim=0):
-        rows = torch.nonzero((present == classes).all(1))[:, 0]
-        folds = Folds(
-            labels[rows],
-            weights[rows] if sample_weight is not None else None,
-            torch.nonzero(classes)[:, 0],
-            design.device,
-        )
-        begin = None if start is None else [start[i] for i in rows.tolist()]
-        joint = _JointFit(
-            design, folds, loss, n_classes, _Tolerance(tol, 1 if loss == "multinomial" else folds.n_classes)
-        )
-        for row, fit in joint.fit(penalties, begin, max_iter, max_memory):
-            paths[int(rows[row])].append(fit)
-    return paths
+    fitter = Fitter(
+        X, y, n_classes=n_classes, loss=loss, sample_weight=sample_weight, standardiser=standardiser, tol=tol,
+        max_iter=max_iter, max_memory=max_memory, device=device, where=where,
+    )  # fmt: skip
+    return fitter.fit(lams, start)
+
+
+class Fitter:
+    """Features with B label vectors or foldings, read and measured once, to be fitted at one penalty after another.
+
+    A path whose next penalty depends on the last fit asks `fit` for one at a time. Arguments are those of `fit_paths`.
+    """
+
+    def __init__(
+        self, X: Source, y: ArrayLike | Tensor, *, n_classes: int, loss: str = "multinomial",
+        sample_weight: ArrayLike | Tensor | None = None, standardiser: Affine | None = None, tol: float | None = None,
+        max_iter: int = 100, max_memory: int | None = None, device: str | torch.device = "cpu", where: str = "",
+    ):  # fmt: skip
+        if loss not in LOSSES:
+            raise unknown("loss", loss, LOSSES)
+        self._where, self._max_iter, self._max_memory = where, max_iter, max_memory
+        features = Features(X, standardiser, where)
+        self._labels = checked_labels(y, features.n, n_classes, where)
+        self._weights = checked_weights(sample_weight, features.n, where)
+        self._n_paths = checked_count(self._labels, self._weights, None, where)
+        labels, weights = self._labels.expand(self._n_paths, -1), self._weights.expand(self._n_paths, -1)
+        present = checked_presence(labels, weights, n_classes, where)
+        held = 2 * features.n * features.d * features.dtype.itemsize
+        design = DesignMatrix(features, torch.device(device), resident=max_memory is None or held <= max_memory)
+        self._joint: list[tuple[Tensor, _JointFit]] = []
+        for classes in present.unique(dim=0):
+            rows = torch.nonzero((present == classes).all(1))[:, 0]
+            of_rows = weights[rows] if sample_weight is not None else None
+            folds = Folds(labels[rows], of_rows, torch.nonzero(classes)[:, 0], design.device)
+            tolerance = _Tolerance(tol, 1 if loss == "multinomial" else folds.n_classes)
+            self._joint.append((rows, _JointFit(design, folds, loss, n_classes, tolerance)))
+
+    def fit(self, lams: Sequence[float], start: Sequence[LinearFit] | None = None) -> list[list[LinearFit]]:
+        """Return B lists of fits in the order of the penalties, begun from B fits where these are given."""
+        penalties = checked_penalties(lams, self._where)
+        checked_count(self._labels, self._weights, start, self._where)
+        paths: list[list[LinearFit]] = [[] for _ in range(self._n_paths)]
+        for rows, joint in self._joint:
+            begin = None if start is None else [start[i] for i in rows.tolist()]
+            for row, fit in joint.fit(penalties, begin, self._max_iter, self._max_memory):
+                paths[int(rows[row])].append(fit)
+        return paths
 
 
 def _intercepts(loss: str, share: Tensor) -> Tensor:
@@ -150,10 +175,7 @@ def _intercepts(loss: str, share: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class _Tolerance:
-    """The tolerance of a fit, and of each of the problems it is the sum of.
-
-    A half of max(1e-4 objective, 1e-6) for every class sums to no more than the fit's own maximum.
-    """
+    """The tolerance of a fit, and of each of the problems it is the sum of: theirs sum to that of the fit."""
 
     tol: float | None
     parts: int
@@ -161,10 +183,10 @@ class _Tolerance:
     def of_problem(self, objective: Tensor) -> Tensor:
         if self.tol is not None:
             return torch.full_like(objective, self.tol / self.parts)
-        return (1e-4 * objective).clamp(min=1e-6 / self.parts) * (1.0 if self.parts == 1 else 0.5)
+        return RELATIVE * objective + ROUNDING / self.parts
 
     def of_fit(self, objective: float) -> float:
-        return max(1e-4 * objective, 1e-6) if self.tol is None else self.tol
+        return RELATIVE * objective + ROUNDING if self.tol is None else self.tol
 
 
 @dataclass(frozen=True)
