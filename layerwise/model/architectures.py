@@ -54,6 +54,7 @@ def new_block(config: NetworkConfig, j: int, before: Shape) -> nn.Module:
         batch_norm=config.has_batch_norm,
         # As in the authors' code: without BatchNorm the first convolution alone has a bias.
         bias=j == 1 and not config.has_batch_norm,
+        relu=config.activation == "relu",
     )
 
 
