@@ -25,6 +25,7 @@ OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "cosine", "one-cycle")
 PRECISIONS = ("auto", "fp32", "bf16")
 MATCHES = ("epochs", "operations")
+MATCHED = ("end-to-end", "parallel")  # modes whose epochs can be such that they spend what greedy training does
 ARCHITECTURES = ("plain", "vgg11", "custom")
 # Of VGG-11: number of convolutions, those with a max-pool before them, and by how much the first one's width grows.
 VGG_DEPTH, VGG_POOLS, VGG_GROWTH = 8, (2, 3, 5, 7), 8
@@ -34,6 +35,7 @@ _NETWORK_WORDS = {
     "batch_norm": ("auto", "on", "off"),
     "initialisation": ("default", "kaiming", "orthogonal", "vgg"),
     "norm_weight": ("ones", "uniform"),
+    "activation": ("relu", "none"),
     "conv_bias": ("auto", "on"),
 }
 
@@ -127,6 +129,13 @@ class NetworkConfig:
     batch_norm: str = field(
         default="auto", metadata=setting("auto (the paper's rule: none at k = 1, everywhere at k > 1), on or off.")
     )
+    activation: str = field(
+        default="relu",
+        metadata=setting(
+            "relu, or none: of plain blocks in mode untrained alone, whose features are then random linear functions "
+            "of the image."
+        ),
+    )
     initialisation: str = field(
         default="default",
         metadata=setting(
@@ -144,6 +153,13 @@ class NetworkConfig:
         default="auto",
         metadata=setting(
             "Biases of the blocks' convolutions: auto (of block 1 alone, and none where BatchNorm follows), or on."
+        ),
+    )
+    seeding: int = field(
+        default=2,
+        metadata=setting(
+            "How first weights follow from the seed: 2, of each M their own; 1, the same stream for every M, as in "
+            "runs of earlier versions."
         ),
     )
     last_aux_width: int = field(
@@ -189,6 +205,7 @@ class NetworkConfig:
         for name, choices in _NETWORK_WORDS.items():
             if getattr(self, name) not in choices:
                 raise unknown(f"network.{name}", getattr(self, name), choices)
+        _check(self.seeding in (1, 2), "network.seeding", self.seeding, "1 or 2")
 
     def _check_architecture(self) -> None:
         if self.architecture not in ARCHITECTURES:
@@ -200,7 +217,9 @@ class NetworkConfig:
             _check(not (self.factory or self.factory_sha256), "network.factory", self.factory, "empty but for custom")
         if self.architecture == "plain":
             return
-        only: dict[str, object] = {"last_aux_width": 0, "prune_to": 0, "downsample": (), "conv_bias": "auto"}
+        only: dict[str, object] = {
+            "last_aux_width": 0, "prune_to": 0, "downsample": (), "conv_bias": "auto", "activation": "relu",
+        }  # fmt: skip
         if self.architecture == "vgg11":
             only |= {"depth": VGG_DEPTH, "k": 3, "downsample": VGG_POOLS, "conv_bias": self.conv_bias}
         for name, value in only.items():
@@ -294,6 +313,15 @@ class TrainingConfig:
             "Epochs for which an auxiliary is trained further once its block was pruned. The paper's are 20."
         ),
     )
+    matched_epochs: int = field(
+        default=0,
+        metadata=setting(
+            "Written by --match operations: epochs of the greedy run whose operations these epochs spend; 0: none."
+        ),
+    )
+    matched_lr_every: int = field(
+        default=0, metadata=setting("Written by --match operations: lr_every of that greedy run; 0: none.")
+    )
     # The paper gives no rate at which fine-tuning begins. 0.01 is a choice: a tenth of the default rate.
     finetune_rate: float = field(
         default=0.01, metadata=setting("Initial learning rate of fine-tuning. The schedule is the same.")
@@ -313,6 +341,8 @@ class TrainingConfig:
         _check(0 <= self.momentum < 1, "training.momentum", self.momentum, "a number in [0, 1)")
         decay = self.weight_decay
         _check(0 <= decay < math.inf, "training.weight_decay", decay, "a finite number of at least 0")
+        for name in ("matched_epochs", "matched_lr_every"):
+            _check(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "an integer of at least 0")
         _check(0 <= self.label_smoothing < 1, "training.label_smoothing", self.label_smoothing, "a share in [0, 1)")
         _check(0 <= self.ema_decay < 1, "training.ema_decay", self.ema_decay, "a number in [0, 1)")
         if self.optimizer not in OPTIMIZERS:
@@ -384,7 +414,15 @@ class RunConfig:
     )
     match: str = field(
         default="epochs",
-        metadata=flag("End to end: spend the greedy run's epochs, or the operations it spends in all."),
+        metadata=flag("End to end and parallel: spend the greedy run's epochs, or the operations it spends in all."),
+    )
+    # Greedy training may fail under the settings that suit end-to-end training, and the reverse.
+    tuned: str = field(
+        default="",
+        metadata=setting(
+            "Fields that a study set or chose for each mode and k apart, comma-separated; runs that differ in these "
+            "alone are compared and averaged."
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -399,9 +437,10 @@ class RunConfig:
         if self.match not in MATCHES:
             raise unknown("match", self.match, MATCHES)
         _check(
-            self.match == "epochs" or self.mode == "end-to-end",
-            "match", self.match, "'epochs' unless the mode is end-to-end (--mode end-to-end)",
+            self.match == "epochs" or self.mode in MATCHED,
+            "match", self.match, f"'epochs' unless the mode is {' or '.join(MATCHED)} (--mode {MATCHED[0]})",
         )  # fmt: skip
+        _check(self.tuned.isprintable(), "tuned", self.tuned, "names of fields with commas")
         _check(
             self.training.prefix != "cache" or self.mode == "greedy",
             "training.prefix", self.training.prefix, f"recompute or auto: mode {self.mode} freezes no block to keep",
@@ -409,6 +448,10 @@ class RunConfig:
         _check(
             self.network.prune_to == 0 or self.mode == "greedy",
             "network.prune_to", self.network.prune_to, f"0 in mode {self.mode}: greedy training alone prunes",
+        )  # fmt: skip
+        _check(
+            self.network.activation == "relu" or self.mode == "untrained",
+            "network.activation", self.network.activation, f"relu in mode {self.mode}: only untrained blocks lack it",
         )  # fmt: skip
         _check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
 
@@ -430,6 +473,7 @@ class RunConfig:
         tree = json.loads(text)
         tree["network"]["downsample"] = tuple(tree["network"]["downsample"])
         tree["training"].setdefault("prefix", "recompute")  # what was done before there was a choice
+        tree["network"].setdefault("seeding", 1)
         parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}
         for name, part in parts.items():
             tree[name] = part(**_known(part, tree[name]))

@@ -23,6 +23,10 @@ class UsageError(UserError):
     """A `UserError` in the words of the command line itself; commands exit with code 2."""
 
 
+class DivergedError(UserError):
+    """A training whose loss is no number any more: its settings are at fault, and what chooses settings goes on."""
+
+
 @contextmanager
 def python_words() -> Iterator[None]:
     """Let errors name options as arguments of a Python call while the block runs; the commands' flags otherwise."""

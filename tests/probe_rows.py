@@ -47,6 +47,7 @@ def row(value: float, **fields: Any) -> dict[str, Any]:
         **{"channels": 64, "map_height": 8, "map_width": 8, "n_features": 256, "lambda": 1e-3, "C": 1.0},
         **{"learning_rate": None, "converged": 1, "certificate": 1e-6, "precision": "fp32", "seconds": 1.0},
         **{"software": "layerwise", "blocks": 4, "variant": ""},
+        **{"initialisation": "default", "activation": "relu"},
     }
     # The paper's rule; a network built elsewhere does not say.
     batch_norm = None if fields.get("k", 1) is None else int(fields.get("k", 1) > 1)

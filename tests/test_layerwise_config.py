@@ -124,9 +124,10 @@ def test_fields_of_a_later_version_are_left_out() -> None:
 
 def test_a_configuration_of_before_there_were_prefixes_recomputed_them() -> None:
     tree = json.loads(digits().to_json())
-    del tree["training"]["prefix"], tree["training"]["views"]
-    training = RunConfig.from_json(json.dumps(tree)).training
-    assert (training.prefix, training.views) == ("recompute", 0)
+    del tree["training"]["prefix"], tree["training"]["views"], tree["network"]["seeding"]
+    config = RunConfig.from_json(json.dumps(tree))
+    assert (config.training.prefix, config.training.views) == ("recompute", 0)
+    assert config.network.seeding == 1  # and drew the first weights of every M from one stream
 
 
 def test_every_field_has_a_help_of_its_own() -> None:

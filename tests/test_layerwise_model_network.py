@@ -22,6 +22,18 @@ def test_seeds_differ_by_run_purpose_and_depth() -> None:
     assert derive_seed(3, "block", 1) == derive_seed(3, "block", 1)
 
 
+def first_filters(width: int, seeding: int) -> torch.Tensor:
+    config = NetworkConfig(depth=1, width=width, k=1, aux_width=1, seeding=seeding)
+    weight: torch.Tensor = LayerwiseNetwork(config, (3, 8, 8), 5, (0.5,) * 3, (0.2,) * 3, 0).blocks[0].conv.weight
+    return weight[:4].detach()
+
+
+def test_a_narrow_network_is_no_part_of_a_wide_one_but_in_runs_of_earlier_versions() -> None:
+    assert torch.equal(first_filters(4, seeding=1), first_filters(8, seeding=1))
+    assert not torch.allclose(first_filters(4, seeding=2), first_filters(8, seeding=2), atol=0.01)
+    assert derive_seed(0, "order 0", 1) == derive_seed(0, "order 0", 1, width=0) != derive_seed(0, "order 0", 1, 8)
+
+
 def test_a_block_starts_the_same_whatever_comes_after_it() -> None:
     shallow, deep = network(depth=2), network(depth=3)
     for a, b in zip(shallow.blocks, deep.blocks, strict=False):

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from layerwise.config import MODES, RunConfig
+from layerwise.config import MATCHED, MODES, RunConfig
 from layerwise.datasets import Dataset, Sizes, Split, load_dataset
 from layerwise.errors import UsageError
 from layerwise.model.counts import count_problems
@@ -274,20 +274,22 @@ def test_epochs_of_equal_operations_are_the_nearest_whole_number() -> None:
 def test_a_greedy_run_is_matched_within_half_an_epoch() -> None:
     greedy = small_config(**{"network.depth": 3, "training.epochs": 5})
     spent = sum(count(greedy).training)
-    epochs = operations_to_epochs(spent, greedy, SIZES)
+    epochs = operations_to_epochs(spent, replace(greedy, mode="end-to-end"), SIZES)
     matched = replace(greedy, mode="end-to-end", training=replace(greedy.training, epochs=epochs))
     assert abs(sum(count(matched).training) - spent) <= sum(count(matched).training) / epochs / 2
 
 
-def test_matched_operations_are_nearest_to_the_greedy_runs_and_the_configuration_repeats_itself() -> None:
-    config = small_config(mode="end-to-end", match="operations", **{"training.epochs": 6, "training.lr_every": 2})
-    matched = match_operations(config, SIZES)
-    greedy = sum(count(small_config(**{"training.epochs": 6})).training)
+@pytest.mark.parametrize("mode", MATCHED)
+def test_matched_operations_are_nearest_to_the_greedy_runs_and_the_configuration_repeats_itself(mode: str) -> None:
+    fields = {"network.depth": 4, "training.epochs": 6, "training.lr_every": 2}
+    matched = match_operations(small_config(mode=mode, match="operations", **fields), SIZES)
+    greedy = sum(count(small_config(**fields)).training)
     one_epoch = sum(count(matched).training) / matched.training.epochs
     assert abs(sum(count(matched).training) - greedy) <= one_epoch / 2
     assert matched.training.epochs > 6
     assert matched.training.lr_every == round(2 * matched.training.epochs / 6)
     assert matched.match == "epochs"
+    assert (matched.training.matched_epochs, matched.training.matched_lr_every) == (6, 2)
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,7 @@ def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_pat
     quick = {"training.epochs": 2}
     assert name(make_run(tmp_path / "a.h5", seed=1, **quick)) == first
     assert name(make_run(tmp_path / "b.h5", mode="untrained", **{"network.k": 1, "network.width": 3})) == first
+    assert name(make_run(tmp_path / "e.h5", mode="end-to-end", match="operations", **quick)) == first
     assert name(make_run(tmp_path / "c.h5", **{"training.epochs": 1})) != first
     assert name(make_run(tmp_path / "d.h5", **{"data.subset": 500})) != first
 
@@ -220,6 +221,19 @@ def test_a_narrower_network_or_last_auxiliary_is_another_experiment_and_fields_w
     pruned = {"network.prune_to": 3, "training.finetune_epochs": 1}
     others = [pruned, pruned | {"training.finetune_rate": 0.1}, {"network.last_aux_width": 3}]
     assert len({first, *(name(tmp_path / f"{i}.h5", **fields) for i, fields in enumerate(others))}) == 4
+
+
+def test_what_a_study_chose_for_each_mode_makes_no_other_experiment(tmp_path: Path) -> None:
+    def name(path: Path, **fields: Any) -> str | None:
+        with RunFile(make_run(path, mode="untrained", **fields)) as run:
+            return experiment(run)
+
+    tuned = {"tuned": "network.initialisation,training.learning_rate"}
+    first = name(tmp_path / "a.h5", **tuned)
+    assert first != name(tmp_path / "b.h5")
+    chosen = {"network.initialisation": "kaiming", "training.learning_rate": 0.01}
+    assert name(tmp_path / "c.h5", **tuned, **chosen) == first
+    assert name(tmp_path / "d.h5", **tuned, **{"training.momentum": 0.5}) != first
 
 
 def test_the_experiment_of_an_archived_file_keeps_its_name() -> None:

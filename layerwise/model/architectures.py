@@ -53,6 +53,7 @@ def new_block(config: NetworkConfig, j: int, before: Shape) -> nn.Module:
         pooling=halving and config.architecture == "vgg11",
         batch_norm=config.has_batch_norm,
         bias=config.has_bias(j),
+        relu=config.activation == "relu",
     )
 
 

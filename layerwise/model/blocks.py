@@ -37,7 +37,8 @@ def average(x: Tensor, side: int) -> Tensor:
 
 
 class Block(nn.Module):
-    """One block: P or a 2x2 max-pool where asked for, a 3x3 convolution, BatchNorm where asked for, relu.
+    """One block: P or a 2x2 max-pool where asked for, a 3x3 convolution, BatchNorm where asked for, relu
+    but in untrained linear networks.
 
     Maps [n, in_channels, H, W] to [n, width, H, W], or to half of H and W with `downsampling` or `pooling`.
     """
@@ -51,9 +52,10 @@ class Block(nn.Module):
         batch_norm: bool,
         bias: bool,
         pooling: bool = False,
+        relu: bool = True,
     ):
         super().__init__()
-        self.downsampling, self.pooling = downsampling, pooling
+        self.downsampling, self.pooling, self.relu = downsampling, pooling, relu
         channels = 4 * in_channels if downsampling else in_channels
         self.conv = nn.Conv2d(channels, width, kernel_size=3, padding=1, bias=bias)
         self.norm = nn.BatchNorm2d(width) if batch_norm else None
@@ -64,7 +66,8 @@ class Block(nn.Module):
         if self.pooling:
             x = F.max_pool2d(x, 2)
         x = self.conv(x)
-        return F.relu(x if self.norm is None else self.norm(x))
+        x = x if self.norm is None else self.norm(x)
+        return F.relu(x) if self.relu else x
 
 
 class AuxiliaryClassifier(nn.Module):

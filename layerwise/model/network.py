@@ -1,7 +1,8 @@
 """The network as a whole: its blocks and auxiliary classifiers, their shapes, their initial weights.
 
 The weights of each block and each auxiliary are drawn from a random stream of its own, derived from the run's seed and
-its number, so that the first weights of block j do not depend on how the earlier ones were trained.
+its number and M, so that the first weights of block j do not depend on how the earlier ones were trained, and those of
+a narrow network are no part of a wide one's.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class LayerwiseNetwork(nn.Module):
         """Return block j with its first weights."""
         cfg, before = self.config, self.shapes[j - 1]
         return initialised(
-            derive_seed(self.seed, "block", j),
+            self._first_seed("block", j),
             lambda: architectures.new_block(cfg, j, before),
             cfg.initialisation,
             cfg.norm_weight,
@@ -81,11 +82,16 @@ class LayerwiseNetwork(nn.Module):
         if cfg.prune_to:
             shape = (cfg.doubled(cfg.width, j), *shape[1:])
         return initialised(
-            derive_seed(self.seed, "auxiliary", j),
+            self._first_seed("auxiliary", j),
             lambda: architectures.new_auxiliary(cfg, j, shape, self.n_classes),
             cfg.initialisation,
             cfg.norm_weight,
         )
+
+    def _first_seed(self, purpose: str, j: int) -> int:
+        # PyTorch fills a tensor row by row: from one seed, a block of M = 8 would be the first 8 filters of M = 16, and
+        # networks of different M no independent draws.
+        return derive_seed(self.seed, purpose, j, self.config.width if self.config.seeding > 1 else 0)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return x_0 of uint8 images [n, C, H, W]."""

@@ -14,9 +14,13 @@ from torch import nn
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def derive_seed(seed: int, purpose: str, j: int = 0) -> int:
-    """Return a seed in [0, 2^63) for one purpose ("block", "order", ...) at depth j, independent of every other."""
-    entropy = (seed, zlib.crc32(purpose.encode()), j)
+def derive_seed(seed: int, purpose: str, j: int = 0, width: int = 0) -> int:
+    """Return a seed in [0, 2^63) for one purpose ("block", "order", ...) at depth j, independent of every other.
+
+    width: M, of what is drawn for networks of that width alone; 0 for what all widths share, such as the order of
+    images.
+    """
+    entropy = (seed, zlib.crc32(purpose.encode()), j, *([width] if width else []))
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,7 +119,8 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def _refuse_other(self, file: h5py.File) -> None:
-        saved, asked = (by_path(json.loads(text)) for text in (file.attrs["config"], self.config.to_json()))
+        # An earlier version's fields are completed, so that what it did not say compares as what it did.
+        saved, asked = (by_path(asdict(c)) for c in (RunConfig.from_json(file.attrs["config"]), self.config))
         # The prefix last: what "auto" becomes may follow from another field, and the message should name that one.
         for field in sorted(saved.keys() | asked.keys(), key=lambda name: (name == "training.prefix", name)):
             if saved.get(field) != asked.get(field):

@@ -64,31 +64,36 @@ def count_operations(config: RunConfig, sizes: Sizes) -> Operations:
 
 
 def operations_to_epochs(operations: int, config: RunConfig, sizes: Sizes) -> int:
-    """Return the number of epochs, at least 1, whose end-to-end training comes nearest to so many operations."""
+    """Return the number of epochs, at least 1, whose training in the mode of `config` comes nearest to `operations`."""
     one_epoch = replace(config, training=replace(config.training, epochs=1))
     problems = count_problems(config.network, sizes.image, sizes.n_classes)
-    spent = sum(_end_to_end(one_epoch, problems, sizes))
+    spent = sum(TRAINING[config.mode](one_epoch, problems, sizes))
     return max(1, (2 * operations + spent) // (2 * spent))
 
 
 def match_operations(config: RunConfig, sizes: Sizes) -> RunConfig:
-    """Return an end-to-end configuration with as many epochs as spend what the greedy one does in training.
+    """Return the configuration with as many epochs as spend what the greedy one of the same k and M does in training.
 
     Where prefix is "auto", the greedy run counts as keeping it wherever images repeat, so that the number of epochs
     does not depend on the memory that is free. The stepwise schedule is stretched in proportion. The result says
-    match="epochs", since its epochs are now explicit: a run repeated from it is the same run.
+    match="epochs", since its epochs are now explicit: a run repeated from it is the same run. Epochs of the greedy run
+    stand beside them, since they depend on M and on k, and runs that differ in these are still one experiment.
     """
     keeps = config.training.prefix == "auto" and config.training.repeats
     training = replace(config.training, prefix="cache") if keeps else config.training
     greedy = replace(config, mode="greedy", match="epochs", training=training)
     spent = sum(count_operations(greedy, sizes).training)
     epochs = operations_to_epochs(spent, config, sizes)
-    first, every = (
-        round(length * epochs / config.training.epochs)
-        for length in (config.training.lr_first, config.training.lr_every)
+    asked, scale = config.training, epochs / config.training.epochs
+    matched = replace(
+        asked,
+        epochs=epochs,
+        lr_first=round(asked.lr_first * scale),
+        lr_every=max(1, round(asked.lr_every * scale)),
+        matched_epochs=asked.epochs,
+        matched_lr_every=asked.lr_every,
     )
-    stretched = replace(config.training, epochs=epochs, lr_first=first, lr_every=max(1, every))
-    return replace(config, match="epochs", training=stretched)
+    return replace(config, match="epochs", training=matched)
 
 
 def _greedy(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:

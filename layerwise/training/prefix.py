@@ -56,7 +56,7 @@ class FrozenPrefix:
 
 def layer_of(block: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
     """Return a function that computes a frozen block in a number type: folded if it is a `Block`, else a copy."""
-    if not isinstance(block, Block):
+    if not isinstance(block, Block) or not block.relu:
         return copy.deepcopy(block).eval().to(dtype)
     conv, is_downsampling, is_pooling = folded(block).to(dtype), block.downsampling, block.pooling
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.config import TrainingConfig
-from layerwise.errors import UserError
+from layerwise.errors import DivergedError
 from layerwise.training.history import Score
 from layerwise.training.schedule import learning_rate
 
@@ -113,13 +113,13 @@ class AuxiliaryProblem:
         self._finite.add_(torch.isfinite(self._sums[0]))  # once the sum is inf or NaN it stays so
 
     def score(self, where: str) -> Score:
-        """Return the mean score of the epoch so far; raise UserError if a loss was not finite, saying where.
+        """Return the mean score of the epoch so far; raise DivergedError if a loss was not finite, saying where.
 
         This waits for the device.
         """
         finite = int(self._finite)
         if finite < self._step:
-            raise UserError(
+            raise DivergedError(
                 f"the loss is not finite at {where}, epoch {self._epoch}, step {finite}: training diverged at learning "
                 f"rate {self.learning_rate:g}. Try --set training.learning_rate={self.config.learning_rate / 5:g}"
             )

@@ -52,6 +52,8 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
     refuse_existing_run(place.out, place.force)
     dataset = taken.dataset if taken else load_data(config, place)
     config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
+    if config.training.matched_epochs:
+        log.info("%s for %d epochs, which spend what greedy training does", config.mode, config.training.epochs)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
@@ -102,7 +104,6 @@ def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: st
     _check_images(config, dataset.image_shape, dataset.counts["train"])
     if config.match == "operations":
         config = match_operations(config, dataset.sizes)
-        log.info("end to end for %d epochs, which spend what greedy training does", config.training.epochs)
     config = replace(config, precision=pick_precision(config.precision, device))
     return resolve_prefix(config, dataset.sizes, device, begun)
 

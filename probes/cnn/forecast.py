@@ -91,7 +91,12 @@ def _at_depth(
 
 
 def planned_operations(
-    shapes: Sequence[Shape], blocks: Sequence[int], counts: Mapping[str, int], n_classes: int, designs: Sequence[Design]
+    shapes: Sequence[Shape],
+    blocks: Sequence[int],
+    counts: Mapping[str, int],
+    n_classes: int,
+    designs: Sequence[Design],
+    epochs: int = CNN_EPOCHS,
 ) -> tuple[int, int, int]:
     """Return the operations of the CNN probes of a network not trained yet: training, scoring, recomputed blocks.
 
@@ -99,7 +104,7 @@ def planned_operations(
 
     Args:
         shapes: (C, H, W) of x_0 to x_J. blocks: operations of blocks 1 to J for one image. counts: images of splits.
-        designs: every probe at each depth, by the default recipe.
+        designs: every probe at each depth, by the default recipe. epochs: of each.
     """
     probeable = [depth for depth, shape in enumerate(shapes) if min(shape[1:]) >= SIDE]
     trials = _first_and_last(probeable)
@@ -110,7 +115,7 @@ def planned_operations(
         rates = len(LEARNING_RATES)
         cost = functools.partial(Design.training_operations, shape=shapes[depth], n_classes=n_classes)
         forward = functools.partial(Design.operations, shape=shapes[depth], n_classes=n_classes)
-        train += CNN_EPOCHS * (seen * sum(map(cost, designs)) + rates * counts["train"] * sum(map(cost, tried)))
+        train += epochs * (seen * sum(map(cost, designs)) + rates * counts["train"] * sum(map(cost, tried)))
         score += every * sum(map(forward, designs)) + rates * counts.get("validation", 0) * sum(map(forward, tried))
         recomputed += (every + bool(tried) * seen) * sum(blocks[:depth])
     return train, score, recomputed

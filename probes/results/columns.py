@@ -118,6 +118,9 @@ SCHEMA = (
     Column("distance", "text", "of knn: `euclidean` or `cosine`", since=LATER, empty="other probes"),
     Column("blocks", "integer", "J, the last depth of the run file", since=LATER),
     Column("batch_norm", "integer", "1 if the blocks have BatchNorm, 0 if not", since=LATER, empty=_ELSEWHERE),
+    Column("initialisation", "text", "first weights: `default`, `kaiming`, `orthogonal`",
+        since=LATER, empty=_ELSEWHERE),
+    Column("activation", "text", "of the blocks: `relu`, or `none`", since=LATER, empty=_ELSEWHERE),
     Column("variant", "text",
         "what tells a network trained here from the plain one of its k, M and M~, in words: `M_f = 64` (width of the "
         "last auxiliary), `pruned to 64`, `VGG-11`, `net.py:blocks` (blocks of a user)",

@@ -74,6 +74,8 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
             "aux_width": net.aux_width,
             "seed": cfg.seed,
             "batch_norm": int(net.has_batch_norm),
+            "initialisation": net.initialisation,
+            "activation": net.activation,
             "variant": net.variant or None,
         }
     return columns
@@ -82,9 +84,9 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
 def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
-    A digest of its data and its configuration, but for how the network was trained (mode, match), its k, M and M~, its
-    seed, where its prefix came from, and what is stored. For a network built elsewhere, of its data and origin, but for
-    its seed and which weights those were; None where a file says neither.
+    A digest of its data and its configuration, but for how the network was trained (mode, match, and what a study
+    chose for each mode), its k, M and M~, its seed, where its prefix came from, and what is stored. For a network built
+    elsewhere, of its data and origin, but for its seed and which weights those were; None where a file says neither.
     """
     if (origin := run.extraction) is not None:
         kept = {name: value for name, value in origin.items() if name not in ("seed", "weights")}
@@ -92,6 +94,10 @@ def experiment(run: RunFile) -> str | None:
     if run.config is None:
         return None
     tree = json.loads(run.config.to_json())
+    training = tree["training"]
+    for name in ("epochs", "lr_every"):  # of the greedy run, where these follow from its operations
+        training[name] = training.pop(f"matched_{name}") or training[name]
+    tuned = tree.pop("tuned")
     for name in ("mode", "match", "seed", "store", "dtype"):
         tree.pop(name, None)  # files of earlier versions have no dtype
     for name in ("k", "width", "aux_width"):
@@ -102,11 +108,22 @@ def experiment(run: RunFile) -> str | None:
     for name in ("last_aux_width", "prune_to", "factory", "factory_sha256"):  # nor these
         if not tree["network"][name]:
             del tree["network"][name]
+    for name, before in (("seeding", 1), ("activation", "relu")):
+        if tree["network"][name] == before:
+            del tree["network"][name]
     if tree["network"]["architecture"] == "plain":
         del tree["network"]["architecture"]
     if "prune_to" not in tree["network"]:
         del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
+    _leave_out(tree, tuned)
     return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
+
+
+def _leave_out(tree: dict[str, Any], tuned: str) -> None:
+    """Remove the fields that each mode and k has of its own."""
+    for path in filter(None, tuned.split(",")):
+        part, _, name = path.rpartition(".")
+        (tree[part] if part else tree).pop(name, None)
 
 
 def _probe_columns(run: RunFile, name: ProbeName) -> dict[str, Any]:
