@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import inspect
 import io
 import logging
 import os
@@ -19,10 +20,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
-from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
+from layerwise import __version__
 from layerwise.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -144,6 +146,7 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     def guarded(*args: Any, **kwargs: Any) -> int:
         nonlocal begun
         begun = True
+        kwargs.pop(_VERSION)
         # Caught here, since typer would turn interrupts, broken pipes and ends of files into exits of its own.
         try:
             with _plain_output():
@@ -153,7 +156,8 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
             return _answer(error, prog)
         return 0
 
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    guarded.__signature__ = _with_version(command, prog)  # type: ignore[attr-defined]
+    app = typer.Typer(pretty_exceptions_enable=False)
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(guarded)
     try:
         code: int = app(args=words, prog_name=prog, standalone_mode=False)
@@ -163,6 +167,25 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     except (Exception, KeyboardInterrupt, Terminated) as error:
         return _answer(error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error, prog)
     return code
+
+
+_VERSION = "version"
+
+
+def _with_version(command: Callable[..., Any], prog: str) -> inspect.Signature:
+    """Return the signature of a command with the option --version beside its own."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            print(f"{prog} {__version__}")
+            raise typer.Exit
+
+    option = typer.Option("--version", callback=show, is_eager=True, help="Show the version and stop.")
+    own = inspect.signature(command, eval_str=True)
+    added = inspect.Parameter(
+        _VERSION, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
+    )
+    return own.replace(parameters=[*own.parameters.values(), added])
 
 
 def _answer(error: BaseException, prog: str) -> int:

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from layerwise import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
 
@@ -97,3 +99,18 @@ def test_help_loads_nothing_heavy(prog: str, tmp_path: Path) -> None:
     loaded = set(json.loads(report.read_text()))
     assert module in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("prog", COMMANDS)
+def test_the_version_is_said_and_nothing_done(prog: str, tmp_path: Path) -> None:
+    module, function = COMMANDS[prog].split(":")
+    done = run_python(AS_SCRIPT, str(tmp_path / "loaded.json"), module, function, prog, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{prog} {__version__}\n", "")
+    assert not HEAVY & {name.partition(".")[0] for name in json.loads((tmp_path / "loaded.json").read_text())}
+
+
+def test_a_shell_completes_options() -> None:
+    module, function = COMMANDS["layerwise-train"].split(":")
+    asked = {"_LAYERWISE_TRAIN_COMPLETE": "complete_bash", "COMP_WORDS": "layerwise-train --mo", "COMP_CWORD": "1"}
+    code = f"import os; os.environ.update({asked!r})\n{AS_SCRIPT}"
+    assert run_python(code, os.devnull, module, function, "layerwise-train").stdout.split() == ["--mode"]

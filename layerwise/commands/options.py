@@ -16,9 +16,9 @@ from layerwise.errors import UsageError
 from layerwise.settings import SETTINGS, Setting, by_path
 
 Quiet = Annotated[
-    bool, typer.Option("--quiet", help="Leave out progress and notes on stderr; warnings and errors stay.")
+    bool, typer.Option("--quiet", "-q", help="Leave out progress and notes on stderr; warnings and errors stay.")
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say more of what is done.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is done.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
 Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")]
 DataDir = Annotated[
