@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 from typing import Any
 
@@ -118,30 +120,46 @@ def test_the_images_share_of_a_number_is_that_of_its_weighted_accuracies() -> No
         assert found["p"][quantity] == 1
 
 
-@pytest.mark.parametrize("seeds", [2, 3, 5])
-@pytest.mark.parametrize("n_samples", [100, 359, 10_000])
+SETTINGS = list(itertools.product((2, 3, 5), (100, 359, 10_000)))
+PANELS = 40
+
+
+@functools.cache
+def simulated(seeds: int, n_samples: int) -> pd.DataFrame:
+    """Return contrasts of 40 studies in which k = 3 alone rises faster, by 0.01 a depth; truth: of each difference."""
+    rng, rows = np.random.default_rng([seeds, n_samples]), []
+    for side in range(1, PANELS + 1):  # panels of one study are as many studies, and sooner made
+        rows += networks(rng, {1: 0.01, 2: 0.01, 3: 0.02}, seeds, (64, 128), n_samples, pooling=side)
+    made = contrasts(table(rows), bound=0.01)
+    other = made["quantity"].map({"early gain": 0.01, "slope": 0.01, "final level": 0.03})
+    return made.assign(truth=other.where(made["second"] == "greedy, k = 3", 0.0))
+
+
+def at_most(rate: float, count: int) -> float:
+    """Return the largest share of so many draws that a true rate gives, but once in 30,000 times."""
+    return rate + 4 * math.sqrt(rate * (1 - rate) / count)
+
+
+@pytest.mark.parametrize(("seeds", "n_samples"), SETTINGS)
 def test_contrasts_cover_the_truth_and_reject_a_true_null_no_more_often_than_they_say(
     seeds: int, n_samples: int
 ) -> None:
-    rng, poolings = (
-        np.random.default_rng([seeds, n_samples]),
-        range(1, 41),
-    )  # panels repeat a study, and are sooner made
-    slopes = {1: 0.01, 2: 0.01, 3: 0.02}
-    truth = {"early gain": (0, 0.01, 0.01), "slope": (0, 0.01, 0.01), "final level": (0, 0.03, 0.03)}
-    rows = []
-    for side in poolings:
-        rows += networks(rng, slopes, seeds, (64, 128), n_samples, pooling=side)
-    made = contrasts(table(rows), bound=0.01)
-    expected = np.concatenate([truth[quantity] for _ in poolings for quantity in QUANTITIES])
-    made = made.sort_values(["pooling"], kind="stable")
-    missed = (made["ci_low"] > expected) | (expected > made["ci_high"])
-    assert missed.groupby(made["pooling"]).mean().mean() < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 240)
-    null = made[made["second"] == "greedy, k = 2"]
-    assert (null["p"] < 0.05).mean() < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 120)
-    assert (null.groupby("pooling")["p_holm"].min() < 0.05).mean() < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 40)
-    at_the_bound = made[(made["quantity"] == "early gain") & (made["second"] == "greedy, k = 3")]
-    assert (at_the_bound["p_within"] < 0.05).mean() < 0.05 + 4 * math.sqrt(0.05 * 0.95 / 80)
+    made = simulated(seeds, n_samples)
+    missed = (made["ci_low"] > made["truth"]) | (made["truth"] > made["ci_high"])
+    # The two differences from k = 3 share its networks, so that half of the intervals count.
+    assert missed.mean() < at_most(0.05, len(made) // 2)
+    null = made[made["truth"] == 0]
+    assert (null["p"] < 0.05).mean() < at_most(0.05, len(null))
+
+
+def test_families_of_true_nulls_have_a_false_one_and_bounds_are_called_kept_5_times_of_100_at_most() -> None:
+    made = pd.concat([simulated(*setting).assign(setting=str(setting)) for setting in SETTINGS])
+    null = made[made["truth"] == 0]
+    smallest = null.groupby(["setting", "pooling"])["p_holm"].min()
+    assert len(smallest) == PANELS * len(SETTINGS)
+    assert (smallest < 0.05).mean() < at_most(0.05, len(smallest))
+    at_the_bound = made[(made["quantity"] == "early gain") & (made["truth"] == 0.01)]
+    assert (at_the_bound["p_within"] < 0.05).mean() < at_most(0.05, len(at_the_bound) // 2)
 
 
 def test_a_family_is_all_numbers_and_pairs_of_one_probe_that_answer_one_question() -> None:

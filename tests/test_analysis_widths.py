@@ -77,3 +77,10 @@ def test_what_cannot_be_drawn_is_said(made: Any, probes: Any, kind: type[UserErr
 def test_a_run_without_the_probe_leaves_it_out() -> None:
     made = rows() + run_rows([0.4, 0.6], WIDTHS[:2], seed=1)
     assert set(against_width(table(made))["probe"]) == {"cnn-1"}
+
+
+def test_rows_of_an_earlier_protocol_which_called_it_selectivity_are_left_out() -> None:
+    earlier = [row | {"metric": "selectivity", "protocol_version": 0} for row in teacher_gap()]
+    assert set(against_width(table(rows() + earlier))["measure"]) == {"accuracy"}
+    beside = against_width(table(rows() + teacher_gap() + [row | {"metric": "teacher_gap"} for row in earlier]))
+    assert beside.groupby("measure").size().to_dict() == {"accuracy": 8, "teacher_gap": 8}
