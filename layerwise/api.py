@@ -12,7 +12,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
-from layerwise.config import DataConfig
+from layerwise.config import DataConfig, RunConfig
+from layerwise.configfile import read_config
 from layerwise.datasets import Dataset
 from layerwise.errors import python_words
 from layerwise.export import Exported, export_run
@@ -48,6 +49,7 @@ def train(
     recipe: str = "digits",
     *,
     out: Path | str,
+    config: RunConfig | Path | str | None = None,
     network: str | None = None,
     settings: Mapping[str, Any] | None = None,
     data_dir: Path | str | None = None,
@@ -60,6 +62,7 @@ def train(
     Args:
         recipe: the configuration to start from, see `layerwise-train --list`.
         out: run file to write.
+        config: in place of a recipe: a configuration, or a run file or TOML file that holds one.
         network: "path/to/file.py:factory", a function that returns a list of blocks, in place of the paper's.
         settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3}.
         data_dir: folder that holds the data set, where it is not bundled.
@@ -70,16 +73,18 @@ def train(
     Raises UserError where the command would print one line.
     """
     own = {} if network is None else register(network)
-    config = set_fields(recipe_named(recipe), {**own, **(settings or {})})
+    begun = recipe_named(recipe) if config is None else config
+    begun = begun if isinstance(begun, RunConfig) else read_config(Path(begun))
+    asked = set_fields(begun, {**own, **(settings or {})})
     place = Place(
         out=Path(out),
         device=pick_device(device),
         data_dir=None if data_dir is None else Path(data_dir),
         max_size=max_size,
         force=force,
-        subset_is_most="data.subset" not in (settings or {}),
+        subset_is_most=config is None and "data.subset" not in (settings or {}),
     )
-    train_run(config, place)
+    train_run(asked, place)
     return RunFile(out)
 
 

@@ -28,7 +28,7 @@ FLOORS = {
         {"recipes", "datasets", "runfile"},
         {"model"},
         {"training", "extraction"},
-        {"activations", "forecast"},
+        {"activations", "forecast", "configfile"},
         {"export"},
         {"api", "commands"},
     ),

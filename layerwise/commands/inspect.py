@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,6 +15,7 @@ from layerwise.commands.options import Quiet, Verbose
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to show.")],
     verify: Annotated[bool, typer.Option("--verify", help="Also read every byte and check it.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Show all of it as JSON.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -23,13 +25,17 @@ def inspect(
     """
     commandline.set_verbosity(quiet, verbose)
     from layerwise.runfile import RunFile
-    from layerwise.runfile.describe import describe_run, verify_run
+    from layerwise.runfile.describe import describe_run, run_facts, verify_run
 
     with RunFile(file) as run:
+        verified = verify_run(run) if verify else None
+        if as_json:
+            print(json.dumps(run_facts(run) | ({"verified": verified} if verify else {}), indent=1))
+            return
         for line in describe_run(run):
             print(line)
-        if verify:
-            print(verify_run(run))
+        if verified is not None:
+            print(verified)
 
 
 def inspect_command() -> NoReturn:

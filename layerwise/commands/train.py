@@ -59,6 +59,13 @@ ReplaceAuxiliary = Annotated[
         "reused.",
     ),
 ]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", help="Start from the configuration of a run file, or of a TOML file, in place of RECIPE."),
+]
+PrintConfig = Annotated[
+    bool, typer.Option("--print-config", help="Show the configuration as TOML, for --config, and stop there.")
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
@@ -75,6 +82,7 @@ ListRecipes = Annotated[bool, typer.Option("--list", help="Show the recipes (or 
 @takes_fields()
 def train(
     recipe_name: Recipe = None,
+    config_file: ConfigFile = None,
     settings: Settings = None,
     data_dir: DataDir = None,
     download: Download = False,
@@ -88,6 +96,7 @@ def train(
     tensorboard: TensorBoard = None,
     dry_run: DryRun = False,
     list_recipes: ListRecipes = False,
+    print_config: PrintConfig = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     **fields: Any,
@@ -110,10 +119,13 @@ def train(
     if network is not None:
         _use_network(network, fields, source)
     if source is None and replace_auxiliary is None:
-        config = _configure(recipe_name, fields, settings or [])
+        config = _configure(recipe_name, config_file, fields, settings or [])
     else:
         _check_replacement(source, replace_auxiliary, out, dry_run=dry_run)
-        _refuse_beside_source(source, recipe_name, fields, settings or [])
+        _refuse_beside_source(source, _started_from(recipe_name, config_file), fields, settings or [])
+    if print_config:
+        _print_config(source, config)
+        return
 
     from layerwise.hardware import pick_device
     from layerwise.runfile.place import Place
@@ -122,7 +134,7 @@ def train(
 
     place = Place(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
-        tensorboard=tensorboard, download=download, subset_is_most=not _types_subset(fields, settings),
+        tensorboard=tensorboard, download=download, subset_is_most=not (config_file or _types_subset(fields, settings)),
     )  # fmt: skip
     if source is not None and replace_auxiliary is not None:
         _replace(source, replace_auxiliary, place, fields)
@@ -159,15 +171,26 @@ def _use_network(spec: str, fields: dict[str, Any], source: Path | None) -> None
     fields |= determined
 
 
-def _configure(recipe_name: str | None, fields: Mapping[str, Any], settings: list[str]) -> RunConfig:
-    """Start from the recipe (without one: the data set's own, else digits) and replace what the flags name."""
-    dataset = fields.get("data.dataset")
-    if recipe_name is None and dataset in DATASETS and dataset not in RECIPES:
-        raise UsageError(
-            f"no recipe is {dataset}'s own: name one to start from, such as layerwise-train cifar10-small "
-            f"--dataset {dataset}. --list shows them."
-        )
-    config = recipe(recipe_name or (dataset if dataset in RECIPES else "digits"))
+def _print_config(source: Path | None, config: RunConfig) -> None:
+    from layerwise.configfile import to_toml
+
+    if source is not None:
+        raise UsageError("--print-config shows what a training is to be, and --from continues one. Give one of them.")
+    print(to_toml(config))
+
+
+def _configure(
+    recipe_name: str | None, config_file: Path | None, fields: Mapping[str, Any], settings: list[str]
+) -> RunConfig:
+    """Start from a recipe or a file and replace what the flags name."""
+    if config_file is None:
+        config = _recipe_of(recipe_name, fields.get("data.dataset"))
+    elif recipe_name is not None:
+        raise UsageError(f"--config {config_file} stands in the place of a recipe, so leave {recipe_name} out.")
+    else:
+        from layerwise.configfile import read_config
+
+        config = read_config(config_file)
     values = dict(fields)
     for setting in settings:
         path, text = parse_setting(setting)
@@ -175,6 +198,16 @@ def _configure(recipe_name: str | None, fields: Mapping[str, Any], settings: lis
             raise UsageError(f"--set {path} names what another flag or --set has set already; give one of them.")
         values[path] = text
     return set_fields(config, values)
+
+
+def _recipe_of(recipe_name: str | None, dataset: object) -> RunConfig:
+    """Return the configuration of a recipe; without one that of the data set's own, else digits."""
+    if recipe_name is None and dataset in DATASETS and dataset not in RECIPES:
+        raise UsageError(
+            f"no recipe is {dataset}'s own: name one to start from, such as layerwise-train cifar10-small "
+            f"--dataset {dataset}. --list shows them."
+        )
+    return recipe(recipe_name or (str(dataset) if dataset in RECIPES else "digits"))
 
 
 def _types_subset(fields: Mapping[str, Any], settings: list[str] | None) -> bool:
@@ -192,11 +225,17 @@ def _check_replacement(source: Path | None, width: int | None, out: Path, *, dry
         raise UsageError(f"--out is {str(out)!r}, which is the run that --from reads; give another name.")
 
 
+def _started_from(recipe_name: str | None, config_file: Path | None) -> list[str]:
+    """Return in words what a user names to start from."""
+    named = [] if recipe_name is None else [f"the recipe {recipe_name}"]
+    return named + ([] if config_file is None else [f"--config {config_file}"])
+
+
 def _refuse_beside_source(
-    source: Path | None, recipe_name: str | None, fields: Mapping[str, Any], settings: list[str]
+    source: Path | None, started: list[str], fields: Mapping[str, Any], settings: list[str]
 ) -> None:
     """Raise UsageError where anything beside --from would change the configuration that is taken from it."""
-    given = [f"the recipe {recipe_name}"] if recipe_name is not None else []
+    given = [*started]
     given += [SETTINGS[path].flag for path in fields if path not in ("store", "dtype")]
     given += [f"--set {setting}" for setting in settings if setting.partition("=")[0] not in ("store", "dtype")]
     if given:

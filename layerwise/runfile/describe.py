@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from layerwise.config import RunConfig
@@ -20,6 +22,11 @@ def describe_run(run: RunFile) -> Iterator[str]:
     yield f"{run.path}: run {run.run_id}"
     software = json.loads(made.get("software", "{}"))
     yield f"made            {made.get('created', 'at an unknown time')} by layerwise {software.get('layerwise', '?')}"
+    if command := json.loads(made.get("command", "[]")):
+        words = shlex.join([Path(command[0]).name, *command[1:]])
+        yield from textwrap.wrap(
+            words, 80, initial_indent="command         ", subsequent_indent=16 * " ", break_on_hyphens=False
+        )
     yield f"content digest  {run.content_digest}"
     yield f"data            {about['name']}, {len(about['classes'])} classes; " + ", ".join(
         f"{split} {n}" for split, n in sizes.items()
@@ -73,10 +80,7 @@ def _show(config: RunConfig, path: str) -> str:
 
 
 def _depth_line(run: RunFile, depth: int, width: int) -> str:
-    parts = {
-        kind: [rows for split in run.splits if (rows := getattr(run, kind)(depth, split)) is not None]
-        for kind in ("pooled", "maps", "class_token")
-    }
+    parts = {kind: _stored(run, depth, kind) for kind in ("pooled", "maps", "class_token")}
     held = [rows for found in parts.values() for rows in found]
     stored = "+".join(kind for kind, found in parts.items() if found) or "nothing"
     kind = held[0].dtype.name if held else "-"
@@ -86,6 +90,45 @@ def _depth_line(run: RunFile, depth: int, width: int) -> str:
         f"{depth:>5}  {run.depth_module(depth):<{width}}  {shape:<14}  {stored:<12}  {kind:<7}  "
         f"{show_size(sum(rows.nbytes for rows in held)):>9}  {'-' if accuracy is None else f'{accuracy:.2%}'}"
     )
+
+
+def run_facts(run: RunFile) -> dict[str, Any]:
+    """Return what `describe_run` says, and more, as values of JSON."""
+    made = {name: _plain(value) for name, value in run.provenance.items()}
+    depths = []
+    for depth in run.depths:
+        rows = [*_stored(run, depth, "pooled"), *_stored(run, depth, "maps"), *_stored(run, depth, "class_token")]
+        depths.append(
+            {
+                "depth": depth,
+                "module": run.depth_module(depth),
+                "shape": list(run.depth_shape(depth)),
+                "bytes": sum(one.nbytes for one in rows),
+                "scores": {name: _plain(value) for name, value in run.scores(depth).items()},
+            }
+        )
+    return {
+        "path": str(run.path),
+        "run_id": run.run_id,
+        "content_digest": run.content_digest,
+        "provenance": made,
+        "dataset": run.dataset,
+        "images": {split: len(run.labels(split)) for split in run.splits},
+        "config": None if run.config is None else json.loads(run.config.to_json()),
+        "extraction": run.extraction,
+        "depths": depths,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as JSON has it: numpy's numbers as Python's, text that is JSON read."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        return json.loads(value)
+    return value.item() if hasattr(value, "item") else value
+
+
+def _stored(run: RunFile, depth: int, kind: str) -> list[Any]:
+    return [rows for split in run.splits if (rows := getattr(run, kind)(depth, split)) is not None]
 
 
 def verify_run(run: RunFile) -> str:
