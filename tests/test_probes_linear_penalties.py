@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from reference import slow_choice
@@ -56,6 +58,22 @@ def test_each_fit_begins_from_the_one_before() -> None:
     path = Path([3, 2, 1, 2, 3])
     choose(path)
     assert path.starts == [None, *path.solved[:-1]]
+
+
+def test_a_fit_begins_where_the_path_would_go_on() -> None:
+    """Weights 1, 3, 7, ... change by steps that double; an absent class keeps its intercept."""
+    starts: list[LinearFit | None] = []
+
+    def solve(lam: float, start: LinearFit | None) -> Candidate:
+        starts.append(start)
+        place = len(starts)
+        fit = replace(candidate(lam, 0).fit, coef=np.full((2, 1), 2.0**place - 1), intercept=np.array([place, -np.inf]))
+        return replace(candidate(lam, -place if place < 5 else place), fit=fit)
+
+    choose(solve)
+    assert starts[0] is None
+    assert [start.coef[0, 0] for start in starts[1:5] if start is not None] == [1, 5, 15, 31]
+    assert [start.intercept.tolist() for start in starts[1:4] if start] == [[1, -np.inf], [3, -np.inf], [5, -np.inf]]
 
 
 @pytest.mark.parametrize("losses", [[3, 2, 1, 1.5, 0.5, 2], [3, 2, 1, 0.9999, 0]])
