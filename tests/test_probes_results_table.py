@@ -231,6 +231,8 @@ def test_what_a_study_chose_for_each_mode_makes_no_other_experiment(tmp_path: Pa
     tuned = {"tuned": "network.initialisation,training.learning_rate"}
     first = name(tmp_path / "a.h5", **tuned)
     assert first != name(tmp_path / "b.h5")
+    folds = [name(tmp_path / f"f{seed}.h5", seed=seed, **{"data.fold_seed": seed}) for seed in (1, 2)]
+    assert folds[0] == folds[1]  # their spread is to include the fold
     chosen = {"network.initialisation": "kaiming", "training.learning_rate": 0.01}
     assert name(tmp_path / "c.h5", **tuned, **chosen) == first
     assert name(tmp_path / "d.h5", **tuned, **{"training.momentum": 0.5}) != first

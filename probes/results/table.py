@@ -85,8 +85,9 @@ def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
     A digest of its data and its configuration, but for how the network was trained (mode, match, and what a study
-    chose for each mode), its k, M and M~, its seed, where its prefix came from, and what is stored. For a network built
-    elsewhere, of its data and origin, but for its seed and which weights those were; None where a file says neither.
+    chose for each mode), its k, M and M~, its seed and that of a fold other than the usual one, where its prefix came
+    from, and what is stored. For a network built elsewhere, of its data and origin, but for its seed and which weights
+    those were; None where a file says neither.
     """
     if (origin := run.extraction) is not None:
         kept = {name: value for name, value in origin.items() if name not in ("seed", "weights")}
@@ -115,8 +116,11 @@ def experiment(run: RunFile) -> str | None:
         del tree["network"]["architecture"]
     if "prune_to" not in tree["network"]:
         del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
+    prints = run.dataset["fingerprint"]
+    if tree["data"].pop("fold_seed"):
+        prints = {"test": prints["test"]}  # runs of several folds are averaged, so that their spread includes the fold
     _leave_out(tree, tuned)
-    return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
+    return sha256(canonical([tree, prints]))[:12]
 
 
 def _leave_out(tree: dict[str, Any], tuned: str) -> None:
