@@ -202,6 +202,12 @@ def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_pat
 
     first = name(run_path)
     quick = {"training.epochs": 2}
+    late = {**quick, "training.lr_first": 1}
+    matched = [
+        name(make_run(tmp_path / f"{mode}.h5", mode=mode, match=match, **late))
+        for mode, match in (("untrained", "epochs"), ("end-to-end", "operations"))
+    ]
+    assert matched[0] == matched[1] != first
     assert name(make_run(tmp_path / "a.h5", seed=1, **quick)) == first
     assert name(make_run(tmp_path / "b.h5", mode="untrained", **{"network.k": 1, "network.width": 3})) == first
     assert name(make_run(tmp_path / "e.h5", mode="end-to-end", match="operations", **quick)) == first

@@ -322,6 +322,7 @@ def difference(found: RunConfig, expected: RunConfig) -> str:
         matched = replace(
             asked,
             epochs=own.epochs,
+            lr_first=own.lr_first,
             lr_every=own.lr_every,
             matched_epochs=asked.epochs,
             matched_lr_every=asked.lr_every,

@@ -81,6 +81,18 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
     return columns
 
 
+# Fields that earlier versions did not have, with what they did: files that agree in it are one experiment.
+_LATER_FIELDS = (
+    ("network", "seeding", 1),
+    ("network", "activation", "relu"),
+    ("network", "norm_weight", "ones"),
+    ("network", "conv_bias", "auto"),
+    ("training", "lr_first", 0),
+    ("data", "test_share", 0.0),
+    ("data", "fold_seed", 0),
+)
+
+
 def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
@@ -96,6 +108,8 @@ def experiment(run: RunFile) -> str | None:
         return None
     tree = json.loads(run.config.to_json())
     training = tree["training"]
+    if training["matched_epochs"]:  # to the greedy run's, of which it is the rounded multiple
+        training["lr_first"] = round(training["lr_first"] * training["matched_epochs"] / training["epochs"])
     for name in ("epochs", "lr_every"):  # of the greedy run, where these follow from its operations
         training[name] = training.pop(f"matched_{name}") or training[name]
     tuned = tree.pop("tuned")
@@ -109,15 +123,15 @@ def experiment(run: RunFile) -> str | None:
     for name in ("last_aux_width", "prune_to", "factory", "factory_sha256"):  # nor these
         if not tree["network"][name]:
             del tree["network"][name]
-    for name, before in (("seeding", 1), ("activation", "relu")):
-        if tree["network"][name] == before:
-            del tree["network"][name]
+    for part, name, before in _LATER_FIELDS:
+        if tree[part][name] == before:
+            del tree[part][name]
     if tree["network"]["architecture"] == "plain":
         del tree["network"]["architecture"]
     if "prune_to" not in tree["network"]:
         del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
     prints = run.dataset["fingerprint"]
-    if tree["data"].pop("fold_seed"):
+    if tree["data"].pop("fold_seed", 0):
         prints = {"test": prints["test"]}  # runs of several folds are averaged, so that their spread includes the fold
     _leave_out(tree, tuned)
     return sha256(canonical([tree, prints]))[:12]
