@@ -1,16 +1,19 @@
-"""Attribution: the gain in accuracy of each depth over the input, split into four parts.
+"""Attribution: the gain in accuracy of each depth over the input, split into five parts.
 
 With a_j the accuracy of a linear probe at depth j and a_0 that on the pooled input,
 
-    pooling    a_j(untrained, projected to the number of features of the pooled input) - a_0
-    width      a_j(untrained) - a_j(untrained, projected)
+    pooling    a_j(linear, projected to the number of features of the pooled input) - a_0
+    width      a_j(linear) - a_j(linear, projected)
+    relu       a_j(untrained) - a_j(linear)
     training   a_j(greedy) - a_j(untrained)
     left       a_j(end to end) - a_j(greedy)
 
-so that pooling + width + training is the gain of the greedy network over the input, and all four that of the network
-trained end to end. The untrained network is the greedy one before its training: the same seed, M and, where its k is
-another, the same blocks, which do not depend on k but for BatchNorm. All parts are differences within a seed, whose
-interval is over seeds; with one seed it is over images, and says so.
+so that the first four sum to the gain of the greedy network over the input, and all five to that of the network trained
+end to end. The untrained network is the greedy one before its training: the same seed, M, initialisation and, where its
+k is another, the same blocks, which do not depend on k but for BatchNorm. The linear network is the untrained one
+without relu: as many random features, each a linear function of the pixels, so that width is not credited with what
+relu does, nor relu with what more numbers do. All parts are differences within a seed, whose interval is over seeds;
+with one seed it is over images, and says so.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import pandas as pd
 
 from analysis.outcomes import mean_difference, outcomes
 from analysis.seeds import images_variance
-from analysis.selection import select
+from analysis.selection import of_classes, reads_pixels, select
 from analysis.separability import average_probe_seeds, pooled_t
 from analysis.tables import NETWORK
 from layerwise.errors import UserError, unknown
@@ -35,14 +38,15 @@ log = logging.getLogger("layerwise.analysis")
 # Each part and the two accuracies of which it is the difference, second - first.
 PARTS: dict[str, tuple[str, str]] = {
     "pooling": ("input", "projected"),
-    "width": ("projected", "untrained"),
+    "width": ("projected", "linear"),
+    "relu": ("linear", "untrained"),
     "training": ("untrained", "greedy"),
     "left": ("greedy", "end-to-end"),
 }
 OVER_SEEDS = "seeds (paired t 95%)"
 OVER_IMAGES = "{split} images (paired bootstrap 95%)"
 _GREEDY = ["k", *NETWORK]
-_START = ["batch_norm", "width", "seed"]
+_START = ["batch_norm", "initialisation", "width", "seed"]
 
 
 @dataclass(frozen=True)
@@ -65,26 +69,32 @@ def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", 
     Returns:
         A row for each k, depth j >= 1 and part: k, depth, part (a key of `PARTS`), value (in [-1, 1]), ci_low, ci_high,
         interval (over what; empty where none can be given), n_networks, n_seeds, widths, probe, pooling, dataset,
-        split, n_samples. A part that no network has is left out, with a warning of what would give it; all parts of a
-        k are of the same networks, so that they add up.
+        split, n_samples, pixels (accuracy on the raw pixels minus a_0; missing where no run has it). A part that no
+        network has is left out, with a warning of what would give it; all parts of a k are of the same networks, so
+        that they add up.
 
     Raises:
         UserError: if there are no greedy networks, or no untrained ones with the seeds and widths of theirs.
     """
     if probe not in LINEAR:
         raise unknown("linear probe", probe, LINEAR)
+    pixels = _pixels(rows, probe, split)
     kinds = _kinds(rows[(rows["pooling"] == pool) | (rows["probe"] != probe)], probe, split)
     merged = _beside(kinds)
     points = []
     for _, networks in merged.groupby(["k", "depth"]):
-        points += [_point(networks, part, kinds, split) for part in PARTS if set(PARTS[part]) <= set(kinds)]
+        reference = {"pixels": pixels - float(networks["input"].mean())}
+        parts = [part for part in PARTS if set(PARTS[part]) <= set(kinds)]
+        points += [_point(networks, part, kinds, split) | reference for part in parts]
     return pd.DataFrame(points).sort_values(["k", "depth"], kind="stable").reset_index(drop=True)
 
 
 def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
     """Return the networks of each kind that the runs have, by the names in `PARTS`."""
     native = select(rows, [probe], split)
-    of = {mode: native[native["mode"] == mode] for mode in ("greedy", "untrained", "end-to-end")}
+    of = {mode: native[native["mode"] == mode] for mode in ("greedy", "end-to-end")}
+    untrained = native["mode"].str.startswith("untrained")
+    of |= {"untrained": native[untrained & ~_is_linear(native)], "linear": native[untrained & _is_linear(native)]}
     for mode in ("greedy", "untrained"):
         if of[mode].empty:
             raise UserError(
@@ -100,10 +110,15 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
         kinds["end-to-end"] = _kind(of["end-to-end"], [*_GREEDY, "depth"])
     else:
         log.warning("no run is end-to-end, so what greedy training leaves is not shown (--mode end-to-end).")
-    untrained = rows[rows["mode"] == "untrained"]
-    projected = untrained[(untrained["features"] == "input") & (untrained["probe"] == probe)]
-    lacking = sorted(set(untrained["run"]) - set(projected["run"]))
-    if lacking:
+    linear = rows[_is_linear(rows)]
+    projected = linear[(linear["features"] == "input") & (linear["probe"] == probe)]
+    lacking = sorted(set(linear["run"]) - set(projected["run"]))
+    if of["linear"].empty:
+        log.warning(
+            "what architecture gives is not split: no run is untrained and without relu "
+            "(`layerwise-train --mode untrained --set network.activation=none`)."
+        )
+    elif lacking:
         log.warning(
             "pooling and width are not told apart: %s has no probe of as many features as the input "
             "(`probe-depth %s --probe %s --features input`).",
@@ -113,7 +128,20 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
         )
     else:
         kinds["projected"] = _kind(select(projected, [probe], split, features="input"), [*_START, "depth"])
+    if not of["linear"].empty:
+        kinds["linear"] = _kind(of["linear"], [*_START, "depth"])
     return kinds
+
+
+def _is_linear(rows: pd.DataFrame) -> pd.Series:
+    return rows["activation"] == "none"
+
+
+def _pixels(rows: pd.DataFrame, probe: str, split: str) -> float:
+    """Return the accuracy of the probe on the raw pixels, the mean over runs; NaN where none has it."""
+    own = of_classes(rows[reads_pixels(rows) & (rows["depth"] == 0)])
+    own = own[(own["probe"] == probe) & (own["split"] == split)]
+    return float(own.loc[own["refit"] == own["refit"].max(), "value"].mean())
 
 
 def _kind(rows: pd.DataFrame, key: list[str]) -> _Kind:
@@ -139,10 +167,17 @@ def _beside(kinds: dict[str, _Kind]) -> pd.DataFrame:
     for run in merged.loc[~complete, "run"].drop_duplicates():
         row = merged[(merged["run"] == run) & ~complete].iloc[0]
         lacking = " or ".join(name for name in kinds if pd.isna(row[name]))
-        log.warning("%s is left out: no %s network of its k, widths and seed has depth %s.", run, lacking, row["depth"])
+        log.warning(
+            "%s is left out: no %s network of its k, widths, seed and initialisation has depth %s.",
+            run,
+            lacking,
+            row["depth"],
+        )
     merged = merged[merged.groupby("run")["k"].transform("size") == complete.groupby(merged["run"]).transform("sum")]
     if merged.empty:
-        raise UserError("no greedy network has an untrained one of its width and seed beside it. Train it with both.")
+        raise UserError(
+            "no greedy network has an untrained one of its width, seed and initialisation beside it. Train one."
+        )
     return merged
 
 

@@ -113,6 +113,7 @@ def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         blocks=("blocks", "first"),
         batch_norm=("batch_norm", "first"),
         variant=("variant", "first"),
+        initialisation=("initialisation", "first"),
         refit=("refit", "first"),
         selection=("selection", "first"),
         protocol_version=("protocol_version", "first"),

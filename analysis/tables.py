@@ -78,5 +78,13 @@ def _parse(path: Path) -> pd.DataFrame:
     table = parse_table(path, "probe results", SCHEMA)
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"].fillna(table["network"]).fillna("extracted")
+    mode = mode.where(mode != "untrained", mode + _kind_of_untrained(table))
     # What a table of an older version, or of a network without a configuration, does not say is nothing in particular.
     return table.assign(mode=mode, experiment=table["experiment"].fillna(""), variant=table["variant"].fillna(""))
+
+
+def _kind_of_untrained(table: pd.DataFrame) -> pd.Series:
+    """Return ", linear" (without relu) and ", kaiming" (its first weights), as they apply: lines of their own."""
+    linear = (table["activation"] == "none").map({True: ", linear", False: ""})
+    start = table["initialisation"].fillna("default")
+    return linear + ("," + " " + start).where(start != "default", "")

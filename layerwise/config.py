@@ -65,6 +65,10 @@ class DataConfig:
         default=0.1,
         metadata=flag("Share of the train split set apart for validation, in [0, 0.5], stratified; 0 for none."),
     )
+    fold_seed: int = field(
+        default=0,
+        metadata=flag("Which validation fold: another seed sets other images apart; 0 is the one of all other runs."),
+    )
     # Taken before the fold is set apart, with a fixed seed, so that a subset is the same images in every run.
     subset: int = field(
         default=0, metadata=flag("Use so many images of the train split, stratified by class; 0 for all.")
@@ -89,6 +93,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check_integers("data", self)
         _check(0 <= self.holdout <= 0.5, "data.holdout", self.holdout, "a share in [0, 0.5]")
+        _check(0 <= self.fold_seed < 2**32, "data.fold_seed", self.fold_seed, "an integer in [0, 2^32)")
         _check(self.subset >= 0, "data.subset", self.subset, "a number of images, or 0 for all")
         _check(self.image_size >= 0, "data.image_size", self.image_size, "pixels of a side, or 0 for as they are")
         _check(0 <= self.test_share < 1, "data.test_share", self.test_share, "a share in [0, 1)")

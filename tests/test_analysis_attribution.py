@@ -20,6 +20,7 @@ LEVELS = {
     "greedy": (0.2, 0.60, 0.70),
     "untrained": (0.2, 0.50, 0.45),
     "end-to-end": (0.2, 0.58, 0.75),
+    "linear": (0.2, 0.45, 0.42),
     "projected": (0.30, 0.25),
 }
 
@@ -49,7 +50,9 @@ def study(
                 rows += run_rows(values(LEVELS["greedy"], width), mode="greedy", k=k, **same)
                 rows += run_rows(values(LEVELS["end-to-end"], width), mode="end-to-end", k=k, **same)
             for k in [k for k in ks if k == 1] + [k for k in ks if k > 1][:1]:
-                own = run_rows(values(LEVELS["untrained"], width), mode="untrained", k=k, **same)
+                rows += run_rows(values(LEVELS["untrained"], width), mode="untrained", k=k, **same)
+                kind = {"mode": "untrained, linear", "activation": "none"}
+                own = run_rows(values(LEVELS["linear"], width), k=k, **kind, **same)
                 rows += own
                 for depth, level in enumerate(LEVELS["projected"], start=1):
                     first = next(row for row in own if row["depth"] == depth)
@@ -61,10 +64,11 @@ def test_parts_are_the_differences_of_their_two_networks() -> None:
     found = attribution(table(study())).set_index(["k", "depth", "part"])["value"]
     for k in (1, 2, 3):
         for depth in (1, 2):
-            mean = {kind: LEVELS[kind][depth] + 0.012 for kind in ("greedy", "untrained", "end-to-end")}
+            mean = {kind: LEVELS[kind][depth] + 0.012 for kind in ("greedy", "untrained", "linear", "end-to-end")}
             expected = {
                 "pooling": LEVELS["projected"][depth - 1] - 0.2,
-                "width": mean["untrained"] - LEVELS["projected"][depth - 1],
+                "width": mean["linear"] - LEVELS["projected"][depth - 1],
+                "relu": mean["untrained"] - mean["linear"],
                 "training": mean["greedy"] - mean["untrained"],
                 "left": mean["end-to-end"] - mean["greedy"],
             }
@@ -75,7 +79,7 @@ def test_the_parts_add_up_to_the_gain_over_the_input() -> None:
     rows = table(study(noise=0.02))
     found = attribution(rows)
     for (k, depth), parts in found.groupby(["k", "depth"]):
-        for mode, names in (("greedy", list(PARTS)[:3]), ("end-to-end", list(PARTS))):
+        for mode, names in (("greedy", list(PARTS)[:4]), ("end-to-end", list(PARTS))):
             own = rows[(rows["mode"] == mode) & (rows["k"] == k)]
             gain = own.loc[own["depth"] == depth, "value"].mean() - own.loc[own["depth"] == 0, "value"].mean()
             assert parts.set_index("part").loc[names, "value"].sum() == pytest.approx(gain)
@@ -109,7 +113,7 @@ def test_seeds_that_agree_by_luck_have_the_interval_of_the_images_share() -> Non
 
 def test_intervals_over_seeds_cover_the_truth(monkeypatch: pytest.MonkeyPatch) -> None:
     # Twelve depths a study, each with its own noise, are as many intervals as twelve studies, and far sooner made.
-    for kind, level in {"greedy": 0.6, "untrained": 0.5, "end-to-end": 0.58}.items():
+    for kind, level in {"greedy": 0.6, "untrained": 0.5, "linear": 0.45, "end-to-end": 0.58}.items():
         monkeypatch.setitem(LEVELS, kind, (0.2, *[level] * 12))
     monkeypatch.setitem(LEVELS, "projected", (0.25,) * 12)
     covered: list[bool] = []
@@ -144,9 +148,38 @@ def test_what_is_missing_is_left_out_and_said(caplog: pytest.LogCaptureFixture) 
     logging.getLogger("layerwise").propagate = True
     rows = [row for row in study() if row["mode"] != "end-to-end" and row["features"] == "native"]
     found = attribution(table(rows))
-    assert set(found["part"]) == {"training"}
+    assert set(found["part"]) == {"relu", "training"}
     assert "no run is end-to-end, so what greedy training leaves is not shown (--mode end-to-end)." in caplog.text
     assert "--probe linear --features input`" in caplog.text
+
+
+def test_without_networks_without_relu_only_training_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("layerwise").propagate = True
+    found = attribution(table([row for row in study() if row["activation"] == "relu"]))
+    assert set(found["part"]) == {"training", "left"}
+    assert "no run is untrained and without relu" in caplog.text
+
+
+def test_an_untrained_network_has_the_first_weights_of_the_greedy_one_beside_it() -> None:
+    def kaiming(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"initialisation": "kaiming"}
+
+    rows = [kaiming(row) if row["mode"] == "greedy" and row["k"] == 3 else row for row in study()]
+    other = [
+        kaiming(row) | {"mode": f"{row['mode']}, kaiming", "run_id": f"kaiming {row['run_id']}"}
+        for row in rows
+        if row["mode"].startswith("untrained")
+    ]
+    other = [row | ({"value": row["value"] - 0.1} if row["activation"] == "relu" else {}) for row in other]
+    found = attribution(table([*rows, *other])).set_index(["k", "depth", "part"])["value"]
+    assert found[3, 2, "training"] - found[2, 2, "training"] == pytest.approx(0.1)
+
+
+def test_the_raw_pixels_are_a_reference() -> None:
+    pixels = run_rows([0.65], mode="greedy", k=1, width=8, aux_width=64, seed=0, pooling=0)
+    found = attribution(table([*study(), *pixels]))
+    assert found["pixels"].tolist() == pytest.approx([0.45] * len(found))
+    assert attribution(table(study()))["pixels"].isna().all()
 
 
 def test_a_greedy_network_without_its_untrained_one_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
@@ -154,7 +187,7 @@ def test_a_greedy_network_without_its_untrained_one_is_left_out(caplog: pytest.L
     rows = [r for r in study() if not (r["mode"] == "untrained" and r["seed"] == 2 and r["width"] == 8 and r["k"] == 2)]
     found = attribution(table(rows))
     assert found.set_index(["k", "depth", "part"])["n_networks"].groupby("k").first().to_dict() == {1: 6, 2: 5, 3: 5}
-    assert "greedy-2-8-2.h5 is left out: no untrained or projected network of its k, widths and seed" in caplog.text
+    assert "greedy-2-8-2.h5 is left out: no untrained network of its k, widths, seed and initialisation" in caplog.text
 
 
 @pytest.mark.parametrize("mode", ["greedy", "untrained"])
@@ -166,7 +199,9 @@ def test_without_greedy_or_untrained_networks_there_is_nothing_to_split(mode: st
 
 def test_no_pair_at_all() -> None:
     rows = [row | {"seed": row["seed"] + 10} if row["mode"] == "untrained" else row for row in study()]
-    with pytest.raises(UserError, match="^no greedy network has an untrained one of its width and seed beside it"):
+    with pytest.raises(
+        UserError, match="^no greedy network has an untrained one of its width, seed and initialisation"
+    ):
         attribution(table(rows))
 
 

@@ -18,7 +18,7 @@ from tests.figure_checks import check_marks, check_page, check_texts
 from tests.probe_rows import table, write_run
 from tests.test_analysis_attribution import study
 
-ROWS = (("pooling", "width"), ("training", "left"))
+ROWS = (("pooling", "width", "relu"), ("training", "left"))
 
 
 @pytest.mark.parametrize(("size", "width"), [("single", 85.0), ("double", 170.0)])
@@ -59,10 +59,18 @@ def test_rows_of_one_measure_share_their_axis_and_hold_zero() -> None:
 
 
 def test_parts_that_are_not_there_are_not_drawn() -> None:
-    rows = [row for row in study(noise=0.01) if row["mode"] != "end-to-end" and row["features"] == "native"]
+    rows = [row for row in study(noise=0.01) if row["mode"] in ("greedy", "untrained")]
     figure = draw(attribution(table(rows)))
     assert len(figure.axes) == 3
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["greedy $-$ untrained"]
+
+
+def test_the_raw_pixels_are_a_dashed_line_that_the_caption_names() -> None:
+    points = attribution(table(study(noise=0.02))).assign(pixels=0.4)
+    axes = draw(points).axes
+    drawn = [line for line in axes[0].lines if not line.get_label().startswith("_zero")]
+    assert [list(line.get_ydata()) for line in drawn] == [[40.0, 40.0]]
+    assert "Dashed: the raw pixels minus the pooled input" in caption(points)
 
 
 def test_the_caption_says_what_is_drawn() -> None:

@@ -25,10 +25,12 @@ from figures.study import launch_local
 from figures.study import report as study_report
 from figures.study.budgets import BUDGETS, asked
 from figures.study.cost import cost_of
-from figures.study.definition import Study, Unit, begin, difference, run_path
+from figures.study.definition import Study, Unit, begin, difference, diverged_path, run_path
+from figures.study.grid import SEED, Trial, require_choices, results, trial_config, trials, with_choices
 from figures.study.launch_local import launch_processes
 from figures.study.launch_slurm import launch_slurm, parse_options
-from figures.study.work import Machine, is_complete
+from figures.study.notes import failed, notes
+from figures.study.work import Machine, complete, is_complete
 from layerwise.commandline import call
 from layerwise.commands.train import _configure
 from layerwise.datasets import Dataset, Split
@@ -41,8 +43,9 @@ CPU = Machine(device="cpu")
 SMALL = [
     "--budget", "smoke", "--k", "1,2", "--width", "4", "--seeds", "1", "--epochs", "1", "--depth", "2",
     "--subset", "200", "--probe", "linear,cnn-1", "--probe-width", "4", "--device", "cpu", "--jobs", "1",
+    "--grid", "none",
 ]  # fmt: skip
-FIGURES = ("separability", "separability-M4", "training", "attribution")
+FIGURES = ("separability", "training", "attribution")
 
 
 def study_of(name: str = "smoke", **fields: Any) -> Study:
@@ -57,8 +60,20 @@ def command(folder: Path, *words: str) -> int:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Make one small study from nothing; tests that change it take a copy."""
     folder = tmp_path_factory.mktemp("study") / "study"
-    assert command(folder, "--quiet") == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("analysis.failures.failures", none_failed)
+        assert command(folder, "--quiet") == 0
     return folder
+
+
+def none_failed(runs: Sequence[Path]) -> dict[Path, str]:
+    """Take every network for trained: in the one epoch that these have time for, few are."""
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def all_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("analysis.failures.failures", none_failed)
 
 
 @pytest.fixture
@@ -88,13 +103,15 @@ def contents(folder: Path, parts: tuple[str, ...] = ("figures", "tables")) -> di
 
 def test_the_papers_study_is_45_greedy_networks_and_their_controls() -> None:
     units = study_of("paper").units()
-    assert [sum(unit.mode == mode for unit in units) for mode in ("greedy", "untrained", "end-to-end")] == [45, 30, 45]
+    counts = [sum(unit.mode == mode for unit in units) for mode in ("greedy", "untrained", "end-to-end")]
+    assert counts == [45, 4 * 30, 45]  # untrained ones of two initialisations, with relu and without
     assert len(set(unit.name for unit in units)) == len(units)
 
 
 def test_seed_by_seed_greedy_first() -> None:
     names = [unit.name for unit in study_of(ks=(1, 3), widths=(8,), seeds=2, modes=("parallel",)).units()]
-    first = ["greedy-k1-M8", "greedy-k3-M8", "untrained-k1-M8", "untrained-k3-M8", "parallel-k1-M8", "parallel-k3-M8"]
+    untrained = ["untrained", "untrained-kaiming", "untrained-linear", "untrained-linear-kaiming"]
+    first = [f"{kind}-k{k}-M8" for kind in ("greedy", *untrained, "parallel") for k in (1, 3)]
     assert names == [f"{name}-s{seed}" for seed in (0, 1) for name in first]
 
 
@@ -104,13 +121,16 @@ def test_budgets_differ_in_size_alone() -> None:
         study = study_of(name)
         first = {unit.mode: unit for unit in reversed(study.units())}
         kinds = {mode: [(job.probes, sorted(job.settings)) for job in study.jobs(unit)] for mode, unit in first.items()}
-        found.add((study.ks, study.modes, study.probes, json.dumps(kinds, sort_keys=True)))
+        cnn = {probe for probe in study.probes if probe.startswith("cnn-")}
+        kinds = {mode: [["cnn" if set(p) & cnn else "trained" if "auxiliary" in p else "linear", s] for p, s in jobs]
+                 for mode, jobs in kinds.items()}  # fmt: skip
+        found.add((study.ks, study.modes, study.seeds, study.match, study.grid, json.dumps(kinds, sort_keys=True)))
     assert len(found) == 1
 
 
 @pytest.mark.parametrize(
     ("name", "image", "train", "test"),
-    [("smoke", (1, 8, 8), 400, 359), ("cpu", (1, 28, 28), 10_000, 10_000), ("gpu", (3, 32, 32), 50_000, 10_000),
+    [("smoke", (1, 8, 8), 400, 359), ("cpu", (3, 32, 32), 10_000, 10_000), ("gpu", (3, 32, 32), 50_000, 10_000),
      ("paper", (3, 32, 32), 50_000, 10_000)],
 )  # fmt: skip
 def test_a_budget_says_its_operations(name: str, image: tuple[int, int, int], train: int, test: int) -> None:
@@ -122,17 +142,19 @@ def test_a_budget_says_its_operations(name: str, image: tuple[int, int, int], tr
         for split, n in counts.items()
     }
     data = Dataset("shapes", tuple(map(str, range(10))), splits, (0.0,), (1.0,))
-    kinds = {(u.mode, u.k, u.width): cost_of(study, u, data, CPU) for u in study.units() if not u.seed}
-    whole = [kinds[u.mode, u.k, u.width] for u in study.units()]
+    kinds = {u: cost_of(study, u, data, CPU) for u in study.units() if not u.seed}
+    whole = [kinds[replace(u, seed=0)] for u in study.units()]
+    whole += [cost_of(study, trial, data, CPU) for trial in trials(study)]
     assert sum(cost.network + cost.probes for cost in whole) == pytest.approx(BUDGETS[name].operations, rel=0.05)
 
 
 def test_the_configuration_is_that_of_layerwise_train() -> None:
     flags = {
-        "data.subset": 10_000, "network.k": 2, "network.width": 32, "network.depth": 4, "network.aux_width": 64,
-        "training.epochs": 10, "mode": "untrained", "seed": 1, "data.dataset": "fashion-mnist",
+        "data.subset": 10_000, "network.k": 2, "network.width": 32, "network.depth": 4, "network.aux_width": 32,
+        "training.epochs": 10, "mode": "untrained", "seed": 1, "data.dataset": "cifar10",
     }  # fmt: skip
-    theirs = _configure("separability", flags, ["training.lr_every=3"])
+    tuned = "tuned=network.initialisation,training.learning_rate"
+    theirs = _configure("separability", flags, ["training.lr_every=3", tuned])
     ours = study_of("cpu").config(Unit("untrained", 2, 32, 1))
     assert difference(theirs, ours) == "" and theirs == ours
     assert difference(replace(theirs, seed=2), ours) == "seed is 2, not 1"
@@ -149,13 +171,13 @@ def test_epochs_keep_the_share_after_which_the_rate_drops() -> None:
 
 def test_a_study_grows_and_is_refused_where_it_is_another(tmp_path: Path) -> None:
     begin(tmp_path / "s", study_of(ks=(1, 2)))
-    begin(tmp_path / "s", study_of(ks=(1, 2, 3), seeds=3, modes=("end-to-end", "parallel")))
+    begin(tmp_path / "s", study_of(ks=(1, 2, 3), seeds=6, modes=("end-to-end", "parallel")))
     text = (tmp_path / "s" / "study.json").read_text()
     assert json.loads(text)["ks"] == [1, 2, 3]
-    with pytest.raises(UserError, match=r"study.json is of --seeds 3, but --seeds 2 was asked for. A study grows"):
+    with pytest.raises(UserError, match=r"study.json is of --seeds 6, but --seeds 5 was asked for. A study grows"):
         begin(tmp_path / "s", study_of(modes=("end-to-end", "parallel")))
     with pytest.raises(UserError, match=r"is of training.epochs 8, but 9 was asked for. Give another -o."):
-        begin(tmp_path / "s", study_of(seeds=3, modes=("end-to-end", "parallel"),
+        begin(tmp_path / "s", study_of(seeds=6, modes=("end-to-end", "parallel"),
                                        settings={**study_of().settings, "training.epochs": 9}))  # fmt: skip
     assert (tmp_path / "s" / "study.json").read_text() == text
 
@@ -178,7 +200,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
         (["--budget", "huge"], "unknown budget 'huge'. Choices: smoke, cpu, gpu, paper."),
         (["--k", "1,x"], "--k has 'x', but takes positive integers with commas."),
         (["--seeds", "0"], "--seeds is 0, but takes positive integers."),
-        (["--set", "network.k=2"], "--set network.k is what the networks of a study differ in; use its own flag."),
+        (["--set", "network.k=2"], "--set network.k is what the networks of a study differ in; use --k."),
+        (["--set", "match=epochs"], "--set match is what the networks of a study differ in; use --match."),
+        (["--set", "end-to-end:training.lr=1"], "unknown configuration field 'training.lr'."),
+        (["--set", "parallel:training.epochs=1"], "unknown mode of --set MODE:KEY=VALUE 'parallel'."),
+        (["--match", "time"], "unknown match 'time'. Choices: epochs, operations."),
+        (["--grid", "large"], "unknown grid 'large'. Choices: small, none."),
+        (["--set", "data.holdout=0"], "without a validation fold (--holdout 0) nothing can be chosen on it"),
         (["--set", "training.lr"], "--set 'training.lr' has no value; write --set key=value."),
         (["--set", "training.lr=1"], "unknown configuration field 'training.lr'."),
         (["--launcher", "pbs"], "unknown launcher 'pbs'"),
@@ -203,9 +231,10 @@ def test_everything_from_nothing(made: Path) -> None:
     tables = {f"{name}{suffix}" for name in study_report.TABLES for suffix in (".md", ".tex", ".csv")}
     assert {p.name for p in (made / "tables").iterdir()} == tables
     modes = {path.stem.rpartition("-k")[0] for path in (made / "runs").glob("*-s0.h5")}
-    assert modes == {"greedy", "untrained", "end-to-end"}
+    kinds = {"untrained", "untrained-kaiming", "untrained-linear", "untrained-linear-kaiming"}
+    assert modes == {"greedy", *kinds, "end-to-end"}
     csv = (made / "figures" / "attribution.csv").read_text()
-    assert all(part in csv for part in ("pooling", "width", "training", "left"))
+    assert all(part in csv for part in ("pooling", "width", "relu", "training", "left"))
 
 
 def test_the_raw_pixels_are_probed_once_and_the_untrained_also_with_as_few_features_as_the_input(made: Path) -> None:
@@ -215,15 +244,15 @@ def test_the_raw_pixels_are_probed_once_and_the_untrained_also_with_as_few_featu
             rows = read_rows(run)
         pixels += [path.stem] * bool(((rows["probe"] == "linear") & (rows["pooling"] == 0)).any())
         projected += [path.stem] * bool((rows["features"] == "input").any())
-    assert pixels == ["greedy-k1-M4-s0"]
-    assert projected == ["untrained-k1-M4-s0", "untrained-k2-M4-s0"]
+    assert pixels == ["untrained-k1-M4-s0"]
+    assert projected == [f"untrained-linear{start}-k{k}-M4-s0" for start in ("", "-kaiming") for k in (1, 2)]
 
 
 def test_again_nothing_is_trained_and_the_bytes_are_the_same(own: Path, capsys: Capture) -> None:
     before, stamps = contents(own), {p: p.stat().st_mtime_ns for p in (own / "runs").glob("*.h5")}
     shutil.rmtree(own / "figures")
     assert command(own) == 0
-    assert "6 networks, all complete" in capsys.readouterr().out
+    assert "12 networks, all complete" in capsys.readouterr().out
     assert contents(own) == before
     assert {p: p.stat().st_mtime_ns for p in (own / "runs").glob("*.h5")} == stamps
 
@@ -245,7 +274,7 @@ def test_what_is_missing_is_made_again_and_nothing_else(own: Path, drawn: list[l
     assert "1/2  greedy-k1-M4-s0 in " in err and "2/2  end-to-end-k2-M4-s0 in " in err
     with RunFile(gone) as run:
         assert run.content_digest == digest
-    assert [len(names) for names in drawn] == [6]
+    assert [len(names) for names in drawn] == [12]
 
 
 def test_one_network_that_fails_loses_no_other(own: Path, drawn: list[list[str]], capsys: Capture) -> None:
@@ -255,10 +284,10 @@ def test_one_network_that_fails_loses_no_other(own: Path, drawn: list[list[str]]
     assert command(own) == 1
     err = capsys.readouterr().err
     assert "greedy-k2-M4-s0 failed: " in err and gone.exists()
-    assert "separability-study: 1 of 6 networks failed, the first is greedy-k2-M4-s0: " in err
+    assert "separability-study: 1 of 12 networks failed, the first is greedy-k2-M4-s0: " in err
     assert broken.read_bytes() == b"not HDF5"
     (names,) = drawn
-    assert len(names) == 5 and broken.stem not in names and gone.stem in names
+    assert len(names) == 11 and broken.stem not in names and gone.stem in names
 
 
 def test_a_file_of_another_configuration_is_named_and_kept(own: Path, drawn: list[list[str]], capsys: Capture) -> None:
@@ -271,7 +300,7 @@ def test_a_file_of_another_configuration_is_named_and_kept(own: Path, drawn: lis
         in capsys.readouterr().err
     )
     assert other.read_bytes() == before
-    assert other.stem not in drawn[0] and len(drawn[0]) == 5
+    assert other.stem not in drawn[0] and len(drawn[0]) == 11
 
 
 def test_no_greedy_network_no_picture(tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,7 +310,7 @@ def test_no_greedy_network_no_picture(tmp_path: Path, capsys: Capture, monkeypat
     monkeypatch.setattr(launch_local, "complete", fail)
     assert command(tmp_path / "s") == 1
     err = capsys.readouterr().err
-    assert "no greedy network is complete, so nothing is drawn." in err and "6 of 6 networks failed" in err
+    assert "no greedy network is complete, so nothing is drawn." in err and "12 of 12 networks failed" in err
 
 
 def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -291,6 +320,146 @@ def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixtur
     paths = study_report.report(own, study, greedy)
     assert "figure attribution is left out: no run is untrained" in caplog.text
     assert own / "figures" / "separability.pdf" in paths
+
+
+# --- what is fair between modes
+
+
+def test_networks_of_other_modes_spend_the_operations_of_the_greedy_ones_and_captions_say_so(made: Path) -> None:
+    words = "Trained with the operations of the greedy networks of the same k and M: end-to-end at k = 1 for "
+    for path in (made / "figures" / "separability.txt", made / "tables" / "contrasts.md"):
+        text = path.read_text()
+        assert words in text and "No setting was chosen for a mode (grid: none)." in text
+    with RunFile(run_path(made, Unit("end-to-end", 2, 4, 0))) as run:
+        assert run.config is not None and run.config.training.matched_epochs == 1
+    assert json.loads((made / "study.json").read_text())["match"] == "operations"
+
+
+def test_a_study_begun_before_operations_were_matched_is_another(own: Path, capsys: Capture) -> None:
+    tree = json.loads((own / "study.json").read_text())
+    for name in ("match", "grid", "own", "probe_epochs"):
+        del tree[name]
+    (own / "study.json").write_text(json.dumps(tree))
+    assert command(own) == 1
+    assert "is of --match epochs, but --match operations was asked for. Give another -o." in capsys.readouterr().err
+    assert command(own, "--match", "epochs") == 1
+    assert "is of network.seeding 1, but that of the recipe was asked for." in capsys.readouterr().err
+
+
+def test_each_mode_has_settings_of_its_own() -> None:
+    words = ["end-to-end:network.initialisation=kaiming", "end-to-end-k2:training.learning_rate=0.02"]
+    study = asked("smoke", {}, words)
+    found = {(mode, k): study.config(Unit(mode, k, 8, 0)) for mode in ("greedy", "end-to-end") for k in (1, 2)}
+    assert {key: config.network.initialisation for key, config in found.items()} == {
+        ("greedy", 1): "default", ("greedy", 2): "default", ("end-to-end", 1): "kaiming", ("end-to-end", 2): "kaiming",
+    }  # fmt: skip
+    assert found["end-to-end", 2].training.learning_rate == 0.02 != found["end-to-end", 1].training.learning_rate
+    tried = {(trial.mode, trial.k): 0 for trial in trials(study)}
+    for trial in trials(study):
+        tried[trial.mode, trial.k] += 1
+    # What was given is not tried: of k = 2 nothing is left.
+    assert tried == {("greedy", 1): 4, ("greedy", 2): 4, ("greedy", 3): 4, ("end-to-end", 1): 2, ("end-to-end", 3): 2}
+    assert Study.from_json(study.to_json()) == study
+
+
+def reached(folder: Path, trial: Trial, accuracy: float | None, loss: float | None = 1.0) -> None:
+    row = {"mode": trial.mode, "k": trial.k, "width": trial.width, **trial.settings, "epochs": 3}
+    row |= {"validation_accuracy": accuracy, "validation_log_loss": loss}
+    (folder / "grid").mkdir(parents=True, exist_ok=True)
+    (folder / "grid" / f"{trial.name}.json").write_text(json.dumps(row))
+
+
+def test_the_validation_fold_chooses_ties_by_log_loss_and_a_loss_that_is_no_number_never(tmp_path: Path) -> None:
+    study = study_of(ks=(1,), modes=())
+    tried = trials(study)
+    assert [(t.initialisation, t.rate) for t in tried] == [
+        ("default", 0.1), ("default", 0.0333), ("kaiming", 0.1), ("kaiming", 0.0333)
+    ]  # fmt: skip
+    for trial, accuracy, loss in zip(tried, (0.8, 0.9, None, 0.9), (0.1, 0.4, None, 0.3), strict=True):
+        assert with_choices(tmp_path, study).chosen == {}  # not before all are there
+        reached(tmp_path, trial, accuracy, loss)
+    config = with_choices(tmp_path, study).config(Unit("greedy", 1, 8, 0))
+    assert (config.network.initialisation, config.training.learning_rate) == ("kaiming", 0.0333)
+    assert trial_config(study, tried[0]).seed == SEED
+
+
+def test_a_grid_that_failed_whole_is_said(tmp_path: Path) -> None:
+    study = study_of(ks=(1,), modes=())
+    for trial in trials(study):
+        reached(tmp_path, trial, None, None)
+    with pytest.raises(UserError, match="none of the 4 settings tried for greedy, k = 1 could be trained"):
+        require_choices(results(tmp_path, study))
+    (tmp_path / "grid" / f"{trials(study)[0].name}.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged. Delete it, and the same command trains it again."):
+        results(tmp_path, study)
+
+
+def test_a_study_with_a_grid_chooses_first_prints_it_and_goes_on(
+    tmp_path: Path, drawn: list[list[str]], capsys: Capture
+) -> None:
+    folder = tmp_path / "s"
+    words = ["--grid", "small", "--k", "1", "--with", "none", "--probe", "linear"]
+    words += ["--set", "network.initialisation=default"]
+    assert command(folder, *words) == 0
+    shown = capsys.readouterr().out
+    assert "grid greedy k=1           2     2" in shown and "| chosen |" in shown
+    table = pd.read_csv(folder / "choices.csv")
+    assert list(table["training.learning_rate"]) == [0.1, 0.0333] and table["chosen"].sum() == 1
+    assert {path.suffix for path in (folder / "grid").iterdir()} == {".json"}
+    chosen = table.loc[table["chosen"] == 1, "training.learning_rate"].iloc[0]
+    with RunFile(run_path(folder, Unit("greedy", 1, 4, 0))) as run:
+        assert run.config is not None and run.config.training.learning_rate == chosen
+    assert command(folder, *words) == 0
+    assert "5 networks, all complete" in capsys.readouterr().out
+    assert command(folder, *words, "--width", "2,4") == 1
+    assert "has chosen the settings of each mode at its smallest M, 4, but" in capsys.readouterr().err
+
+
+def test_each_seed_has_a_fold_of_its_own_where_that_is_asked(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = study_of(vary_fold=True, seeds=2)
+    assert [study.config(Unit("greedy", 1, 8, seed)).data.fold_seed for seed in (0, 1)] == [1, 2]
+    assert Study.from_json(study.to_json()) == study
+    words = "Each seed has a validation fold, and so training images, of its own: intervals over seeds include"
+    assert notes(own, study, [], {})[0].startswith(words)
+    with pytest.raises(UsageError, match="--vary-fold gives each seed a fold of its own; leave out"):
+        replace(study, settings={**study.settings, "data.fold_seed": 1})
+    with pytest.raises(UserError, match="is of --vary-fold False, but --vary-fold True was asked for"):
+        begin(own, replace(Study.from_json((own / "study.json").read_text()), vary_fold=True))
+
+
+def test_a_network_that_did_not_train_is_named_and_left_out(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study, bad = Study.from_json((own / "study.json").read_text()), Unit("end-to-end", 1, 4, 0)
+    words = "9.9% on its train fold, chance 10.2%"
+    monkeypatch.setattr("analysis.failures.failures", lambda runs: {run_path(own, bad): words})
+    monkeypatch.setattr(study_report, "_figures", lambda *_: iter([]))
+    study_report.report(own, study, study.units())
+    text = (own / "tables" / "accuracy.md").read_text()
+    rule = "its own last classifier is not better than chance on its train fold, exact binomial test at 0.001, or its"
+    assert f"Left out, for it did not train ({rule} loss was not finite): {bad.name} ({words})." in text
+    csv = pd.read_csv(own / "tables" / "accuracy.csv")
+    assert sorted(set(csv.loc[csv["mode"] == "end-to-end", "k"])) == [2]
+
+
+def test_where_no_greedy_network_trained_nothing_is_drawn(
+    own: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    logging.getLogger("layerwise").propagate = True
+    study = Study.from_json((own / "study.json").read_text())
+    greedy = [run_path(own, unit) for unit in study.units() if unit.mode == "greedy"]
+    monkeypatch.setattr("analysis.failures.failures", lambda runs: dict.fromkeys(greedy, "9% on its train fold"))
+    assert study_report.report(own, study, study.units()) == []
+    assert "no greedy network trained, so nothing is drawn" in caplog.text
+
+
+def test_a_training_whose_loss_is_no_number_is_noted_and_not_repeated(tmp_path: Path) -> None:
+    words = ["training.learning_rate=1e30", "training.epochs=1", "data.subset=200"]
+    study = replace(asked("smoke", {}, words), grid="none", ks=(1,), widths=(4,), modes=())
+    begin(tmp_path / "s", study)
+    unit = study.units()[0]
+    complete(tmp_path / "s", study, unit, CPU)
+    assert "the loss is not finite" in diverged_path(tmp_path / "s", unit).read_text()
+    assert is_complete(tmp_path / "s", study, unit, CPU)
+    assert failed(tmp_path / "s", [unit]) == {unit: "loss not finite"}
 
 
 # --- processes

@@ -43,6 +43,8 @@ def test_the_fold_takes_its_share_of_each_class_and_never_changes() -> None:
     assert np.bincount(label[held]).tolist() == [5, 3, 2, 10]
     assert sorted([*kept, *held]) == list(range(200))
     assert np.array_equal(stratified_split(label, 0.1)[1], held)
+    other = stratified_split(label, 0.1, seed=1)[1]
+    assert np.bincount(label[other]).tolist() == [5, 3, 2, 10] and not np.array_equal(other, held)
 
 
 def test_a_class_too_small_for_the_fold_is_an_error() -> None:

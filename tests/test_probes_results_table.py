@@ -202,6 +202,12 @@ def test_an_experiment_is_what_runs_to_be_averaged_share(tmp_path: Path, run_pat
 
     first = name(run_path)
     quick = {"training.epochs": 2}
+    late = {**quick, "training.lr_first": 1}
+    matched = [
+        name(make_run(tmp_path / f"{mode}.h5", mode=mode, match=match, **late))
+        for mode, match in (("untrained", "epochs"), ("end-to-end", "operations"))
+    ]
+    assert matched[0] == matched[1] != first
     assert name(make_run(tmp_path / "a.h5", seed=1, **quick)) == first
     assert name(make_run(tmp_path / "b.h5", mode="untrained", **{"network.k": 1, "network.width": 3})) == first
     assert name(make_run(tmp_path / "e.h5", mode="end-to-end", match="operations", **quick)) == first
@@ -231,6 +237,8 @@ def test_what_a_study_chose_for_each_mode_makes_no_other_experiment(tmp_path: Pa
     tuned = {"tuned": "network.initialisation,training.learning_rate"}
     first = name(tmp_path / "a.h5", **tuned)
     assert first != name(tmp_path / "b.h5")
+    folds = [name(tmp_path / f"f{seed}.h5", seed=seed, **{"data.fold_seed": seed}) for seed in (1, 2)]
+    assert folds[0] == folds[1]  # their spread is to include the fold
     chosen = {"network.initialisation": "kaiming", "training.learning_rate": 0.01}
     assert name(tmp_path / "c.h5", **tuned, **chosen) == first
     assert name(tmp_path / "d.h5", **tuned, **{"training.momentum": 0.5}) != first

@@ -33,11 +33,12 @@ def attribution_figure(
 ) -> None:
     """Split the gain of each depth over the input into what architecture and training give.
 
-    Takes greedy and untrained runs of the same widths and seeds, and those trained
-    end to end where there are; untrained ones are also probed by
-    `probe-depth run.h5 --features input`. The parts add up: pooling and width (of
-    the untrained network), training (greedy - untrained), and what greedy
-    training leaves (end-to-end - greedy).
+    Takes greedy and untrained runs of the same widths, seeds and initialisation,
+    untrained ones without relu (--set network.activation=none), which are also
+    probed by `probe-depth run.h5 --features input`, and those trained end to end
+    where there are. The parts add up: pooling and width (of random linear
+    features), relu (untrained - linear), training (greedy - untrained), and what
+    greedy training leaves (end-to-end - greedy).
 
     Writes attribution.pdf, .svg, .png, .csv (the points drawn) and .txt (the
     caption), and prints their paths and the caption.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from figures.study import grid as grids
 from figures.study.budgets import BUDGETS, asked
 from figures.study.definition import BESIDE, Study, Unit, begin, refuse_other
+from figures.study.grid import Piece
 from figures.study.launch_local import launch_local
 from figures.study.launch_slurm import launch_slurm, parse_options
 from figures.study.work import Machine, is_complete
@@ -25,7 +28,7 @@ _DEFAULT = "paper"
 LAUNCHERS = ("local", "slurm")
 
 # Completes networks of a study in its folder; returns what stopped each that failed.
-Launch = Callable[[Path, Study, Sequence[Unit], Machine], dict[Unit, str]]
+Launch = Callable[[Path, Study, Sequence[Piece], Machine], dict[Piece, str]]
 
 
 def study_command() -> NoReturn:
@@ -55,10 +58,41 @@ Probes = Annotated[
 ]
 ProbeWidths = Annotated[str | None, typer.Option("--probe-width", help="Widths of the CNN probes.")]
 ProbeSeeds = Annotated[int | None, typer.Option("--probe-seeds", help="Seeds of each CNN probe.")]
+VaryFold = Annotated[
+    bool,
+    typer.Option(
+        "--vary-fold", help="Give each seed a validation fold of its own, so that intervals include that choice."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Any other field of layerwise-train's configuration."),
+    typer.Option(
+        "--set",
+        metavar="[MODE:]KEY=VALUE",
+        help="Any other field of layerwise-train's configuration; of one mode by end-to-end:KEY=VALUE, of one mode and "
+        "k by end-to-end-k1:KEY=VALUE.",
+    ),
 ]
+Match = Annotated[
+    str | None,
+    typer.Option(
+        "--match",
+        help="What networks trained end to end or in parallel share with the greedy one of their k and M: the "
+        "operations of its training, or epochs.",
+        show_default="operations",
+    ),
+]
+Grid = Annotated[
+    str | None,
+    typer.Option(
+        "--grid",
+        help="small: each mode and k gets the initialisation (default, kaiming) and the learning rate (the recipe's, "
+        "a third of it) that reach most on the validation fold, at the smallest M and with a seed of their own; none: "
+        "the recipe's for all.",
+        show_default="small",
+    ),
+]
+ProbeEpochs = Annotated[int | None, typer.Option("--probe-epochs", help="Epochs of each CNN probe.")]
 Launcher = Annotated[str, typer.Option("--launcher", help="local, or slurm: each network a job (needs submitit).")]
 Slurm = Annotated[
     list[str] | None,
@@ -84,6 +118,10 @@ def separability_study(
     probe: Probes = None,
     probe_width: ProbeWidths = None,
     probe_seeds: ProbeSeeds = None,
+    probe_epochs: ProbeEpochs = None,
+    vary_fold: VaryFold = False,
+    match: Match = None,
+    grid: Grid = None,
     settings: Settings = None,
     data_dir: DataDir = None,
     download: Download = False,
@@ -99,12 +137,14 @@ def separability_study(
     """Train every network of the separability study, probe every depth, and draw it.
 
     Greedy networks of each k, width and seed; untrained ones; with --with, those
-    of other modes of training. Says first what it costs. The same command goes on
+    of other modes of training. Says first what it costs, and chooses the settings
+    of each mode and k on the validation fold (--grid). The same command goes on
     where it was stopped, and skips what is complete; a study can grow. With other
     --epochs the learning rate drops after the same shares of them.
 
-    Writes study.json, runs/, figures/ (separability, one for each M, training,
-    attribution) and tables/ (accuracy, trends, contrasts) into its folder.
+    Writes study.json, choices.csv, runs/, figures/ (separability, one for each M,
+    training, attribution) and tables/ (accuracy, trends, contrasts, choices) into
+    its folder.
 
     Examples: separability-study --budget smoke -o study
 
@@ -116,7 +156,8 @@ def separability_study(
         budget_name or _DEFAULT, fields, settings or [],
         ks=_integers(k, "--k"), widths=_integers(width, "--width"), seeds=seeds,
         modes=() if beside == "none" else _names(beside), probes=_names(probe),
-        probe_widths=_integers(probe_width, "--probe-width"), probe_seeds=probe_seeds,
+        probe_widths=_integers(probe_width, "--probe-width"), probe_seeds=probe_seeds, probe_epochs=probe_epochs,
+        vary_fold=vary_fold, match=match, grid=grid,
     )  # fmt: skip
     _work(output, study, Machine(data_dir, device, download), launch, dry_run)
 
@@ -136,16 +177,18 @@ def _launcher(name: str, slurm: Sequence[str], jobs: int | None) -> Launch:
 
 
 def _work(folder: Path, study: Study, machine: Machine, launch: Launch, dry_run: bool) -> None:
-    """Say what the study costs, complete its networks, and draw those that are complete."""
+    """Say what the study costs, choose its settings, complete its networks, and draw those that are complete."""
     refuse_other(folder, study)
+    study = grids.with_choices(folder, study)
     left = _left(folder, study, machine)
-    _say_cost(folder, study, left, machine)
+    _say_cost(folder, study, [*grids.left(folder, study), *left], machine)
     if dry_run:
         print("nothing was done: the same command without --dry-run does it")
         return
     begin(folder, study)
     kept = f"What is finished of networks, trainings and probes is kept in {folder}; the same command goes on."
     with if_stopped(lambda: kept):
+        study = _choose(folder, study, machine, launch)
         failed = launch(folder, study, left, machine) if left else {}
         _report(folder, study, [unit for unit in study.units() if unit not in failed])
     if failed:
@@ -154,6 +197,23 @@ def _work(folder: Path, study: Study, machine: Machine, launch: Launch, dry_run:
             f"{len(failed)} of {len(study.units())} networks failed, the first is {first.name}: {failed[first]} "
             "The others are kept and drawn; the same command tries again."
         )
+
+
+def _choose(folder: Path, study: Study, machine: Machine, launch: Launch) -> Study:
+    """Return the study with the settings of each mode and k; those that are not chosen yet are tried first."""
+    left = grids.left(folder, study)
+    if left and (failed := launch(folder, study, left, machine)):
+        first = next(iter(failed))
+        raise UserError(
+            f"{len(failed)} of {len(left)} settings could not be tried, the first is {first.name}: {failed[first]} "
+            "What was tried is kept; the same command tries again."
+        )
+    if rows := grids.results(folder, study):
+        grids.require_choices(rows)
+        from figures.study.choices import write_choices
+
+        print(write_choices(folder, rows))
+    return grids.with_choices(folder, study)
 
 
 def _left(folder: Path, study: Study, machine: Machine) -> list[Unit]:
@@ -168,16 +228,17 @@ def _left(folder: Path, study: Study, machine: Machine) -> list[Unit]:
     return left
 
 
-def _say_cost(folder: Path, study: Study, left: Sequence[Unit], machine: Machine) -> None:
+def _say_cost(folder: Path, study: Study, left: Sequence[Piece], machine: Machine) -> None:
     from figures.study.cost import cost_of, lines, load, speed_of
 
-    units = study.units()
+    units: list[Piece] = [*grids.trials(study), *study.units()]
     if not left:
-        print(f"{folder}: {len(units)} networks, all complete")
+        print(f"{folder}: {len(study.units())} networks, all complete")
         return
     dataset = load(study, machine)
-    kinds = {(unit.mode, unit.k, unit.width): cost_of(study, unit, dataset, machine) for unit in units if not unit.seed}
-    costs = {unit: kinds[unit.mode, unit.k, unit.width] for unit in units}
+    firsts = {unit: replace(unit, seed=0) if isinstance(unit, Unit) else unit for unit in units}
+    kinds = {first: cost_of(study, first, dataset, machine) for first in dict.fromkeys(firsts.values())}
+    costs = {unit: kinds[firsts[unit]] for unit in units}
     for line in lines(units, left, costs, speed_of(study, dataset, machine)):
         print(line, flush=True)
 

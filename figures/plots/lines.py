@@ -80,7 +80,7 @@ def _by_k(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
         )
         for mode, k in keys
     }
-    return found | _bands(points)
+    return found | _other_starts(points) | _bands(points)
 
 
 def _by_mode(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
@@ -90,11 +90,15 @@ def _by_mode(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
         (mode,) = key
         sign = style.line_style(mode, None, places[key]) if key in places else style.mode_style(mode, place)
         found[key] = Line(label=style.line_label(mode, None, alone=False), sign=sign)
-    return found | _bands(points)
+    return found | _other_starts(points) | _bands(points)
 
 
 def _places_of_networks_built_elsewhere(keys: list[Key]) -> dict[Key, int]:
-    return {key: place for place, key in enumerate(key for key in keys if key[0] not in MODES)}
+    return {key: place for place, key in enumerate(key for key in keys if _is_elsewhere(key[0]))}
+
+
+def _is_elsewhere(mode: str) -> bool:
+    return mode not in MODES and not mode.startswith("untrained,")
 
 
 def _bands(points: pd.DataFrame) -> dict[Key, Line]:
@@ -111,6 +115,19 @@ def _bands(points: pd.DataFrame) -> dict[Key, Line]:
     }
 
 
+def _other_starts(points: pd.DataFrame) -> dict[Key, Line]:
+    """Return the lines of untrained networks of other first weights, as lines: more than two bands hide each other."""
+    own = {key: line for key, line in keyed(points) if key[0].startswith("untrained,")}
+    return {
+        key: Line(
+            label=_band_label(key, {other: own[other] for other in own if other[0] == key[0]}),
+            sign=style.line_style("untrained", key[1] if len(key) > 1 else None)
+            | {"linestyle": style.PARALLEL_DASHES, **_THIN},
+        )
+        for key in own
+    }
+
+
 def _has_area(line: pd.DataFrame) -> bool:
     """Say whether a line has an interval over seeds at two depths of one panel at least."""
     known = line[line["interval"].str.startswith("seeds") & ~is_pooled_input(line)]
@@ -118,8 +135,9 @@ def _has_area(line: pd.DataFrame) -> bool:
 
 
 def _band_label(key: Key, untrained: dict[Key, pd.DataFrame]) -> str:
-    """Return "untrained" or "untrained, no BatchNorm"; k instead, where BatchNorm does not tell the bands apart."""
+    """Return "untrained" or "untrained, no BatchNorm"; k instead, where BatchNorm does not tell the lines apart."""
+    mode = key[0]
     norms = {other: str(line["batch_norm"].iloc[0]) for other, line in untrained.items()}
     if len(set(norms.values())) < len(norms) or norms[key] not in ("0", "1"):
-        return style.line_label("untrained", key[1] if len(key) > 1 else None)
-    return "untrained" if norms[key] == "1" else "untrained, no BatchNorm"
+        return style.line_label(mode, key[1] if len(key) > 1 else None)
+    return mode if norms[key] == "1" else f"{mode}, no BatchNorm"

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from figures.study.definition import Study, Unit
+from figures.study.grid import Piece, Trial, trial_config
 from figures.study.work import Machine
-from probes.names import CNN_EPOCHS, hidden_convolutions
+from probes.names import hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.datasets import Dataset
@@ -49,8 +50,8 @@ def load(study: Study, machine: Machine) -> Dataset:
     return load_configured(data, machine.data_dir, download=machine.download)
 
 
-def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cost:
-    """Return what one network costs, whatever its seed."""
+def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Cost:
+    """Return what one network costs, whatever its seed; of a point of the grid no file stays."""
     from layerwise.hardware import pick_device
     from layerwise.model.counts import count_problems
     from layerwise.runfile.place import Place
@@ -58,12 +59,18 @@ def cost_of(study: Study, unit: Unit, dataset: Dataset, machine: Machine) -> Cos
     from layerwise.training.run import plan_storage, resolve
     from probes.cnn.forecast import planned_operations
 
-    config = resolve(study.config(unit), dataset, pick_device(machine.device))
+    asked = trial_config(study, unit) if isinstance(unit, Trial) else study.config(unit)
+    config = resolve(asked, dataset, pick_device(machine.device))
+    if isinstance(unit, Trial):
+        return Cost(count_operations(config, dataset.sizes).total, 0, 0)
     problems = count_problems(config.network, dataset.image_shape, len(dataset.classes))
     shapes = [dataset.image_shape, *(problem.shape for problem in problems)]
     blocks = [problem.block.operations for problem in problems]
     designs = designs_of(study)
-    probes = planned_operations(shapes, blocks, dataset.counts, len(dataset.classes), designs) if designs else (0, 0, 0)
+    probes = (0, 0, 0)
+    if designs and not unit.linear:
+        classes = len(dataset.classes)
+        probes = planned_operations(shapes, blocks, dataset.counts, classes, designs, study.probe_epochs)
     return Cost(
         count_operations(config, dataset.sizes).total,
         sum(probes),
@@ -98,18 +105,18 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     if not sample:
         return Speed(network, network)
     last = count_problems(config.network, sizes.image, sizes.n_classes)[-1].shape
-    bench = Bench(last, sizes.n_classes, device, config.precision, CNN_EPOCHS)
+    bench = Bench(last, sizes.n_classes, device, config.precision, study.probe_epochs)
     return Speed(network, throughput(bench, config.network.depth, sample)[0])
 
 
-def lines(units: Sequence[Unit], left: Sequence[Unit], costs: dict[Unit, Cost], speed: Speed) -> Iterator[str]:
+def lines(units: Sequence[Piece], left: Sequence[Piece], costs: dict[Piece, Cost], speed: Speed) -> Iterator[str]:
     """Yield the table of what a study costs, none wider than 80 columns: a row for each kind of network."""
     from layerwise.units import show_seconds, show_size
 
-    head = ("networks", "seeds", "left", "training", "CNN probes", "run files", "time left")
+    head = ("networks", "all", "left", "training", "CNN probes", "run files", "time left")
     yield f"{head[0]:<21}{head[1]:>6}{head[2]:>6}{head[3]:>12}{head[4]:>12}{head[5]:>11}{head[6]:>12}"
 
-    def row(name: str, own: Sequence[Unit]) -> str:
+    def row(name: str, own: Sequence[Piece]) -> str:
         nothing = Cost(0, 0, 0)
         whole = sum((costs[unit] for unit in own), nothing)
         rest = sum((costs[unit] for unit in own if unit in left), nothing)
@@ -120,10 +127,8 @@ def lines(units: Sequence[Unit], left: Sequence[Unit], costs: dict[Unit, Cost], 
             f"{show_size(whole.nbytes):>11}{time:>12}"
         )
 
-    kinds = dict.fromkeys((unit.mode, unit.k, unit.width) for unit in units)
-    for mode, k, width in kinds:
-        own = [unit for unit in units if (unit.mode, unit.k, unit.width) == (mode, k, width)]
-        yield row(f"{mode} k={k} M={width}", own)
+    for kind in dict.fromkeys(unit.kind for unit in units):
+        yield row(kind, [unit for unit in units if unit.kind == kind])
     yield row("all", units)
     yield "operations (multiply-adds are two) without the linear probes; time estimated"
     yield "from single batches of the largest network, the linear probes on top"

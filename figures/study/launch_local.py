@@ -13,7 +13,8 @@ from multiprocessing import active_children, get_context, parent_process
 from pathlib import Path
 from threading import Thread
 
-from figures.study.definition import Study, Unit
+from figures.study.definition import Study
+from figures.study.grid import Piece
 from figures.study.tally import Tally, one_line
 from figures.study.work import Machine, complete
 from layerwise.commandline import Terminated, prepare_process, set_verbosity, stoppable
@@ -21,8 +22,8 @@ from layerwise.errors import UserError
 
 
 def launch_local(
-    folder: Path, study: Study, units: Sequence[Unit], machine: Machine, jobs: int | None = None
-) -> dict[Unit, str]:
+    folder: Path, study: Study, units: Sequence[Piece], machine: Machine, jobs: int | None = None
+) -> dict[Piece, str]:
     """Complete the networks, `jobs` at a time (None: as many as suit this machine); return what stopped each."""
     count = min(jobs or default_jobs(machine), len(units))
     if count > 1:
@@ -30,7 +31,7 @@ def launch_local(
     return launch_here(folder, study, units, machine)
 
 
-def launch_here(folder: Path, study: Study, units: Sequence[Unit], machine: Machine) -> dict[Unit, str]:
+def launch_here(folder: Path, study: Study, units: Sequence[Piece], machine: Machine) -> dict[Piece, str]:
     """Complete the networks one after the other; return what stopped each that failed. The others are not lost."""
     tally = Tally(len(units))
     for unit in units:
@@ -42,8 +43,8 @@ def launch_here(folder: Path, study: Study, units: Sequence[Unit], machine: Mach
 
 
 def launch_processes(
-    folder: Path, study: Study, units: Sequence[Unit], machine: Machine, count: int
-) -> dict[Unit, str]:
+    folder: Path, study: Study, units: Sequence[Piece], machine: Machine, count: int
+) -> dict[Piece, str]:
     """Complete the networks by `count` processes, which share the cores; return what stopped each that failed.
 
     When this one is stopped, they stop too, and what they have done is kept.
@@ -52,7 +53,7 @@ def launch_processes(
 
     threads = max(1, thread_count() // count)
     tally, queue = Tally(len(units)), deque(units)
-    running: dict[Future[float], Unit] = {}
+    running: dict[Future[float], Piece] = {}
     # Spawned, since a forked process has torch's locks but not its threads, and can use no GPU that this one uses.
     pool = ProcessPoolExecutor(count, get_context("spawn"), _begin_worker, (threads,))
     try:
@@ -76,7 +77,7 @@ def launch_processes(
     return tally.failures
 
 
-def _take(tally: Tally, unit: Unit, done: Future[float]) -> None:
+def _take(tally: Tally, unit: Piece, done: Future[float]) -> None:
     error = done.exception()
     if error is None:
         tally.completed(unit, done.result())
@@ -114,7 +115,7 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _in_worker(folder: Path, study: Study, unit: Unit, machine: Machine) -> float:
+def _in_worker(folder: Path, study: Study, unit: Piece, machine: Machine) -> float:
     """Complete a network in a process that may be told to stop, and then keeps what was trained and is gone."""
     for handler in logging.getLogger("layerwise").handlers:
         handler.setFormatter(logging.Formatter(f"{unit.name}: %(message)s"))

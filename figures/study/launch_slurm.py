@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from figures.study.definition import Study, Unit
+from figures.study.definition import Study
+from figures.study.grid import Piece
 from figures.study.tally import Tally, one_line
 from figures.study.work import Machine, complete
 from layerwise.errors import UsageError, missing_package
@@ -17,11 +18,11 @@ log = logging.getLogger("layerwise.study")
 def launch_slurm(
     folder: Path,
     study: Study,
-    units: Sequence[Unit],
+    units: Sequence[Piece],
     machine: Machine,
     options: Mapping[str, object],
     cluster: str = "slurm",
-) -> dict[Unit, str]:
+) -> dict[Piece, str]:
     """Complete the networks as one array of jobs, wait for them, and return what stopped each that failed.
 
     Stopping the wait stops no job: the same command finds what is done, and a network that a job is at work on says so.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from figures.plots import separability
 from figures.plots import training as training_figure
 from figures.plots.caption import caption
 from figures.study.definition import Study, Unit, run_path
+from figures.study.notes import failed, notes
 from layerwise.errors import UserError
 from probes.names import LINEAR
 
@@ -37,13 +39,20 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     """Draw the figures and make the tables of complete networks; return the paths written.
 
     Figure 2 (separability), it again for each M, the training curves, and the attribution; tables of accuracy, trends
-    and contrasts. What the networks do not suffice for yet is left out, with a warning. Made twice, the bytes are the
-    same.
+    and contrasts. Each says what was matched and chosen, and names the networks that did not train, which are left out.
+    What the networks do not suffice for yet is left out, with a warning. Made twice, the bytes are the same.
     """
+    without = failed(folder, units)
+    for unit, words in without.items():
+        log.warning("%s did not train (%s): it is left out of figures and tables.", unit.name, words)
+    said = notes(folder, study, units, without)
+    units = [unit for unit in units if unit not in without]
+    if not any(unit.mode == "greedy" for unit in units):
+        log.warning("no greedy network trained, so nothing is drawn.")
+        return []
     every = read([run_path(folder, unit) for unit in units])
-    rows = _of_figure(every, study)
     found: list[Path] = []
-    for name, make in _figures(folder, study, units, rows):
+    for name, make in _figures(folder, study, units, every):
         try:
             figure, points, words = make()
         except UserError as error:
@@ -51,11 +60,13 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
             continue
         paths = {suffix: folder / "figures" / f"{name}{suffix}" for suffix in SUFFIXES}
         (folder / "figures").mkdir(exist_ok=True)
-        publish(figure, points, words, paths, force=True)
+        publish(figure, points, " ".join([words, *said]), paths, force=True)
         found += paths.values()
     (folder / "tables").mkdir(exist_ok=True)
     for what in TABLES:
-        contents = tables.rendered(*tables.of_rows(every, what))
+        # Networks without relu are no lines to compare, and would count in Holm's adjustment.
+        data, table = tables.of_rows(every if what == "accuracy" else every[every["activation"] != "none"], what)
+        contents = tables.rendered(data, replace(table, notes=[*table.notes, *said]))
         paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
         write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
         found += paths.values()
@@ -63,22 +74,27 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
 
 
 def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Return the rows of Figure 2: CNN probes of the greatest width alone, so that there is a panel for each p."""
-    return rows[~rows["probe"].str.startswith("cnn-") | (rows["probe_width"] == max(study.probe_widths))]
+    """Return the rows of Figure 2: CNN probes of the greatest width alone, so that there is a panel for each p.
+
+    Networks without relu have no CNN probes; they are there for the attribution.
+    """
+    own = rows[rows["activation"] != "none"]
+    return own[~own["probe"].str.startswith("cnn-") | (own["probe_width"] == max(study.probe_widths))]
 
 
 def _figures(
-    folder: Path, study: Study, units: Sequence[Unit], rows: pd.DataFrame
+    folder: Path, study: Study, units: Sequence[Unit], every: pd.DataFrame
 ) -> Iterator[tuple[str, Callable[[], Made]]]:
+    rows = _of_figure(every, study)
     linear = next(name for name in study.probes if name in LINEAR)
     probes = [linear, *(name for name in study.probes if name not in LINEAR)]
     yield "separability", lambda: _separability(rows, probes)
-    for width in study.widths:
+    for width in study.widths if len(study.widths) > 1 else ():
         own = rows[rows["width"] == width]
         if len(own):
             yield f"separability-M{width}", lambda own=own: _separability(own, probes)  # type: ignore[misc]
     yield "training", lambda: _training([run_path(folder, unit) for unit in units if unit.mode == "greedy"])
-    yield "attribution", lambda: _attribution(rows, linear)
+    yield "attribution", lambda: _attribution(every, linear)
 
 
 def _separability(rows: pd.DataFrame, probes: Sequence[str]) -> Made:

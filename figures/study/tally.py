@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from figures.study.definition import Unit
+from figures.study.grid import Piece
 
 log = logging.getLogger("layerwise.study")
 
@@ -14,10 +14,10 @@ class Tally:
     """Says of each network that is through how it went and how long the rest will take."""
 
     def __init__(self, count: int):
-        self.failures: dict[Unit, str] = {}
+        self.failures: dict[Piece, str] = {}
         self._count, self._through, self._begun = count, 0, time.perf_counter()
 
-    def completed(self, unit: Unit, seconds: float) -> None:
+    def completed(self, unit: Piece, seconds: float) -> None:
         from layerwise.units import show_seconds
 
         place = self._place()
@@ -25,7 +25,7 @@ class Tally:
         after = f", about {show_seconds(rest)} left" if rest else ""
         log.info("%s  %s in %s%s", place, unit.name, show_seconds(seconds), after)
 
-    def failed(self, unit: Unit, error: str) -> None:
+    def failed(self, unit: Piece, error: str) -> None:
         self.failures[unit] = error
         log.error("%s  %s failed: %s", self._place(), unit.name, error)
 

@@ -9,11 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from figures.study.definition import Job, Study, Unit, difference, run_path
-from layerwise.errors import UserError
+from figures.study import grid
+from figures.study.definition import Job, Study, Unit, difference, diverged_path, run_path
+from figures.study.grid import Piece, Trial
+from layerwise.errors import DivergedError, UserError
+from layerwise.publication import published
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
+    from layerwise.runfile.place import Place
     from probes.probe import Family, ProbeName
     from probes.tasks.task import Task
 
@@ -28,25 +32,39 @@ class Machine:
 
 
 def is_complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> bool:
-    """Return whether a network is trained and has all its probes.
+    """Return whether a network is trained and has all its probes, or could not be trained, its loss being no number.
 
     Raises UserError if its file is damaged, or is of another configuration.
     """
     path = run_path(folder, unit)
+    if study.free(unit.mode, unit.k) and f"{unit.mode}-k{unit.k}" not in study.chosen:
+        return False  # its settings are not chosen yet
+    if diverged_path(folder, unit).exists():
+        return True
     if not path.exists():
         return False
     with _opened(path, study, unit) as run:
         return not any(left for job in study.jobs(unit) for _, _, left in _families(run, job, machine))
 
 
-def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> float:
+def complete(folder: Path, study: Study, unit: Piece, machine: Machine) -> float:
     """Do what a network lacks: training, which goes on where it was stopped, and then each probe; return the seconds.
 
-    Raises UserError for what stops it, such as a damaged file or another process at work on it; nothing is replaced.
+    A point of the grid is trained and scored. Raises UserError for what stops it, such as a damaged file or another
+    process at work on it; nothing is replaced. A network that diverges is noted, since it would again.
     """
-    start, path = time.perf_counter(), run_path(folder, unit)
-    if not path.exists():
-        _train(path, study, unit, machine)  # the file appears when it is whole, so none is half trained
+    start = time.perf_counter()
+    if isinstance(unit, Trial):
+        grid.attempt(folder, study, unit, _place(grid.run_of(folder, unit), machine))
+        return time.perf_counter() - start
+    path = run_path(folder, unit)
+    try:
+        if not path.exists():
+            _train(path, study, unit, machine)  # the file appears when it is whole, so none is half trained
+    except DivergedError as error:
+        with published(diverged_path(folder, unit), force=True) as temporary:
+            temporary.write_text(f"{error}\n", encoding="utf-8")
+        return time.perf_counter() - start
     from probes.sweep import sweep
 
     with _opened(path, study, unit) as run:
@@ -58,12 +76,16 @@ def complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> float:
 
 
 def _train(path: Path, study: Study, unit: Unit, machine: Machine) -> None:
-    from layerwise.hardware import pick_device
-    from layerwise.runfile.place import Place
     from layerwise.training.run import train_run
 
-    place = Place(out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download)
-    train_run(study.config(unit), place)
+    train_run(study.config(unit), _place(path, machine))
+
+
+def _place(path: Path, machine: Machine) -> Place:
+    from layerwise.hardware import pick_device
+    from layerwise.runfile.place import Place
+
+    return Place(out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download)
 
 
 @contextmanager

@@ -119,6 +119,7 @@ def load_dataset(
     name: str,
     *,
     holdout: float,
+    fold_seed: int = 0,
     subset: int = 0,
     subset_is_most: bool = False,
     test_share: float = 0.0,
@@ -132,6 +133,7 @@ def load_dataset(
     Args:
         name: one of `DATASETS`.
         holdout: share of the train split (of its subset), in [0, 0.5], that becomes the validation fold.
+        fold_seed: which fold of that share; 0 for the one that all runs have by default.
         subset: number of images taken from the train split by `stratified_subset`; 0 takes all. subset_is_most: a split
             of fewer images is taken whole.
         test_share: of an imagefolder of class folders alone, the share of each class that is the test split.
@@ -153,7 +155,7 @@ def load_dataset(
     train, test, classes = _published(name, data_dir, image_size, test_share, download)
     if subset and not (subset_is_most and len(train.label) < subset):
         train = _take(train, stratified_subset(train.label, subset))
-    kept, held = stratified_split(train.label, holdout, classes)
+    kept, held = stratified_split(train.label, holdout, classes, fold_seed)
     splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
     if len(held) == 0:
         del splits["validation"]
@@ -168,6 +170,7 @@ def load_configured(
     return load_dataset(
         config.dataset,
         holdout=config.holdout,
+        fold_seed=config.fold_seed,
         subset=config.subset,
         subset_is_most=subset_is_most,
         test_share=config.test_share,

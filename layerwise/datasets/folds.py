@@ -39,9 +39,9 @@ def stratified_subset(label: np.ndarray, n: int) -> np.ndarray:
 
 
 def stratified_split(
-    label: np.ndarray, share: float, classes: Sequence[str] | None = None
+    label: np.ndarray, share: float, classes: Sequence[str] | None = None, seed: int = SPLIT_SEED
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Split positions 0..n-1 into (kept, held), with `share` of each class held, by the fixed seed.
+    """Split positions 0..n-1 into (kept, held), with `share` of each class held, by the fixed seed or another one.
 
     Both come back in ascending order. `classes` are names in label order, for messages. Raises UserError if a share
     above 0 would hold no image of some class, or leave none.
@@ -56,7 +56,7 @@ def stratified_split(
             )
         return held
 
-    return _split(label, count) if share else (np.arange(len(label)), np.arange(0))
+    return _split(label, count, seed) if share else (np.arange(len(label)), np.arange(0))
 
 
 def stratified_test(label: np.ndarray, share: float = DIGITS_TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
@@ -67,9 +67,12 @@ def stratified_test(label: np.ndarray, share: float = DIGITS_TEST_SHARE) -> tupl
     return _split(label, lambda _, n: min(max(round(share * n), 1), n - 1))
 
 
-def _split(label: np.ndarray, count: Callable[[int, int], int]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (kept, held), ascending, where count(c, n) of the n samples of class c are held, by the fixed seed."""
-    rng = np.random.default_rng(SPLIT_SEED)
+def _split(
+    label: np.ndarray, count: Callable[[int, int], int], seed: int = SPLIT_SEED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return (kept, held), ascending, where count(c, n) of the n samples of class c are held."""
+    # A stream of its own: that of SUBSET_SEED alone would hold the images of a subset.
+    rng = np.random.default_rng((SPLIT_SEED, seed) if seed != SPLIT_SEED else SPLIT_SEED)
     is_held = np.zeros(len(label), dtype=bool)
     for c in np.unique(label):
         members = np.flatnonzero(label == c)

@@ -81,12 +81,25 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
     return columns
 
 
+# Fields that earlier versions did not have, with what they did: files that agree in it are one experiment.
+_LATER_FIELDS = (
+    ("network", "seeding", 1),
+    ("network", "activation", "relu"),
+    ("network", "norm_weight", "ones"),
+    ("network", "conv_bias", "auto"),
+    ("training", "lr_first", 0),
+    ("data", "test_share", 0.0),
+    ("data", "fold_seed", 0),
+)
+
+
 def experiment(run: RunFile) -> str | None:
     """Return a name for all that a run has in common with the runs it may be averaged or compared with.
 
     A digest of its data and its configuration, but for how the network was trained (mode, match, and what a study
-    chose for each mode), its k, M and M~, its seed, where its prefix came from, and what is stored. For a network built
-    elsewhere, of its data and origin, but for its seed and which weights those were; None where a file says neither.
+    chose for each mode), its k, M and M~, its seed and that of a fold other than the usual one, where its prefix came
+    from, and what is stored. For a network built elsewhere, of its data and origin, but for its seed and which weights
+    those were; None where a file says neither.
     """
     if (origin := run.extraction) is not None:
         kept = {name: value for name, value in origin.items() if name not in ("seed", "weights")}
@@ -95,6 +108,8 @@ def experiment(run: RunFile) -> str | None:
         return None
     tree = json.loads(run.config.to_json())
     training = tree["training"]
+    if training["matched_epochs"]:  # to the greedy run's, of which it is the rounded multiple
+        training["lr_first"] = round(training["lr_first"] * training["matched_epochs"] / training["epochs"])
     for name in ("epochs", "lr_every"):  # of the greedy run, where these follow from its operations
         training[name] = training.pop(f"matched_{name}") or training[name]
     tuned = tree.pop("tuned")
@@ -108,15 +123,18 @@ def experiment(run: RunFile) -> str | None:
     for name in ("last_aux_width", "prune_to", "factory", "factory_sha256"):  # nor these
         if not tree["network"][name]:
             del tree["network"][name]
-    for name, before in (("seeding", 1), ("activation", "relu")):
-        if tree["network"][name] == before:
-            del tree["network"][name]
+    for part, name, before in _LATER_FIELDS:
+        if tree[part][name] == before:
+            del tree[part][name]
     if tree["network"]["architecture"] == "plain":
         del tree["network"]["architecture"]
     if "prune_to" not in tree["network"]:
         del tree["training"]["finetune_epochs"], tree["training"]["finetune_rate"]
+    prints = run.dataset["fingerprint"]
+    if tree["data"].pop("fold_seed", 0):
+        prints = {"test": prints["test"]}  # runs of several folds are averaged, so that their spread includes the fold
     _leave_out(tree, tuned)
-    return sha256(canonical([tree, run.dataset["fingerprint"]]))[:12]
+    return sha256(canonical([tree, prints]))[:12]
 
 
 def _leave_out(tree: dict[str, Any], tuned: str) -> None:
