@@ -14,7 +14,17 @@ from layerwise import commandline
 from layerwise.commands.options import Device, Quiet, RunNetwork, Verbose
 from layerwise.errors import UsageError, unknown
 from probes.families import families
-from probes.names import CNN_EPOCHS, CNN_SEEDS, CNN_WIDTHS, FEATURES, POOLS, SOURCES, Settings, hidden_convolutions
+from probes.names import (
+    CNN_EPOCHS,
+    CNN_SEEDS,
+    CNN_WIDTHS,
+    FEATURES,
+    POOLS,
+    QUICK_EPOCHS,
+    SOURCES,
+    Settings,
+    hidden_convolutions,
+)
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
@@ -64,7 +74,13 @@ Baseline = Annotated[
 ]
 Widths = Annotated[str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")]
 Seeds = Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")]
-Epochs = Annotated[int, typer.Option("--epochs", help="Epochs of each CNN probe.")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of each CNN probe.", show_default=str(CNN_EPOCHS))]
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick", help=f"{QUICK_EPOCHS} epochs for each CNN probe, for a first look; table and figures say so."
+    ),
+]
 Source = Annotated[
     str, typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks).")
 ]
@@ -89,7 +105,8 @@ def probe(
     baseline: Baseline = None,
     widths: Widths = CNN_WIDTHS,
     seeds: Seeds = CNN_SEEDS,
-    epochs: Epochs = CNN_EPOCHS,
+    epochs: Epochs = None,
+    quick: Quick = False,
     source: Source = "auto",
     network: RunNetwork = None,
     device: Device = "auto",
@@ -118,6 +135,9 @@ def probe(
         hidden_convolutions(name)
     sides, probe_widths = _sides(pools), [_positive(word, "--probe-width") for word in widths.split(",")]
     _positive(str(seeds), "--probe-seeds")
+    if quick and epochs is not None:
+        raise UsageError(f"--quick means --epochs {QUICK_EPOCHS}, so it takes no --epochs. Give one of the two.")
+    epochs = QUICK_EPOCHS if quick else CNN_EPOCHS if epochs is None else epochs
     _positive(str(epochs), "--epochs")
     for what, found, choices in (("source", source, SOURCES), ("kind of features", features, FEATURES)):
         if found not in choices:

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LINEAR = ("linear", "linear-ovr")
 NEAREST = ("knn", "ncm")
 POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
-CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 3, 2
+CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 1, 12
+QUICK_EPOCHS = 2  # of --quick: CNN probes of so few epochs are called so wherever they are shown
 SOURCES = ("auto", "stored", "recompute")
 POOLS = (1, 2, 4, 8)
 FEATURES = ("native", "matched", "input")

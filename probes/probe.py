@@ -42,13 +42,14 @@ class Family(ABC):
     Attributes:
         run, task: what is probed, and for which labels.
         title: what is fitted, for the head of the table.
-        iterations: epochs of the recipe; rows of another number are not these probes. None where it is no setting.
+        iterations, batch_size: of the recipe; rows of other numbers are not these probes. None: no setting.
     """
 
     run: RunFile
     task: Task
     title: str
     iterations: int | None = None
+    batch_size: int | None = None
 
     @property
     def selection(self) -> str:

@@ -45,13 +45,15 @@ class Predictions:
     """What a fitted probe says of the n images of one split.
 
     label, predicted: true and predicted class, int [n]. true_log_probability, top_log_probability: of the true and of
-    the predicted class, in nats, [n].
+    the predicted class, in nats, [n]. predicted_half: class that the probe predicted after half of its training, [n];
+    None of a probe without such a half, or that was not scored there.
     """
 
     label: np.ndarray
     predicted: np.ndarray
     true_log_probability: np.ndarray
     top_log_probability: np.ndarray
+    predicted_half: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Predictions({len(self.label)} samples, accuracy {self.accuracy:.4f})"
@@ -69,7 +71,7 @@ class Predictions:
     def rows(self, kept: range) -> Predictions:
         """Return what is said of a range of the images."""
         part = slice(kept.start, kept.stop)
-        return Predictions(*(values[part] for values in vars(self).values()))
+        return replace(self, **{name: values[part] for name, values in vars(self).items() if values is not None})
 
     @property
     def log_loss_bits(self) -> float:
@@ -86,7 +88,8 @@ def predictions(log_probability: np.ndarray, label: np.ndarray) -> Predictions:
 
 def joined(parts: Sequence[Predictions]) -> Predictions:
     """Return the predictions of several splits as those of one, end to end."""
-    return Predictions(*(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])))
+    kept = [name for name, values in vars(parts[0]).items() if values is not None]
+    return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in kept})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +98,11 @@ class Fit:
 
     refit: 0 fitted on the train fold, 1 refitted on train + validation. selection: what chose the hyper-parameter:
         "validation", "seen" (no fold, a fixed value), "control" (that of the real labels), "fixed" (no choice).
-    iterations: steps of a convex fit, epochs of a CNN probe. n_features: numbers an image that the probe reads.
+    iterations: steps of a convex fit, epochs of a CNN probe. batch_size: of a CNN probe. n_features: numbers an image
+        that the probe reads.
     neighbors (k), distance: of the nearest neighbours that vote.
-    penalty (lambda), learning_rate, certificate, converged, iterations, neighbors, distance: None where the probe has
-        no such thing.
+    penalty (lambda), learning_rate, certificate, converged, iterations, batch_size, neighbors, distance: None where
+        the probe has no such thing.
     scores: predictions for each split it is reported on; at refit 1 "train" means train + validation.
     """
 
@@ -112,6 +116,7 @@ class Fit:
     certificate: float | None = None
     converged: bool | None = None
     iterations: int | None = None
+    batch_size: int | None = None
     neighbors: int | None = None
     distance: str | None = None
     scores: dict[str, Predictions] = field(default_factory=dict)

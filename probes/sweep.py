@@ -49,8 +49,7 @@ def missing(
     """Return the probes of a family that are still to be fitted, by depth; all of them with `force`."""
     table = read_rows(run)
     left = {
-        depth: [name for name in family.names(depth) if force or rows_of(table, name, family.iterations).empty]
-        for depth in depths
+        depth: [name for name in family.names(depth) if force or _own(table, family, name).empty] for depth in depths
     }
     return {depth: names for depth, names in left.items() if names}
 
@@ -58,5 +57,8 @@ def missing(
 def rows_at(run: RunFile, family: Family, depths: Sequence[int]) -> pd.DataFrame:
     """Return the rows of a family at the given depths, in the order of its names."""
     table = read_rows(run)
-    parts = [rows_of(table, name, family.iterations) for depth in depths for name in family.names(depth)]
-    return pd.concat(parts)
+    return pd.concat([_own(table, family, name) for depth in depths for name in family.names(depth)])
+
+
+def _own(table: pd.DataFrame, family: Family, name: ProbeName) -> pd.DataFrame:
+    return rows_of(table, name, family.iterations, family.batch_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -235,3 +236,33 @@ def removed(head, maps, y):
             without[:, c] = 0
             changes.append(torch.nn.functional.cross_entropy(head(without), y, reduction="none") - whole)
     return torch.stack(changes).numpy()
+
+
+def slow_channel_standardisation(x: np.ndarray, fitted: np.ndarray) -> np.ndarray:
+    """Maps [n, C, H, W], each channel minus its mean and over its deviation in the maps fitted; constants become 0."""
+    result = np.zeros(x.shape)
+    for c in range(x.shape[1]):
+        values = fitted[:, c].astype(np.float64)
+        deviation = values.std()
+        result[:, c] = (x[:, c] - values.mean()) / (deviation if deviation > 0 else 1.0)
+    return result
+
+
+def slow_schedule_free_adamw(
+    weight: np.ndarray, gradient: Callable[[np.ndarray], np.ndarray], steps: int, *, rate: float, warm_up: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Schedule-free AdamW (Defazio et al. 2024, algorithm 1), from the sums of all steps; return y and x after them.
+
+    beta1 0.9, beta2 0.999, epsilon 1e-8, decay 0.01; x is the mean of the iterates z, weighted by their squared rates.
+    """
+    y, z, square, rates, iterates = weight, weight, 0.0, [], []
+    for t in range(1, steps + 1):
+        g = gradient(y)
+        square = 0.999 * square + 0.001 * g**2
+        rates.append(rate * min(1.0, t / warm_up))
+        z = z - rates[-1] * (g / (np.sqrt(square / (1 - 0.999**t)) + 1e-8) + 0.01 * y)
+        iterates.append(z)
+        weights = np.square(rates)
+        x = sum(w * one for w, one in zip(weights, iterates, strict=True)) / weights.sum()
+        y = 0.1 * z + 0.9 * x
+    return y, x

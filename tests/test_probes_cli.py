@@ -57,6 +57,8 @@ def test_several_probes_widths_and_depths(own_run: Path) -> None:
         (["--probe", "cnn-0"], 2, "unknown probe 'cnn-0'."),
         (["--probe", "cnn-1", "--probe-width", "0"], 2, "--probe-width has '0', but takes positive integers"),
         (["--probe", "cnn-1", "--probe-width", "64;128"], 2, "--probe-width has '64;128', but takes positive integers"),
+        (["--quick", "--epochs", "3"], 2, "--quick means --epochs 2, so it takes no --epochs. Give one of the two."),
+        (["--epochs", "0"], 2, "--epochs has '0', but takes positive integers"),
         (["--probe-seeds", "0"], 2, "--probe-seeds has '0', but takes positive integers"),
         (["--pool", "3"], 2, "unknown --pool '3'. Choices: 1, 2, 4, 8"),
         (["--pool", "x"], 2, "--pool has 'x', but takes positive integers"),
@@ -228,3 +230,16 @@ def test_features_of_the_inputs_number_stand_beside_the_native_ones(
     projected = table[table.features == "input"]
     assert set(projected.depth) == {1, 2}
     assert set(projected.n_features) == set(table[(table.depth == 0) & (table.pooling == 2)].n_features) == {4}
+
+
+def test_quick_probes_have_two_epochs_and_are_called_so(own_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--probe", "cnn-1", "--probe-width", "4", "--depths", "1"]
+    assert run_probe(own_run, *words, "--quick") == 0
+    assert "CNN probes, quick: 2 epochs are far from enough" in capsys.readouterr().out
+    rows = read(own_run)
+    assert set(rows["iterations"]) == {2} and set(rows["batch_size"]) == {32} and set(rows["probe_seed"]) == {0}
+    assert {(s, m) for s, m in zip(rows["split"], rows["metric"], strict=True) if m.startswith("accuracy_")} == {
+        ("train", "accuracy_half"), ("test", "accuracy_half"),
+    }  # fmt: skip
+    assert run_probe(own_run, *words, "--dry-run") == 0
+    assert capsys.readouterr().out.splitlines()[-2].startswith("12 epochs of ")  # the default

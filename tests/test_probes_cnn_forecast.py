@@ -49,11 +49,12 @@ def test_operations_bytes_and_seconds_of_a_whole_sweep(family: CnnFamily) -> Non
     left = missing(family.run, family, [0, 1, 2])
     depths = forecast_sweep(family, left, timer)
     assert [one.depth for one in depths] == [0, 1, 2]
-    n_train, n_both, n_all, rates = 1295, 1438, 1797, len(LEARNING_RATES)
+    n_train, n_both, n_validation, n_all, rates = 1295, 1438, 143, 1797, len(LEARNING_RATES)
     train, score = costs(family.run.depth_shape(1))
-    # Depth 1 tries every rate with seed 0, which serves as its fit on the train fold; then both seeds are refitted.
-    trained = 3 * train * (rates * n_train + 2 * n_both)
-    scored = score * (rates * 143 + 2 * n_all)
+    # Depth 1 tries every rate with seed 0 for an epoch; then both seeds are fitted for 3. BatchNorm's statistics take a
+    # pass after a trial, and one after each of half and all of the epochs of a fit, which is scored at both.
+    trained = train * (rates * n_train + 2 * 3 * n_both)
+    scored = score * (rates * (n_train + n_validation) + 2 * 2 * (n_both + n_all))
     assert depths[1].trained == 2 * (rates + 2)
     assert depths[1].operations == trained + scored + 10 * (n_all + n_both)
     assert depths[1].nbytes == 100 * (n_all + n_both)
@@ -61,7 +62,7 @@ def test_operations_bytes_and_seconds_of_a_whole_sweep(family: CnnFamily) -> Non
     assert depths[1].seconds == pytest.approx(trained / per_step + scored / per_batch + n_all + n_both)
     train, score = costs(family.run.depth_shape(0))
     assert depths[0].trained == 2 * 2  # no rate is tried there, so both seeds are only refitted
-    assert depths[0].operations == 3 * train * 2 * n_both + score * 2 * n_all + 10 * n_all
+    assert depths[0].operations == 3 * train * 2 * n_both + score * 2 * 2 * (n_both + n_all) + 10 * n_all
 
 
 def test_maps_that_are_not_held_are_read_once_an_epoch_and_training(
@@ -69,7 +70,8 @@ def test_maps_that_are_not_held_are_read_once_an_epoch_and_training(
 ) -> None:
     monkeypatch.setattr(reading, "KEPT_BYTES", 0)
     (one,) = [d for d in forecast_sweep(family, missing(family.run, family, [0]), timer) if d.depth == 0]
-    assert one.nbytes == 100 * (1797 + 3 * 1438)
+    # Once to standardise, in each of three epochs, twice for BatchNorm; then all that is scored.
+    assert one.nbytes == 100 * (1797 + (1 + 3 + 2) * 1438)
 
 
 def test_what_is_done_is_not_forecast(family: CnnFamily) -> None:
@@ -85,7 +87,7 @@ def test_the_lines_fit_80_columns_and_end_in_the_whole(family: CnnFamily) -> Non
     assert found[0].split() == ["depth", "maps", "trainings", "operations", "read", "time"]
     assert found[1].split()[:3] == ["0", "stored", "4"]
     assert found[4].split()[:3] == ["all", "20", f"{sum(one.operations for one in depths):.3e}"]
-    assert found[5] == "rates 0.003, 0.01: tried at depths 1, 2, one is chosen for all depths"
+    assert found[5] == f"rates {', '.join(map(str, LEARNING_RATES))}: tried for 1 epochs at depths 1, 2, one is chosen"
     assert found[6] == "3 epochs of fp32 products on this cpu"
 
 

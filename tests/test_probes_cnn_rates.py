@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 
 from layerwise.errors import UserError
-from probes.cnn import rates as cnn_rates
 from probes.cnn.rates import (
     CANDIDATES,
     COLUMNS,
@@ -19,18 +18,14 @@ from probes.cnn.rates import (
     chosen_rate,
     read_candidates,
     save_candidates,
+    trial_epochs,
 )
 from probes.csvfile import write_csv
 from probes.protocol import Predictions
 from probes.results.integrity import sealed
 
-SETTING = Setting("r", "cnn-1", 64, "none", "class", 2, "bf16")
+SETTING = Setting("r", "cnn-1", 64, "none", "class", 2, 32, "bf16")
 RATES = FEW, SOME, MOST = (0.1, 0.2, 0.3)
-
-
-@pytest.fixture(autouse=True)
-def three_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cnn_rates, "LEARNING_RATES", RATES)
 
 
 def scored(right: int, loss: float = 1.0) -> Predictions:
@@ -50,9 +45,9 @@ def test_the_best_mean_over_the_depths_is_chosen(tmp_path: Path) -> None:
     keep(run, 4, (2, 5, 6))
     table = read_candidates(run)
     assert list(table.columns) == COLUMNS
-    assert chosen_rate(table, SETTING, [1, 4]) == SOME
-    assert chosen_rate(table, SETTING, [1]) == FEW
-    assert chosen_rate(table, SETTING, [4]) == MOST
+    assert chosen_rate(table, SETTING, RATES, [1, 4]) == SOME
+    assert chosen_rate(table, SETTING, RATES, [1]) == FEW
+    assert chosen_rate(table, SETTING, RATES, [4]) == MOST
     assert candidates_path(run) == tmp_path / "x.candidates.csv"
 
 
@@ -60,29 +55,29 @@ def test_ties_go_to_the_lower_log_loss(tmp_path: Path) -> None:
     run = tmp_path / "x.h5"
     losses = zip(RATES, (1.0, 0.5, 0.7), strict=True)
     save_candidates(run, 1, [(SETTING, rate, scored(6, loss)) for rate, loss in losses])
-    assert chosen_rate(read_candidates(run), SETTING, [1]) == SOME
+    assert chosen_rate(read_candidates(run), SETTING, RATES, [1]) == SOME
 
 
 @pytest.mark.parametrize(
     "other", [{"probe": "cnn-2"}, {"probe_width": 128}, {"control": "teacher"}, {"target": "hue"}, {"iterations": 3},
-              {"precision": "fp32"}, {"run_id": "s"}],
+              {"batch_size": 256}, {"precision": "fp32"}, {"run_id": "s"}],
 )  # fmt: skip
 def test_every_setting_has_a_choice_of_its_own(tmp_path: Path, other: dict[str, object]) -> None:
     run = tmp_path / "x.h5"
     keep(run, 1, (9, 1, 1))
     keep(run, 1, (1, 1, 9), replace(SETTING, **other))
     table = read_candidates(run)
-    assert chosen_rate(table, SETTING, [1]) == FEW
-    assert chosen_rate(table, replace(SETTING, **other), [1]) == MOST
+    assert chosen_rate(table, SETTING, RATES, [1]) == FEW
+    assert chosen_rate(table, replace(SETTING, **other), RATES, [1]) == MOST
 
 
 def test_a_rate_or_depth_that_is_missing_leaves_no_choice(tmp_path: Path) -> None:
     run = tmp_path / "x.h5"
-    assert chosen_rate(read_candidates(run), SETTING, [1]) is None
+    assert chosen_rate(read_candidates(run), SETTING, RATES, [1]) is None
     save_candidates(run, 1, [(SETTING, rate, scored(5)) for rate in RATES[:2]])
-    assert chosen_rate(read_candidates(run), SETTING, [1]) is None
+    assert chosen_rate(read_candidates(run), SETTING, RATES, [1]) is None
     keep(run, 1, (5, 5, 5))
-    assert chosen_rate(read_candidates(run), SETTING, [1, 4]) is None
+    assert chosen_rate(read_candidates(run), SETTING, RATES, [1, 4]) is None
 
 
 def test_scores_are_replaced_and_others_kept(tmp_path: Path) -> None:
@@ -92,7 +87,7 @@ def test_scores_are_replaced_and_others_kept(tmp_path: Path) -> None:
     keep(run, 1, (1, 1, 9))
     table = read_candidates(run)
     assert len(table) == 6
-    assert chosen_rate(table, SETTING, [1]) == MOST and chosen_rate(table, SETTING, [4]) == FEW
+    assert chosen_rate(table, SETTING, RATES, [1]) == MOST and chosen_rate(table, SETTING, RATES, [4]) == FEW
 
 
 def test_an_older_protocol_chooses_nothing(tmp_path: Path) -> None:
@@ -100,7 +95,7 @@ def test_an_older_protocol_chooses_nothing(tmp_path: Path) -> None:
     keep(run, 1, (9, 1, 1))
     table = pd.read_csv(candidates_path(run)).assign(protocol_version=1)
     write_csv(sealed(table, CANDIDATES), candidates_path(run))
-    assert chosen_rate(read_candidates(run), SETTING, [1]) is None
+    assert chosen_rate(read_candidates(run), SETTING, RATES, [1]) is None
 
 
 @pytest.mark.parametrize(("text", "message"), [("a,b\n1,2\n", "lacks the column 'run_id'"), ("", "cannot be read as")])
@@ -112,3 +107,7 @@ def test_another_file_in_its_place_is_refused_and_kept(tmp_path: Path, text: str
     with pytest.raises(UserError, match=message):
         keep(run, 1, (1, 1, 1))
     assert candidates_path(run).read_text() == text
+
+
+def test_rates_are_tried_for_a_third_of_the_epochs() -> None:
+    assert [trial_epochs(n) for n in (1, 2, 3, 12, 14)] == [1, 1, 1, 4, 4]

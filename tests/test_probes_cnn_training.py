@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +16,17 @@ from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
 from layerwise.training.run import train_run
-from probes.cnn import training as cnn_training
-from probes.cnn.reading import Labelled
+from probes.cnn.reading import Labelled, number_type
 from probes.cnn.training import (
     Candidate,
     Design,
     Trained,
+    batch_size,
     features,
     new_probe,
     predict,
-    recipe,
     require_probeable,
+    scaled,
     scorer,
     train_together,
 )
@@ -68,7 +69,8 @@ def test_a_batch_is_computed_once_for_all(run_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(reading, "KEPT_BYTES", 0)
     with RunFile(run_path) as run:
         train(run, THREE, source="recompute", epochs=2)
-    assert sum(computed) == 2 * 1295
+    # For the standardisation, in two epochs, and for the statistics of BatchNorm after one of them and after both.
+    assert sum(computed) == (1 + 2 + 2) * 1295
 
 
 def test_seconds_are_shared_by_operations(run_path: Path) -> None:
@@ -105,20 +107,46 @@ def test_a_scorer_says_what_its_probe_says(run_path: Path) -> None:
 def test_rounding_to_bfloat16_leaves_no_ties_and_nearly_the_same_accuracy(run_path: Path) -> None:
     with RunFile(run_path) as run:
         found = {}
-        for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        for precision in ("fp32", "bf16"):
+            dtype = number_type(run, 1)
             data = Labelled(Task(run), 1, ["train", "validation"], source="stored", device=CPU, dtype=dtype)
             about = {"depth": 1, "shape": run.depth_shape(1), "n_classes": 10, "epochs": 4, "precision": precision}
             candidate = Candidate(Design(1, 16, 0), 0.01)
-            probe = train_together(data, 1295, [candidate], **about)[candidate].module  # type: ignore[arg-type]
-            (found[precision],) = predict([probe], data, range(1295, len(data)), precision)
+            probe = train_together(data, 1295, [candidate], **about)[candidate]  # type: ignore[arg-type]
+            (found[precision],) = (p.rows(range(1295, 1438)) for p in predict([probe], data, precision))
     assert abs(found["fp32"].accuracy - found["bf16"].accuracy) < 0.06
     assert len(np.unique(found["bf16"].true_log_probability)) > 130  # of 143; logits in bfloat16 would coincide
 
 
-def test_one_cycle_and_what_a_name_means() -> None:
-    config = recipe(0.01, 2)
-    assert (config.schedule, config.optimizer, config.batch_size) == ("one-cycle", "adamw", cnn_training.BATCH)
-    assert (config.crop_padding, config.flip) == (0, False)
+def test_half_of_the_epochs_is_scored_from_the_same_training(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        (shorter,) = train(run, [THREE[0]], epochs=1).values()
+        (longer,) = train(run, [THREE[0]], epochs=3).values()
+        data = Labelled(Task(run), 1, ["validation"], source="stored", device=CPU)
+        both, half, none = predict([longer, replace(longer, module=longer.half), shorter], data, "fp32")
+    assert longer.half is not None and shorter.half is None and none.predicted_half is None
+    assert both.predicted_half is not None
+    assert (both.predicted_half == half.predicted).all() and (both.predicted_half != both.predicted).any()
+
+
+def test_probes_of_other_images_are_scored_through_their_own_standardisation(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        data = Labelled(Task(run), 1, ["train", "validation"], source="stored", device=CPU)
+        about = {"depth": 1, "shape": run.depth_shape(1), "n_classes": 10, "epochs": 1, "precision": "fp32"}
+        probes = [train_together(data, n, [THREE[0]], **about)[THREE[0]] for n in (30, 1438)]  # type: ignore[arg-type]
+        together = predict(probes, data, "fp32")
+        alone = [predict([probe], data, "fp32")[0] for probe in probes]
+    for one, other in zip(together, alone, strict=True):
+        assert np.array_equal(one.true_log_probability, other.true_log_probability)
+
+
+def test_a_gpu_takes_larger_batches_at_a_larger_rate() -> None:
+    assert batch_size(CPU) == 32 and batch_size(torch.device("cuda")) == 256
+    assert scaled(0.01, 32) == 0.01
+    assert scaled(0.01, 256) == 0.028  # sqrt(8) times
+
+
+def test_what_a_name_means() -> None:
     name = ProbeName(depth=3, probe="cnn-2", probe_width=64, probe_seed=1)
     assert Design.named(name) == Design(2, 64, 1)
 
@@ -140,8 +168,8 @@ def test_a_wide_probe_learns_its_training_images_by_heart(some_cifar10: Path, tm
     with RunFile(path) as run:
         data = Labelled(Task(run), 1, ["train", "validation"], device=CPU)
         about = {"depth": 1, "shape": run.depth_shape(1), "n_classes": 10, "epochs": 30, "precision": "fp32"}
-        probe = train_together(data, len(data), [wide], **about)[wide].module  # type: ignore[arg-type]
-        (found,) = predict([probe], data, range(len(data)), "fp32")
+        probe = train_together(data, len(data), [wide], **about)[wide]  # type: ignore[arg-type]
+        (found,) = predict([probe], data, "fp32")
     assert len(found.label) == 200
     assert found.accuracy > 0.99
 

@@ -95,3 +95,16 @@ def test_a_depth_without_a_teacher_gap_shows_no_gain_in_its_column() -> None:
     found = table(rows, probe_rows(control="teacher", depth=3))
     assert found[2].endswith("+40.00")
     assert found[3].endswith("]")
+
+
+def test_a_cnn_probe_below_the_linear_one_is_marked_and_what_half_of_its_epochs_give_is_said() -> None:
+    cnn = {"probe": "cnn-2", "probe_width": 256, "pooling": 0, "lambda": None, "learning_rate": 0.02, "converged": None}
+    refitted = cnn | {"refit": 1, "depth": 2, "test_reads": 1}
+    gap = [row(-0.2, metric="linear_gap", **refitted), row(0.01, metric="linear_gap_p_holm", **refitted)]
+    found = table([*probe_rows(**cnn), *gap, row(0.762, metric="accuracy_half", **refitted)])
+    assert found[2].endswith("+5.00*x")
+    assert "x NOT TRAINED: significantly below the linear probe of its depth, by that test" in found
+    assert "from half of the 12 epochs to all, test moves by -1.20 at most" in found
+    assert all(len(line) <= 80 for line in found)
+    gap[1]["value"] = 0.06
+    assert table([*probe_rows(**cnn), *gap])[2].endswith("+5.00*")

@@ -7,16 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from layerwise.forecast.rehearsal import Work, seconds_per_batch
 from layerwise.model.architectures import Shape
-from layerwise.training.problem import AuxiliaryProblem
 from layerwise.units import show_seconds, show_size
 from probes.cnn.probe import CnnFamily, trial_depths
-from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES
-from probes.cnn.reading import fits_memory
-from probes.cnn.training import BATCH, SIDE, Design, features, new_probe, recipe, scorer, steps
+from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES, trial_epochs
+from probes.cnn.reading import fits_memory, number_type
+from probes.cnn.schedule_free import ProbeProblem
+from probes.cnn.training import PRODUCTS, SIDE, Design, batch_size, features, new_probe, scorer
 from probes.names import CNN_EPOCHS
 from probes.probe import ProbeName
 
@@ -27,11 +26,30 @@ Timer = Callable[[Work, float], float]
 
 @dataclass(frozen=True)
 class Training:
-    """Designs that are trained together on so many images at `rates` learning rates each."""
+    """Designs that are trained together on so many images for so many epochs, at `rates` learning rates each.
+
+    scored: images that are scored afterwards.
+    """
 
     designs: tuple[Design, ...]
     images: int
+    epochs: int
+    scored: int
     rates: int = 1
+
+    @property
+    def halves(self) -> int:
+        """How many times BatchNorm's statistics are taken: after half of the epochs, and after all of them."""
+        return min(2, self.epochs)
+
+    def operations(self, shape: Shape, n_classes: int) -> tuple[int, int]:
+        """Return those of the training on maps of a shape (C, H, W), and those of passes forward after it."""
+        train = (
+            self.rates * self.epochs * self.images * sum(d.training_operations(shape, n_classes) for d in self.designs)
+        )
+        # Of a trial the half is not scored.
+        passes = self.halves * self.images + self.scored * (1 if self.rates > 1 else self.halves)
+        return train, self.rates * passes * sum(d.operations(shape, n_classes) for d in self.designs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +86,10 @@ def _at_depth(
 ) -> DepthForecast:
     counts = {split: len(family.task.rows(split)) for split in family.run.splits}
     trainings = _trainings(family, depth, names, pairs, counts)
-    shape, n_classes, epochs = family.run.depth_shape(depth), len(family.task.classes), family.epochs
-    train = sum(
-        epochs * t.rates * t.images * d.training_operations(shape, n_classes) for t in trainings for d in t.designs
-    )
-    # Trials are scored on the fold, the others on everything.
-    scored = [(t, counts.get("validation", 0) if t.rates > 1 else sum(counts.values())) for t in trainings]
-    score = sum(t.rates * n * d.operations(shape, n_classes) for t, n in scored for d in t.designs)
+    shape, n_classes = family.run.depth_shape(depth), len(family.task.classes)
+    train, score = (sum(kind) for kind in zip(*(t.operations(shape, n_classes) for t in trainings), strict=True))
     sample = list(dict.fromkeys(Design(d.p, d.width, 0) for t in trainings for d in t.designs))
-    bench = Bench(shape, n_classes, family.device, family.precision, epochs)
+    bench = Bench(shape, n_classes, family.device, family.precision, family.epochs)
     rates = throughput(bench, depth, sample, timer)
     source = family.source_of(depth)
     passes = _images_read(family, depth, trainings, counts)
@@ -110,14 +123,12 @@ def planned_operations(
     trials = _first_and_last(probeable)
     train = score = recomputed = 0
     for depth in probeable:
-        seen, every = counts["train"] + counts.get("validation", 0), sum(counts.values())
-        tried = [design for design in designs if design.seed == 0 and depth in trials and "validation" in counts]
-        rates = len(LEARNING_RATES)
-        cost = functools.partial(Design.training_operations, shape=shapes[depth], n_classes=n_classes)
-        forward = functools.partial(Design.operations, shape=shapes[depth], n_classes=n_classes)
-        train += epochs * (seen * sum(map(cost, designs)) + rates * counts["train"] * sum(map(cost, tried)))
-        score += every * sum(map(forward, designs)) + rates * counts.get("validation", 0) * sum(map(forward, tried))
-        recomputed += (every + bool(tried) * seen) * sum(blocks[:depth])
+        tried = [design for design in designs if design.seed == 0 and depth in trials]
+        for one in _at(designs, tried, counts, epochs):
+            own = one.operations(shapes[depth], n_classes)
+            train, score = train + own[0], score + own[1]
+        seen = counts["train"] + counts["validation"] if tried and "validation" in counts else 0
+        recomputed += (sum(counts.values()) + seen) * sum(blocks[:depth])
     return train, score, recomputed
 
 
@@ -133,28 +144,30 @@ def _trainings(
     pairs: Sequence[tuple[int, int]],
     counts: Mapping[str, int],
 ) -> list[Training]:
-    """Return what is trained at a depth; a design that tried all rates there is not trained again at the chosen one."""
-    designs = [Design.named(name) for name in names]
-    if "validation" not in counts:
-        return [Training(tuple(designs), counts["train"])]
-    tried = [Design(p, width, 0) for p, width in pairs]
-    first = [d for d in designs if family.fits_fold(d, depth) and d not in tried]
-    both = counts["train"] + counts["validation"]
-    found = [
-        Training(tuple(tried), counts["train"], len(LEARNING_RATES)),
-        Training(tuple(first), counts["train"]),
-        Training(tuple(designs), both),
-    ]
+    """Return what is trained at a depth."""
+    return _at(
+        [Design.named(name) for name in names], [Design(p, width, 0) for p, width in pairs], counts, family.epochs
+    )
+
+
+def _at(designs: Sequence[Design], tried: Sequence[Design], counts: Mapping[str, int], epochs: int) -> list[Training]:
+    """Return what is trained at a depth where rates are tried for some designs, if there is a fold to choose on."""
+    every, validation = sum(counts.values()), counts.get("validation", 0)
+    found = [Training(tuple(designs), counts["train"] + validation, epochs, every)]
+    if validation:
+        found.insert(0, Training(tuple(tried), counts["train"], trial_epochs(epochs), validation, len(LEARNING_RATES)))
     return [training for training in found if training.designs]
 
 
 def _images_read(family: CnnFamily, depth: int, trainings: Sequence[Training], counts: Mapping[str, int]) -> int:
-    """Return how many images are read or recomputed: once for all trainings where they fit the memory."""
-    seen = counts["train"] + counts.get("validation", 0)
-    scored = sum(counts.values()) if any(t.rates == 1 for t in trainings) else 0
-    if fits_memory(family.run, depth, seen, family.dtype, family.device):
-        return scored + any(t.rates > 1 for t in trainings) * seen
-    return scored + sum(family.epochs * t.images for t in trainings)
+    """Return how many images are read or recomputed: once for all that a training does where they fit the memory."""
+    dtype, read = number_type(family.run, depth), 0
+    for one in trainings:
+        kept = fits_memory(family.run, depth, one.images, dtype, family.device)
+        # Else for the standardisation, in each epoch, and for BatchNorm.
+        read += one.images if kept else one.images * (1 + one.epochs + one.halves)
+        read += one.scored - (one.images if kept and one.rates == 1 else 0)
+    return read
 
 
 @dataclass(frozen=True)
@@ -173,28 +186,28 @@ def throughput(
 ) -> tuple[float, float]:
     """Return operations a second in training and in scoring, measured on random maps of the depth's shape."""
     shape, n_classes, device, precision = bench.shape, bench.n_classes, bench.device, bench.precision
+    size = batch_size(device)
     probes = [new_probe(design, shape, n_classes, depth).to(device) for design in designs]
 
     def maps(n: int) -> torch.Tensor:
-        x = torch.rand(n, *shape, device=device).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+        x = torch.rand(n, *shape, device=device).to(PRODUCTS[precision])
         return x.contiguous(memory_format=torch.channels_last)
 
     def step(n: int) -> Callable[[], object]:
         x, y = maps(n), torch.zeros(n, dtype=torch.int64, device=device)
-        config = recipe(FIXED_LEARNING_RATE, bench.epochs)
-        problems = [AuxiliaryProblem(nn.Identity(), probe, config, precision) for probe in probes]
+        problems = [ProbeProblem(probe, FIXED_LEARNING_RATE, bench.epochs, size, precision) for probe in probes]
         for problem in problems:
-            problem.start_epoch(0, steps(BATCH))
+            problem.start_epoch(0, 1)
         return _waiting(device, [functools.partial(problem.step, x, y) for problem in problems])
 
     def score(n: int) -> Callable[[], object]:
         x, scorers = maps(n), [scorer(probe.eval()) for probe in probes]
         return _waiting(device, [functools.partial(features, one, x, precision) for one in scorers])
 
-    train = BATCH * sum(design.training_operations(shape, n_classes) for design in designs)
+    train = size * sum(design.training_operations(shape, n_classes) for design in designs)
     forward = SCORED * sum(design.operations(shape, n_classes) for design in designs)
     return (
-        train / timer(Work("training", BATCH, 1, step), SECONDS),
+        train / timer(Work("training", size, 1, step), SECONDS),
         forward / timer(Work("scoring", SCORED, 1, score), SECONDS),
     )
 
@@ -220,8 +233,9 @@ def lines(found: Sequence[DepthForecast], family: CnnFamily) -> Iterator[str]:
     yield _line("all", "", *totals)
     tried = trial_depths(family.run)
     if any(one.depth in tried for one in found) and family.selection != "seen":
-        rates = ", ".join(f"{rate:g}" for rate in LEARNING_RATES)
-        yield f"rates {rates}: tried at depths {', '.join(map(str, tried))}, one is chosen for all depths"
+        rates = ", ".join(f"{rate:g}" for rate in family.rates)
+        where = ", ".join(map(str, tried))
+        yield f"rates {rates}: tried for {family.trial_epochs} epochs at depths {where}, one is chosen"
     yield f"{family.epochs} epochs of {family.precision} products on this {family.device.type}"
 
 

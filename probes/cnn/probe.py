@@ -2,7 +2,7 @@
 
 1. `prepare` tries every rate with seed 0 at two depths of the run, and chooses one for each p and width.
 2. `fit` trains every seed on train + validation (refit 1) at one depth, from one read of its activations, and only then
-   reads the test split. Where rates were tried, seed 0 on the train fold at the chosen rate (refit 0) is kept too.
+   reads the test split.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -17,11 +18,28 @@ from layerwise.errors import UserError
 from layerwise.hardware import pick_precision
 from layerwise.runfile import RunFile
 from probes.cnn.depth import CnnKind, Train
-from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES, Setting, chosen_rate, read_candidates, save_candidates
-from probes.cnn.reading import Labelled
+from probes.cnn.rates import (
+    FIXED_LEARNING_RATE,
+    LEARNING_RATES,
+    Setting,
+    chosen_rate,
+    read_candidates,
+    save_candidates,
+    trial_epochs,
+)
+from probes.cnn.reading import Labelled, number_type
 from probes.cnn.source import Source, choose_source, describe
-from probes.cnn.training import SIDE, Candidate, Design, Trained, predict, require_probeable, train_together
-from probes.names import CNN_EPOCHS
+from probes.cnn.training import (
+    SIDE,
+    Candidate,
+    Design,
+    batch_size,
+    predict,
+    require_probeable,
+    scaled,
+    train_together,
+)
+from probes.names import CNN_EPOCHS, CNN_SEEDS, QUICK_EPOCHS
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit, play
 from probes.tasks.task import Task
@@ -37,6 +55,8 @@ class CnnFamily(Family):
         precision: of products, "fp32" or "bf16"; "auto" is bf16 where the device has it in silicon.
     """
 
+    batch_size: int
+
     def __init__(
         self,
         run: RunFile,
@@ -44,7 +64,7 @@ class CnnFamily(Family):
         *,
         ps: Sequence[int],
         widths: Sequence[int],
-        seeds: int = 3,
+        seeds: int = CNN_SEEDS,
         epochs: int = CNN_EPOCHS,
         source: str = "auto",
         device: torch.device,
@@ -53,17 +73,16 @@ class CnnFamily(Family):
         self.run, self.task, self.source, self.device = run, task, source, device
         self.ps, self.widths, self.seeds = tuple(ps), tuple(widths), seeds
         self.epochs = self.iterations = epochs
+        self.trial_epochs = trial_epochs(epochs)
+        self.batch_size = batch_size(device)
+        self.rates = [scaled(rate, self.batch_size) for rate in LEARNING_RATES]
         self.precision = pick_precision(precision, device)
-        self.title = "CNN probes"
+        self.title = (
+            "CNN probes" if epochs > QUICK_EPOCHS else f"CNN probes, quick: {epochs} epochs are far from enough"
+        )
         self._depths = _depths_with_maps(run)
         self._rates: dict[tuple[int, int], float] = {}
         self._sources: dict[int, Source] = {}
-        self._tried: dict[tuple[int, Candidate], Trained] = {}
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Number type of the maps given to the probes: that in which their products are computed."""
-        return torch.bfloat16 if self.precision == "bf16" else torch.float32
 
     def depths(self) -> list[int]:
         """Return the depths whose maps can be averaged; a network built elsewhere may also have vectors."""
@@ -95,19 +114,21 @@ class CnnFamily(Family):
             self._try(depth, pairs)
         table = read_candidates(self.run.path)
         for pair in _pairs(missing):
-            rate = chosen_rate(table, self._setting(*pair), trial_depths(self.run))
+            rate = chosen_rate(table, self._setting(*pair), self.rates, trial_depths(self.run))
             assert rate is not None or self.selection == "seen"
-            self._rates[pair] = rate or FIXED_LEARNING_RATE
+            self._rates[pair] = rate or scaled(FIXED_LEARNING_RATE, self.batch_size)
 
     def trials(self, missing: Mapping[int, Sequence[ProbeName]]) -> dict[int, list[tuple[int, int]]]:
         """Return the pairs (p, width), by depth, for which rates are still to be tried; none where none is chosen."""
         if self.selection == "seen":
             return {}
         table = read_candidates(self.run.path)
-        untried = {
-            depth: [pair for pair in _pairs(missing) if chosen_rate(table, self._setting(*pair), [depth]) is None]
-            for depth in trial_depths(self.run)
-        }
+
+        def is_tried(pair: tuple[int, int], depth: int) -> bool:
+            return chosen_rate(table, self._setting(*pair), self.rates, [depth]) is not None
+
+        pairs = _pairs(missing)
+        untried = {depth: [pair for pair in pairs if not is_tried(pair, depth)] for depth in trial_depths(self.run)}
         return {depth: pairs for depth, pairs in untried.items() if pairs}
 
     def source_of(self, depth: int) -> Source:
@@ -119,10 +140,8 @@ class CnnFamily(Family):
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Train the wanted probes of a depth by the protocol, all of them from one read of its activations."""
         candidates = {name: self._candidate(Design.named(name)) for name in wanted}
-        on_fold = [name for name, one in candidates.items() if self.fits_fold(one.design, depth)]
-        tried = {one: self._tried[depth, one] for one in candidates.values() if (depth, one) in self._tried}
         kind = CnnKind(
-            self._trainer(depth), candidates, on_fold, tried, selection=self.selection, precision=self.precision
+            self._trainer(depth, self.epochs), candidates, selection=self.selection, precision=self.precision
         )
 
         def open_splits(splits: Sequence[str]) -> Labelled:
@@ -132,41 +151,39 @@ class CnnFamily(Family):
         fits = play(kind, open_splits, self.run.splits)
         return [(name, fits[name]) for name in wanted]
 
-    def _trainer(self, depth: int) -> Train:
+    def _trainer(self, depth: int, epochs: int) -> Train:
         return functools.partial(
             train_together, depth=depth, shape=self.run.depth_shape(depth), n_classes=len(self.task.classes),
-            epochs=self.epochs, precision=self.precision,
+            epochs=epochs, precision=self.precision,
         )  # fmt: skip
-
-    def fits_fold(self, design: Design, depth: int) -> bool:
-        """Return whether a probe is fitted on the train fold alone: where there is no other, or where it chose."""
-        if self.selection != "validation":
-            return self.selection == "seen"
-        return design.seed == 0 and depth in trial_depths(self.run)
 
     def _try(self, depth: int, pairs: Sequence[tuple[int, int]]) -> None:
         """Train seed 0 of each (p, width) at every rate on the train fold of a depth, and keep what it scores."""
         data = self._data(self.task.chooser, depth, ["train"])
         designs = [Design(p, width, 0) for p, width in pairs]
-        candidates = [Candidate(design, rate) for design in designs for rate in LEARNING_RATES]
-        trained = self._trainer(depth)(data, len(data), candidates)
+        candidates = [Candidate(design, rate) for design in designs for rate in self.rates]
+        trained = self._trainer(depth, self.trial_epochs)(data, len(data), candidates)
         validation = self._data(self.task.chooser, depth, ["validation"], keep=False)
-        scores = predict([t.module for t in trained.values()], validation, range(len(validation)), self.precision)
+        scores = predict([replace(one, half=None) for one in trained.values()], validation, self.precision)
         settings = [self._setting(c.design.p, c.design.width) for c in trained]
-        rates = [c.learning_rate for c in trained]
-        save_candidates(self.run.path, depth, list(zip(settings, rates, scores, strict=True)))
-        self._tried |= {(depth, candidate): t for candidate, t in trained.items()}
+        save_candidates(
+            self.run.path, depth, list(zip(settings, [c.learning_rate for c in trained], scores, strict=True))
+        )
 
     def _data(self, task: Task, depth: int, splits: Sequence[str], keep: bool = True) -> Labelled:
         source = self.source_of(depth).name
-        return Labelled(task, depth, splits, source=source, device=self.device, dtype=self.dtype, keep=keep)
+        dtype = number_type(self.run, depth)
+        return Labelled(task, depth, splits, source=source, device=self.device, dtype=dtype, keep=keep)
 
     def _candidate(self, design: Design) -> Candidate:
         return Candidate(design, self._rates[design.p, design.width])
 
     def _setting(self, p: int, width: int) -> Setting:
         task = self.task.chooser
-        return Setting(self.run.run_id, f"cnn-{p}", width, task.control, task.target, self.epochs, self.precision)
+        return Setting(
+            self.run.run_id, f"cnn-{p}", width, task.control, task.target, self.trial_epochs, self.batch_size,
+            self.precision,
+        )  # fmt: skip
 
 
 def trial_depths(run: RunFile) -> list[int]:

@@ -19,14 +19,18 @@ from probes.results.columns import DIGEST, SCHEMA, Column
 from probes.results.integrity import sealed
 from probes.results.table import locked, parse_table
 
-# Two rates, for each is another training at two depths (docs/protocol.md, "One rate for a curve").
+# Two rates, for each is another training at two depths (docs/protocol.md, "One rate for a curve"). For batches of 32.
 LEARNING_RATES = (0.003, 0.01)
 FIXED_LEARNING_RATE = 0.01
+TRIAL_PART = 3
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What one rate is chosen for. control: "teacher", or "none", whose rate permuted labels take over."""
+    """What one rate is chosen for, and how it is tried.
+
+    control: "teacher", or "none", whose rate permuted labels take over. iterations: epochs of the trial.
+    """
 
     run_id: str
     probe: str
@@ -34,6 +38,7 @@ class Setting:
     control: str
     target: str
     iterations: int
+    batch_size: int
     precision: str
 
 
@@ -46,6 +51,11 @@ CANDIDATES = (
     _OF_RESULTS[DIGEST],
 )
 COLUMNS = [column.name for column in CANDIDATES]
+
+
+def trial_epochs(epochs: int) -> int:
+    """Return for how many epochs rates are tried for probes of so many: a third."""
+    return max(1, epochs // TRIAL_PART)
 
 
 def candidates_path(run_path: Path) -> Path:
@@ -64,14 +74,14 @@ def read_candidates(run_path: Path) -> pd.DataFrame:
     return table[table["protocol_version"] == PROTOCOL_VERSION]
 
 
-def chosen_rate(table: pd.DataFrame, setting: Setting, depths: Sequence[int]) -> float | None:
-    """Return the rate of the best mean validation accuracy over the given depths; ties go to the lower mean log-loss.
+def chosen_rate(table: pd.DataFrame, setting: Setting, rates: Sequence[float], depths: Sequence[int]) -> float | None:
+    """Return that of the rates with the best mean validation accuracy over the given depths.
 
-    None where a rate of the grid was not tried at each of them.
+    Ties go to the lower mean log-loss. None where one of them was not tried at each of them.
     """
     own = table[(table[_SETTING] == list(astuple(setting))).all(axis=1) & table["depth"].isin(depths)]
-    own = own[own["learning_rate"].isin(LEARNING_RATES)]
-    if len(own) < len(LEARNING_RATES) * len(depths):
+    own = own[own["learning_rate"].isin(rates)]
+    if len(own) < len(rates) * len(depths):
         return None
     means = own.groupby("learning_rate")[["accuracy", "log_loss_bits"]].mean()
     best = means.sort_values(["accuracy", "log_loss_bits"], ascending=[False, True], kind="stable")

@@ -64,7 +64,7 @@ class Labelled:
     Args:
         task: gives labels and rows.
         source: as in layerwise.activations.
-        dtype: of the activations given: float32, or bfloat16 where products are computed in it.
+        dtype: of the activations given and held.
         keep: False for what is read once, which is then never held in memory.
 
     Attributes:
@@ -158,6 +158,13 @@ class Labelled:
             rows = np.arange(start, min(start + READ_BATCH, len(self)))
             kept[start : start + READ_BATCH] = self._compute(self._read(rows)).permute(0, 2, 3, 1)
         return kept
+
+
+def number_type(run: RunFile, depth: int) -> torch.dtype:
+    """Return the number type of a depth in its file, in which nothing is lost that the file has."""
+    rows = run.pooled(depth, run.splits[0])
+    rows = run.maps(depth, run.splits[0]) if rows is None else rows
+    return torch.float16 if rows is not None and rows.dtype == np.float16 else torch.float32
 
 
 def fits_memory(run: RunFile, depth: int, n: int, dtype: torch.dtype, device: torch.device) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,24 +17,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from layerwise.activations import READ_BATCH
 from layerwise.commandline import progress
-from layerwise.config import TrainingConfig
 from layerwise.errors import UserError
 from layerwise.hardware import products
 from layerwise.model.architectures import Shape
+from layerwise.model.batch_norm import settling
 from layerwise.model.blocks import AuxiliaryClassifier
 from layerwise.model.counts import convolution_operations
-from layerwise.model.network import freeze
 from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
-from layerwise.training.batches import Batches
 from layerwise.training.loop import solve
-from layerwise.training.problem import AuxiliaryProblem, autocast
+from layerwise.training.problem import autocast
 from probes.cnn.reading import Labelled
+from probes.cnn.schedule_free import ProbeProblem
+from probes.cnn.standardiser import ChannelStandardiser
 from probes.probe import ProbeName
 from probes.protocol import Predictions, joined, predictions
 
-BATCH = 32  # with two epochs the steps must be many: docs/protocol.md compares recipes
+BATCH = 32
+# Steps of 32 images are bound by launches on a GPU. There a batch is 8 times as large, and the rate sqrt(8) times: the
+# rule for Adam, which keeps the noise of the steps (Malladi et al. 2022).
+GPU_BATCH = 256
+PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIDE = 2  # of the grid to which A averages in front of the linear layer
 
 
@@ -78,23 +83,29 @@ class Candidate:
 class Trained:
     """A trained probe, how it was trained, and its share of the seconds that all took together.
 
+    standardise: what it sees the maps through. half: the probe after half of the epochs, None if there was but one.
     n_features: numbers an image, C H W. n_train: images it was trained on.
     """
 
+    standardise: ChannelStandardiser
     module: AuxiliaryClassifier
+    half: AuxiliaryClassifier | None
     n_features: int
     n_train: int
     learning_rate: float
     epochs: int
+    batch_size: int
     seconds: float
 
 
-def recipe(learning_rate: float, epochs: int) -> TrainingConfig:
-    """Return how a CNN-p probe is trained: AdamW, one cycle of the learning rate, no augmentation."""
-    return TrainingConfig(
-        epochs=epochs, batch_size=BATCH, optimizer="adamw", learning_rate=learning_rate, schedule="one-cycle",
-        weight_decay=0.01,
-    )  # fmt: skip
+def batch_size(device: torch.device) -> int:
+    """Return the images of a batch in training on a device."""
+    return GPU_BATCH if device.type == "cuda" else BATCH
+
+
+def scaled(rate: float, batch: int) -> float:
+    """Return the learning rate for batches of another size than BATCH, which the given one is for; in two digits."""
+    return float(f"{rate * math.sqrt(batch / BATCH):.2g}")
 
 
 def new_probe(design: Design, shape: Shape, n_classes: int, depth: int) -> AuxiliaryClassifier:
@@ -117,61 +128,73 @@ def train_together(
     precision: str,
 ) -> dict[Candidate, Trained]:
     """Train every candidate on the first n rows of the data, all on the same batches, each with its own optimizer."""
+    size = batch_size(data.device)
+    start = time.perf_counter()
     problems = [
-        AuxiliaryProblem(
-            nn.Identity(),
-            new_probe(candidate.design, shape, n_classes, depth).to(data.device),
-            recipe(candidate.learning_rate, epochs),
-            precision,
+        ProbeProblem(
+            new_probe(one.design, shape, n_classes, depth).to(data.device), one.learning_rate, epochs, size, precision
         )
-        for candidate in candidates
+        for one in candidates
     ]
     order = derive_seed(0, "probe order", depth)
-
-    def epoch_batches(epoch: int) -> Batches:
-        return data.shuffled(BATCH, order + epoch, n)
-
-    start = time.perf_counter()
+    found: dict[int, list[AuxiliaryClassifier]] = {}
     with progress() as bar, products(precision):
-        task = bar.add_task(f"depth {depth}, {len(candidates)} probes", total=epochs * steps(n))
-        where = f"the CNN probe of depth {depth}"
-        for _ in solve(problems, epoch_batches, range(epochs), steps(n), where, tick=lambda _: bar.advance(task)):
-            pass
+        standardise = ChannelStandardiser(data, n, PRODUCTS[precision])
+        steps = -(-n // size)
+        task = bar.add_task(f"depth {depth}, {len(candidates)} probes", total=epochs * steps)
+        training = solve(
+            problems, lambda epoch: data.shuffled(size, order + epoch, n), range(epochs), steps,
+            f"the CNN probe of depth {depth}", fetch=lambda x, y: (standardise(x), y), tick=lambda _: bar.advance(task),
+        )  # fmt: skip
+        for epoch, _ in training:
+            if epoch + 1 in (epochs // 2, epochs):
+                found[epoch + 1] = settled(problems, (standardise(x) for x, _ in data.shuffled(READ_BATCH, order, n)))
     seconds = time.perf_counter() - start
     # Trained together, no probe has a time of its own: each is given its share of the operations.
     work = np.array([c.design.training_operations(shape, n_classes) for c in candidates], dtype=float)
-    trained = {}
-    for candidate, problem, share in zip(candidates, problems, work / work.sum(), strict=True):
-        assert isinstance(problem.classifier, AuxiliaryClassifier)
-        freeze(problem.classifier)
-        trained[candidate] = Trained(
-            module=problem.classifier, n_features=math.prod(shape), n_train=n, learning_rate=candidate.learning_rate,
-            epochs=epochs, seconds=float(seconds * share),
-        )  # fmt: skip
-    return trained
-
-
-def steps(n: int) -> int:
-    """Return the steps of an epoch over n images."""
-    return -(-n // BATCH)
+    halves = found.get(epochs // 2, [None] * len(problems))
+    return {
+        candidate: Trained(
+            standardise=standardise, module=module, half=half, n_features=math.prod(shape), n_train=n,
+            learning_rate=candidate.learning_rate, epochs=epochs, batch_size=size, seconds=float(seconds * share),
+        )
+        for candidate, module, half, share in zip(candidates, found[epochs], halves, work / work.sum(), strict=True)
+    }  # fmt: skip
 
 
 @torch.no_grad()
-def predict(probes: Sequence[AuxiliaryClassifier], data: Labelled, rows: range, precision: str) -> list[Predictions]:
-    """Return what every probe says of some images of the data, each read once for all probes.
+def settled(problems: Sequence[ProbeProblem], maps: Iterable[Tensor]) -> list[AuxiliaryClassifier]:
+    """Return the probes as they stand: averaged weights, and BatchNorm's statistics of these weights over the maps."""
+    probes = [problem.averaged_probe() for problem in problems]
+    with settling(nn.ModuleList(probes)):
+        for x in maps:
+            for probe, problem in zip(probes, problems, strict=True):
+                with autocast(problem.precision, x.device):
+                    probe(x)
+    return probes
+
+
+@torch.no_grad()
+def predict(probes: Sequence[Trained], data: Labelled, precision: str) -> list[Predictions]:
+    """Return what every probe says of all images of the data, each read once for all probes.
 
     Convolutions are computed as in training, the last layer in float32, so that no rounding makes classes tie.
     """
-    scorers = [scorer(probe) for probe in probes]
+    stages = [[module for module in (probe.module, probe.half) if module is not None] for probe in probes]
+    scorers = [[(scorer(module), module.linear) for module in modules] for modules in stages]
     found: list[list[Predictions]] = [[] for _ in probes]
-    label, start = data.label.cpu().numpy(), rows.start
+    label, start = data.label.cpu().numpy(), 0
     with products(precision):
-        for x in data.in_order(rows):
+        for x in data.in_order(range(len(data))):
             own = label[start : start + len(x)]
             start += len(x)
-            for probe, up_to_linear, parts in zip(probes, scorers, found, strict=True):
-                logits = probe.linear(features(up_to_linear, x, precision).float())
-                parts.append(predictions(F.log_softmax(logits.double(), 1).cpu().numpy(), own))
+            seen = {standardise: standardise(x) for standardise in {probe.standardise for probe in probes}}
+            for probe, pairs, parts in zip(probes, scorers, found, strict=True):
+                z = seen[probe.standardise]
+                logits = [linear(features(up_to_linear, z, precision).float()) for up_to_linear, linear in pairs]
+                last, *half = (F.log_softmax(values.double(), 1).cpu().numpy() for values in logits)
+                part = predictions(last, own)
+                parts.append(replace(part, predicted_half=half[0].argmax(1)) if half else part)
     return [joined(parts) for parts in found]
 
 

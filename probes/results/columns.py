@@ -63,8 +63,10 @@ SCHEMA = (
     Column("split", "text", "`train`, `validation`, `test`; at `refit` 1, train is train + validation", key="number"),
     Column("metric", "text",
         "`accuracy` in [0, 1]; `log_loss_bits`, mean negative log2 probability of the true class; `calibration_error`"
-        " in [0, 1]; `accuracy/CLASS`, on the images of one class. On the test split: `gain`, `gain_p`, "
-        "`gain_p_holm`, against the depth before; `teacher_gap`, in rows of the teacher control", key="number"),
+        " in [0, 1]; `accuracy/CLASS`, on the images of one class; `accuracy_half`, of a CNN probe after half of its "
+        "epochs. On the test split: `gain`, `gain_p`, "
+        "`gain_p_holm`, against the depth before; of CNN probes `linear_gap`, `linear_gap_p`, `linear_gap_p_holm`, "
+        "against the linear probe of the same depth; `teacher_gap`, in rows of the teacher control", key="number"),
     Column("refit", "integer", "0 fitted on the train fold, 1 fitted again on train + validation", key="number"),
     Column("protocol_version", "integer", "of docs/protocol.md", key="number"),
     Column("mode", "text", "how the network was trained", empty=_ELSEWHERE),
@@ -84,8 +86,8 @@ SCHEMA = (
     Column("chance", "number", "accuracy, on this split, of always predicting the train split's most frequent class"),
     Column("value", "number", "the number"),
     Column("ci_low", "number",
-        "95% interval over the split's images: Wilson for accuracy on validation and test, paired bootstrap for gain "
-        "and teacher_gap", empty="other metrics"),
+        "95% interval over the split's images: Wilson for accuracy on validation and test, paired bootstrap for "
+        "gain, linear_gap and teacher_gap", empty="other metrics"),
     Column("ci_high", "number", "its upper end", empty="other metrics"),
     Column("lambda", "number", "penalty per sample", empty=_NOT_CONVEX),
     Column("C", "number", "scikit-learn's C = 1 / (n_train lambda)", empty=_NOT_CONVEX),
@@ -125,6 +127,8 @@ SCHEMA = (
         "what tells a network trained here from the plain one of its k, M and M~, in words: `M_f = 64` (width of the "
         "last auxiliary), `pruned to 64`, `VGG-11`, `net.py:blocks` (blocks of a user)",
         since=LATER, empty="the plain network"),
+    Column("batch_size", "integer", "images of a batch in the training of a CNN probe", since=LATER,
+        empty="other probes"),
     Column(DIGEST, "text",
         "`d` and the first 16 hexadecimal digits of the SHA-256 of the row: its other values in the order of this "
         "table (integers as such, numbers with 14 significant digits, missing ones empty), then the number of rows of "

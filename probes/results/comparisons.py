@@ -3,13 +3,16 @@
 - gain: accuracy at a depth minus that at the depth before, with a paired bootstrap interval; gain_p: exact McNemar
   p-value; gain_p_holm: adjusted by Holm over the comparisons of one probe of one run.
 - teacher_gap: accuracy on the class minus that on the teacher's labels, with a paired bootstrap interval.
+- linear_gap: accuracy of a CNN probe minus that of the linear probe of the same depth, with its interval; linear_gap_p,
+  linear_gap_p_holm: as for gains, over the depths. Since a CNN probe can say what a linear one says, and more, one that
+  is significantly below was not trained (`not_trained`).
 
 They are computed again whenever a probe of the run was fitted, since each belongs to two fits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -24,7 +27,10 @@ from probes.results.table import locked, read_rows, read_table, table_path, writ
 from probes.tasks.task import NO_CONTROL
 
 COMPARISONS = ("gain", "gain_p", "gain_p_holm", "teacher_gap")
+AGAINST_LINEAR = ("linear_gap", "linear_gap_p", "linear_gap_p_holm")
 SIGNIFICANT = 0.05
+# The linear probe that stands beside a CNN probe, which reads whole maps.
+_LINEAR = {"probe": "linear", "probe_width": 0, "probe_seed": 0, "pooling": 2}
 
 _NAME = list(PROBE_NAME)
 
@@ -39,31 +45,66 @@ def compare(run: RunFile) -> None:
         scored = scored[scored["refit"] == scored.groupby(_NAME)["refit"].transform("max")]
         # A CNN probe of other epochs is another probe; the steps of a convex fit are no setting.
         scored = scored.assign(recipe=scored["iterations"].where(scored["probe"].str.startswith("cnn-"), 0).fillna(0))
-        new = pd.DataFrame([*_gains(run, scored), *_teacher_gaps(run, scored)], columns=own.columns)
+        new = pd.DataFrame(
+            [*_gains(run, scored), *_teacher_gaps(run, scored), *_against_linear(run, scored)], columns=own.columns
+        )
         table = read_table(table_path(run.path))
-        stale = table["metric"].isin(COMPARISONS) & table.index.isin(own.index)
+        stale = table["metric"].isin((*COMPARISONS, *AGAINST_LINEAR)) & table.index.isin(own.index)
         write_table(table_path(run.path), [table[~stale], new])
 
 
 def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Yield the rows of gains: depth j against depth j - 1, from depth 2 on where depth 0 is the pooled input."""
-    line_key = [name for name in _NAME if name != "depth"]
-    for _, line in scored.groupby([*line_key, "recipe"], sort=False):
-        by_depth = {int(row["depth"]): row for row in line.to_dict("records")}
-        found = []
+    for line in _lines(scored):
+        by_depth, found = {int(row["depth"]): row for row in line.to_dict("records")}, []
         for depth, row in by_depth.items():
             before = by_depth.get(depth - 1)
             if before is None or (depth == 1 and row["pooling"]):
                 continue
             pair = _paired(run, before, row)
             if pair is not None:
-                found.append((row, mcnemar(*pair), paired_interval(*pair), pair[1].mean() - pair[0].mean()))
-        adjusted = holm([p for _, p, _, _ in found])
-        for (row, p, (low, high), gain), p_holm in zip(found, adjusted, strict=True):
-            bare = row | {"ci_low": None, "ci_high": None}
-            yield bare | {"metric": "gain", "value": gain, "ci_low": low, "ci_high": high}
-            yield bare | {"metric": "gain_p", "value": p}
-            yield bare | {"metric": "gain_p_holm", "value": p_holm}
+                found.append((row, pair))
+        yield from _tested("gain", found)
+
+
+def _against_linear(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
+    """Yield the rows of CNN probes against the linear probe of their depth, where the run has it."""
+    for line in _lines(scored[scored["probe"].str.startswith("cnn-")]):
+        found = []
+        for row in line.to_dict("records"):
+            same = {name: _LINEAR.get(name, row[name]) for name in _NAME}
+            linear = scored[(scored[list(same)] == pd.Series(same)).all(axis=1)]
+            pair = _paired(run, linear.iloc[0].to_dict(), row) if len(linear) else None
+            if pair is not None:
+                found.append((row, pair))
+        yield from _tested("linear_gap", found)
+
+
+def _lines(scored: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """Yield the rows of each probe over the depths."""
+    for _, line in scored.groupby([*(name for name in _NAME if name != "depth"), "recipe"], sort=False):
+        yield line
+
+
+def _tested(
+    metric: str, found: Sequence[tuple[dict[str, object], tuple[np.ndarray, np.ndarray]]]
+) -> Iterator[dict[str, object]]:
+    """Yield difference, p-value and adjusted p-value of each pair of outcomes, in the row of the second."""
+    p_values = [mcnemar(*pair) for _, pair in found]
+    for (row, pair), p, p_holm in zip(found, p_values, holm(p_values), strict=True):
+        low, high = paired_interval(*pair)
+        bare = row | {"ci_low": None, "ci_high": None}
+        yield bare | {"metric": metric, "value": pair[1].mean() - pair[0].mean(), "ci_low": low, "ci_high": high}
+        yield bare | {"metric": f"{metric}_p", "value": p}
+        yield bare | {"metric": f"{metric}_p_holm", "value": p_holm}
+
+
+def not_trained(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return, of rows of runs, those of `linear_gap` whose CNN probe is significantly below the linear one."""
+    key = [name for name in ("run_id", *_NAME, "refit", "protocol_version", "iterations") if name in rows]
+    p = rows[(rows["metric"] == "linear_gap_p_holm") & (rows["value"] < SIGNIFICANT)]
+    gap = rows[(rows["metric"] == "linear_gap") & (rows["value"] < 0)]
+    return gap[pd.MultiIndex.from_frame(gap[key]).isin(pd.MultiIndex.from_frame(p[key]))]
 
 
 def _teacher_gaps(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:

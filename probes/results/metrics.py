@@ -10,15 +10,21 @@ from probes.protocol import Predictions
 
 CALIBRATION_BINS = 15
 CLASS_ACCURACY = "accuracy/"
+HALF = "accuracy_half"
 
 
 def metrics(scored: Predictions, classes: Sequence[str]) -> dict[str, float]:
-    """Return {name: number}: accuracy, log_loss_bits, calibration_error, and accuracy/CLASS for each class present."""
+    """Return {name: number}: accuracy, log_loss_bits, calibration_error, accuracy/CLASS for each class present.
+
+    Of a CNN probe also accuracy_half, the accuracy after half of its epochs.
+    """
     found = {
         "accuracy": scored.accuracy,
         "log_loss_bits": scored.log_loss_bits,
         "calibration_error": calibration_error(scored),
     }
+    if scored.predicted_half is not None:
+        found[HALF] = float((scored.predicted_half == scored.label).mean())
     for label in np.unique(scored.label):
         own = scored.label == label
         found[f"{CLASS_ACCURACY}{classes[label]}"] = float((scored.predicted[own] == label).mean())

@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from probes.results.baseline import Beside
-from probes.results.comparisons import SIGNIFICANT
+from probes.results.comparisons import SIGNIFICANT, not_trained
 from probes.results.intervals import wilson_interval
+from probes.results.metrics import HALF
 
 _KEY = ["probe", "depth", "pooling", "probe_width"]
 
@@ -87,7 +88,8 @@ def _teacher_gap(rows: pd.DataFrame) -> str:
 
 
 def _warning(rows: pd.DataFrame) -> str:
-    return " !" if (rows["converged"] == 0).any() else ""
+    """Return the mark of a fit that is not to be trusted; a convex one and a CNN probe have different ones."""
+    return " !" if (rows["converged"] == 0).any() else "x" if len(not_trained(rows)) else ""
 
 
 def _notes(rows: pd.DataFrame) -> Iterator[str]:
@@ -97,6 +99,13 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
         yield "* a gain: exact McNemar test on the same images, Holm-adjusted p < 0.05"
     if (rows["converged"] == 0).any():
         yield "! NOT CONVERGED: the certificate in the rows is above its tolerance"
+    if len(not_trained(rows)):
+        yield "x NOT TRAINED: significantly below the linear probe of its depth, by that test"
+    half = _of(rows, "test", HALF)
+    if len(half):
+        key = [*_KEY, "probe_seed", "refit"]
+        change = _of(rows, "test", "accuracy").set_index(key)["value"] - half.set_index(key)["value"]
+        yield f"from half of the {rows['iterations'].max()} epochs to all, test moves by {_largest(change)} at most"
     refitted = "refitted on train + validation" if (rows["refit"] == 1).any() else "fitted on the train fold"
     yield f"test: {refitted}; read {_reads(rows)} for these probes"
     seeds = rows["probe_seed"].nunique()
@@ -107,6 +116,10 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
             yield "train, valid: seed 0, fitted on the train fold"
         what = "projections" if (rows["features"] != "native").any() else "probe seeds"
         yield f"means over {seeds} {what}, whose accuracies deviate by {spread:.2f} at most"
+
+
+def _largest(change: pd.Series) -> str:
+    return f"{100 * change[change.abs().idxmax()]:+.2f}"
 
 
 def _reads(rows: pd.DataFrame) -> str:

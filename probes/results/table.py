@@ -169,6 +169,7 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
         "converged": None if fit.converged is None else int(fit.converged),
         "certificate": fit.certificate,
         "iterations": fit.iterations,
+        "batch_size": fit.batch_size,
         "neighbors": fit.neighbors,
         "distance": fit.distance,
         "seconds": round(fit.seconds, 4),
@@ -233,17 +234,20 @@ def read_rows(run: RunFile) -> pd.DataFrame:
     return table[(table["run_id"] == run.run_id) & (table["protocol_version"] == PROTOCOL_VERSION)]
 
 
-def rows_of(table: pd.DataFrame, name: ProbeName, iterations: int | None = None) -> pd.DataFrame:
+def rows_of(
+    table: pd.DataFrame, name: ProbeName, iterations: int | None = None, batch_size: int | None = None
+) -> pd.DataFrame:
     """Return the rows of one probe among those of a run.
 
-    iterations: if given, only rows with this number of epochs and the name's precision match.
+    iterations: if given, only rows with this number of epochs, this batch size and the name's precision match.
     """
     own = table
     for column in PROBE_NAME:
         own = own[own[column] == getattr(name, column)]
     if iterations is None:
         return own
-    return own[(own["iterations"] == iterations) & (own["precision"] == name.precision)]
+    own = own[(own["iterations"] == iterations) & (own["precision"] == name.precision)]
+    return own if batch_size is None else own[own["batch_size"] == batch_size]
 
 
 def chosen_penalty(run: RunFile, name: ProbeName, control: str) -> float | None:
