@@ -24,7 +24,10 @@ from figures.plots.caption import caption
 from figures.study.definition import Study, Unit, run_path
 from figures.study.notes import failed, notes
 from layerwise.errors import UserError
+from probes.csvfile import write_csv
 from probes.names import LINEAR
+from probes.results.columns import DIGEST, PROBE_NAME
+from probes.results.metrics import HALF
 
 if TYPE_CHECKING:
     from figures.output import Made
@@ -33,14 +36,16 @@ log = logging.getLogger("layerwise.study")
 
 TABLES = ("accuracy", "trends", "contrasts")
 _SIZE = "double"
+_METRICS = ("accuracy", HALF, "linear_gap", "linear_gap_p_holm")
 
 
 def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     """Draw the figures and make the tables of complete networks; return the paths written.
 
     Figure 2 (separability), it again for each M, the training curves, and the attribution; tables of accuracy, trends
-    and contrasts. Each says what was matched and chosen, and names the networks that did not train, which are left out.
-    What the networks do not suffice for yet is left out, with a warning. Made twice, the bytes are the same.
+    and contrasts, and the rows that all are made of. Each says what was matched and chosen, and names the networks that
+    did not train, which are left out. What the networks do not suffice for yet is left out, with a warning. Made twice,
+    the bytes are the same.
     """
     without = failed(folder, units)
     for unit, words in without.items():
@@ -70,7 +75,16 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
         paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
         write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
         found += paths.values()
-    return found
+    path = folder / "tables" / "rows.csv"
+    write({path: str(write_csv(_rows(every))).encode()}, force=True)
+    return [*found, path]
+
+
+def _rows(every: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of all networks that figures and tables are made of, to be kept beside what quotes them."""
+    own = every[(every["split"] == "test") & every["metric"].isin(_METRICS)]
+    own = own[own["refit"] == own.groupby(["run", *PROBE_NAME])["refit"].transform("max")]
+    return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=DIGEST)
 
 
 def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
