@@ -81,6 +81,8 @@ DESIGN = [
     "distance",
     "blocks",
     "batch_norm",
+    "initialisation",
+    "activation",
     "variant",
     "batch_size",
     "digest",

@@ -217,7 +217,7 @@ def _check_flags(
         return
     given = {
         **of_images, "--dataset": "data.dataset" in fields, "--subset": "data.subset" in fields,
-        "--test-share": "data.test_share" in fields,
+        "--test-share": "data.test_share" in fields, "--fold-seed": "data.fold_seed" in fields,
         # Typed, and not only the environment variable that stands for it.
         "--data-dir": data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA"),
         "--set data.image_size": any(setting.startswith("data.image_size") for setting in settings),

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 TINY = "--depth 2 --width 4 --aux-width 4 --epochs 1 --subset 300 --precision fp32 --device cpu"
 CNN = "--probe-width 4 --probe-seeds 1 --epochs 1 --device cpu"
+# Enough epochs to train, since a study draws nothing of networks that did not. One setting is left to the grid.
 STUDY = (
-    "--budget smoke --k 1 --width 4 --seeds 1 --with none --probe linear --subset 200 --depth 2 --aux-width 4 "
-    "--epochs 1 --set precision=fp32 --device cpu --jobs 1 -o study"
+    "--budget smoke --k 2 --width 4 --seeds 1 --with none --probe linear --subset 200 --depth 2 --aux-width 4 "
+    "--epochs 3 --set precision=fp32 --set greedy:training.learning_rate=0.1 --device cpu --jobs 1 -o study"
 )
 RUN, NETWORK, ARRAYS = "run.h5", "net.py", "features.npz"
 TABLES = ("run.probes.csv", "run.candidates.csv", "run.predictions.h5")
