@@ -107,6 +107,10 @@ def same_fit_in_lines(rows: pd.DataFrame, line: Sequence[str] = LINE) -> None:
             raise UserError(
                 f"{found}, so they cannot be compared. Probe them alike with `probe-depth --probe {probe} --epochs`."
             )
+        if "batch_size" in fits and (found := _difference(fits, "batch_size", "trained in", "images a batch")):
+            raise UserError(
+                f"{found}, so they cannot be compared. Probe them alike with `probe-depth --probe {probe} --device`."
+            )
 
 
 def _difference(rows: pd.DataFrame, column: str, verb: str, unit: str) -> str:

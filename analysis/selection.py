@@ -17,6 +17,7 @@ from analysis.comparability import (
     same_images,
     same_training_images,
 )
+from analysis.convergence import with_convergence
 from analysis.tables import LINE, PANEL
 from layerwise.errors import UsageError, UserError, unknown
 from probes.names import LINEAR, TRAINED, hidden_convolutions
@@ -35,7 +36,7 @@ def select(
     line: Sequence[str] = LINE,
     features: str = "native",
 ) -> pd.DataFrame:
-    """Return the accuracy rows of comparable probes, the same probes for every run.
+    """Return the accuracy rows of comparable probes, the same probes for every run, and how CNN probes converged.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them.
@@ -46,6 +47,8 @@ def select(
             it has no validation fold) gives those it has. Auxiliary classifiers and ensembles are never refitted.
         features: of linear probes, as probe-depth's --features.
         line: the columns that tell lines apart; runs alike in them are averaged, and so must be of one experiment.
+
+    Returns rows with the columns of `analysis.convergence.with_convergence`.
 
     Raises:
         UserError: if a run lacks what was asked for, or the runs cannot be compared. UsageError: if the
@@ -67,7 +70,7 @@ def select(
     same_training_images(chosen)
     same_depths(chosen)
     each_seed_once(chosen)
-    return chosen
+    return with_convergence(chosen, rows)
 
 
 def of_classes(rows: pd.DataFrame, features: str = "native") -> pd.DataFrame:

@@ -18,6 +18,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import pandas as pd
 
+from analysis.convergence import warnings
 from analysis.factors import (
     CELL,
     apart_by_variant,
@@ -37,6 +38,8 @@ log = logging.getLogger("layerwise.analysis")
 
 # Columns of a point that are missing where its networks differ in them, or have none.
 _MAYBE = ("k", "width", "seed", "blocks", "batch_norm")
+# Whole numbers that may be missing.
+_INTEGERS = (*_MAYBE, "epochs")
 
 
 def curves(
@@ -62,8 +65,9 @@ def curves(
         interval: over what, empty where none can be given; n_runs, n_seeds, ks, widths (k, M of the runs averaged),
         variants (what they are, empty for plain networks), blocks (J) and batch_norm (1, 0), missing where not one;
         chance (one level for all runs), dataset, split, n_samples (images of the split), refit, selection,
-        protocol_version (of the rows used); pixels, pixels_low, pixels_high: accuracy of the same linear probe on the
-        raw pixels, where the runs have it.
+        protocol_version (of the rows used); of CNN probes: epochs, accuracy_half (after half of them; missing where it
+        was not measured), not_trained (runs whose probe is significantly below the linear one); pixels, pixels_low,
+        pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
 
     Raises:
         UserError: if the runs lack what was asked for or cannot be compared. UsageError: for an unknown factor.
@@ -78,7 +82,9 @@ def curves(
     points = []
     for _, line in networks.groupby([*panel, *line_of], dropna=False):
         points += [_point(group, by) for _, group in _common_depths(line, by).groupby("depth")]
-    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_MAYBE, "Int64")), every)
+    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_INTEGERS, "Int64")), every)
+    for warning in warnings(table):
+        log.warning("%s", warning)
     return table.sort_values([*panel, *line_of, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
 
 
@@ -116,7 +122,15 @@ def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         refit=("refit", "first"),
         selection=("selection", "first"),
         protocol_version=("protocol_version", "first"),
+        epochs=("iterations", "first"),
+        accuracy_half=("accuracy_half", _mean_of_all),
+        not_trained=("not_trained", "any"),
     )
+
+
+def _mean_of_all(values: pd.Series) -> float:
+    """Return the mean, missing where one of them is."""
+    return float(values.mean(skipna=False))
 
 
 def _common_depths(line: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -145,7 +159,7 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
     low, high, interval = _interval(networks, groups)
     if by == "seed":
         low, high, interval = _interval_over_images(networks)
-    first = networks.iloc[0]
+    first, halves = networks.iloc[0], networks.groupby(CELL, dropna=False)["accuracy_half"]
     return {
         "by": by,
         **first[[*PANEL, "mode"]].to_dict(),
@@ -161,6 +175,9 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
         "widths": _listed(networks["width"].dropna()),
         "variants": _listed(networks["variant"]),
         **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
+        "epochs": first["epochs"] if first["probe"].startswith("cnn-") else pd.NA,
+        "accuracy_half": float(np.mean([cell.mean(skipna=False) for _, cell in halves])),
+        "not_trained": _listed(networks.loc[networks["not_trained"], "run"]),
         **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
     }
 

@@ -20,6 +20,7 @@ from probes.tasks.task import CLASS
 MEASURES = ("accuracy", "teacher_gap")
 _POINT = ["probe", "depth", "probe_width"]
 _FACTS = ["dataset", "split", "n_samples", "chance", "refit", "selection", "protocol_version", "n_runs", "widths"]
+_FACTS += ["epochs", "accuracy_half", "not_trained"]
 
 
 def against_width(

@@ -82,6 +82,7 @@ DESIGN = [
     "blocks",
     "batch_norm",
     "variant",
+    "batch_size",
     "digest",
 ]
 

@@ -6,11 +6,12 @@ import re
 
 import pandas as pd
 
+from analysis.convergence import changes, warnings
 from figures.kit.axis import is_cut
 from figures.kit.style import line_label, plain
 from figures.plots.lines import keyed, lines
 from layerwise.config import MODES
-from probes.names import TRAINED
+from probes.names import QUICK_EPOCHS, TRAINED
 
 _SELECTION = {
     "validation": "hyper-parameters chosen on the validation fold",
@@ -128,8 +129,35 @@ def _probes(curves: pd.DataFrame) -> list[str]:
         sentences.append(
             "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
         )
+        sentences += convergence(curves, " (hollow)")
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
+
+
+def convergence(curves: pd.DataFrame, sign: str = "") -> list[str]:
+    """Say for how long CNN probes were trained, what half of it gives, and which of them were not trained.
+
+    sign: how the last are drawn, where that is another way.
+    """
+    epochs = sorted(set(curves["epochs"].dropna()))
+    quick = any(number <= QUICK_EPOCHS for number in epochs)
+    trained = f"They were trained for {' or '.join(map(str, epochs))} epochs"
+    sentences = [f"{trained} only (quick), far from convergence." if quick else f"{trained}."] if epochs else []
+    found = [f"{_title(change.probe)} by at most {100 * change.largest:.1f} points" for change in changes(curves)]
+    if found:
+        sentences.append(f"From half of the epochs to all of them the accuracy of a curve changes: {', '.join(found)}.")
+    failed = curves[curves["not_trained"] != ""]
+    places = [f"{_title(p.probe)}, depth {p.depth} of {p.not_trained}" for p in failed.itertuples()]
+    if places:
+        sentences.append(
+            f"Not trained{sign}: {'; '.join(places)}; significantly below the linear probe of that depth (McNemar's "
+            "exact test, Holm-adjusted over depths, p < 0.05)."
+        )
+    return [*sentences, *warnings(curves)]
+
+
+def _title(probe: str) -> str:
+    return probe.replace("cnn-", "CNN-")
 
 
 def kind_of_network(points: pd.DataFrame) -> str:
@@ -158,7 +186,7 @@ def protocol(curves: pd.DataFrame) -> list[str]:
     """Say how the probes were fitted; they are named where that is not the same for all."""
     named: dict[str, list[str]] = {}
     for probe, points in curves.groupby("probe", sort=False):
-        named.setdefault(_fitted(probe, points), []).append(probe.replace("cnn-", "CNN-"))
+        named.setdefault(_fitted(probe, points), []).append(_title(probe))
     if len(named) == 1:
         return [f"Probes {fitted}." for fitted in named]
     return [f"{', '.join(probes)}: {fitted}." for fitted, probes in named.items()]

@@ -96,6 +96,7 @@ def _draw_line(axes: Axes, line: pd.DataFrame, drawn: Line, shift: float, axis: 
         heights = [axis.input_height] * int(apart.sum())
         axes.plot(line.loc[apart, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
         line, apart = line[~apart], apart[~apart]
+    apart |= line["not_trained"] != ""  # such a point is hollow too
     for points, properties in (
         (line[~apart], {"markeredgecolor": "white", "markeredgewidth": 0.4}),
         (line[apart], hollow),

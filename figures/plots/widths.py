@@ -16,7 +16,7 @@ from figures.kit import style
 from figures.kit.axis import AccuracyAxis, accuracy_axis
 from figures.kit.legend import figure_with_legend
 from figures.kit.panels import limits, round_ticks
-from figures.plots.caption import kind_of_network, protocol
+from figures.plots.caption import convergence, kind_of_network, protocol
 from layerwise.errors import UsageError
 
 _MOST = {"single": 2, "double": 4}  # columns of panels
@@ -113,6 +113,7 @@ def caption(points: pd.DataFrame) -> str:
         f"Accuracy of CNN-p probes against their width M on {first['dataset']}, {first['split']} split "
         f"({first['n_samples']} images): a line for each depth j (0 = input) of {kind_of_network(points)}.",
         "CNN-p: a CNN with p hidden layers, trained on the whole maps.",
+        *convergence(points[points["measure"] == "accuracy"].rename(columns={"value": "accuracy"})),
     ]
     if "teacher_gap" in set(points["measure"]):
         sentences.append(
