@@ -106,8 +106,8 @@ def test_a_line_has_one_number_of_epochs_of_cnn_probes(epochs: int | None, words
 def test_a_figure_has_one_batch_size_of_cnn_probes() -> None:
     rows = [row | {"batch_size": 256 if row["run_id"] == "b" else 32} for row in two_seeds(CNN)]
     assert refusal(rows) == (
-        "probe cnn-1 was trained in 32 images a batch at depth 0 of a.h5 but trained in 256 images a batch at depth 0 of "
-        "b.h5, so they cannot be compared. Probe them alike with `probe-depth --probe cnn-1 --device`."
+        "probe cnn-1 was trained in 32 images a batch at depth 0 of a.h5 but trained in 256 images a batch at depth 0 "
+        "of b.h5, so they cannot be compared. Probe them alike with `probe-depth --probe cnn-1 --device`."
     )
 
 

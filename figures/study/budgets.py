@@ -40,7 +40,7 @@ BUDGETS = {
                 "training.batch_size": 32,
             },
         ),
-        operations=6.2e11,
+        operations=1.8e12,
         time="under 3 minutes on two cores",
     ),
     "cpu": Budget(
@@ -59,17 +59,17 @@ BUDGETS = {
                 "training.lr_every": 3,
             },
         ),
-        operations=1.4e15,
+        operations=3.2e15,
         time="an hour or two on two cores",
     ),
     "gpu": Budget(
         Study(recipe="separability", widths=(64, 128), seeds=1, probe_widths=(64,), probe_seeds=1),
-        operations=2.7e17,
+        operations=3.0e17,
         time="about 40 minutes on one H200, estimated",
     ),
     "paper": Budget(
         Study(recipe="separability", widths=(64, 128, 256), seeds=5, probe_widths=(64, 128, 256), probe_seeds=3),
-        operations=6.0e18,
+        operations=1.7e19,
         time="a cluster",
     ),
 }
