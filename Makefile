@@ -52,9 +52,9 @@ demo: $(STAMP)
 	$(BIN)/layerwise-train digits --k 1 --out demo/k1.h5 --force
 	$(BIN)/layerwise-train digits --k 2 --out demo/k2.h5 --force
 	$(BIN)/layerwise-train digits --k 3 --out demo/k3.h5 --force
-	$(BIN)/probe-depth demo/k1.h5 --probe linear,cnn-1 --probe-width 32
-	$(BIN)/probe-depth demo/k2.h5 --probe linear,cnn-1 --probe-width 32
-	$(BIN)/probe-depth demo/k3.h5 --probe linear,cnn-1 --probe-width 32
+	$(BIN)/probe-depth demo/k1.h5 --probe linear,cnn-1 --probe-width 32 --epochs 6
+	$(BIN)/probe-depth demo/k2.h5 --probe linear,cnn-1 --probe-width 32 --epochs 6
+	$(BIN)/probe-depth demo/k3.h5 --probe linear,cnn-1 --probe-width 32 --epochs 6
 	$(BIN)/separability-figure demo/k1.h5 demo/k2.h5 demo/k3.h5 -o demo/separability.pdf --force
 	@echo "done: runs demo/k*.h5, numbers demo/k*.probes.csv, figure demo/separability.pdf"
 

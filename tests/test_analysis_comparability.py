@@ -103,6 +103,14 @@ def test_a_line_has_one_number_of_epochs_of_cnn_probes(epochs: int | None, words
     )
 
 
+def test_a_figure_has_one_batch_size_of_cnn_probes() -> None:
+    rows = [row | {"batch_size": 256 if row["run_id"] == "b" else 32} for row in two_seeds(CNN)]
+    assert refusal(rows) == (
+        "probe cnn-1 was trained in 32 images a batch at depth 0 of a.h5 but trained in 256 images a batch at depth 0 "
+        "of b.h5, so they cannot be compared. Probe them alike with `probe-depth --probe cnn-1 --device`."
+    )
+
+
 def test_the_depths_of_one_run_have_one_number_of_epochs_too() -> None:
     rows = run_rows([0.5, 0.6], CNN, run_id="a")
     rows[1]["iterations"] = 24

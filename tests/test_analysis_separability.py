@@ -49,6 +49,7 @@ COLUMNS = [
         "split",
         "n_samples",
     ),
+    *("epochs", "accuracy_half", "not_trained"),
     *("refit", "selection", "protocol_version", "pixels", "pixels_low", "pixels_high"),
 ]
 
