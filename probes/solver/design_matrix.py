@@ -21,7 +21,8 @@ from probes.solver.rows import Features, row_blocks
 from probes.solver.workers import Sums, Workers
 
 # Values in a block on a CPU. 1 MiB of float32 stays in the cache of a core between the two products: on an Intel Xeon
-# (2 MiB a core) a product with the Hessian (54,000 x 784, 10 columns) takes 0.05 s of CPU so, 0.065 s with 4 MiB.
+# (2 MiB a core) a product with the Hessian (54,000 x 784, 10 columns) takes 0.047 s of CPU so, 0.063 s with 4 MiB; by
+# two threads 0.057 and 0.063 s. With 64 features both sizes take the same. Best of several, on a busy machine.
 _CACHED = 1 << 18
 _LAUNCHED = 1 << 25  # on a GPU
 _FEW_LOGITS = 1 << 22  # that may be kept, however few the features: 16 MiB of float32

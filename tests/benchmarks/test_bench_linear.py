@@ -190,7 +190,7 @@ def test_all_depths(benchmark: BenchmarkFixture, images: dict[str, Split] | None
 PEAK = """
 import re
 import numpy as np
-from probes.path import fit_path
+from probes.solver.path import fit_path
 
 def peak():
     return 1024 * int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1])
