@@ -154,7 +154,7 @@ def test_the_configuration_is_that_of_layerwise_train() -> None:
         "training.epochs": 10, "mode": "untrained", "seed": 1, "data.dataset": "cifar10",
     }  # fmt: skip
     tuned = "tuned=network.initialisation,training.learning_rate"
-    theirs = _configure("separability", flags, ["training.lr_every=3", tuned])
+    theirs = _configure("separability", None, flags, ["training.lr_every=3", tuned])
     ours = study_of("cpu").config(Unit("untrained", 2, 32, 1))
     assert difference(theirs, ours) == "" and theirs == ours
     assert difference(replace(theirs, seed=2), ours) == "seed is 2, not 1"
