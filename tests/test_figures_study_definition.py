@@ -326,7 +326,7 @@ def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_networks_of_other_modes_spend_the_operations_of_the_greedy_ones_and_captions_say_so(made: Path) -> None:
-    words = "Trained with the operations of the greedy networks of the same k and M: end-to-end at k = 1 for "
+    words = "Epochs with the operations of the greedy networks of the same k and M: end-to-end for "
     for path in (made / "figures" / "separability.txt", made / "tables" / "contrasts.md"):
         text = path.read_text()
         assert words in text and "No setting was chosen for a mode (grid: none)." in text
