@@ -154,7 +154,7 @@ def test_the_configuration_is_that_of_layerwise_train() -> None:
         "training.epochs": 10, "mode": "untrained", "seed": 1, "data.dataset": "cifar10",
     }  # fmt: skip
     tuned = "tuned=network.initialisation,training.learning_rate"
-    theirs = _configure("separability", flags, ["training.lr_every=3", tuned])
+    theirs = _configure("separability", None, flags, ["training.lr_every=3", tuned])
     ours = study_of("cpu").config(Unit("untrained", 2, 32, 1))
     assert difference(theirs, ours) == "" and theirs == ours
     assert difference(replace(theirs, seed=2), ours) == "seed is 2, not 1"
@@ -326,7 +326,7 @@ def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixtur
 
 
 def test_networks_of_other_modes_spend_the_operations_of_the_greedy_ones_and_captions_say_so(made: Path) -> None:
-    words = "Trained with the operations of the greedy networks of the same k and M: end-to-end at k = 1 for "
+    words = "Epochs with the operations of the greedy networks of the same k and M: end-to-end for "
     for path in (made / "figures" / "separability.txt", made / "tables" / "contrasts.md"):
         text = path.read_text()
         assert words in text and "No setting was chosen for a mode (grid: none)." in text

@@ -59,13 +59,16 @@ def _matched(folder: Path, study: Study, units: Sequence[Unit]) -> list[str]:
             f"Networks of mode {modes} were trained for as many epochs in all as the greedy ones for each block, and "
             "so with fewer operations."
         ]
-    epochs: dict[tuple[str, int], set[int]] = {}
+    epochs: dict[str, dict[int, set[int]]] = {}
     for unit in beside:
         with RunFile(run_path(folder, unit)) as run:
             assert run.config is not None
-            epochs.setdefault((unit.mode, unit.k), set()).add(run.config.training.epochs)
-    said = [f"{mode} at k = {k} for {_span(found)}" for (mode, k), found in sorted(epochs.items())]
-    return [f"Trained with the operations of the greedy networks of the same k and M: {', '.join(said)} epochs."]
+            epochs.setdefault(unit.mode, {}).setdefault(unit.k, set()).add(run.config.training.epochs)
+    said = [
+        f"{mode} for {', '.join(f'{_span(found)} (k = {k})' for k, found in sorted(of_k.items()))}"
+        for mode, of_k in epochs.items()
+    ]
+    return [f"Epochs with the operations of the greedy networks of the same k and M: {'; '.join(said)}."]
 
 
 def _span(numbers: set[int]) -> str:
