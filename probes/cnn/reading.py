@@ -162,8 +162,8 @@ class Labelled:
 
 def number_type(run: RunFile, depth: int) -> torch.dtype:
     """Return the number type of a depth in its file, in which nothing is lost that the file has."""
-    rows = run.pooled(depth, run.splits[0])
-    rows = run.maps(depth, run.splits[0]) if rows is None else rows
+    rows = run.pooled(depth, "train")
+    rows = run.maps(depth, "train") if rows is None else rows
     return torch.float16 if rows is not None and rows.dtype == np.float16 else torch.float32
 
 
