@@ -24,12 +24,13 @@ from layerwise.model.batch_norm import settling
 from layerwise.model.seeds import derive_seed
 from layerwise.runfile import RunFile
 from layerwise.training.problem import autocast
-from probes.cnn.reading import Labelled
-from probes.cnn.training import Design, new_probe
+from probes.cnn.reading import Labelled, number_type
+from probes.cnn.schedule_free import WARM_UP, WEIGHT_DECAY, ScheduleFreeAdamW
+from probes.cnn.standardiser import ChannelStandardiser
+from probes.cnn.training import BATCH, PRODUCTS, Design, new_probe
 from probes.tasks.task import Task
 
-EPOCHS, BATCH, WARM_UP = 12, 32, 0.05
-DECAY = 0.01
+EPOCHS = 12
 
 
 class Way:
@@ -41,7 +42,7 @@ class Way:
         self.start()
 
     def start(self) -> None:
-        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=DECAY)
+        self.optimizer = torch.optim.AdamW(self.parameters, lr=self.rate, weight_decay=WEIGHT_DECAY)
 
     def step(self, loss: Tensor) -> None:
         share = self.t / self.total
@@ -91,38 +92,20 @@ class Averaged(Way):
 
 
 class ScheduleFree(Way):
-    """Schedule-free AdamW (Defazio et al. 2024): gradients at y, between the iterate z and the average x."""
-
-    BETA1, BETA2, EPS = 0.9, 0.999, 1e-8
+    """The recipe of protocol 3."""
 
     def start(self) -> None:
-        self.z = [p.detach().clone() for p in self.parameters]
-        self.x = [p.detach().clone() for p in self.parameters]
-        self.v = [torch.zeros_like(p) for p in self.parameters]
-        self.sum = 0.0
-
-    @torch.no_grad()
-    def _move(self) -> None:
-        rate = self.rate * min(1.0, (self.t + 1) / (WARM_UP * self.total))
-        self.sum += rate**2
-        share = rate**2 / self.sum
-        bias = 1 - self.BETA2 ** (self.t + 1)
-        for p, z, x, v in zip(self.parameters, self.z, self.x, self.v, strict=True):
-            assert p.grad is not None
-            v.mul_(self.BETA2).addcmul_(p.grad, p.grad, value=1 - self.BETA2)
-            z.sub_(rate * (p.grad / ((v / bias).sqrt() + self.EPS) + DECAY * p))
-            x.lerp_(z, share)
-            p.copy_(z.lerp(x, self.BETA1))
+        self.free = ScheduleFreeAdamW(self.parameters, self.rate)
 
     def step(self, loss: Tensor) -> None:
-        for p in self.parameters:
-            p.grad = None
+        self.free.zero_grad()
         loss.backward()
-        self._move()
+        self.free.advance(WARM_UP * self.total)
+        self.free.step()
         self.t += 1
 
     def weights(self) -> dict[str, list[Tensor]]:
-        return {"": self.x}
+        return {"": self.free.x}
 
 
 WAYS: dict[str, tuple[type[Way], tuple[float, ...]]] = {
@@ -141,23 +124,14 @@ def ways(new: Callable[[], nn.Module], steps: int) -> Iterator[tuple[str, float,
                 yield name, rate, kind(new(), rate, EPOCHS // 2 * steps, (EPOCHS // 2,))
 
 
-@torch.no_grad()
-def standardiser(data: Labelled) -> tuple[Tensor, Tensor]:
-    x = torch.cat([part.double() for part in data.in_order(range(len(data)))])
-    mean, deviation = x.mean((0, 2, 3)), x.std((0, 2, 3), correction=0)
-    shift = mean.float()[:, None, None]
-    scale = torch.where(deviation > 0, deviation, 1.0).float()[:, None, None]
-    return shift, scale
-
-
-def batches(data: Labelled, seed: int, by: tuple[Tensor, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(data: Labelled, seed: int, by: ChannelStandardiser) -> Iterator[tuple[Tensor, Tensor]]:
     for x, y in data.shuffled(BATCH, seed):
-        yield ((x.float() - by[0]) / by[1]).to(memory_format=torch.channels_last), y
+        yield by(x), y
 
 
 @torch.no_grad()
 def scored(
-    way: Way, weights: list[Tensor], train: Labelled, held: Labelled, by: tuple[Tensor, Tensor], precision: str
+    way: Way, weights: list[Tensor], train: Labelled, held: Labelled, by: ChannelStandardiser, precision: str
 ) -> list[float]:
     """Return train and validation accuracy in %, and validation log-loss in nats, of the given weights."""
     probe = copy.deepcopy(way.probe)
@@ -182,9 +156,9 @@ def compare(path: Path, depth: int, p: int, width: int) -> list[dict[str, object
     device, precision = torch.device("cpu"), pick_precision("auto", torch.device("cpu"))
     rows: list[dict[str, object]] = []
     with RunFile(path) as run, products(precision):
-        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        dtype = number_type(run, depth)
         train, held = (Labelled(Task(run), depth, [s], device=device, dtype=dtype) for s in ("train", "validation"))
-        by = standardiser(train)
+        by = ChannelStandardiser(train, len(train), PRODUCTS[precision])
         steps = -(-len(train) // BATCH)
 
         def new() -> nn.Module:

@@ -16,6 +16,7 @@ import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 from torch import Tensor
 
+from layerwise.activations import READ_BATCH
 from layerwise.commandline import keep_freed_memory
 from layerwise.config import NetworkConfig
 from layerwise.hardware import exact_float32, pick_device, pick_precision
@@ -45,6 +46,9 @@ class Recomputed:
         self.label = torch.from_numpy(rng.integers(0, 10, IMAGES)).to(self.device)
         self.network = LayerwiseNetwork(NETWORK, (3, 32, 32), 10, (0.5,) * 3, (0.25,) * 3, 0).to(self.device)
         freeze(self.network)
+
+    def in_order(self, rows: range) -> Iterator[Tensor]:
+        return (x for x, _ in self.shuffled(READ_BATCH, 0, len(rows)))
 
     def shuffled(self, size: int, seed: int, n: int) -> Iterator[tuple[Tensor, Tensor]]:
         for rows in torch.arange(n, device=self.device).split(size):
