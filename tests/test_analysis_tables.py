@@ -149,3 +149,16 @@ def test_names_are_text_whatever_pandas_takes_them_for(word: str, tmp_path: Path
     read = tables.read([write_run(tmp_path, "a", [row(0.5, run_id="a", **fields)])])
     assert read[["mode", "network", "dataset", "module"]].iloc[0].tolist() == [word] * 4
     assert read["k"].isna().all()
+
+
+def test_untrained_networks_of_other_kinds_are_lines_of_their_own(tmp_path: Path) -> None:
+    kinds = [
+        {},
+        {"initialisation": "kaiming"},
+        {"activation": "none"},
+        {"activation": "none", "initialisation": "kaiming"},
+    ]
+    rows = [row(0.5, run_id="a", mode="untrained", depth=depth, **kind) for depth, kind in enumerate(kinds)]
+    rows.append(row(0.5, run_id="a", mode="greedy", depth=4, initialisation="kaiming"))
+    names = ["untrained", "untrained, kaiming", "untrained, linear", "untrained, linear, kaiming", "greedy"]
+    assert tables.read([write_run(tmp_path, "a", rows)])["mode"].tolist() == names

@@ -258,6 +258,17 @@ def test_a_band_is_named_by_its_k_where_batchnorm_does_not_tell() -> None:
     assert {"$k$ = 1, untrained", "$k$ = 2, untrained"} < set(names)
 
 
+def test_untrained_networks_of_other_first_weights_are_lines_beside_the_bands() -> None:
+    rows = study()
+    other = rows[rows["mode"] == "untrained"].assign(mode="untrained, kaiming", value=lambda rows: rows["value"] + 0.02)
+    figure = draw(curves(pd.concat([rows, other.assign(run="other " + other["run"])]), ["linear-ovr"]), "double")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {"untrained, kaiming", "untrained, kaiming, no BatchNorm", "untrained, no BatchNorm", "untrained"} < set(
+        names
+    )
+    assert len(bands(figure.axes[0])) == 2
+
+
 def test_a_column_of_the_legend_holds_a_mode() -> None:
     (legend,) = draw(curves(study()), "double").legends
     assert [text.get_text() for text in legend.get_texts()] == [
