@@ -229,7 +229,7 @@ def test_everything_from_nothing(made: Path) -> None:
         f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".svg", ".png", ".csv", ".txt")
     )
     tables = {f"{name}{suffix}" for name in study_report.TABLES for suffix in (".md", ".tex", ".csv")}
-    assert {p.name for p in (made / "tables").iterdir()} == tables
+    assert {p.name for p in (made / "tables").iterdir()} == {*tables, "rows.csv"}
     modes = {path.stem.rpartition("-k")[0] for path in (made / "runs").glob("*-s0.h5")}
     kinds = {"untrained", "untrained-kaiming", "untrained-linear", "untrained-linear-kaiming"}
     assert modes == {"greedy", *kinds, "end-to-end"}
