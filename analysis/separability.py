@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -66,7 +67,7 @@ def curves(
         variants (what they are, empty for plain networks), blocks (J) and batch_norm (1, 0), missing where not one;
         chance (one level for all runs), dataset, split, n_samples (images of the split), refit, selection,
         protocol_version (of the rows used); of CNN probes: epochs, accuracy_half (after half of them; missing where it
-        was not measured), not_trained (runs whose probe is significantly below the linear one); pixels, pixels_low,
+        was not measured), not_trained (files whose probe is significantly below the linear one); pixels, pixels_low,
         pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
 
     Raises:
@@ -178,7 +179,7 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
         **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
         "epochs": first["epochs"] if first["probe"].startswith("cnn-") else pd.NA,
         "accuracy_half": float(np.mean([cell.mean(skipna=False) for _, cell in halves])),
-        "not_trained": _listed(networks.loc[networks["not_trained"], "run"]),
+        "not_trained": _listed(networks.loc[networks["not_trained"], "run"].map(lambda run: Path(run).name)),
         **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
     }
 
