@@ -10,8 +10,10 @@ The paper's claim, that a smaller k gains early and ends lower, is one of the fi
 two p-values: of no difference, and of a difference larger than a bound, so that "no difference found" and "shown to
 differ by less" are told apart.
 
-One family of Holm's adjustment is all comparisons of one probe that answer one question, what does k change or what
-does the mode change: all three numbers and all pairs of lines. Probes are families of their own.
+One family of Holm's adjustment is all comparisons of one probe that answer one question: what does k change, what does
+the mode of training change, and what does training change at all, against networks that are untrained. It is all three
+numbers and all pairs of lines. Probes are families of their own. What k changes is asked of trained networks alone:
+untrained ones differ by k in their BatchNorm only, and those of k = 2 stand for all k above.
 """
 
 from __future__ import annotations
@@ -31,6 +33,7 @@ from probes.results.paired_tests import holm
 QUANTITIES = ("early gain", "slope", "final level")
 # The largest difference that counts as none, in accuracy.
 BOUND = 0.01
+UNTRAINED = "untrained"  # what the mode of such networks begins with, whatever their first weights are
 _WIDTHS = NETWORK[:2]
 _PAIR = ["quantity", "first", "second", "compares"]
 _FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired"]
@@ -43,8 +46,8 @@ def contrasts(
 
     A contrast is the mean over widths of the difference of the means over seeds, by Student's t with the images' share:
     paired within seeds where both lines have the same, else with the variance pooled within line and width
-    (`analysis.seeds`). Only widths that both lines have count. Lines that differ in k alone are compared, and lines
-    that differ in mode alone.
+    (`analysis.seeds`). Only widths that both lines have count. Trained lines that differ in k alone are compared, those
+    that differ in mode alone, and each with the untrained ones of its k.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
@@ -52,7 +55,7 @@ def contrasts(
 
     Returns:
         A row for each panel, quantity and pair of lines: quantity (of `QUANTITIES`), first, second (mode and k of
-        each), compares ("k" or "mode"), difference (second - first, in accuracy, of slopes in accuracy a depth),
+        each), compares ("k", "mode" or "training"), difference (second - first, in accuracy, of slopes in accuracy a depth),
         ci_low, ci_high, p (of no difference), bound (in the unit of the difference), p_within (of a difference of the
         bound or more), freedom, paired, p_holm and p_within_holm. Interval and p are missing where no width has two
         seeds. A pair in which no width of both lines has the depths is left out.
@@ -120,8 +123,14 @@ def _cells(line: pd.DataFrame) -> Cells:
 
 
 def _compared(first: pd.DataFrame, second: pd.DataFrame) -> str:
-    """Return the factor, "k" or "mode", in which alone two lines differ; empty where they differ in both."""
+    """Return what a comparison of two lines asks: what "k", the "mode" or "training" changes; empty for none of these."""
     one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
+    untrained = [str(line["mode"]).startswith(UNTRAINED) for line in (one, other)]
+    if all(untrained):
+        return ""
+    if any(untrained):
+        k, of_untrained = (one["k"], other["k"]) if untrained[1] else (other["k"], one["k"])
+        return "training" if k == of_untrained or k > of_untrained > 1 else ""
     different = [column for column in LINE if one[column] != other[column]]
     return different[0] if len(different) == 1 else ""
 

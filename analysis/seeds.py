@@ -101,15 +101,18 @@ def pooled(groups: Sequence[Sequence[float]], images: Sequence[Sequence[float]])
 
 
 def difference(first: Cells, second: Cells) -> Estimate:
-    """Return second - first, paired within seeds where every cell has the same seeds in both, else of two samples.
+    """Return second - first, paired within the seeds that both have, else, where they share none, of two samples.
 
     Args:
-        first, second: the same cells of two kinds of networks, with columns value and images, by seed; where they are
-            not paired, one variance is pooled over all cells of both.
+        first, second: the same cells of two kinds of networks, with columns value and images, by seed. A seed that one
+            of them lacks, as of a network that did not train, counts for neither. Where they are not paired, one
+            variance is pooled over all cells of both.
     """
-    if all(set(first[cell].index) == set(second[cell].index) for cell in first):
-        values = [(second[cell]["value"] - first[cell]["value"]).to_numpy() for cell in first]
-        images = [(second[cell]["images"] + first[cell]["images"]).to_numpy() for cell in first]
+    shared = {cell: first[cell].index.intersection(second[cell].index) for cell in first}
+    if all(len(seeds) for seeds in shared.values()):
+        pairs = [(first[cell].loc[seeds], second[cell].loc[seeds]) for cell, seeds in shared.items()]
+        values = [(other["value"] - one["value"]).to_numpy() for one, other in pairs]
+        images = [(other["images"] + one["images"]).to_numpy() for one, other in pairs]
         return _combined(values, images, [1 / len(first)] * len(first), paired=True)
     both = [part[cell] for part in (first, second) for cell in first]
     weights = [sign / len(first) for sign in (-1, 1) for _ in first]

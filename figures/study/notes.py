@@ -68,7 +68,10 @@ def _matched(folder: Path, study: Study, units: Sequence[Unit]) -> list[str]:
         f"{mode} for {', '.join(f'{_span(found)} (k = {k})' for k, found in sorted(of_k.items()))}"
         for mode, of_k in epochs.items()
     ]
-    return [f"Epochs with the operations of the greedy networks of the same k and M: {'; '.join(said)}."]
+    return [
+        f"Epochs with the operations of the greedy networks of the same k and M: {'; '.join(said)}. Networks of "
+        "different k share epochs, not operations; those of k = 1 have no BatchNorm."
+    ]
 
 
 def _span(numbers: set[int]) -> str:

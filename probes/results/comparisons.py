@@ -4,8 +4,8 @@
   p-value; gain_p_holm: adjusted by Holm over the comparisons of one probe of one run.
 - teacher_gap: accuracy on the class minus that on the teacher's labels, with a paired bootstrap interval.
 - linear_gap: accuracy of a CNN probe minus that of the linear probe of the same depth, with its interval; linear_gap_p,
-  linear_gap_p_holm: as for gains, over the depths. Since a CNN probe can say what a linear one says, and more, one that
-  is significantly below was not trained (`not_trained`).
+  linear_gap_p_holm: as for gains, over the depths. A CNN probe that is wide enough can say what a linear one says, and
+  more, so one that is significantly below was not trained well (`not_trained`).
 
 They are computed again whenever a probe of the run was fitted, since each belongs to two fits.
 """
@@ -29,6 +29,7 @@ from probes.tasks.task import NO_CONTROL
 COMPARISONS = ("gain", "gain_p", "gain_p_holm", "teacher_gap")
 AGAINST_LINEAR = ("linear_gap", "linear_gap_p", "linear_gap_p_holm")
 SIGNIFICANT = 0.05
+SIDE = 2  # of the grid that both probes average to
 # The linear probe that stands beside a CNN probe, which reads whole maps.
 _LINEAR = {"probe": "linear", "probe_width": 0, "probe_seed": 0, "pooling": 2}
 
@@ -100,10 +101,15 @@ def _tested(
 
 
 def not_trained(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return, of rows of runs, those of `linear_gap` whose CNN probe is significantly below the linear one."""
+    """Return, of rows of runs, those of `linear_gap` whose CNN probe is significantly below the linear one.
+
+    Only probes that are wide enough to say what the linear one says: its K classes read C channels in each of four
+    quarters, of which one convolution hands on C, or the 4 (K - 1) sums that tell the classes apart.
+    """
     key = [name for name in ("run_id", *_NAME, "refit", "protocol_version", "iterations") if name in rows]
     p = rows[(rows["metric"] == "linear_gap_p_holm") & (rows["value"] < SIGNIFICANT)]
     gap = rows[(rows["metric"] == "linear_gap") & (rows["value"] < 0)]
+    gap = gap[gap["probe_width"] >= np.minimum(gap["channels"], SIDE**2 * (gap["n_classes"] - 1))]
     return gap[pd.MultiIndex.from_frame(gap[key]).isin(pd.MultiIndex.from_frame(p[key]))]
 
 
