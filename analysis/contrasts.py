@@ -55,10 +55,10 @@ def contrasts(
 
     Returns:
         A row for each panel, quantity and pair of lines: quantity (of `QUANTITIES`), first, second (mode and k of
-        each), compares ("k", "mode" or "training"), difference (second - first, in accuracy, of slopes in accuracy a depth),
-        ci_low, ci_high, p (of no difference), bound (in the unit of the difference), p_within (of a difference of the
-        bound or more), freedom, paired, p_holm and p_within_holm. Interval and p are missing where no width has two
-        seeds. A pair in which no width of both lines has the depths is left out.
+        each), compares ("k", "mode" or "training"), difference (second - first, in accuracy, of slopes in accuracy a
+        depth), ci_low, ci_high, p (of no difference), bound (in the unit of the difference), p_within (of a difference
+        of the bound or more), freedom, paired, p_holm and p_within_holm. Interval and p are missing where no width has
+        two seeds. A pair in which no width of both lines has the depths is left out.
     """
     numbers = _numbers(ordered(rows, probes, split))
     found = []
@@ -67,8 +67,11 @@ def contrasts(
             own = panel[panel["quantity"] == quantity]
             lines = [line for _, line in own.groupby(LINE, dropna=False, sort=False)]
             of = dict(zip(PANEL, key, strict=True)) | {"quantity": quantity}
+            untrained = {_k(line) for line in lines if _is_untrained(line)}
             found += [
-                of | contrast for pair in itertools.combinations(lines, 2) if (contrast := _contrast(*pair, bound))
+                of | contrast
+                for pair in itertools.combinations(lines, 2)
+                if (contrast := _contrast(*pair, _compared(*pair, untrained), bound))
             ]
     table = pd.DataFrame(found, columns=[*PANEL, *_PAIR, *_FOUND])
     families = table.groupby([*PANEL, "compares"], sort=False)
@@ -100,11 +103,10 @@ def _weights(quantity: str, depths: np.ndarray, last: int) -> np.ndarray | None:
     return np.array([signs.get(depth, 0.0) for depth in depths]) if set(signs) <= set(depths) else None
 
 
-def _contrast(first: pd.DataFrame, second: pd.DataFrame, bound: float) -> dict[str, Any]:
-    """Return the contrast of one quantity of two lines; empty where they differ in two factors or share no width."""
+def _contrast(first: pd.DataFrame, second: pd.DataFrame, compares: str, bound: float) -> dict[str, Any]:
+    """Return the contrast of one quantity of two lines; empty where they compare nothing or share no width."""
     one, other = (_cells(line) for line in (first, second))
     common = [cell for cell in one if cell in other]
-    compares = _compared(first, second)
     if not common or not compares:
         return {}
     found = difference({cell: one[cell] for cell in common}, {cell: other[cell] for cell in common})
@@ -122,17 +124,28 @@ def _cells(line: pd.DataFrame) -> Cells:
     return {cell: group.set_index("seed") for cell, group in line.groupby(_WIDTHS, dropna=False)}
 
 
-def _compared(first: pd.DataFrame, second: pd.DataFrame) -> str:
-    """Return what a comparison of two lines asks: what "k", the "mode" or "training" changes; empty for none of these."""
-    one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
-    untrained = [str(line["mode"]).startswith(UNTRAINED) for line in (one, other)]
-    if all(untrained):
+def _compared(first: pd.DataFrame, second: pd.DataFrame, untrained: set[float]) -> str:
+    """Return of what two lines show the effect: "k", "mode" or "training"; empty for none of these alone.
+
+    untrained: k of the untrained lines beside them.
+    """
+    if _is_untrained(first) and _is_untrained(second):
         return ""
-    if any(untrained):
-        k, of_untrained = (one["k"], other["k"]) if untrained[1] else (other["k"], one["k"])
-        return "training" if k == of_untrained or k > of_untrained > 1 else ""
+    if _is_untrained(first) or _is_untrained(second):
+        k, own = (_k(first), _k(second)) if _is_untrained(second) else (_k(second), _k(first))
+        stand_in = max((other for other in untrained if 1 < other < k), default=k)
+        return "training" if own == (k if k in untrained else stand_in) else ""
+    one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
     different = [column for column in LINE if one[column] != other[column]]
     return different[0] if len(different) == 1 else ""
+
+
+def _is_untrained(line: pd.DataFrame) -> bool:
+    return str(line["mode"].iloc[0]).startswith(UNTRAINED)
+
+
+def _k(line: pd.DataFrame) -> float:
+    return float(line["k"].fillna(0).iloc[0])
 
 
 def _name(line: pd.DataFrame) -> str:

@@ -106,8 +106,8 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
             f"lines are shown to differ by less than {points}.",
             "Holm's family: all pairs and quantities of one probe that answer one question: what k changes, what the "
             "mode of training changes, what training changes against untrained networks.",
-            "Networks of different k share epochs, not operations, and as in the paper those of k = 1 have no BatchNorm, "
-            "so that k = 1 and that are one difference.",
+            "Networks of different k share epochs, not operations, and as in the paper those of k = 1 have no "
+            "BatchNorm, so that k = 1 and that are one difference.",
         ],
     )
 

@@ -164,11 +164,17 @@ def test_families_of_true_nulls_have_a_false_one_and_bounds_are_called_kept_5_ti
 
 def test_a_family_is_all_numbers_and_pairs_of_one_probe_that_answer_one_question() -> None:
     rng = np.random.default_rng(5)
-    rows = networks(rng, {1: 0.0, 2: 0.004, 3: 0.008}) + networks(rng, {1: 0.0, 2: 0.0, 3: 0.0}, mode="untrained")
+    rows = networks(rng, {1: 0.0, 2: 0.004, 3: 0.008}) + networks(rng, {1: 0.0, 2: 0.0, 3: 0.0}, mode="parallel")
+    rows += networks(rng, {1: 0.0, 2: 0.0}, mode="untrained")  # those of k = 2 stand for k = 3 too
     rows += [row | {"pooling": 4, "value": row["value"] / 2} for row in rows]
     made = contrasts(table(rows))
     families = made.groupby(["pooling", "compares"])
-    assert families.size().to_dict() == {(side, what): n for side in (2, 4) for what, n in (("k", 18), ("mode", 9))}
+    sizes = {"k": 18, "mode": 9, "training": 18}
+    assert families.size().to_dict() == {(side, what): n for side in (2, 4) for what, n in sizes.items()}
+    pairs = made.loc[made["compares"] == "training", ["first", "second"]].drop_duplicates()
+    assert {("greedy, k = 3", "untrained, k = 2"), ("parallel, k = 1", "untrained, k = 1")} < set(
+        pairs.itertuples(index=False, name=None)
+    )
     for _, family in families:
         assert family["p_holm"].tolist() == holm(list(family["p"]))
         assert family["p_within_holm"].tolist() == holm(list(family["p_within"]))

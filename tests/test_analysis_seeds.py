@@ -177,3 +177,12 @@ def test_without_two_seeds_nothing_is_known() -> None:
     found = pooled([[0.5], [0.7]], [[0.001], [0.001]])
     assert found.mean == pytest.approx(0.6)
     assert all(math.isnan(value) for value in (found.error, found.half_width(), found.p_zero(), found.p_within(0.1)))
+
+
+def test_a_seed_that_one_side_lacks_counts_for_neither() -> None:
+    rng = np.random.default_rng(0)
+    first, second = cells(rng.uniform(0.7, 0.8, (1, 4)), 359), cells(rng.uniform(0.7, 0.8, (1, 4)), 359)
+    cut = {cell: table.drop(index=2) for cell, table in second.items()}
+    whole = {cell: table.drop(index=2) for cell, table in first.items()}
+    found = difference(first, cut)
+    assert found.paired and found == difference(whole, cut)

@@ -48,7 +48,7 @@ FLOORS = {
 MACHINE_PATH = re.compile(r"(?<![\w.:/-])/(?:home|root|work|Users|mnt)/\w")
 
 # Where a package and its distribution have different names.
-DISTRIBUTION = {"sklearn": "scikit-learn", "PIL": "pillow"}
+DISTRIBUTION = {"sklearn": "scikit-learn", "PIL": "pillow", "huggingface_hub": "huggingface-hub"}
 
 
 def modules(root: Path, packages: tuple[str, ...] = ORDER) -> list[Path]:

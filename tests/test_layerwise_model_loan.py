@@ -22,7 +22,7 @@ def test_a_network_in_training_comes_back_as_it_was(tmp_path: Path) -> None:
     state = {name: value.clone() for name, value in net.state_dict().items()}
     grads = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
     stream = torch.random.get_rng_state()
-    extract_network(net, made_dataset(), out=tmp_path / "run.h5", trained_on="other-data", device="cpu").close()
+    extract_network(net, made_dataset(), out=tmp_path / "run.h5", trained_on="train-fold", device="cpu").close()
     assert torch.equal(torch.random.get_rng_state(), stream)
     assert net.training and net.conv2.training and not net.norm.training
     assert [name for name, p in net.named_parameters() if not p.requires_grad] == ["conv1.weight"]
@@ -35,7 +35,7 @@ def test_a_network_in_training_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_it_comes_back_after_an_error_too(tmp_path: Path) -> None:
     net = SmallNet().train()
     with pytest.raises(UserError):
-        extract_network(net, made_dataset(), out=tmp_path / "run.h5", trained_on="other-data", layers="nowhere")
+        extract_network(net, made_dataset(), out=tmp_path / "run.h5", trained_on="train-fold", layers="nowhere")
     assert net.training and not any(part._forward_hooks for part in net.modules())
 
 
@@ -76,7 +76,7 @@ def test_compiled_networks_give_the_values_of_plain_ones(whole: bool, tmp_path: 
         net(torch.zeros(2, 1, 8, 8))
     name = "conv2" if whole else "stem._orig_mod.0"
     with extract_network(
-        net, made_dataset(), out=tmp_path / "run.h5", trained_on="other-data", layers=name, device="cpu"
+        net, made_dataset(), out=tmp_path / "run.h5", trained_on="train-fold", layers=name, device="cpu"
     ) as run:
         seen: list[Tensor] = []
         layer.register_forward_hook(lambda m, a, out: seen.append(out.clone()))
@@ -103,7 +103,7 @@ def test_networks_that_cannot_be_read_are_answered_with_what_is_needed(tmp_path:
 @pytest.mark.filterwarnings("ignore:`torch.jit")
 def test_what_lies_around_a_scripted_part_is_read(tmp_path: Path) -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), torch.jit.script(nn.Sequential(nn.ReLU())), nn.Conv2d(2, 3, 3))
-    with extract_network(net, made_dataset(), out=tmp_path / "run.h5", trained_on="other-data") as run:
+    with extract_network(net, made_dataset(), out=tmp_path / "run.h5", trained_on="train-fold") as run:
         assert [run.depth_module(j) for j in run.depths] == ["input", "0", "2"]
 
 
@@ -126,7 +126,7 @@ def test_a_network_of_another_precision_is_answered_with_what_to_do(dtype: torch
 @pytest.mark.parametrize("state", ["no_grad", "inference_mode", "autocast", "float64"])
 def test_the_state_of_torch_around_a_call_changes_no_value(state: str, tmp_path: Path) -> None:
     net = SmallNet().eval()
-    words = {"trained_on": "other-data", "label": "net", "device": "cpu"}
+    words = {"trained_on": "train-fold", "label": "net", "device": "cpu"}
     with extract_network(net, made_dataset(), out=tmp_path / "plain.h5", **words) as plain:
         digest = plain.content_digest
     context = {

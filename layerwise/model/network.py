@@ -90,8 +90,9 @@ class LayerwiseNetwork(nn.Module):
 
     def _first_seed(self, purpose: str, j: int) -> int:
         # PyTorch fills a tensor row by row: from one seed, a block of M = 8 would be the first 8 filters of M = 16, and
-        # networks of different M no independent draws.
-        return derive_seed(self.seed, purpose, j, self.config.width if self.config.seeding > 1 else 0)
+        # networks of different M no independent draws. Of a user's own blocks M is not asked for.
+        has_width = self.config.seeding > 1 and self.config.architecture != "custom"
+        return derive_seed(self.seed, purpose, j, self.config.width if has_width else 0)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Return x_0 of uint8 images [n, C, H, W]."""
