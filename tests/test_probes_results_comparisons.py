@@ -136,6 +136,9 @@ def test_cnn_probes_stand_against_the_linear_probe_of_their_depth(own_run: Path)
         table = read_rows(run)
         assert set(table.loc[table["metric"].isin(AGAINST_LINEAR), "probe"]) == {"cnn-1"}
         assert not_trained(table)["depth"].tolist() == [1]
+        # One of fewer channels than the maps cannot say all that a linear probe of ten classes says.
+        assert not_trained(table.assign(channels=9, n_classes=10)).empty
+        assert not_trained(table.assign(channels=9, n_classes=3))["depth"].tolist() == [1]
         put(run, {1: slice(0, 60)})
         compare(run)
         assert not_trained(read_rows(run)).empty
