@@ -72,8 +72,8 @@ def gains() -> str:
     gain = lead("smoke", "final level", "greedy, k = 3", "untrained, k = 2")
     modes = {k: lead("smoke", "final level", f"end-to-end, k = {k}", f"greedy, k = {k}") for k in (2, 3)}
     return (
-        f"Greedy training gives {gain} over untrained networks. End-to-end networks end {modes[2]} above greedy ones at "
-        f"k = 2 and {modes[3]} at k = 3: no difference is shown, and none is excluded"
+        f"Greedy training gives {gain} over untrained networks. End-to-end networks end {modes[2]} above greedy ones "
+        f"at k = 2 and {modes[3]} at k = 3: no difference is shown, and none is excluded"
     )
 
 

@@ -24,7 +24,7 @@ from layerwise.errors import UsageError, UserError, unknown
 
 log = logging.getLogger("layerwise.study")
 
-_DEFAULT = "paper"
+_DEFAULT = "smoke"
 LAUNCHERS = ("local", "slurm")
 
 # Completes networks of a study in its folder; returns what stopped each that failed.
