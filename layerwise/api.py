@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
+from layerwise.commandline import heard
 from layerwise.config import DataConfig, RunConfig
 from layerwise.configfile import read_config
 from layerwise.datasets import Dataset
@@ -90,6 +91,7 @@ def train(
 
 @python_words()
 @ordinary_torch()
+@heard()
 def extract_network(
     model: nn.Module,
     data: Dataset | Mapping[str, Any],
@@ -154,6 +156,7 @@ def extract_network(
 
 @python_words()
 @ordinary_torch()
+@heard()
 def extract_arrays(
     arrays: Mapping[str, ArrayLike] | Path | str,
     *,

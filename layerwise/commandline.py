@@ -322,6 +322,26 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
 
 
 @contextmanager
+def heard() -> Iterator[None]:
+    """Show on stderr in the block what a command would say, where a Python session has set up no logging of its own.
+
+    What is assumed of a network or of data, such as how its images are prepared, must not be assumed in silence. A
+    level that is set keeps it quiet: logging.getLogger("layerwise").setLevel("WARNING").
+    """
+    if log.handlers or log.level or logging.getLogger().handlers:
+        yield
+        return
+    handler = _LineHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(logging.NOTSET)
+
+
+@contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a progress bar on stderr, which draws nothing where stderr is no terminal or `--quiet` is on."""
     from rich.console import Console

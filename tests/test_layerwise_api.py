@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,21 @@ def test_data_have_a_repr_without_their_pixels() -> None:
 def loader(n: int) -> DataLoader[tuple[torch.Tensor, ...]]:
     x = torch.randn(n, 1, 8, 8, generator=torch.Generator().manual_seed(n))
     return DataLoader(TensorDataset(x, torch.arange(n) % 2), batch_size=7)
+
+
+@pytest.mark.parametrize("level", [logging.NOTSET, logging.WARNING])
+def test_what_is_assumed_is_said_in_python_too_where_no_logging_is_set_up(
+    level: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("layerwise")
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(log, "handlers", [])
+    log.setLevel(level)
+    layerwise.extract_network(SmallNet(), made_dataset(), out=tmp_path / "run.h5", trained_on="train-fold").close()
+    said = capsys.readouterr().err
+    assert ("images: 1x8x8 as they are; mean " in said) == (level == logging.NOTSET)
+    assert log.handlers == [] and log.level == level
+    log.setLevel(logging.NOTSET)
 
 
 def test_a_network_runs_over_data_loaders_as_they_are(tmp_path: Path) -> None:
