@@ -122,8 +122,8 @@ def from_module(
                 "by holdout=0."
             )
         preset = preset or timm_preset(model)
-        if preset is None and request.trained_on == "other-data" and request.is_written:
-            _require_preprocessing(request)
+        if preset is None and request.trained_on == "other-data":
+            _warn_of_preprocessing(request)
         wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
         preprocessing = preprocessing_for(model.to(place.device), preset, data, wishes)
         log.info("images: %s", _describe(preprocessing, data))
@@ -144,15 +144,15 @@ def from_module(
     return NetworkExtraction(model.to(place.device), feed, request.layers, convention, origin, about)
 
 
-def _require_preprocessing(request: NetworkRequest) -> None:
-    """Raise UsageError where neither a network trained on other data nor its user says how it takes its images."""
+def _warn_of_preprocessing(request: NetworkRequest) -> None:
+    """Say what is assumed where neither a network trained on other data nor its user says how it takes its images."""
     names = ("image_size", "mean", "std")
     if missing := [name for name in names if getattr(request, name) is None]:
-        raise UsageError(
-            f"{request.spec} does not say how it takes its images, and was trained on other data than these: give "
-            f"{', '.join(option(name) for name in missing)} (pixels of a side; mean and deviation a channel of images "
-            "in [0, 1], or data for those of these images)."
-        )
+        log.warning(
+            "%s does not say how it takes its images, and was trained on other data than these: those of these images "
+            "are taken. Give %s as they were in its training.",
+            request.spec, ", ".join(option(name) for name in missing),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
