@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import functools
+import logging
 import os
 import re
 import stat
@@ -12,6 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from layerwise.errors import UserError, option
+
+log = logging.getLogger("layerwise.publication")
 
 # A name may have 255 bytes on the usual file systems; temporary and lock files add at most 22 to what they take of it.
 _LONGEST = 230
@@ -52,15 +56,19 @@ def followed(path: Path) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a file stands under this name; raise UserError for a symbolic link to nothing.
+    """Return whether a file stands under this name; say so where a symbolic link leads to nothing.
 
-    What a link points to may be on a disk that is not mounted: taken for missing, it would be made anew elsewhere.
+    Such a link is followed, as of results that are to be on another disk; but one that was there before may be on a
+    disk that is not mounted.
     """
     if os.path.islink(path) and not path.exists():
-        raise UserError(
-            f"{path} is a symbolic link to {os.readlink(path)}, which is not there. Bring it back, or remove the link."
-        )
+        _say_dangling(path, os.readlink(path))
     return path.exists()
+
+
+@functools.cache  # once a process, however often it is asked
+def _say_dangling(path: Path, target: str) -> None:
+    log.warning("%s is a symbolic link to %s, which is not there: it is made there anew", path, target)
 
 
 @contextmanager

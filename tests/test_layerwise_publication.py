@@ -192,15 +192,14 @@ def test_leftovers_of_a_longer_name_stay(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [other]
 
 
-def test_a_link_to_nothing_is_not_taken_for_a_missing_file(tmp_path: Path) -> None:
+def test_a_link_to_nothing_is_followed_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     link = tmp_path / "run.probes.csv"
-    assert not is_there(link)
+    assert not is_there(link) and caplog.messages == []
     link.symlink_to("unmounted/run.probes.csv")
-    with pytest.raises(UserError) as refused:
-        is_there(link)
-    assert str(refused.value) == (
-        f"{link} is a symbolic link to unmounted/run.probes.csv, which is not there. Bring it back, or remove the link."
-    )
+    assert not is_there(link)
+    assert caplog.messages == [
+        f"{link} is a symbolic link to unmounted/run.probes.csv, which is not there: it is made there anew"
+    ]
     (tmp_path / "unmounted").mkdir()
     (tmp_path / "unmounted/run.probes.csv").touch()
     assert is_there(link)

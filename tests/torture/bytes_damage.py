@@ -70,11 +70,11 @@ def swap_blocks(path: Path, rng: np.random.Generator) -> str:
 def be_nothing(path: Path, rng: np.random.Generator) -> str:
     """Let something else stand in the place of the file."""
     path.unlink()
-    what = str(rng.choice(["folder", "loop", "dangling", "fifo", "text", "zeros"]))
+    what = str(rng.choice(["folder", "loop", "fifo", "text", "zeros"]))
     if what == "folder":
         path.mkdir()
-    elif what in ("loop", "dangling"):
-        path.symlink_to(path.name if what == "loop" else "nowhere")
+    elif what == "loop":
+        path.symlink_to(path.name)
     elif what == "fifo":
         os.mkfifo(path)
     else:
