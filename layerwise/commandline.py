@@ -160,6 +160,8 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command(context_settings={"help_option_names": ["-h", "--help"]})(guarded)
     try:
+        if {"--install-completion", "--show-completion"}.intersection(words):
+            _require_shell()
         code: int = app(args=words, prog_name=prog, standalone_mode=False)
         sys.stdout.flush()
         if code == 130 and not begun:  # typer's own silent answer to a SIGINT before the command
@@ -167,6 +169,19 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     except (Exception, KeyboardInterrupt, Terminated) as error:
         return _answer(error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error, prog)
     return code
+
+
+def _require_shell() -> None:
+    """Raise UserError where the shell whose completion is asked for cannot be told: typer says only "not supported"."""
+    import shellingham
+
+    try:
+        shellingham.detect_shell()
+    except (shellingham.ShellDetectionFailure, OSError):
+        raise UserError(
+            "the shell that this runs in cannot be told, so that nothing can be completed in it. Run this in bash, "
+            "zsh, fish or PowerShell."
+        ) from None
 
 
 _VERSION = "version"

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import shellingham
 
 from layerwise import __version__
+from layerwise.commandline import call
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
@@ -107,6 +109,20 @@ def test_the_version_is_said_and_nothing_done(prog: str, tmp_path: Path) -> None
     done = run_python(AS_SCRIPT, str(tmp_path / "loaded.json"), module, function, prog, "--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{prog} {__version__}\n", "")
     assert not HEAVY & {name.partition(".")[0] for name in json.loads((tmp_path / "loaded.json").read_text())}
+
+
+def test_a_shell_that_cannot_be_told_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown() -> None:
+        raise shellingham.ShellDetectionFailure
+
+    monkeypatch.setattr(shellingham, "detect_shell", unknown)
+    assert call(lambda: pytest.fail("ran"), "layerwise-train", ["--show-completion"]) == 1
+    assert capsys.readouterr().err == (
+        "layerwise-train: the shell that this runs in cannot be told, so that nothing can be completed in it. Run this "
+        "in bash, zsh, fish or PowerShell.\n"
+    )
 
 
 def test_a_shell_completes_options() -> None:

@@ -19,8 +19,8 @@ KINDS = [f"flags: {command}" for command in ENTRIES]
 SECONDS = 30.0
 BATCH = 20  # command lines drawn together
 
-# Never drawn: they fetch from the network, or hand work to a cluster.
-FORBIDDEN = ("--download", "--launcher", "--slurm")
+# Never drawn: they fetch from the network, hand work to a cluster, or write into the home of who runs this.
+FORBIDDEN = ("--download", "--launcher", "--slurm", "--install-completion", "--show-completion")
 
 RUNS = (RUN, "untrained.h5", "maps.h5", "arrays.h5")
 OUTPUTS = ("new.pdf", "new.md", "new.h5")
