@@ -61,6 +61,8 @@ def outputs(
             f"-o {path} ends in {path.suffix}, but a {what} is written as {', '.join(suffixes)}. "
             f"Give -o {path.with_suffix(suffixes[0])}."
         )
+    if nameless := [run for run in inputs if not run.name]:
+        raise UsageError(f"{nameless[0]} is a folder, but a run file (.h5) is needed.")
     found = {suffix: path.with_suffix(suffix) for suffix in suffixes}
     # Not Path.resolve, which raises where links stand in a circle.
     results = {

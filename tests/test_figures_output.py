@@ -104,8 +104,10 @@ def test_results_are_never_written_over(tmp_path: Path, ending: str) -> None:
     assert str(refused.value) == f"-o {path} would write over the probe results {over}. Give another name."
 
 
-def test_an_input_without_a_name_is_left_to_who_reads_it(tmp_path: Path) -> None:
-    assert set(outputs(tmp_path / "figure", [Path("")], False)) == set(SUFFIXES)
+@pytest.mark.parametrize("name", ["", ".", "/"])
+def test_an_input_without_a_name_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"^[./] is a folder, but a run file \(.h5\) is needed.$"):
+        outputs(tmp_path / "figure", [Path(name)], False)
 
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
