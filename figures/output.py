@@ -65,9 +65,7 @@ def outputs(
         raise UsageError(f"{nameless[0]} is a folder, but a run file (.h5) is needed.")
     found = {suffix: path.with_suffix(suffix) for suffix in suffixes}
     # Not Path.resolve, which raises where links stand in a circle.
-    results = {
-        os.path.realpath(run.with_name(f"{run.stem}{ending}")) for run in inputs if run.name for ending in _RESULTS
-    }
+    results = {os.path.realpath(run.with_name(f"{run.stem}{ending}")) for run in inputs for ending in _RESULTS}
     for one in found.values():
         if os.path.realpath(one) in results:
             raise UsageError(f"-o {path} would write over the probe results {one}. Give another name.")
