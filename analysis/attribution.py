@@ -28,7 +28,7 @@ from analysis.outcomes import mean_difference, outcomes
 from analysis.seeds import images_variance
 from analysis.selection import of_classes, reads_pixels, select
 from analysis.separability import average_probe_seeds, pooled_t
-from analysis.tables import NETWORK
+from analysis.tables import NETWORK, UNTRAINED, is_linear
 from layerwise.errors import UserError, unknown
 from probes.names import LINEAR
 from probes.results.intervals import mean_interval
@@ -93,8 +93,8 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
     """Return the networks of each kind that the runs have, by the names in `PARTS`."""
     native = select(rows, [probe], split)
     of = {mode: native[native["mode"] == mode] for mode in ("greedy", "end-to-end")}
-    untrained = native["mode"].str.startswith("untrained")
-    of |= {"untrained": native[untrained & ~_is_linear(native)], "linear": native[untrained & _is_linear(native)]}
+    untrained = native["mode"].str.startswith(UNTRAINED)
+    of |= {"untrained": native[untrained & ~is_linear(native)], "linear": native[untrained & is_linear(native)]}
     for mode in ("greedy", "untrained"):
         if of[mode].empty:
             raise UserError(
@@ -110,7 +110,7 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
         kinds["end-to-end"] = _kind(of["end-to-end"], [*_GREEDY, "depth"])
     else:
         log.warning("no run is end-to-end, so what greedy training leaves is not shown (--mode end-to-end).")
-    linear = rows[_is_linear(rows)]
+    linear = rows[is_linear(rows)]
     projected = linear[(linear["features"] == "input") & (linear["probe"] == probe)]
     lacking = sorted(set(linear["run"]) - set(projected["run"]))
     if of["linear"].empty:
@@ -131,10 +131,6 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
     if not of["linear"].empty:
         kinds["linear"] = _kind(of["linear"], [*_START, "depth"])
     return kinds
-
-
-def _is_linear(rows: pd.DataFrame) -> pd.Series:
-    return rows["activation"] == "none"
 
 
 def _pixels(rows: pd.DataFrame, probe: str, split: str) -> float:

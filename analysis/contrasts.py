@@ -26,14 +26,13 @@ import numpy as np
 import pandas as pd
 
 from analysis.seeds import Cells, difference, images_variance
-from analysis.tables import LINE, NETWORK, PANEL
+from analysis.tables import LINE, NETWORK, PANEL, UNTRAINED
 from analysis.trend import ordered
 from probes.results.paired_tests import holm
 
 QUANTITIES = ("early gain", "slope", "final level")
 # The largest difference that counts as none, in accuracy.
 BOUND = 0.01
-UNTRAINED = "untrained"  # what the mode of such networks begins with, whatever their first weights are
 _WIDTHS = NETWORK[:2]
 _PAIR = ["quantity", "first", "second", "compares"]
 _FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired"]

@@ -14,6 +14,7 @@ from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
 from probes.results.paired_tests import holm, mcnemar, paired_interval
 from probes.results.predictions import paired, read_correct
+from probes.results.table import last_fits
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -71,5 +72,4 @@ def _fitted(rows: pd.DataFrame, probes: Sequence[str] | None) -> pd.DataFrame:
     own = of_classes(rows[rows["split"] == "test"])
     if probes is not None:
         own = own[own["probe"].isin(probes)]
-    own = own[own["refit"] == own.groupby(_NAME)["refit"].transform("max")]
-    return own.set_index([*_NAME, "refit"])
+    return last_fits(own).set_index([*_NAME, "refit"])

@@ -18,6 +18,7 @@ log = logging.getLogger("layerwise.analysis")
 # What makes a panel of a figure, and a line in it. The mode of a network that was built elsewhere is its label.
 PANEL = ["probe", "probe_width", "pooling"]
 LINE = ["mode", "k"]
+UNTRAINED = "untrained"  # what the mode of such networks begins with; their kind follows
 # What tells one network of a line from another: the widths are fixed factors, the seed is the repetition.
 NETWORK = ["width", "aux_width", "seed"]
 
@@ -78,13 +79,18 @@ def _parse(path: Path) -> pd.DataFrame:
     table = parse_table(path, "probe results", SCHEMA)
     # A network that was not built here has no mode of training in its run file; its label takes that place.
     mode = table["mode"].fillna(table["network"]).fillna("extracted")
-    mode = mode.where(mode != "untrained", mode + _kind_of_untrained(table))
+    mode = mode.where(mode != UNTRAINED, mode + _kind_of_untrained(table))
     # What a table of an older version, or of a network without a configuration, does not say is nothing in particular.
     return table.assign(mode=mode, experiment=table["experiment"].fillna(""), variant=table["variant"].fillna(""))
 
 
+def is_linear(rows: pd.DataFrame) -> pd.Series:
+    """Return which rows are of a network without relu, whose features are linear functions of the pixels."""
+    return rows["activation"] == "none"
+
+
 def _kind_of_untrained(table: pd.DataFrame) -> pd.Series:
     """Return ", linear" (without relu) and ", kaiming" (its first weights), as they apply: lines of their own."""
-    linear = (table["activation"] == "none").map({True: ", linear", False: ""})
+    linear = is_linear(table).map({True: ", linear", False: ""})
     start = table["initialisation"].fillna("default")
     return linear + ("," + " " + start).where(start != "default", "")

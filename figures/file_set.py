@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 from layerwise.errors import UserError
-from layerwise.locks import held
+from layerwise.locks import held_briefly
 from layerwise.publication import followed, published, remove_leftovers, short_name
 
 
@@ -74,15 +74,9 @@ def _read(journal: Path) -> dict[str, str]:
     return found if isinstance(found, dict) else {}
 
 
-@contextmanager
-def _alone(journal: Path) -> Iterator[None]:
-    """Hold the set's lock, which leaves no file behind unless the process is killed."""
-    lock = _lock(journal)
-    with held(lock, f"command is writing {journal.name[1:].removesuffix('.unfinished')}", wait=True):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
+def _alone(journal: Path) -> AbstractContextManager[None]:
+    """Return the hold of the set's lock."""
+    return held_briefly(_lock(journal), f"command is writing {journal.name[1:].removesuffix('.unfinished')}")
 
 
 def _journal(paths: Sequence[Path]) -> Path:

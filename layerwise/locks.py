@@ -47,6 +47,19 @@ def held(path: Path, work: str, *, wait: bool, in_own_folder: bool = False) -> I
         os.close(handle)
 
 
+@contextmanager
+def held_briefly(path: Path, work: str) -> Iterator[None]:
+    """Hold a lock file in the block, waiting for it, and remove it: nothing stays beside a user's files.
+
+    A killed process leaves it, and the next holder removes it. Raises as `held` does.
+    """
+    with held(path, work, wait=True):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
 def _taken(path: Path, work: str, wait: bool, in_own_folder: bool) -> int:
     """Return the open lock file, locked; tried anew where the holder removed it while it was waited for."""
     told = False

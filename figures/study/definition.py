@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from layerwise.config import MATCHED, MATCHES, MODES
 from layerwise.errors import UsageError, UserError, unknown
-from layerwise.locks import held
+from layerwise.locks import held_briefly
 from layerwise.publication import published, remove_leftovers
 from layerwise.recipes import recipe
 from layerwise.settings import by_path, set_fields
@@ -245,13 +245,10 @@ def begin(folder: Path, asked: Study) -> None:
     for name in ("runs", "grid") if asked.grid != "none" else ("runs",):
         (folder / name).mkdir(parents=True, exist_ok=True)
     path, lock = folder / "study.json", folder / ".study.json.lock"
-    with held(lock, f"separability-study is beginning in {folder}", wait=True):
-        try:
-            remove_leftovers(path)
-            with published(path, force=True) as temporary:
-                temporary.write_text(asked.to_json(), encoding="utf-8")
-        finally:
-            lock.unlink(missing_ok=True)
+    with held_briefly(lock, f"separability-study is beginning in {folder}"):
+        remove_leftovers(path)
+        with published(path, force=True) as temporary:
+            temporary.write_text(asked.to_json(), encoding="utf-8")
 
 
 def refuse_other(folder: Path, asked: Study) -> None:

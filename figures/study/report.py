@@ -12,7 +12,7 @@ import pandas as pd
 
 from analysis.attribution import attribution
 from analysis.separability import curves
-from analysis.tables import read
+from analysis.tables import is_linear, read
 from analysis.training import training_curves
 from figures import tables
 from figures.file_set import write
@@ -26,8 +26,9 @@ from figures.study.notes import failed, notes
 from layerwise.errors import UserError
 from probes.csvfile import write_csv
 from probes.names import LINEAR
-from probes.results.columns import DIGEST, PROBE_NAME
+from probes.results.columns import DIGEST
 from probes.results.metrics import HALF
+from probes.results.table import last_fits
 
 if TYPE_CHECKING:
     from figures.output import Made
@@ -70,7 +71,7 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     (folder / "tables").mkdir(exist_ok=True)
     for what in TABLES:
         # Networks without relu are no lines to compare, and would count in Holm's adjustment.
-        data, table = tables.of_rows(every if what == "accuracy" else every[every["activation"] != "none"], what)
+        data, table = tables.of_rows(every if what == "accuracy" else every[~is_linear(every)], what)
         contents = tables.rendered(data, replace(table, notes=[*table.notes, *said]))
         paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
         write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
@@ -83,7 +84,7 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
 def _rows(every: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of all networks that figures and tables are made of, to be kept beside what quotes them."""
     own = every[(every["split"] == "test") & every["metric"].isin(_METRICS)]
-    own = own[own["refit"] == own.groupby(["run", *PROBE_NAME])["refit"].transform("max")]
+    own = last_fits(own)
     return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=DIGEST)
 
 
@@ -92,7 +93,7 @@ def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
 
     Networks without relu have no CNN probes; they are there for the attribution.
     """
-    own = rows[rows["activation"] != "none"]
+    own = rows[~is_linear(rows)]
     return own[~own["probe"].str.startswith("cnn-") | (own["probe_width"] == max(study.probe_widths))]
 
 

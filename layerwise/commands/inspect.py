@@ -28,14 +28,13 @@ def inspect(
     from layerwise.runfile.describe import describe_run, run_facts, verify_run
 
     with RunFile(file) as run:
-        verified = verify_run(run) if verify else None
         if as_json:
-            print(json.dumps(run_facts(run) | ({"verified": verified} if verify else {}), indent=1))
+            print(json.dumps(run_facts(run) | ({"verified": verify_run(run)} if verify else {}), indent=1))
             return
         for line in describe_run(run):
             print(line)
-        if verified is not None:
-            print(verified)
+        if verify:
+            print(verify_run(run))
 
 
 def inspect_command() -> NoReturn:

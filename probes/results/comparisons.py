@@ -19,19 +19,19 @@ import pandas as pd
 
 from layerwise.publication import is_there
 from layerwise.runfile import RunFile
+from layerwise.runfile.layout import POOL_SIDE
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
 from probes.results.paired_tests import holm, mcnemar, paired_interval
 from probes.results.predictions import paired, read_correct
-from probes.results.table import locked, read_rows, read_table, table_path, write_table
+from probes.results.table import last_fits, locked, read_rows, read_table, table_path, write_table
 from probes.tasks.task import NO_CONTROL
 
 COMPARISONS = ("gain", "gain_p", "gain_p_holm", "teacher_gap")
 AGAINST_LINEAR = ("linear_gap", "linear_gap_p", "linear_gap_p_holm")
 SIGNIFICANT = 0.05
-SIDE = 2  # of the grid that both probes average to
 # The linear probe that stands beside a CNN probe, which reads whole maps.
-_LINEAR = {"probe": "linear", "probe_width": 0, "probe_seed": 0, "pooling": 2}
+_LINEAR = {"probe": "linear", "probe_width": 0, "probe_seed": 0, "pooling": POOL_SIDE}
 
 _NAME = list(PROBE_NAME)
 
@@ -43,7 +43,7 @@ def compare(run: RunFile) -> None:
     with locked(run.path):
         own = read_rows(run)
         scored = own[(own["metric"] == "accuracy") & (own["split"] == "test")]
-        scored = scored[scored["refit"] == scored.groupby(_NAME)["refit"].transform("max")]
+        scored = last_fits(scored)
         # A CNN probe of other epochs is another probe; the steps of a convex fit are no setting.
         scored = scored.assign(recipe=scored["iterations"].where(scored["probe"].str.startswith("cnn-"), 0).fillna(0))
         new = pd.DataFrame(
@@ -109,7 +109,7 @@ def not_trained(rows: pd.DataFrame) -> pd.DataFrame:
     key = [name for name in ("run_id", *_NAME, "refit", "protocol_version", "iterations") if name in rows]
     p = rows[(rows["metric"] == "linear_gap_p_holm") & (rows["value"] < SIGNIFICANT)]
     gap = rows[(rows["metric"] == "linear_gap") & (rows["value"] < 0)]
-    gap = gap[gap["probe_width"] >= np.minimum(gap["channels"], SIDE**2 * (gap["n_classes"] - 1))]
+    gap = gap[gap["probe_width"] >= np.minimum(gap["channels"], POOL_SIDE**2 * (gap["n_classes"] - 1))]
     return gap[pd.MultiIndex.from_frame(gap[key]).isin(pd.MultiIndex.from_frame(p[key]))]
 
 

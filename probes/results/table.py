@@ -257,6 +257,11 @@ def chosen_penalty(run: RunFile, name: ProbeName, control: str) -> float | None:
     return float(own["lambda"].iloc[0]) if len(own) else None
 
 
+def last_fits(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the last fit of each probe, of each run where there are several: the refit, if it has one."""
+    return rows[rows["refit"] == rows.groupby(["run_id", *PROBE_NAME])["refit"].transform("max")]
+
+
 def check_files(run_path: Path) -> None:
     """Raise UserError if what stands in the place of a run's results is something else, before anything is fitted."""
     if is_there(table_path(run_path)):
