@@ -6,12 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import make_run, small_config
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from layerwise import commandline
 from layerwise.errors import UserError
+from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
+from layerwise.training import checkpoint as state
 from layerwise.training.history import Epoch, Score
 from layerwise.training.report import Report
+from layerwise.training.run import train_run
 
 
 def row(epoch: int, validation: Score | None = None) -> Epoch:
@@ -57,9 +63,6 @@ def test_nothing_is_drawn_where_stderr_is_no_terminal(tmp_path: Path, capsys: py
 
 
 def test_tensorboard_gets_every_epoch_of_every_depth(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     with Report(2, tmp_path) as report:
         report.start("block 2", 10)
         for epoch in (0, 1):
@@ -70,6 +73,48 @@ def test_tensorboard_gets_every_epoch_of_every_depth(tmp_path: Path) -> None:
         for name in ("train loss", "train accuracy", "validation loss", "validation accuracy", "learning rate")
     }
     assert [(e.step, e.value) for e in events.Scalars("depth 2/validation accuracy")] == [(0, 0.75), (1, 0.75)]
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here and now."""
+
+
+@pytest.mark.parametrize("epochs", [1, 3, 4, 6])
+def test_tensorboard_gets_each_epoch_once_of_a_training_that_was_stopped(
+    epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Saved after epochs 1, 4 and 8 alone, so that a process stopped elsewhere has shown epochs that are done again.
+    monkeypatch.setattr(state, "SAVE_EVERY", 10**6)
+    config = small_config(**{"training.epochs": 4})
+    place = Place(out=tmp_path / "run.h5", device=torch.device("cpu"), tensorboard=tmp_path / "events")
+    epoch = Report.epoch
+
+    def stopped(self: Report, row: Epoch) -> None:
+        epoch(self, row)
+        if 4 * (row.block - 1) + row.epoch + 1 == epochs:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Report, "epoch", stopped)
+        with pytest.raises(Killed):
+            train_run(config, place)
+    train_run(config, place)
+    events = EventAccumulator(str(tmp_path / "events")).Reload()
+    with RunFile(place.out) as run:
+        history = run.history()
+    for block in (1, 2):
+        rows = history[history["block"] == block]
+        found = [(event.step, event.value) for event in events.Scalars(f"depth {block}/train loss")]
+        assert [step for step, _ in found] == [0, 1, 2, 3]
+        assert [value for _, value in found] == pytest.approx(rows["train_loss"].tolist())
+
+
+def test_tensorboard_gets_what_was_saved_and_could_not_be_shown(tmp_path: Path) -> None:
+    with Report(3, tmp_path, done=[row(0), row(1)]) as report:
+        report.start("block 2", 10)
+        report.epoch(row(2))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("depth 2/train loss")] == [0, 1, 2]
 
 
 def test_without_its_package_tensorboard_says_how_to_install_it(

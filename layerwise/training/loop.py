@@ -187,12 +187,14 @@ def train_stage(
             validation_scores = _validate(problems, source, stage.chained, config.precision)
             seconds = (time.perf_counter() - start) / len(problems)
             found = zip(stage.depths, problems, train_scores, validation_scores, strict=True)
-            for j, problem, train_score, validation_score in found:
-                number_of_epoch = stage.first_epoch + epoch
-                row = Epoch(j, number_of_epoch, problem.learning_rate, train_score, validation_score, seconds)
-                checkpoint.history.append(row)
-                report.epoch(row)
+            rows = [
+                Epoch(j, stage.first_epoch + epoch, problem.learning_rate, train_score, validation_score, seconds)
+                for j, problem, train_score, validation_score in found
+            ]
+            checkpoint.history += rows
             checkpoint.save(number, epoch + 1, network, problems)
+            for row in rows:  # after the first save, so that a training of which anything was shown is known to go on
+                report.epoch(row)
             start = time.perf_counter()
     for problem in problems:
         problem.finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -15,11 +16,18 @@ log = logging.getLogger("layerwise.training")
 
 
 class Report:
-    """Shows stage, epoch, loss, accuracy and time left; a context manager around a training."""
+    """Shows stage, epoch, loss, accuracy and time left; a context manager around a training.
 
-    def __init__(self, epochs: int, tensorboard: Path | None = None):
+    done: epochs of a training that goes on. TensorBoard's folder gets what it lacks of them, and nothing twice: a
+    process that is killed has shown epochs that it could not save, or saved some that it could not show.
+    """
+
+    def __init__(self, epochs: int, tensorboard: Path | None = None, done: Sequence[Epoch] = ()):
         self.epochs = epochs
         self._writer = _summary_writer(tensorboard) if tensorboard else None
+        self._shown_before = _scalars_in(tensorboard) if tensorboard and done else set()
+        for row in done:
+            self._write(row)
         self._progress = progress()
         self._seconds: dict[int, float] = {}
 
@@ -51,8 +59,7 @@ class Report:
     def epoch(self, row: Epoch) -> None:
         """Record a finished epoch; log a line after the last one of a stage."""
         self._seconds[row.block] = self._seconds.get(row.block, 0.0) + row.seconds
-        if self._writer is not None:
-            _write_scalars(self._writer, row)
+        self._write(row)
         validation = f", validation accuracy {row.validation.accuracy:.1%}" if row.validation else ""
         scores = f"accuracy while training {row.train.accuracy:.1%}{validation}"
         log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
@@ -60,13 +67,29 @@ class Report:
             name = f"depth {row.block}" + (", fine-tuned" if row.epoch >= self.epochs else "")
             log.info("%s: %s, %.0f s", name, scores, self._seconds[row.block])
 
+    def _write(self, row: Epoch) -> None:
+        """Write an epoch for TensorBoard, where that is asked for, but for what its folder holds already."""
+        if self._writer is None:
+            return
+        for name, value in _scalars(row):
+            if (name, row.epoch) not in self._shown_before:
+                self._writer.add_scalar(name, value, row.epoch)
 
-def _write_scalars(writer: Any, row: Epoch) -> None:
+
+def _scalars(row: Epoch) -> Iterator[tuple[str, float]]:
     scores = {"train": row.train} | ({"validation": row.validation} if row.validation else {})
     for name, score in scores.items():
-        writer.add_scalar(f"depth {row.block}/{name} loss", score.loss, row.epoch)
-        writer.add_scalar(f"depth {row.block}/{name} accuracy", score.accuracy, row.epoch)
-    writer.add_scalar(f"depth {row.block}/learning rate", row.learning_rate, row.epoch)
+        yield f"depth {row.block}/{name} loss", score.loss
+        yield f"depth {row.block}/{name} accuracy", score.accuracy
+    yield f"depth {row.block}/learning rate", row.learning_rate
+
+
+def _scalars_in(folder: Path) -> set[tuple[str, int]]:
+    """Return name and epoch of every number that TensorBoard's folder holds."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()  # 0: all of them
+    return {(name, event.step) for name in events.Tags()["scalars"] for event in events.Scalars(name)}
 
 
 def _summary_writer(folder: Path) -> Any:

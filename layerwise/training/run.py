@@ -63,7 +63,8 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
     config = replace(config, store="maps" if storage.maps else "pooled")
     fingerprint = {name: split.fingerprint() for name, split in dataset.splits.items()}
     with open_checkpoint(place.out, config, fingerprint) as checkpoint, if_stopped(lambda: _kept(checkpoint)):
-        if not checkpoint.load(network) and taken:
+        goes_on = checkpoint.load(network)
+        if not goes_on and taken:
             taken.give(network, checkpoint)
         start = time.perf_counter()
         if config.mode == "untrained":
@@ -71,7 +72,8 @@ def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> li
                 settle_batch_norm(network, DeviceSplit(dataset.splits["train"], place.device))
             log.info("untrained: every weight is as it was drawn, BatchNorm has the statistics of one pass")
         else:
-            with Report(config.training.epochs, place.tensorboard) as report, products(config.precision):
+            done = checkpoint.history if goes_on else []
+            with Report(config.training.epochs, place.tensorboard, done) as report, products(config.precision):
                 train(network, dataset, config, checkpoint, report)
         seconds = {"train": time.perf_counter() - start}
         source = {"source_run_id": taken.run_id} if taken else {}
