@@ -29,7 +29,7 @@ def test_a_line_holds_the_choice_the_fit_the_refit_and_the_marked_gain() -> None
     found = table(probe_rows())
     assert found[0] == "run.h5: linear probe; accuracy in %"
     assert found[2].split() == ["2", "2x2", "-", "3.2e-04", "90.00", "80.00", "75.00", "[70.28,", "79.19]", "+5.00*"]
-    assert found[3] == "* a gain: exact McNemar test on the same images, Holm-adjusted p < 0.05"
+    assert found[3] == "* a change: exact McNemar test on the same images, Holm-adjusted p < 0.05"
     assert found[4] == "test: refitted on train + validation; read once for these probes"
 
 
@@ -40,13 +40,30 @@ def test_every_line_fits_80_columns_even_with_several_probes() -> None:
     assert any(line.endswith(" cnn-2") for line in found)
 
 
-def test_a_fall_is_never_marked_and_repeated_reads_are_said() -> None:
-    rows = probe_rows(test_reads=3)
+def falling(**words: object) -> list[dict[str, object]]:
+    rows = probe_rows(**words)
     for one in rows:
         if one["metric"] == "gain":
             one["value"] = -0.05
-    found = table(rows)
-    assert found[2].endswith("-5.00")
+    return rows
+
+
+def test_a_fall_is_marked_as_a_gain_is() -> None:
+    found = table(falling())
+    assert found[2].endswith("-5.00*")
+    unsure = falling()
+    for one in unsure:
+        if one["metric"] == "gain_p_holm":
+            one["value"] = 0.2
+    assert table(unsure)[2].endswith("-5.00")
+
+
+def test_a_rise_of_one_seed_and_a_fall_of_another_are_not_marked() -> None:
+    assert table(probe_rows(), falling(probe_seed=1))[2].endswith("+0.00")
+
+
+def test_repeated_reads_are_said() -> None:
+    found = table(probe_rows(test_reads=3))
     assert found[-1] == "test: refitted on train + validation; read 3 times for these probes"
 
 

@@ -74,11 +74,11 @@ def _percent(rows: pd.DataFrame, split: str) -> str:
 
 
 def _gain(rows: pd.DataFrame) -> str:
-    """Return the gain over the depth before, marked where Holm's test finds one in every probe seed."""
+    """Return the gain over the depth before, marked where Holm's test finds a rise or a fall in every probe seed."""
     gains, p = _of(rows, "test", "gain")["value"], _of(rows, "test", "gain_p_holm")["value"]
     if gains.empty:
         return ""
-    mark = "*" if (gains > 0).all() and (p < SIGNIFICANT).all() else ""
+    mark = "*" if ((gains > 0).all() or (gains < 0).all()) and (p < SIGNIFICANT).all() else ""
     return f"{100 * gains.mean():+.2f}{mark}"
 
 
@@ -96,7 +96,7 @@ def _notes(rows: pd.DataFrame) -> Iterator[str]:
     if (rows["metric"] == "teacher_gap").any():
         yield "gap: test accuracy on the classes minus that on the teacher's labels"
     elif (rows["metric"] == "gain").any():
-        yield "* a gain: exact McNemar test on the same images, Holm-adjusted p < 0.05"
+        yield "* a change: exact McNemar test on the same images, Holm-adjusted p < 0.05"
     if (rows["converged"] == 0).any():
         yield "! NOT CONVERGED: the certificate in the rows is above its tolerance"
     if len(not_trained(rows)):
