@@ -20,6 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, redirect_stdout, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
 import typer
@@ -34,6 +35,12 @@ log = logging.getLogger("layerwise")
 
 # typer ships its own copy of click from 0.26 on; the base of its usage errors is the same in both.
 _ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+# The groups of --help, in their order. What every command takes alike, such as --version, stands before them.
+INPUT, NETWORK, TRAINING, OUTPUT, MACHINE = "Input", "Network", "Training", "Output", "Machine"
+FITTED, SHOWN, EXPORTED = "What to fit", "What to show", "What to export"
+_GROUPS = (INPUT, NETWORK, TRAINING, FITTED, SHOWN, EXPORTED, OUTPUT, MACHINE)
 
 
 class Terminated(BaseException):
@@ -197,10 +204,17 @@ def _with_version(command: Callable[..., Any], prog: str) -> inspect.Signature:
 
     option = typer.Option("--version", callback=show, is_eager=True, help="Show the version and stop.")
     own = inspect.signature(command, eval_str=True)
+    kept = sorted(own.parameters.values(), key=_group)
     added = inspect.Parameter(
         _VERSION, inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option]
     )
-    return own.replace(parameters=[*own.parameters.values(), added])
+    return own.replace(parameters=[*(one.replace(kind=one.KEYWORD_ONLY) for one in kept), added])
+
+
+def _group(parameter: inspect.Parameter) -> int:
+    """Return the place of a parameter's group in --help: arguments, which have none, stand first."""
+    panels = [getattr(word, "rich_help_panel", None) for word in getattr(parameter.annotation, "__metadata__", ())]
+    return _GROUPS.index(panels[0]) if panels and panels[0] in _GROUPS else -1
 
 
 def _answer(error: BaseException, prog: str) -> int:
@@ -356,22 +370,34 @@ def heard() -> Iterator[None]:
         log.setLevel(logging.NOTSET)
 
 
+_below_a_bar = ContextVar("below_a_bar", default=False)
+
+
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Yield a progress bar on stderr, which draws nothing where stderr is no terminal or `--quiet` is on."""
+def progress(estimated_over: float = 30.0) -> Iterator[Progress]:
+    """Yield a progress bar on stderr, which draws nothing where stderr is no terminal or `--quiet` is on.
+
+    Nor does one that is asked for in the block of another: a study has one bar, not those of its trainings too.
+
+    estimated_over: seconds of which the speed is taken, and so the time left; several steps must lie in them.
+    """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
-    shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO)
-    bar = Progress(*columns, console=console, transient=True, disable=not shown)
+    shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO) and not _below_a_bar.get()
+    bar = Progress(*columns, console=console, transient=True, disable=not shown, speed_estimate_period=estimated_over)
     if not shown:  # never started: some versions of rich end a disabled bar by an empty line
         yield bar
         return
-    with bar:
-        yield bar
+    token = _below_a_bar.set(True)
+    try:
+        with bar:
+            yield bar
+    finally:
+        _below_a_bar.reset(token)
 
 
 # Of mallopt(3) in the GNU C library.

@@ -89,3 +89,8 @@ def missing_package(what: str, packages: Sequence[str], extra: str, instead: str
         f"{what} needs the {noun} {' and '.join(packages)}, which {verb} not installed; install {pronoun} by: "
         f"pip install 'layerwise-probes[{extra}]'{instead}"
     )
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error, whatever lines it has; its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -197,8 +197,8 @@ def test_documents_and_tests_name_no_machine() -> None:
 
 def test_dependencies_are_those_imported() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    # What is imported only where it is asked for; tensorboard, onnx and onnxscript are imported by torch.
-    names = ("timm", "safetensors", "slurm", "onnx")
+    # What is imported only where it is asked for; onnx and onnxscript are imported by torch.
+    names = ("timm", "safetensors", "slurm", "onnx", "tensorboard")
     extras = [line for name in names for line in project["optional-dependencies"][name]]
     extras = [line for line in extras if not line.startswith(("onnx>", "onnxscript>"))]
     declared = {re.split(r"[<>=!~ \[]", line)[0] for line in project["dependencies"] + extras}

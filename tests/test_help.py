@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import shellingham
 
-from layerwise import __version__
+from layerwise import __version__, commandline
 from layerwise.commandline import call
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -130,3 +131,22 @@ def test_a_shell_completes_options() -> None:
     asked = {"_LAYERWISE_TRAIN_COMPLETE": "complete_bash", "COMP_WORDS": "layerwise-train --mo", "COMP_CWORD": "1"}
     code = f"import os; os.environ.update({asked!r})\n{AS_SCRIPT}"
     assert run_python(code, os.devnull, module, function, "layerwise-train").stdout.split() == ["--mode"]
+
+
+# What every command takes alike; all else has a group.
+COMMON = {"--version", "--install-completion", "--show-completion", "--help"}
+
+
+@pytest.mark.parametrize("prog", COMMANDS)
+def test_options_stand_in_groups_in_one_order(prog: str) -> None:
+    groups: dict[str, list[str]] = {}
+    for line in help_text(prog).splitlines():
+        if line.startswith("╭─ "):
+            groups[line.strip("╭─╮ ")] = []
+        elif option := re.match(r"│ (?:\*  |   )?(--[a-z-]+)", line):
+            groups[next(reversed(groups))].append(option[1])
+    assert COMMON - {"--install-completion", "--show-completion"} <= set(groups.pop("Options")) <= COMMON
+    groups.pop("Arguments", None)
+    assert list(groups) == [name for name in commandline._GROUPS if name in groups]
+    assert "--quiet" in groups["Output"]
+    assert all(groups.values())

@@ -380,3 +380,11 @@ def test_a_terminal_obeys_nothing_that_comes_from_a_file(where: str, capsys: pyt
     # Of an error white space becomes a blank before it is shown.
     assert shown + (" c" if where == "error" else r"\x0dc") in said
     assert all(character.isprintable() or character in "\n\t" for character in said)
+
+
+def test_a_bar_within_another_is_not_drawn() -> None:
+    body = BAR.format(quiet=False).replace("commandline.log.info", "NESTED\n        commandline.log.info")
+    nested = 'with commandline.progress() as inner:\n            inner.add_task("inner", total=3)'
+    drawn = on_terminal(body.replace("NESTED", nested))
+    assert "block 1" in drawn
+    assert "inner" not in drawn

@@ -8,7 +8,7 @@ import typer
 
 from figures.commands.options import Output, Runs, Size
 from figures.output import write_figure
-from layerwise.commandline import run, set_verbosity
+from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
 
 if TYPE_CHECKING:
@@ -23,9 +23,11 @@ def attribution_command() -> NoReturn:
 def attribution_figure(
     runs: Runs,
     output: Output,
-    probe: Annotated[str, typer.Option(help="linear or linear-ovr.")] = "linear",
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
-    pool: Annotated[int, typer.Option(help="The grid that the probe reads, as probe-depth's --pool.")] = 2,
+    probe: Annotated[str, typer.Option(help="linear or linear-ovr.", rich_help_panel=SHOWN)] = "linear",
+    split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
+    pool: Annotated[
+        int, typer.Option(help="The grid that the probe reads, as probe-depth's --pool.", rich_help_panel=SHOWN)
+    ] = 2,
     size: Size = "single",
     force: Force = False,
     quiet: Quiet = False,

@@ -7,8 +7,16 @@ from typing import Annotated
 
 import typer
 
+from layerwise.commandline import OUTPUT
+
 Runs = Annotated[list[Path], typer.Argument(metavar="RUN.H5...", help="Run files, probed by probe-depth.")]
 Output = Annotated[
-    Path, typer.Option("-o", "--output", help="The figure, e.g. figure.pdf; .svg, .png, .csv, .txt come with it.")
+    Path,
+    typer.Option(
+        "-o",
+        "--output",
+        help="The figure, e.g. figure.pdf; .svg, .png, .csv, .txt come with it.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Size = Annotated[str, typer.Option("--size", help="single (85 mm wide) or double (170 mm).")]
+Size = Annotated[str, typer.Option("--size", help="single (85 mm wide) or double (170 mm).", rich_help_panel=OUTPUT)]

@@ -8,7 +8,7 @@ import typer
 
 from figures.commands.options import Output, Runs, Size
 from figures.output import write_figure
-from layerwise.commandline import run, set_verbosity
+from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
 
 if TYPE_CHECKING:
@@ -28,26 +28,29 @@ def separability_figure(
         typer.Option(
             help="Probes to draw, e.g. linear,cnn-1 or auxiliary,ensemble.",
             show_default="those fitted to every run",
+            rich_help_panel=SHOWN,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
     refit: Annotated[
         bool | None,
         typer.Option(
             "--refit/--no-refit",
             help="Probes refitted on train + validation, or fitted on the train fold only.",
             show_default="refit, but for the validation split",
+            rich_help_panel=SHOWN,
         ),
     ] = None,
     by: Annotated[
         str,
         typer.Option(
             help="What the lines of a panel stand for: k, mode, width (M), seed, or pool (of linear probes); "
-            "probe-width: accuracy and teacher gap of CNN probes against their width."
+            "probe-width: accuracy and teacher gap of CNN probes against their width.",
+            rich_help_panel=SHOWN,
         ),
     ] = "k",
     relative: Annotated[
-        bool, typer.Option("--relative", help="Depth as j/J, for networks of different depth.")
+        bool, typer.Option("--relative", help="Depth as j/J, for networks of different depth.", rich_help_panel=SHOWN)
     ] = False,
     size: Size = "single",
     force: Force = False,

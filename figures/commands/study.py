@@ -18,8 +18,15 @@ from figures.study.grid import Piece
 from figures.study.launch_local import launch_local
 from figures.study.launch_slurm import launch_slurm, parse_options
 from figures.study.work import Machine, is_complete
-from layerwise.commandline import if_stopped, run, set_verbosity
-from layerwise.commands.options import DataDir, Device, Download, Quiet, Verbose, takes_fields
+from layerwise.commandline import FITTED, INPUT, MACHINE, NETWORK, OUTPUT, TRAINING, if_stopped, run, set_verbosity
+from layerwise.commands.options import (
+    DataDir,
+    Device,
+    Download,
+    Quiet,
+    Verbose,
+    takes_fields,
+)
 from layerwise.errors import UsageError, UserError, unknown
 
 log = logging.getLogger("layerwise.study")
@@ -36,7 +43,7 @@ def study_command() -> NoReturn:
     run(separability_study, "separability-study")
 
 
-Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the study.")]
+Folder = Annotated[Path, typer.Option("-o", "--output", help="Folder of the study.", rich_help_panel=OUTPUT)]
 BudgetName = Annotated[
     str | None,
     typer.Option(
@@ -44,24 +51,42 @@ BudgetName = Annotated[
         help="Sizes to start from; other flags replace them. "
         + " ".join(f"{name}: {one.operations:.1e} operations, {one.time}." for name, one in BUDGETS.items()),
         show_default=_DEFAULT,
+        rich_help_panel=INPUT,
     ),
 ]
-Ks = Annotated[str | None, typer.Option("--k", help="k of the networks, comma-separated.")]
-Widths = Annotated[str | None, typer.Option("--width", help="Their widths M, comma-separated.")]
-Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds of each network: how many, from 0.")]
+Ks = Annotated[str | None, typer.Option("--k", help="k of the networks, comma-separated.", rich_help_panel=NETWORK)]
+Widths = Annotated[
+    str | None, typer.Option("--width", help="Their widths M, comma-separated.", rich_help_panel=NETWORK)
+]
+Seeds = Annotated[
+    int | None, typer.Option("--seeds", help="Seeds of each network: how many, from 0.", rich_help_panel=NETWORK)
+]
 Beside = Annotated[
     str | None,
-    typer.Option("--with", help=f"Modes beside greedy training: {', '.join(BESIDE)}, comma-separated, or none."),
+    typer.Option(
+        "--with",
+        help=f"Modes beside greedy training: {', '.join(BESIDE)}, comma-separated, or none.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Probes = Annotated[
-    str | None, typer.Option("--probe", help="Probes of every depth: linear, linear-ovr, cnn-1, cnn-2, ...")
+    str | None,
+    typer.Option(
+        "--probe", help="Probes of every depth: linear, linear-ovr, cnn-1, cnn-2, ...", rich_help_panel=FITTED
+    ),
 ]
-ProbeWidths = Annotated[str | None, typer.Option("--probe-width", help="Widths of the CNN probes.")]
-ProbeSeeds = Annotated[int | None, typer.Option("--probe-seeds", help="Seeds of each CNN probe.")]
+ProbeWidths = Annotated[
+    str | None, typer.Option("--probe-width", help="Widths of the CNN probes.", rich_help_panel=FITTED)
+]
+ProbeSeeds = Annotated[
+    int | None, typer.Option("--probe-seeds", help="Seeds of each CNN probe.", rich_help_panel=FITTED)
+]
 VaryFold = Annotated[
     bool,
     typer.Option(
-        "--vary-fold", help="Give each seed a validation fold of its own, so that intervals include that choice."
+        "--vary-fold",
+        help="Give each seed a validation fold of its own, so that intervals include that choice.",
+        rich_help_panel=TRAINING,
     ),
 ]
 Settings = Annotated[
@@ -71,6 +96,7 @@ Settings = Annotated[
         metavar="[MODE:]KEY=VALUE",
         help="Any other field of layerwise-train's configuration; of one mode by end-to-end:KEY=VALUE, of one mode and "
         "k by end-to-end-k1:KEY=VALUE.",
+        rich_help_panel=TRAINING,
     ),
 ]
 Match = Annotated[
@@ -80,6 +106,7 @@ Match = Annotated[
         help="What networks trained end to end or in parallel share with the greedy one of their k and M: the "
         "operations of its training, or epochs.",
         show_default="operations",
+        rich_help_panel=TRAINING,
     ),
 ]
 Grid = Annotated[
@@ -90,39 +117,51 @@ Grid = Annotated[
         "a third of it) that reach most on the validation fold, at the smallest M and with a seed of their own; none: "
         "the recipe's for all.",
         show_default="small",
+        rich_help_panel=TRAINING,
     ),
 ]
-ProbeEpochs = Annotated[int | None, typer.Option("--probe-epochs", help="Epochs of each CNN probe.")]
-Launcher = Annotated[str, typer.Option("--launcher", help="local, or slurm: each network a job (needs submitit).")]
+ProbeEpochs = Annotated[
+    int | None, typer.Option("--probe-epochs", help="Epochs of each CNN probe.", rich_help_panel=FITTED)
+]
+Launcher = Annotated[
+    str,
+    typer.Option("--launcher", help="local, or slurm: each network a job (needs submitit).", rich_help_panel=MACHINE),
+]
 Slurm = Annotated[
     list[str] | None,
-    typer.Option("--slurm", metavar="KEY=VALUE", help="Of submitit's executor, e.g. timeout_min=120."),
+    typer.Option(
+        "--slurm", metavar="KEY=VALUE", help="Of submitit's executor, e.g. timeout_min=120.", rich_help_panel=MACHINE
+    ),
 ]
 Jobs = Annotated[
     int | None,
     typer.Option(
-        "--jobs", min=1, help="Networks at a time here, which share the cores. Default: 2 on a CPU, 1 on a GPU."
+        "--jobs",
+        min=1,
+        help="Networks at a time here, which share the cores. Default: 2 on a CPU, 1 on a GPU.",
+        rich_help_panel=MACHINE,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it costs, and stop there.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it costs, and stop there.", rich_help_panel=OUTPUT)]
 
 
 @takes_fields("data.dataset", "data.subset", "network.depth", "network.aux_width", "training.epochs")
 def separability_study(
-    output: Folder,
+    *,
     budget_name: BudgetName = None,
     k: Ks = None,
     width: Widths = None,
     seeds: Seeds = None,
     beside: Beside = None,
-    probe: Probes = None,
-    probe_width: ProbeWidths = None,
-    probe_seeds: ProbeSeeds = None,
-    probe_epochs: ProbeEpochs = None,
     vary_fold: VaryFold = False,
     match: Match = None,
     grid: Grid = None,
     settings: Settings = None,
+    probe: Probes = None,
+    probe_width: ProbeWidths = None,
+    probe_seeds: ProbeSeeds = None,
+    probe_epochs: ProbeEpochs = None,
+    output: Folder,
     data_dir: DataDir = None,
     download: Download = False,
     device: Device = "auto",

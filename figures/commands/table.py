@@ -10,7 +10,7 @@ import typer
 
 from figures.file_set import write
 from figures.output import outputs
-from layerwise.commandline import run, set_verbosity
+from layerwise.commandline import OUTPUT, SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
 from layerwise.errors import UsageError, unknown
 
@@ -25,7 +25,10 @@ def table_command() -> NoReturn:
 
 def separability_table(
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The table, e.g. table.md; .tex and .csv come with it.")
+        Path,
+        typer.Option(
+            "-o", "--output", help="The table, e.g. table.md; .tex and .csv come with it.", rich_help_panel=OUTPUT
+        ),
     ],
     runs: Annotated[
         list[Path] | None, typer.Argument(metavar="RUN.H5...", help="Run files, probed by probe-depth.")
@@ -35,12 +38,16 @@ def separability_table(
         typer.Option(
             help="accuracy (of each depth, beside published numbers), trends (Page's test), contrasts (of early "
             "gain, slope and final level, between k and between modes), differences (two runs at each depth), or "
-            "published (all published numbers; takes no runs)."
+            "published (all published numbers; takes no runs).",
+            rich_help_panel=SHOWN,
         ),
     ] = "accuracy",
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
     bound: Annotated[
-        float, typer.Option(help="Contrasts: the largest difference, in percentage points, that counts as none.")
+        float,
+        typer.Option(
+            help="Contrasts: the largest difference, in percentage points, that counts as none.", rich_help_panel=SHOWN
+        ),
     ] = 1.0,
     force: Force = False,
     quiet: Quiet = False,

@@ -8,7 +8,7 @@ import typer
 
 from figures.commands.options import Output, Runs, Size
 from figures.output import write_figure
-from layerwise.commandline import run, set_verbosity
+from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
 from layerwise.config import MODES
 from layerwise.errors import unknown
@@ -27,7 +27,9 @@ def training_command() -> NoReturn:
 def training_figure(
     runs: Runs,
     output: Output,
-    mode: Annotated[str, typer.Option(help=f"Draw the runs of one mode: {', '.join(_TRAINED)}.")] = "greedy",
+    mode: Annotated[
+        str, typer.Option(help=f"Draw the runs of one mode: {', '.join(_TRAINED)}.", rich_help_panel=SHOWN)
+    ] = "greedy",
     size: Size = "single",
     force: Force = False,
     quiet: Quiet = False,

@@ -15,10 +15,10 @@ from threading import Thread
 
 from figures.study.definition import Study
 from figures.study.grid import Piece
-from figures.study.tally import Tally, one_line
+from figures.study.tally import Tally
 from figures.study.work import Machine, complete
 from layerwise.commandline import Terminated, prepare_process, set_verbosity, stoppable
-from layerwise.errors import UserError
+from layerwise.errors import UserError, one_line
 
 
 def launch_local(
@@ -33,12 +33,13 @@ def launch_local(
 
 def launch_here(folder: Path, study: Study, units: Sequence[Piece], machine: Machine) -> dict[Piece, str]:
     """Complete the networks one after the other; return what stopped each that failed. The others are not lost."""
-    tally = Tally(len(units))
-    for unit in units:
-        try:
-            tally.completed(unit, complete(folder, study, unit, machine))
-        except Exception as error:  # whatever it is, the networks after it are not lost
-            tally.failed(unit, one_line(error))
+    with Tally(len(units)) as tally:
+        for unit in units:
+            tally.begun(unit)
+            try:
+                tally.completed(unit, complete(folder, study, unit, machine))
+            except Exception as error:  # whatever it is, the networks after it are not lost
+                tally.failed(unit, one_line(error))
     return tally.failures
 
 
@@ -52,17 +53,19 @@ def launch_processes(
     from layerwise.hardware import thread_count
 
     threads = max(1, thread_count() // count)
-    tally, queue = Tally(len(units)), deque(units)
+    queue = deque(units)
     running: dict[Future[float], Piece] = {}
     # Spawned, since a forked process has torch's locks but not its threads, and can use no GPU that this one uses.
     pool = ProcessPoolExecutor(count, get_context("spawn"), _begin_worker, (threads,))
     try:
-        while queue or running:
-            while queue and len(running) < count:  # no more, so that none waits in a process that is to stop
-                unit = queue.popleft()
-                running[pool.submit(_in_worker, folder, study, unit, machine)] = unit
-            for done in wait(running, return_when=FIRST_COMPLETED).done:
-                _take(tally, running.pop(done), done)
+        with Tally(len(units)) as tally:
+            while queue or running:
+                while queue and len(running) < count:  # no more, so that none waits in a process that is to stop
+                    unit = queue.popleft()
+                    running[pool.submit(_in_worker, folder, study, unit, machine)] = unit
+                    tally.begun(unit)
+                for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    _take(tally, running.pop(done), done)
     except BrokenProcessPool:
         raise UserError(
             "a process that trains was killed, as the system does where memory runs out. What is complete is kept; "

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from figures.study.definition import Study
 from figures.study.grid import Piece
-from figures.study.tally import Tally, one_line
+from figures.study.tally import Tally
 from figures.study.work import Machine, complete
-from layerwise.errors import UsageError, missing_package
+from layerwise.errors import UsageError, missing_package, one_line
 
 log = logging.getLogger("layerwise.study")
 
@@ -41,14 +41,14 @@ def launch_slurm(
     with executor.batch():
         jobs = {unit: executor.submit(complete, folder.resolve(), study, unit, machine) for unit in units}
     log.info("%d jobs were submitted; their logs are in %s", len(jobs), folder / "jobs")
-    tally = Tally(len(jobs))
     of_job = {job.job_id: unit for unit, job in jobs.items()}
-    for job in submitit.helpers.as_completed(list(jobs.values())):
-        raised = job.exception()
-        if raised is None:
-            tally.completed(of_job[job.job_id], job.result())
-        else:
-            tally.failed(of_job[job.job_id], f"{_last_line(raised)} (job {job.job_id}, log {job.paths.stderr})")
+    with Tally(len(jobs)) as tally:
+        for job in submitit.helpers.as_completed(list(jobs.values())):
+            raised = job.exception()
+            if raised is None:
+                tally.completed(of_job[job.job_id], job.result())
+            else:
+                tally.failed(of_job[job.job_id], f"{_last_line(raised)} (job {job.job_id}, log {job.paths.stderr})")
     return tally.failures
 
 

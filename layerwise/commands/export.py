@@ -8,13 +8,19 @@ from typing import Annotated, NoReturn
 import typer
 
 from layerwise import commandline
+from layerwise.commandline import EXPORTED, OUTPUT
 from layerwise.commands.options import Force, Quiet, RunNetwork, Verbose
 
 
 def export(
     file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file of layerwise-train.")],
     depth: Annotated[
-        int | None, typer.Option("--depth", help="Depth whose auxiliary classifier predicts. Default: the last one.")
+        int | None,
+        typer.Option(
+            "--depth",
+            help="Depth whose auxiliary classifier predicts. Default: the last one.",
+            rich_help_panel=EXPORTED,
+        ),
     ] = None,
     ensemble: Annotated[
         str | None,
@@ -22,6 +28,7 @@ def export(
             "--ensemble",
             help="Join all auxiliaries up to that depth: logits (weights 2^j on logits), softmax (2^j on "
             "probabilities) or uniform (equal, on probabilities).",
+            rich_help_panel=EXPORTED,
         ),
     ] = None,
     takes: Annotated[
@@ -30,11 +37,18 @@ def export(
             "--input",
             help="What the network takes: uint8 (pixels from 0 to 255), float (pixels from 0 to 1), both normalised "
             "inside; or normalised (as the first block reads them).",
+            rich_help_panel=EXPORTED,
         ),
     ] = "uint8",
     network: RunNetwork = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="File to write: .pt2 for PyTorch, .onnx for ONNX (needs its packages).")
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write: .pt2 for PyTorch, .onnx for ONNX (needs its packages).",
+            rich_help_panel=OUTPUT,
+        ),
     ] = Path("model.pt2"),
     force: Force = False,
     quiet: Quiet = False,

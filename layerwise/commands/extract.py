@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from layerwise import commandline
+from layerwise.commandline import INPUT, MACHINE, NETWORK, OUTPUT
 from layerwise.commands.options import (
     DataDir,
     Device,
@@ -47,7 +48,11 @@ Model = Annotated[
 ]
 Arrays = Annotated[
     Path | None,
-    typer.Option("--from", help="Instead of MODEL: an .npz or .h5 with an array for each layer, labels, and splits."),
+    typer.Option(
+        "--from",
+        help="Instead of MODEL: an .npz or .h5 with an array for each layer, labels, and splits.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Weights = Annotated[
     Path | None,
@@ -55,21 +60,39 @@ Weights = Annotated[
         "--weights",
         help="File of weights (torch.save or .safetensors), or the library's name of them: IMAGENET1K_V1, a timm tag, "
         "DEFAULT. Without it, or a tag in MODEL: untrained.",
+        rich_help_panel=NETWORK,
     ),
 ]
 WeightsKey = Annotated[
-    str, typer.Option("--weights-key", help="Where the state dict stands in a checkpoint, such as ema.model.")
+    str,
+    typer.Option(
+        "--weights-key", help="Where the state dict stands in a checkpoint, such as ema.model.", rich_help_panel=NETWORK
+    ),
 ]
 StripPrefix = Annotated[
     str,
-    typer.Option("--strip-prefix", help="What the names of the weights begin with, taken off; others are not read."),
+    typer.Option(
+        "--strip-prefix",
+        help="What the names of the weights begin with, taken off; others are not read.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 AllowMissing = Annotated[
-    str, typer.Option("--allow-missing", help="Names that the weights may lack, with commas: the head, such as fc.")
+    str,
+    typer.Option(
+        "--allow-missing",
+        help="Names that the weights may lack, with commas: the head, such as fc.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Arguments = Annotated[
     list[str] | None,
-    typer.Option("--model-arg", metavar="NAME=VALUE", help="Argument of its constructor, such as num_classes=10."),
+    typer.Option(
+        "--model-arg",
+        metavar="NAME=VALUE",
+        help="Argument of its constructor, such as num_classes=10.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 TrainedOn = Annotated[
     str | None,
@@ -77,18 +100,33 @@ TrainedOn = Annotated[
         "--trained-on",
         help="What it was trained on: nothing, other-data, train-fold (not the validation fold), or train-split "
         "(all of it: then nothing is chosen on a fold). Needed to write, unless it is known to be untrained.",
+        rich_help_panel=NETWORK,
     ),
 ]
-Label = Annotated[str | None, typer.Option("--label", help="What tables and figures call the network.")]
+Label = Annotated[
+    str | None, typer.Option("--label", help="What tables and figures call the network.", rich_help_panel=NETWORK)
+]
 Seed = Annotated[
-    int, typer.Option("--seed", help="Seed of untrained weights; of trained ones, the seed of their training.")
+    int,
+    typer.Option(
+        "--seed",
+        help="Seed of untrained weights; of trained ones, the seed of their training.",
+        rich_help_panel=NETWORK,
+    ),
 ]
 Layers = Annotated[
     str,
-    typer.Option("--layers", help="auto (the output of each stage), or names and patterns with commas: blocks.*"),
+    typer.Option(
+        "--layers",
+        help="auto (the output of each stage), or names and patterns with commas: blocks.*",
+        rich_help_panel=NETWORK,
+    ),
 ]
 ListLayers = Annotated[
-    bool, typer.Option("--list-layers", help="Show name, kind and output of every layer, and stop there.")
+    bool,
+    typer.Option(
+        "--list-layers", help="Show name, kind and output of every layer, and stop there.", rich_help_panel=OUTPUT
+    ),
 ]
 Tokens = Annotated[
     str,
@@ -96,6 +134,7 @@ Tokens = Annotated[
         "--tokens",
         help="Of transformers: patch (class token kept apart), class (it alone is read), mean (of the patches), or "
         "K+HxW: K tokens, then H x W patches, such as 1+14x16.",
+        rich_help_panel=NETWORK,
     ),
 ]
 Layout = Annotated[
@@ -104,23 +143,41 @@ Layout = Annotated[
         "--layout",
         help="Where layers put channels: auto (found out and said), channels-first or channels-last (overrules all "
         "layers but convolutions and the like).",
+        rich_help_panel=NETWORK,
     ),
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="data.label=NAME of the data in figures; data.image_size."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="data.label=NAME of the data in figures; data.image_size.",
+        rich_help_panel=INPUT,
+    ),
 ]
 ImageSize = Annotated[
     int | None,
-    typer.Option("--image-size", help="Pixels of a side of the network's input. Default: what it asks for."),
+    typer.Option(
+        "--image-size",
+        help="Pixels of a side of the network's input. Default: what it asks for.",
+        rich_help_panel=INPUT,
+    ),
 ]
 Mean = Annotated[
     str | None,
-    typer.Option("--mean", help="Mean a channel of images in [0, 1], with commas, or data (the train fold's)."),
+    typer.Option(
+        "--mean",
+        help="Mean a channel of images in [0, 1], with commas, or data (the train fold's).",
+        rich_help_panel=INPUT,
+    ),
 ]
-Std = Annotated[str | None, typer.Option("--std", help="Standard deviation a channel, as --mean.")]
-BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in the network at once.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the bytes of each depth, and stop there.")]
+Std = Annotated[
+    str | None, typer.Option("--std", help="Standard deviation a channel, as --mean.", rich_help_panel=INPUT)
+]
+BatchSize = Annotated[int, typer.Option("--batch-size", help="Images in the network at once.", rich_help_panel=MACHINE)]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show the bytes of each depth, and stop there.", rich_help_panel=OUTPUT)
+]
 
 DEFAULTS = replace(recipe("digits"), store="auto")
 BATCH_SIZE = 64

@@ -9,13 +9,16 @@ from typing import Annotated, NoReturn
 import typer
 
 from layerwise import commandline
+from layerwise.commandline import OUTPUT
 from layerwise.commands.options import Quiet, Verbose
 
 
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to show.")],
-    verify: Annotated[bool, typer.Option("--verify", help="Also read every byte and check it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Show all of it as JSON.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Also read every byte and check it.", rich_help_panel=OUTPUT)
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Show all of it as JSON.", rich_help_panel=OUTPUT)] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:

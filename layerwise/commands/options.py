@@ -11,42 +11,55 @@ from typing import Annotated, Any
 
 import typer
 
+from layerwise.commandline import INPUT, MACHINE, NETWORK, OUTPUT, TRAINING
 from layerwise.config import RunConfig
 from layerwise.errors import UsageError
 from layerwise.settings import SETTINGS, Setting, by_path
 
 Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Leave out progress and notes on stderr; warnings and errors stay.")
+    bool,
+    typer.Option(
+        "--quiet",
+        "-q",
+        help="Leave out progress and notes on stderr; warnings and errors stay.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is done.")]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.")]
-Device = Annotated[str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is done.", rich_help_panel=OUTPUT)]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output if it exists.", rich_help_panel=OUTPUT)]
+Device = Annotated[
+    str, typer.Option("--device", help="auto (a GPU where there is one), cpu or cuda.", rich_help_panel=MACHINE)
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(
         "--data-dir",
         envvar="LAYERWISE_DATA",
         help="Folder that holds the data set, where it is not bundled.",
-        rich_help_panel="Data",
+        rich_help_panel=INPUT,
     ),
 ]
 Download = Annotated[
     bool,
-    typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.", rich_help_panel="Data"),
+    typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.", rich_help_panel=INPUT),
 ]
-RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run file to write.")]
-MaxSize = Annotated[str, typer.Option("--max-size", help="Most that the run file may take.")]
+RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run file to write.", rich_help_panel=OUTPUT)]
+MaxSize = Annotated[str, typer.Option("--max-size", help="Most that the run file may take.", rich_help_panel=OUTPUT)]
 RunNetwork = Annotated[
     str | None,
     typer.Option(
         "--network",
         metavar="FILE.py:FACTORY",
         help="The file that defines the blocks, for a run trained with --network.",
+        rich_help_panel=INPUT,
     ),
 ]
 
-# How --help groups the fields, by the part of the configuration that they belong to.
-_PANELS = {"data": "Data", "network": "Network", "training": "Training", "": "Run"}
+# The group of a field, by its path or by the part of the configuration that it belongs to.
+_PANELS = {
+    "data": INPUT, "network": NETWORK, "training": TRAINING, "": TRAINING, "store": OUTPUT, "dtype": OUTPUT,
+    "precision": MACHINE,
+}  # fmt: skip
 
 
 Command = Callable[..., None]
@@ -85,7 +98,8 @@ def takes_fields(*parts: str, defaults: RunConfig | None = None) -> Callable[[Co
 
 
 def _option(setting: Setting, default: object) -> inspect.Parameter:
-    option = typer.Option(setting.flag, help=setting.help, rich_help_panel=_PANELS[setting.path.rpartition(".")[0]])
+    panel = _PANELS.get(setting.path) or _PANELS[setting.path.rpartition(".")[0]]
+    option = typer.Option(setting.flag, help=setting.help, rich_help_panel=panel)
     kind: Any = setting.kind if default is not None else setting.kind | None
     annotation: Any = Annotated[kind, option]
     return inspect.Parameter(_name(setting), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from layerwise import commandline
+from layerwise.commandline import INPUT, NETWORK, OUTPUT
 from layerwise.commands.options import (
     DataDir,
     Device,
@@ -44,12 +45,16 @@ Network = Annotated[
         "--network",
         metavar="FILE.py:FACTORY",
         help="Blocks of your own: a function that returns a list of them.",
-        rich_help_panel="Network",
+        rich_help_panel=NETWORK,
     ),
 ]
 Source = Annotated[
     Path | None,
-    typer.Option("--from", help="With --replace-auxiliary: a finished greedy run, whose configuration is taken."),
+    typer.Option(
+        "--from",
+        help="With --replace-auxiliary: a finished greedy run, whose configuration is taken.",
+        rich_help_panel=INPUT,
+    ),
 ]
 ReplaceAuxiliary = Annotated[
     int | None,
@@ -57,26 +62,45 @@ ReplaceAuxiliary = Annotated[
         "--replace-auxiliary",
         help="Retrain only the last auxiliary problem of the --from run, with this width (M_f); earlier blocks are "
         "reused.",
+        rich_help_panel=NETWORK,
     ),
 ]
 ConfigFile = Annotated[
     Path | None,
-    typer.Option("--config", help="Start from the configuration of a run file, or of a TOML file, in place of RECIPE."),
+    typer.Option(
+        "--config",
+        help="Start from the configuration of a run file, or of a TOML file, in place of RECIPE.",
+        rich_help_panel=INPUT,
+    ),
 ]
 PrintConfig = Annotated[
-    bool, typer.Option("--print-config", help="Show the configuration as TOML, for --config, and stop there.")
+    bool,
+    typer.Option(
+        "--print-config", help="Show the configuration as TOML, for --config, and stop there.", rich_help_panel=OUTPUT
+    ),
 ]
 Settings = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Any field of docs/settings.md, such as training.learning_rate=0.05."
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any field of docs/settings.md, such as training.learning_rate=0.05.",
+        rich_help_panel=INPUT,
     ),
 ]
 TensorBoard = Annotated[
-    Path | None, typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).")
+    Path | None,
+    typer.Option("--tensorboard", help="Folder for TensorBoard's events (needs its package).", rich_help_panel=OUTPUT),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Forecast operations, bytes, memory and time, and stop there.")]
-ListRecipes = Annotated[bool, typer.Option("--list", help="Show the recipes (or RECIPE alone) and stop.")]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Forecast operations, bytes, memory and time, and stop there.", rich_help_panel=OUTPUT
+    ),
+]
+ListRecipes = Annotated[
+    bool, typer.Option("--list", help="Show the recipes (or RECIPE alone) and stop.", rich_help_panel=OUTPUT)
+]
 
 
 @takes_fields()
