@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from layerwise import commandline
+from layerwise.commandline import FITTED, INPUT, MACHINE, OUTPUT
 from layerwise.commands.options import Device, Quiet, RunNetwork, Verbose
-from layerwise.errors import UsageError, unknown
+from layerwise.errors import UsageError, UserError, one_line, unknown
 from probes.families import families
 from probes.names import (
     CNN_EPOCHS,
@@ -31,21 +33,34 @@ if TYPE_CHECKING:
     from probes.probe import Family
     from probes.tasks.task import Task
 
+log = logging.getLogger("layerwise.probes")
+
 Probes = Annotated[
     str,
     typer.Option(
-        "--probe", help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; several with commas."
+        "--probe",
+        help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; several with commas.",
+        rich_help_panel=FITTED,
     ),
 ]
-Depths = Annotated[str | None, typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.")]
+Depths = Annotated[
+    str | None,
+    typer.Option("--depths", help="Depths to probe, such as 0-3 or 1,4. Default: all.", rich_help_panel=INPUT),
+]
 Pools = Annotated[
-    str, typer.Option("--pool", help="linear, knn, ncm read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8.")
+    str,
+    typer.Option(
+        "--pool",
+        help="linear, knn, ncm read each map averaged over SIDE x SIDE regions: 1, 2, 4, 8.",
+        rich_help_panel=FITTED,
+    ),
 ]
 Features = Annotated[
     str,
     typer.Option(
         help="native; matched or input: random projections of every depth to the least width, or to the number of "
-        "features of the pooled input."
+        "features of the pooled input.",
+        rich_help_panel=FITTED,
     ),
 ]
 Pixels = Annotated[
@@ -53,47 +68,79 @@ Pixels = Annotated[
     typer.Option(
         "--pixels/--no-pixels",
         help="Whether linear probes read the raw pixels too, as a reference; equal in all runs on one data set.",
+        rich_help_panel=FITTED,
     ),
 ]
 MaxMemory = Annotated[
-    str, typer.Option(help="Features that would take more than this (twice) are streamed, with the same result.")
+    str,
+    typer.Option(
+        help="Features that would take more than this (twice) are streamed, with the same result.",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Control = Annotated[
     str,
     typer.Option(
-        help="Labels of a control task: permuted (memorisation) or teacher (the gap to a random network's labels)."
+        help="Labels of a control task: permuted (memorisation) or teacher (the gap to a random network's labels).",
+        rich_help_panel=INPUT,
     ),
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option(metavar="LABELS.CSV", help="Probe for another property: a table of split, index, label."),
+    typer.Option(
+        metavar="LABELS.CSV", help="Probe for another property: a table of split, index, label.", rich_help_panel=INPUT
+    ),
 ]
 Baseline = Annotated[
     Path | None,
-    typer.Option(metavar="UNTRAINED.H5", help="Another run on the same images, probed too and shown beside this one."),
+    typer.Option(
+        metavar="UNTRAINED.H5",
+        help="Another run on the same images, probed too and shown beside this one.",
+        rich_help_panel=INPUT,
+    ),
 ]
-Widths = Annotated[str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.")]
-Seeds = Annotated[int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.")]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Epochs of each CNN probe.", show_default=str(CNN_EPOCHS))]
+Widths = Annotated[
+    str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.", rich_help_panel=FITTED)
+]
+Seeds = Annotated[
+    int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.", rich_help_panel=FITTED)
+]
+Epochs = Annotated[
+    int | None,
+    typer.Option("--epochs", help="Epochs of each CNN probe.", show_default=str(CNN_EPOCHS), rich_help_panel=FITTED),
+]
 Quick = Annotated[
     bool,
     typer.Option(
-        "--quick", help=f"{QUICK_EPOCHS} epochs for each CNN probe, for a first look; table and figures say so."
+        "--quick",
+        help=f"{QUICK_EPOCHS} epochs for each CNN probe, for a first look; table and figures say so.",
+        rich_help_panel=FITTED,
     ),
 ]
 Source = Annotated[
-    str, typer.Option("--source", help="Where maps come from: auto, stored, or recompute (images and blocks).")
+    str,
+    typer.Option(
+        "--source",
+        help="Where maps come from: auto, stored, or recompute (images and blocks).",
+        rich_help_panel=MACHINE,
+    ),
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Fit again what the table already holds, reading the test split again.")
+    bool,
+    typer.Option(
+        "--force", help="Fit again what the table already holds, reading the test split again.", rich_help_panel=OUTPUT
+    ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.", rich_help_panel=OUTPUT
+    ),
 ]
 
 
 def probe(
-    file: Annotated[Path, typer.Argument(metavar="RUN.H5", help="Run file to probe.")],
+    files: Annotated[list[Path], typer.Argument(metavar="RUN.H5...", help="Run files to probe, one after the other.")],
     probes: Probes = "linear",
     depths: Depths = None,
     pools: Pools = "2",
@@ -115,14 +162,14 @@ def probe(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Fit probes to every depth of a run, and keep each number as a row of RUN.probes.csv.
+    """Fit probes to every depth of each run, and keep each number as a row of its RUN.probes.csv.
 
     Penalties and learning rates are chosen on the validation fold; the chosen probe is refitted on train +
     validation, and only then is the test split read. Probes that the table holds are not fitted again.
 
         probe-depth run.h5 --probe linear
 
-        probe-depth run.h5 --probe cnn-1,cnn-2 --probe-width 64,128
+        probe-depth k1.h5 k2.h5 k3.h5 --probe cnn-1,cnn-2 --probe-width 64,128
 
         probe-depth run.h5 --probe linear --control teacher
 
@@ -150,12 +197,12 @@ def probe(
         pools=sides, features=features, max_memory=parse_size(max_memory), widths=probe_widths, seeds=seeds,
         epochs=epochs, source=source, pixels=pixels, device=pick_device(device),
     )  # fmt: skip
-    _answer(file, baseline, Asked(names, settings, depths, target, control, force), network=network, dry_run=dry_run)
+    _answer(files, baseline, Asked(names, settings, depths, target, control, force), network=network, dry_run=dry_run)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a user asks of a run: probes by name, at depths such as "0-3", for the labels of a target and a control."""
+    """What is asked of each run: probes by name, at depths such as "0-3", for the labels of a target and a control."""
 
     names: Sequence[str]
     settings: Settings
@@ -165,15 +212,46 @@ class Asked:
     force: bool
 
 
-def _answer(file: Path, baseline: Path | None, asked: Asked, *, network: str | None, dry_run: bool) -> None:
-    """Fit what is asked of a run, and of its baseline beside it; or, for a dry run, say what that would be."""
+def _answer(files: Sequence[Path], baseline: Path | None, asked: Asked, *, network: str | None, dry_run: bool) -> None:
+    """Fit what is asked of each run, and of the baseline beside it; or, for a dry run, say what that would be.
+
+    What stops one of several runs stops no other.
+    """
     from layerwise.model.custom import register
+
+    if network is not None:
+        register(network)
+    files, of_baseline = list(dict.fromkeys(files)), asked
+    failed: dict[Path, Exception] = {}
+    for file in files:
+        try:
+            _answer_one(file, baseline, asked, of_baseline, dry_run=dry_run)
+            of_baseline = replace(asked, force=False)  # all runs share it: it is fitted again once
+        except (UserError, OSError) as error:
+            if len(files) == 1:
+                raise
+            failed[file] = error
+            log.error("%s failed: %s", file, one_line(error))
+    if dry_run:
+        print("nothing was done: the same command without --dry-run does it")
+    if failed:
+        raise _failure(failed, len(files))
+
+
+def _failure(failed: Mapping[Path, Exception], count: int) -> UserError:
+    """Return the error that names the runs which failed; what stopped each was said when it did."""
+    kind = UsageError if all(isinstance(error, UsageError) for error in failed.values()) else UserError
+    return kind(
+        f"{len(failed)} of {count} runs failed: {', '.join(map(str, failed))}. What was fitted is kept; the same "
+        "command goes on."
+    )
+
+
+def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: Asked, *, dry_run: bool) -> None:
     from layerwise.runfile import RunFile
     from probes.results.baseline import require_same_images
     from probes.results.table import table_path
 
-    if network is not None:
-        register(network)
     work: Callable[[RunFile, Task, Asked], None] = _forecast if dry_run else _probe
     with RunFile(file) as run:
         task = _task(run, asked)
@@ -181,11 +259,11 @@ def _answer(file: Path, baseline: Path | None, asked: Asked, *, network: str | N
         if baseline is not None:
             with RunFile(baseline) as other:
                 require_same_images(run, other)
-                work(other, _task(other, asked), asked)
+                work(other, _task(other, asked), of_baseline)
                 if not dry_run:
                     _print_beside(run, other, task, asked)
-    done = "nothing was done: the same command without --dry-run does it"
-    print(done if dry_run else f"rows in {table_path(file)}")
+    if not dry_run:
+        print(f"rows in {table_path(file)}")
 
 
 def _task(run: RunFile, asked: Asked) -> Task:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -89,6 +90,66 @@ def test_a_file_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Capture
     path.write_text("no")
     assert run_probe(path) == 1
     assert "is no run file: it is not HDF5" in capsys.readouterr().err
+
+
+def run_several(paths: list[Path], *words: str) -> int:
+    return call(probe, "probe-depth", [*map(str, paths), "--device", "cpu", *words])
+
+
+@pytest.fixture
+def three_runs(run_path: Path, tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copy(run_path, tmp_path / f"{name}.h5")) for name in ("a", "b", "c")]
+
+
+def test_several_runs_are_probed_as_each_alone(
+    three_runs: list[Path], own_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_probe(own_run, "--depths", "1") == 0
+    alone = capsys.readouterr().out
+    assert run_several([*three_runs, three_runs[0]], "--depths", "1") == 0
+    said = capsys.readouterr().out
+    assert said == "".join(alone.replace("/run.", f"/{path.stem}.") for path in three_runs)
+    timeless = [pd.read_csv(p.with_suffix(".probes.csv")).drop(columns=["seconds", "digest"]) for p in three_runs]
+    expected = read(own_run).drop(columns=["seconds", "digest"])
+    for table in timeless:
+        pd.testing.assert_frame_equal(table, expected)
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_kept(
+    three_runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = three_runs[1]
+    second.write_text("no")
+    assert run_several(three_runs, "--depths", "1") == 1
+    err = capsys.readouterr().err.splitlines()
+    assert any(line.startswith(f"{second} failed: {second} is no run file: it is not HDF5") for line in err)
+    assert err[-1] == (f"probe-depth: 1 of 3 runs failed: {second}. What was fitted is kept; the same command goes on.")
+    assert [path.with_suffix(".probes.csv").exists() for path in three_runs] == [True, False, True]
+
+
+def test_depths_that_no_run_has_are_wrong_usage_of_all(
+    three_runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_several(three_runs, "--depths", "7") == 2
+    err = capsys.readouterr().err
+    assert f"{three_runs[2]} failed: unknown depth '7'. Choices: 0, 1, 2." in err
+    assert "3 of 3 runs failed" in err
+
+
+def test_a_dry_run_of_several_says_once_that_nothing_was_done(
+    three_runs: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_several(three_runs, "--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == [f"{path}: linear probe: 4 to fit" for path in three_runs]
+    assert lines[3:] == ["nothing was done: the same command without --dry-run does it"]
+
+
+def test_a_baseline_that_several_runs_share_is_fitted_again_once(three_runs: list[Path], tmp_path: Path) -> None:
+    raw = make_run(tmp_path / "raw.h5", mode="untrained")
+    for words in ([], ["--force"]):
+        assert run_several(three_runs, "--depths", "1", "--baseline", str(raw), *words) == 0
+    assert set(pd.read_csv(tmp_path / "raw.probes.csv").test_reads.dropna()) == {2}
 
 
 def test_depths_are_read_as_lists_and_ranges() -> None:
