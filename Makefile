@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 RECENT := import sys; sys.exit(sys.version_info < (3, 11))
 USABLE := import pip, sys; sys.exit(sys.version_info < (3, 11))
 
-.PHONY: help demo study test torture lint bench clean
+.PHONY: help demo study test torture lint docs bench clean
 
 help:
 	@echo "make demo   train k = 1, 2, 3 on the digits, probe every depth, draw the figure into demo/"
@@ -21,25 +21,36 @@ help:
 	@echo "make test   run the tests (LAYERWISE_DATA=folder adds those that read real data sets)"
 	@echo "make torture  kill commands, damage files, fill disks, and judge what comes of it (docs/reliability.md)"
 	@echo "make lint   check style, format and types"
+	@echo "make docs   build docs/ as a site with search, into site/"
 	@echo "make bench  time what the project claims is fast"
 	@echo "make clean  remove what these made, but not $(VENV)"
-	@echo "The first of them makes $(VENV) with $(PYTHON) (PYTHON=... takes another, 3.11 or newer) and installs into it."
+	@echo "The first of them makes $(VENV) with $(PYTHON) (PYTHON=... takes another, 3.11 or newer) and installs into it what it needs."
 
-# The stamp goes first and comes last, so an install that stops half-way is tried again.
-$(STAMP): pyproject.toml
-	@rm -f $(STAMP)
+# What an aim needs is installed for it alone, so that the demo waits for no tool of the tests. A stamp for each goes
+# first and comes last: an install that stops half-way is tried again.
+define install
+	@rm -f $@
 	@$(BIN)/python -c '$(USABLE)' 2>/dev/null || { \
 	  command -v "$(PYTHON)" >/dev/null || { \
 	    echo "make: $(PYTHON) not found: Python 3.11 or newer is needed; name it with PYTHON=/path/to/python3" >&2; exit 1; }; \
 	  "$(PYTHON)" -c '$(RECENT)' 2>/dev/null || { \
 	    echo "make: $(PYTHON) is too old or does not run: Python 3.11 or newer is needed; name it with PYTHON=/path/to/python3" >&2; exit 1; }; \
 	  echo "making $(VENV) with $(PYTHON)"; "$(PYTHON)" -m venv --clear $(VENV); }
-	$(BIN)/python -m pip install --disable-pip-version-check --editable ".[test,dev]"
-	@touch $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable "$(1)"
+	@touch $@
+endef
+
+$(STAMP): pyproject.toml
+	$(call install,.)
+$(STAMP)-%: pyproject.toml
+	$(call install,.[$*])
+
+# Two of them at once would write into one environment.
+.NOTPARALLEL:
 
 # A PYTHON that was asked for by name is never quietly another one.
 ifneq ($(origin PYTHON),file)
-$(STAMP): | same-python
+$(STAMP) $(STAMP)-test $(STAMP)-dev $(STAMP)-docs: | same-python
 endif
 .PHONY: same-python
 same-python:
@@ -61,21 +72,25 @@ demo: $(STAMP)
 study: $(STAMP)
 	$(BIN)/separability-study --budget smoke -o demo/study
 
-test: $(STAMP)
+test: $(STAMP)-test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 # Goes on where it was stopped. TORTURE holds flags, say TORTURE="--only kills --kills 20".
-torture: $(STAMP)
+torture: $(STAMP)-test
 	$(BIN)/python -m tests.torture $(TORTURE)
 
-lint: $(STAMP)
+lint: $(STAMP)-dev
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 
-bench: $(STAMP)
+bench: $(STAMP)-test
 	$(BIN)/python -m pytest tests/benchmarks --benchmark-only
 
+docs: $(STAMP)-docs
+	$(BIN)/python -m mkdocs build --strict
+	@echo "done: open site/index.html"
+
 clean:
-	rm -rf demo build dist .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf demo site build dist .pytest_cache .mypy_cache .ruff_cache .benchmarks
 	find layerwise probes analysis figures tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -66,14 +66,14 @@ def test_installs_once_and_again_when_pyproject_changes(project: Project) -> Non
     first = project.make("test", python)
     assert first.returncode == 0, first.stderr
     assert project.did("-m venv --clear .venv")
-    assert project.did("-m pip install --disable-pip-version-check --editable .[test,dev]")
+    assert project.did("-m pip install --disable-pip-version-check --editable .[test]")
     assert project.did("-m pytest")
 
     assert project.make("test", python).returncode == 0
     assert not project.did("-m pip install")
     assert project.did("-m pytest")
 
-    stamp = project.folder / ".venv" / "installed"
+    stamp = project.folder / ".venv" / "installed-test"
     pyproject = project.folder / "pyproject.toml"
     os.utime(stamp, (0, 0))
     assert project.make("test", python).returncode == 0
@@ -82,9 +82,26 @@ def test_installs_once_and_again_when_pyproject_changes(project: Project) -> Non
     assert stamp.stat().st_mtime >= pyproject.stat().st_mtime
 
 
+@pytest.mark.parametrize("order", [("study", "test", "docs", "lint"), ("test", "lint", "study", "docs")])
+def test_each_aim_gets_what_it_needs_and_no_more_in_any_order(order: tuple[str, ...], project: Project) -> None:
+    python = f"PYTHON={project.python()}"
+    (project.folder / ".venv" / "bin").mkdir(parents=True)
+    command = project.folder / ".venv" / "bin" / "separability-study"
+    command.symlink_to("/bin/true")
+    needed = {"study": ".", "test": ".[test]", "lint": ".[dev]", "docs": ".[docs]"}
+    for target in order:
+        done = project.make(target, python)
+        assert done.returncode == 0, done.stderr
+        installed = [line for line in project.log.read_text().splitlines() if "pip install" in line]
+        assert [line.partition("--editable ")[2] for line in installed] == [needed[target]]
+    for target in order:
+        assert project.make(target, python).returncode == 0
+        assert not project.did("pip install")
+
+
 def test_an_install_that_fails_is_tried_again(project: Project) -> None:
     python = f"PYTHON={project.python()}"
-    stamp = project.folder / ".venv" / "installed"
+    stamp = project.folder / ".venv" / "installed-test"
     stamp.parent.mkdir()
     stamp.touch()
     os.utime(stamp, (0, 0))
@@ -128,7 +145,7 @@ def test_another_python_than_the_environments_is_refused(project: Project) -> No
 def test_without_a_target_it_names_each(project: Project) -> None:
     done = project.make()
     assert done.returncode == 0
-    for target in ("demo", "study", "test", "torture", "lint", "bench", "clean"):
+    for target in ("demo", "study", "test", "torture", "lint", "docs", "bench", "clean"):
         assert f"make {target} " in done.stdout
     assert project.log.read_text() == ""
 
@@ -143,7 +160,7 @@ def test_clean_removes_what_was_made_and_keeps_the_environment(project: Project)
     left = {path.name for path in project.folder.rglob("*")}
     assert "demo" not in left
     assert "__pycache__" not in left
-    assert {"installed", "layerwise", "Makefile"} <= left
+    assert {"installed-dev", "layerwise", "Makefile"} <= left
 
 
 def run_ci(project: Project, failing: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -165,15 +182,15 @@ def test_ci_runs_what_people_run(project: Project) -> None:
     done = run_ci(project)
     made = [line for line in done.stdout.splitlines() if line.startswith("made")]
     assert done.returncode == 0, done.stderr
-    assert made == [f"made {target} with <>" for target in ("lint", "test", "demo", "study")]
+    assert made == [f"made {target} with <>" for target in ("lint", "test", "docs", "demo", "study")]
 
 
-@pytest.mark.parametrize("failing", ["lint", "test", "demo", "study"])
+@pytest.mark.parametrize("failing", ["lint", "test", "docs", "demo", "study"])
 def test_ci_fails_with_any_and_still_runs_all(failing: str, project: Project) -> None:
     done = run_ci(project, failing)
     assert done.returncode == 1
     assert done.stderr == f"failed: {failing}\n"
-    assert done.stdout.count("made ") == 4
+    assert done.stdout.count("made ") == 5
 
 
 def test_ci_finds_the_data_beside_the_clone(project: Project) -> None:
