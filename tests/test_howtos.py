@@ -1,0 +1,100 @@
+"""The how-tos of docs/howto: their commands, taken from the pages, run as they stand on small folders made here.
+
+Shell functions of the commands' names add what makes them small, after what the page says.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parent.parent
+HOWTOS = ROOT / "docs" / "howto"
+SMALL = """
+set -euo pipefail
+layerwise-train() { command layerwise-train "$@" --device cpu --width 4 --aux-width 4 --epochs 1; }
+layerwise-extract() { command layerwise-extract "$@" --device cpu; }
+probe-depth() { command probe-depth "$@" --device cpu --quick; }
+separability-study() { command separability-study "$@" --device cpu --width 4 --k 1 --epochs 1; }
+"""
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """Return the blocks of code of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```", (HOWTOS / page).read_text(), re.DOTALL | re.MULTILINE)
+
+
+def follow(page: str, folder: Path, small: str = SMALL, **variables: str) -> str:
+    """Run every command of a page, in its order, in a folder; return what they printed."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **variables}
+    done = subprocess.run(
+        ["bash", "-c", small + "\n".join(blocks(page, "sh"))],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def numbers(folder: Path, run: str) -> pd.DataFrame:
+    return pd.read_csv(folder / f"{run}.probes.csv")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Make pictures/CLASS of three classes, each of its own colour; return the folder that holds it."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("cat", "dog", "horse")):
+        (tmp_path / "pictures" / name).mkdir(parents=True)
+        for i in range(20):
+            pixels = rng.integers(0, 100, (40, 36, 3), dtype=np.uint8)
+            pixels[..., number] += 60
+            Image.fromarray(pixels).save(tmp_path / "pictures" / name / f"{i:03d}.png")
+    return tmp_path
+
+
+def test_figure_2_on_your_own_images(pictures: Path) -> None:
+    said = follow("your-images.md", pictures)
+    assert "nothing was done: the same command without --dry-run does it" in said
+    made = {path.name for path in pictures.iterdir()}
+    assert {f"figure2.{end}" for end in ("pdf", "svg", "png", "csv", "txt")} <= made
+    points = pd.read_csv(pictures / "figure2.csv")
+    assert set(points["probe"]) == {"linear", "cnn-1", "cnn-2"}
+    assert set(points["k"].dropna()) == {1, 2, 3}
+    assert "study" not in made
+
+
+def test_a_pretrained_network(pictures: Path) -> None:
+    url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
+    kept = pictures / "torch" / "hub" / "checkpoints" / Path(url).name  # where torch looks before it fetches
+    kept.parent.mkdir(parents=True)
+    torch.save(torchvision.models.resnet18().state_dict(), kept)
+    torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), pictures / "mine.pt")
+    smaller = SMALL.replace('layerwise-extract "$@"', 'layerwise-extract "$@" --image-size 32')
+    follow("pretrained.md", pictures, smaller, TORCH_HOME=str(pictures / "torch"))
+    assert (pictures / "layers.pdf").exists()
+    assert set(numbers(pictures, "resnet18")["selection"].dropna()) == {"validation"}
+    assert set(numbers(pictures, "mine")["selection"].dropna()) == {"seen"}
+
+
+def test_features_from_elsewhere(tmp_path: Path) -> None:
+    (code,) = blocks("features.md", "python")
+    (tmp_path / "save.py").write_text(code)
+    follow("features.md", tmp_path)
+    assert (tmp_path / "features.pdf").exists()
+    for run, selection in (("no", "validation"), ("some", "validation"), ("all", "seen")):
+        rows = numbers(tmp_path, run)
+        assert set(rows["selection"].dropna()) == {selection}
+        test = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy") & (rows["probe"] == "linear")]
+        best = test.groupby("depth")["value"].max()
+        assert best[2] > best[1]  # the late layer has its classes further apart
