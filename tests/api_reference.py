@@ -22,7 +22,7 @@ from probes.protocol import Fit, Predictions
 HEAD = """# The Python API
 
 Written from the code by `python tests/api_reference.py > docs/api.md`; a test compares the two. An example that a
-test runs stands in the [README](../README.md). Names are imported from where they stand here; `layerwise`, `probes`
+test runs stands in the README. Names are imported from where they stand here; `layerwise`, `probes`
 and `figures` load torch, pandas and matplotlib only when a function of theirs is asked for. Each object shows what
 it is, without its arrays, where Python or a notebook prints it.
 """

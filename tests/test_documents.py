@@ -1,4 +1,4 @@
-"""README and docs: every file they link to exists, and nothing in them waits to be filled in."""
+"""README and docs: every file and heading they link to exists, and nothing in them waits to be filled in."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from layerwise import export_network, open_run
 from layerwise.export.predictor import build_predictor
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -25,10 +27,51 @@ def test_links_lead_somewhere(document: Path) -> None:
     assert [link for link in links if not (document.parent / link).exists()] == []
 
 
+def anchors(document: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and MkDocs make them."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = (re.sub(r"\]\([^)]*\)|[^\w\s-]", "", heading).strip().lower() for heading in headings)
+    return {re.sub(r"\s+", "-", words) for words in plain}
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_to_headings_lead_to_one(document: Path) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#]*)#([^)]+)\)", document.read_text())
+    assert [link for link in links if link[1] not in anchors(document.parent / link[0] if link[0] else document)] == []
+
+
+def test_the_anchors_that_docs_link_to_are_found_by_the_check() -> None:
+    assert "arrays-made-elsewhere" in anchors(ROOT / "docs" / "format.md")
+    assert "no-such-heading" not in anchors(ROOT / "docs" / "format.md")
+
+
+def pages(entries: list[Any]) -> list[str]:
+    """Return the pages that the navigation of mkdocs.yml names, those in sections too."""
+    found = []
+    for entry in entries:
+        for target in entry.values():
+            found += [target] if isinstance(target, str) else pages(target)
+    return found
+
+
+def test_the_site_and_its_index_lead_to_every_page() -> None:
+    docs = ROOT / "docs"
+    expected = sorted(str(path.relative_to(docs)) for path in docs.rglob("*.md"))
+    assert sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])) == expected
+    linked = set(re.findall(r"\]\(([^)#]+)", (docs / "index.md").read_text()))
+    assert linked == {*expected, "quickstart.ipynb"} - {"index.md"}
+
+
+def test_links_of_the_docs_stay_in_the_site() -> None:
+    docs = ROOT / "docs"
+    for document in docs.rglob("*.md"):
+        for link in re.findall(r"\]\((?!https?://)([^)#]+)", document.read_text()):
+            assert (document.parent / link).resolve().is_relative_to(docs), (document, link)
+
+
+@pytest.mark.parametrize("document", [path for path in DOCUMENTS if path.name != "CHANGELOG.md"], ids=lambda p: p.name)
 def test_paths_of_source_files_exist(document: Path) -> None:
-    if document.name == "CHANGELOG.md":
-        pytest.skip("it names the files of earlier versions")
     paths = re.findall(r"(?<![\w/.])(?:layerwise|probes|analysis|figures|tests|docs)/[\w/]*\.\w+", document.read_text())
     assert [path for path in paths if not (ROOT / path).exists()] == []
 
@@ -70,7 +113,6 @@ def test_a_readme_reader_finds_the_three_commands_first() -> None:
 
 
 def test_the_examples_of_an_exported_network_run(run_path: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
     text = (ROOT / "docs" / "export.md").read_text()
     by_pytorch, by_onnxruntime = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     with open_run(run_path) as run:

@@ -1,4 +1,4 @@
-"""The how-tos of docs/howto: their commands, taken from the pages, run as they stand on small folders made here.
+"""The how-tos of docs/howto and the notebook: commands are taken from the pages and run on small folders made here.
 
 Shell functions of the commands' names add what makes them small, after what the page says.
 """
@@ -11,11 +11,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import torchvision
+from nbclient import NotebookClient
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -98,3 +100,16 @@ def test_features_from_elsewhere(tmp_path: Path) -> None:
         test = rows[(rows["split"] == "test") & (rows["metric"] == "accuracy") & (rows["probe"] == "linear")]
         best = test.groupby("depth")["value"].max()
         assert best[2] > best[1]  # the late layer has its classes further apart
+
+
+def test_the_notebook_runs_from_nothing_and_is_kept_without_outputs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notebook = nbformat.read(ROOT / "docs" / "quickstart.ipynb", as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.outputs for cell in cells if cell.outputs or cell.execution_count] == []
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert any("text/html" in output.get("data", {}) for output in cells[3].outputs)
+    assert {"k1.h5", "k3.probes.csv", "figure.pdf"} <= {path.name for path in tmp_path.iterdir()}
