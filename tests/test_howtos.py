@@ -38,10 +38,14 @@ def blocks(page: str, language: str) -> list[str]:
 
 def follow(page: str, folder: Path, small: str = SMALL, **variables: str) -> str:
     """Run every command of a page, in its order, in a folder; return what they printed."""
+    return run(small + "\n".join(blocks(page, "sh")), folder, **variables)
+
+
+def run(script: str, folder: Path, **variables: str) -> str:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **variables}
     done = subprocess.run(
-        ["bash", "-c", small + "\n".join(blocks(page, "sh"))],
+        ["bash", "-c", script],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -50,6 +54,14 @@ def follow(page: str, folder: Path, small: str = SMALL, **variables: str) -> str
 
 def numbers(folder: Path, run: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{run}.probes.csv")
+
+
+def test_the_quickstart_of_the_readme(tmp_path: Path) -> None:
+    (lines,) = re.findall(r"## Quickstart\n\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    clone, install, *work = lines.splitlines()
+    assert clone.startswith("git clone ") and "pip install ." in install and len(work) == 3
+    run(SMALL + "\n".join(work), tmp_path)
+    assert {"run.h5", "run.probes.csv", "figure.pdf"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ def test_there_is_one_version(wheel: Path) -> None:
     (distribution,) = metadata.distributions(path=[str(wheel)])
     assert distribution.version == layerwise.__version__
     assert f"\nversion: {layerwise.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"version = {{{layerwise.__version__}}}" in (ROOT / "README.md").read_text()
     newest = re.search(r"^## (\d\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest is not None
     assert newest[1] == layerwise.__version__
