@@ -38,8 +38,6 @@ def program() -> torch.export.ExportedProgram:
 def test_what_was_written_is_run_with_any_number_of_images(
     suffix: str, program: torch.export.ExportedProgram, tmp_path: Path
 ) -> None:
-    if suffix == ".onnx":
-        pytest.importorskip("onnxruntime")
     write(program, tmp_path / ".model.partial", suffix, '{"classes": ["ä"]}')
     run = read(tmp_path / ".model.partial", suffix)
     for n in (1, 2, 7):
@@ -52,8 +50,6 @@ def test_what_was_written_is_run_with_any_number_of_images(
 def test_a_disk_that_is_full_is_an_error_of_the_system(
     suffix: str, program: torch.export.ExportedProgram, tmp_path: Path
 ) -> None:
-    if suffix == ".onnx":
-        pytest.importorskip("onnxruntime")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (700, before[1]))
     try:

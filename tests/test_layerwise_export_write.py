@@ -101,8 +101,6 @@ def pruned_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_another_process_without_this_package_has_the_same_scores(
     suffix: str, code: str, pruned_run: Path, tmp_path: Path
 ) -> None:
-    if suffix == ".onnx":
-        pytest.importorskip("onnxruntime")
     with RunFile(pruned_run) as run:
         done = export_run(run, tmp_path / f"model{suffix}", weighting="softmax", takes="float")
         assert done.images == "64 test images, with the outputs in run.h5"
@@ -119,7 +117,6 @@ def test_another_process_without_this_package_has_the_same_scores(
 
 
 def test_vgg11_is_the_same_in_both_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("onnxruntime")
     monkeypatch.setattr(VggHead, "HIDDEN", 8)
     config = set_fields(vgg11(), {"network.width": 2, "network.aux_width": 4}).network
     network = LayerwiseNetwork(config, (3, 162, 160), 10, (0.5, 0.4, 0.3), (0.2, 0.2, 0.3), seed=0)

@@ -44,7 +44,8 @@ def test_axes_are_those_of_each_layer_within_one_network() -> None:
 
 
 def test_axes_of_timms_networks() -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     model = timm.create_model("convnext_atto", depths=(1, 1, 1, 1), dims=(4, 8, 8, 8), conv_mlp=False, num_classes=2)
     kinds = kinds_of(model)
     assert {kinds[f"stages.0.blocks.0.{name}"] for name in ("norm", "mlp.fc1", "mlp.act", "mlp")} == {

@@ -52,7 +52,8 @@ def test_auto_takes_the_blocks_of_transformers() -> None:
 
 
 def test_auto_takes_what_timm_lists() -> None:
-    timm = pytest.importorskip("timm")
+    import timm
+
     model = timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2)
     assert names(choose(model, layers_of(model, 3, 32, 32), "auto")) == ["blocks.0", "blocks.1"]
     model = timm.create_model("resnet10t")

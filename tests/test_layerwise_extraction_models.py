@@ -61,7 +61,6 @@ def test_a_transformer_built_for_another_size_asks_for_that() -> None:
 
 
 def test_timm() -> None:
-    pytest.importorskip("timm")
     made = build("timm:vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 1}, 0)
     assert made.preset is not None
     assert (made.preset.resize, made.preset.crop, made.preset.interpolation) == (32, 32, "bicubic")
@@ -206,8 +205,6 @@ def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path: Path, mon
     ],
 )  # fmt: skip
 def test_a_name_that_no_weights_have(spec: str, word: str | None, message: str) -> None:
-    if spec.startswith("timm"):
-        pytest.importorskip("timm")
     with pytest.raises(UsageError, match=message):
         build(spec, {}, 0, word)
 
@@ -220,7 +217,7 @@ def test_a_name_that_no_weights_have(spec: str, word: str | None, message: str) 
 def test_a_tag_of_timm_is_its_weights(
     spec: str, word: str | None, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    timm = pytest.importorskip("timm")
+    import timm
     from safetensors.torch import save_file
     from timm.models import _builder, _hub
 

@@ -122,7 +122,8 @@ def test_numbers_that_are_no_weights_are_named_and_nothing_is_loaded(change: Any
 
 
 def test_safetensors(tmp_path: Path) -> None:
-    safetensors = pytest.importorskip("safetensors.torch")
+    import safetensors.torch as safetensors
+
     net, other = SmallNet(), other_net()
     safetensors.save_file(other.state_dict(), tmp_path / "w.safetensors")
     load_weights(net, tmp_path / "w.safetensors")

@@ -114,3 +114,9 @@ def test_a_run_is_trained_probed_and_drawn_among_files_of_the_same_name(scripts:
     made = {path.name for path in trap.iterdir()}
     assert {"run.h5", "run.probes.csv", "figure.pdf"} <= made
     assert (trap / "figure.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_no_test_is_left_out_for_want_of_a_package() -> None:
+    # It is in the extra `test`; only a machine (a GPU, data, a clone) can lack something.
+    skipping = [path.name for path in (ROOT / "tests").glob("*.py") if "pytest.importor" + "skip" in path.read_text()]
+    assert skipping == []
