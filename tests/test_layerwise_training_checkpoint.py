@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -263,6 +264,25 @@ def test_other_data_are_refused(stopped: Path) -> None:
         file.attrs["digest"] = sealed._digest(file)  # as of a state that was begun with them
     with pytest.raises(UserError, match="was begun with other data: the images of digits have changed"):
         make_run(stopped, **fields("greedy"))
+
+
+def test_a_state_of_a_version_without_seeding_goes_on_where_the_seeding_of_that_time_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, older = tmp_path / "run.h5", fields("greedy") | {"network.seeding": 1}
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, 1)
+        with pytest.raises(Killed):
+            make_run(path, **older)
+    with h5py.File(tmp_path / "run.h5.state" / "state.h5", "r+") as file:
+        tree = json.loads(file.attrs["config"])
+        del tree["network"]["seeding"]
+        file.attrs["config"] = json.dumps(tree, sort_keys=True)
+        file.attrs["digest"] = sealed._digest(file)
+    with pytest.raises(UserError, match="begun with network.seeding = 1, but this command says 2"):
+        make_run(path, **fields("greedy"))
+    make_run(path, **older)
+    assert digest(path) == digest(make_run(tmp_path / "whole.h5", **older))
 
 
 @pytest.mark.parametrize(
