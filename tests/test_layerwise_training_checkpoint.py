@@ -31,7 +31,8 @@ from layerwise.training.run import train_run
 
 KEPT = "greedy, the prefix kept"
 PRUNED = "greedy, pruned"
-MODES = ("greedy", KEPT, PRUNED, "parallel", "end-to-end", "untrained")
+FAST = "greedy, by a fast recipe"
+MODES = ("greedy", KEPT, PRUNED, FAST, "parallel", "end-to-end", "untrained")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -40,6 +41,12 @@ def every_epoch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, "SAVE_EVERY", 0)
         yield
+
+
+FAST_TRAINING: dict[str, Any] = {
+    "block_epochs": (3, 2), "schedule": "linear", "nesterov": True, "norm_bias_rate": 8.0, "lookahead": 0.9,
+    "crop_padding": 1, "crop_fill": "reflect", "flip": True, "alternating_flip": True, "cutout": 2,
+}  # fmt: skip
 
 
 class Killed(BaseException):
@@ -56,6 +63,8 @@ def fields(mode: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"training.ema_decay": 0.9} if mode != "untrained" else {}
     if mode == KEPT:
         extra, mode = {"training.crop_padding": 1, "training.views": 2, "training.prefix": "cache"}, "greedy"
+    if mode == FAST:
+        extra, mode = {f"training.{name}": value for name, value in FAST_TRAINING.items()}, "greedy"
     if mode == PRUNED:
         extra, mode = extra | {"network.prune_to": 2, "network.k": 3, "training.finetune_epochs": 2}, "greedy"
     return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra

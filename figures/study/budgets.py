@@ -57,7 +57,7 @@ BUDGETS = {
             probe_widths=(16,),
             probe_seeds=1,
             probe_epochs=12,
-            # One cycle and batches of 64: in so few epochs drops by steps end 6 points or more lower at this size.
+            # In so few epochs one cycle ends higher than drops by steps, and smaller batches take more steps.
             settings={
                 "data.dataset": "cifar10",
                 "data.subset": 10_000,

@@ -85,7 +85,20 @@ class RunConfig:
             self.network.activation == "relu" or self.mode == "untrained",
             "network.activation", self.network.activation, f"relu in mode {self.mode}: only untrained blocks lack it",
         )  # fmt: skip
+        epochs = self.training.block_epochs
+        check(
+            not epochs or len(epochs) == self.network.depth,
+            "training.block_epochs", list(epochs), f"a number for each of the {self.network.depth} blocks, or empty",
+        )  # fmt: skip
+        check(
+            not epochs or not self.network.prune_to,
+            "training.block_epochs", list(epochs), "empty where blocks are pruned",
+        )  # fmt: skip
         check(0 <= self.seed < 2**32, "seed", self.seed, "an integer in [0, 2^32)")
+
+    def epochs_of(self, j: int) -> int:
+        """Return the epochs for which the auxiliary problem of depth j is solved."""
+        return (self.training.of_block(j) if self.mode == "greedy" else self.training).epochs
 
     @property
     def heads(self) -> range:
@@ -104,6 +117,8 @@ class RunConfig:
         """Return the configuration written by `to_json` of this or another version, without fields of a later one."""
         tree = json.loads(text)
         tree["network"]["downsample"] = tuple(tree["network"]["downsample"])
+        if "block_epochs" in tree["training"]:
+            tree["training"]["block_epochs"] = tuple(tree["training"]["block_epochs"])
         tree["training"].setdefault("prefix", "recompute")  # what was done before there was a choice
         tree["network"].setdefault("seeding", 1)
         parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}

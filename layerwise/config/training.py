@@ -10,7 +10,9 @@ from layerwise.config.fields import check, check_integers, flag, setting
 from layerwise.errors import UsageError, unknown
 
 OPTIMIZERS = ("sgd", "adamw")
-SCHEDULES = ("steps", "cosine", "one-cycle")
+SCHEDULES = ("steps", "cosine", "one-cycle", "linear")
+PADDINGS = ("zeros", "reflect")
+PULL_EVERY = 5  # steps between two pulls of the weights to their average
 PREFIXES = ("auto", "recompute", "cache")
 
 
@@ -21,6 +23,9 @@ class TrainingConfig:
     epochs: int = field(
         metadata=flag("Epochs for each block; for all of the network in modes parallel and end-to-end.")
     )
+    block_epochs: tuple[int, ...] = field(
+        default=(), metadata=setting("Epochs of each block in greedy training; empty: training.epochs for all.")
+    )
     batch_size: int = field(default=128, metadata=setting("Images in a batch."))
     optimizer: str = field(
         default="sgd", metadata=setting("sgd or adamw (momentum is then unused, weight_decay decoupled).")
@@ -29,12 +34,20 @@ class TrainingConfig:
     # The authors' code builds its optimizer anew at each drop, and so loses its momentum; "steps" does the same.
     schedule: str = field(
         default="steps",
-        metadata=setting("steps (times lr_factor every lr_every epochs), cosine (to 0), or one-cycle (warm-up first)."),
+        metadata=setting(
+            "steps (times lr_factor every lr_every epochs), cosine (to 0), one-cycle (warm-up first), or linear (up "
+            "from a fifth over the first 23%, then down to 0)."
+        ),
     )
     lr_factor: float = field(default=0.2, metadata=setting("Factor of each drop of the learning rate, in (0, 1]."))
     lr_every: int = field(default=15, metadata=setting("Epochs between two drops of the learning rate."))
     lr_first: int = field(default=0, metadata=setting("Epochs before the first drop; 0: lr_every."))
     momentum: float = field(default=0.9, metadata=setting("Momentum of sgd, in [0, 1)."))
+    nesterov: bool = field(default=False, metadata=setting("Nesterov's momentum of sgd (Sutskever et al. 2013)."))
+    # Of sgd, decay and rate multiply: a bias with a larger rate has the smaller decay, so that a step shrinks it alike.
+    norm_bias_rate: float = field(
+        default=1.0, metadata=setting("Factor of the learning rate of BatchNorm's biases, as in airbench (64 there).")
+    )
     weight_decay: float = field(default=5e-4, metadata=setting("Weight decay of all parameters."))
     label_smoothing: float = field(
         default=0.0, metadata=setting("Share of the target spread evenly over all classes, in [0, 1).")
@@ -46,10 +59,27 @@ class TrainingConfig:
             "weights, as the paper does."
         ),
     )
-    crop_padding: int = field(
-        default=0, metadata=setting("Pixels of zero padding before a random crop to the image's size; 0: no crop.")
+    lookahead: float = field(
+        default=0.0,
+        metadata=setting(
+            f"Every {PULL_EVERY} steps weights are pulled to their average, whose weight of the past, a step, grows to "
+            "this one with the cube of the share of training that is done; the average is kept (Zhang et al. 2019, as "
+            "in airbench, 0.95 there). 0: none."
+        ),
     )
+    crop_padding: int = field(
+        default=0, metadata=setting("Pixels of padding before a random crop to the image's size; 0: no crop.")
+    )
+    crop_fill: str = field(default="zeros", metadata=setting("What the padding is: zeros, or reflect (the image)."))
     flip: bool = field(default=False, metadata=setting("Mirror each image left to right with probability 1/2."))
+    alternating_flip: bool = field(
+        default=False,
+        metadata=setting("Mirror at random in the first epoch alone, then in turn (Jordan 2024). Needs training.flip."),
+    )
+    cutout: int = field(
+        default=0,
+        metadata=setting("Side in pixels of a black square at a random place of each image (DeVries, Taylor 2017)."),
+    )
     views: int = field(
         default=0, metadata=flag("Augment so many fixed views of each image, in turn; 0: anew in each epoch.")
     )
@@ -101,8 +131,36 @@ class TrainingConfig:
             raise unknown("training.optimizer", self.optimizer, OPTIMIZERS)
         if self.schedule not in SCHEDULES:
             raise unknown("training.schedule", self.schedule, SCHEDULES)
-        check(self.crop_padding >= 0, "training.crop_padding", self.crop_padding, "pixels, at least 0")
+        self._check_averages()
+        self._check_augmentation()
         self._check_prefix()
+
+    def _check_averages(self) -> None:
+        check(0 <= self.lookahead < 1, "training.lookahead", self.lookahead, "a number in [0, 1)")
+        check(
+            not (self.lookahead and self.ema_decay),
+            "training.lookahead", self.lookahead, "0 where training.ema_decay is not: weights have one average",
+        )  # fmt: skip
+        rate = self.norm_bias_rate
+        check(0 < rate < math.inf, "training.norm_bias_rate", rate, "a finite number above 0")
+        check(
+            not self.nesterov or (self.optimizer == "sgd" and self.momentum > 0),
+            "training.nesterov", self.nesterov, "false without sgd and training.momentum above 0",
+        )  # fmt: skip
+        check(
+            all(epochs >= 1 for epochs in self.block_epochs),
+            "training.block_epochs", list(self.block_epochs), "integers of at least 1 with commas; empty for none",
+        )  # fmt: skip
+
+    def _check_augmentation(self) -> None:
+        for name in ("crop_padding", "cutout"):
+            check(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "pixels, at least 0")
+        if self.crop_fill not in PADDINGS:
+            raise unknown("training.crop_fill", self.crop_fill, PADDINGS)
+        check(
+            self.flip or not self.alternating_flip,
+            "training.alternating_flip", self.alternating_flip, "false where training.flip is",
+        )  # fmt: skip
 
     def _check_prefix(self) -> None:
         if self.prefix not in PREFIXES:
@@ -118,8 +176,19 @@ class TrainingConfig:
 
     @property
     def augments(self) -> bool:
-        """Whether images are cropped or mirrored at random."""
-        return self.crop_padding > 0 or self.flip
+        """Whether images are cropped, mirrored or covered at random."""
+        return self.crop_padding > 0 or self.flip or self.cutout > 0
+
+    @property
+    def averages(self) -> bool:
+        """Whether an average of the weights is kept in their place."""
+        return self.ema_decay > 0 or self.lookahead > 0
+
+    def of_block(self, j: int) -> TrainingConfig:
+        """Return the settings by which block j is trained greedily."""
+        return (
+            dataclasses.replace(self, epochs=self.block_epochs[j - 1], block_epochs=()) if self.block_epochs else self
+        )
 
     @property
     def is_fixed(self) -> bool:
