@@ -205,6 +205,10 @@ def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
             ["a.h5", "--what", "contrasts", "--bound", "0"],
             "--bound is 0, but takes percentage points above 0, up to 100.",
         ),
+        (
+            ["a.h5", "--what", "trends", "--bound", "2"],
+            "--bound is of contrasts, but --what is trends. Leave one of them out.",
+        ),
         (["a.h5", "--what", "published"], "published numbers are of no run. Leave the run files out."),
     ],
 )

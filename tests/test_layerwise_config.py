@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import settings_reference
@@ -68,6 +69,17 @@ def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
         ("training.momentum", "1", r"training.momentum is 1.0, but must be a number in \[0, 1\)"),
         ("training.weight_decay", "-1", "training.weight_decay is -1.0"),
         ("training.crop_padding", "-1", "training.crop_padding is -1, but must be pixels"),
+        ("training.cutout", "-1", "training.cutout is -1, but must be pixels"),
+        ("training.crop_fill", "mirror", "unknown training.crop_fill 'mirror'. Choices: zeros, reflect"),
+        ("training.alternating_flip", "true", "training.alternating_flip is True, but must be false where"),
+        ("training.lookahead", "1", r"training.lookahead is 1.0, but must be a number in \[0, 1\)"),
+        ("training.norm_bias_rate", "0", "training.norm_bias_rate is 0.0, but must be a finite number above 0"),
+        ("training.block_epochs", "1,0", r"training.block_epochs is \[1, 0\], but must be integers of at least 1"),
+        (
+            "training.block_epochs",
+            "1",
+            r"training.block_epochs is \[1\], but must be a number for each of the 4 blocks",
+        ),
         ("training.prefix", "cach", "unknown training.prefix 'cach'. Did you mean 'cache'"),
         ("training.views", "-1", "training.views is -1, but must be a number of fixed views, or 0 for new ones each"),
         ("data.holdout", "0.7", r"data.holdout is 0.7, but must be a share in \[0, 0.5\]"),
@@ -164,3 +176,36 @@ def test_a_block_that_downsamples_twice_is_refused() -> None:
 def test_the_width_of_custom_blocks_may_be_0_and_its_message_says_so() -> None:
     with pytest.raises(UsageError, match=r"network.width is -1, but must be an integer of at least 0"):
         NetworkConfig(architecture="custom", depth=2, width=-1, k=1, aux_width=8)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (
+            {"training.lookahead": 0.9, "training.ema_decay": 0.9},
+            "training.lookahead is 0.9, but must be 0 where training.ema_decay is not",
+        ),
+        (
+            {"training.nesterov": True, "training.momentum": 0.0},
+            "training.nesterov is True, but must be false without sgd and training.momentum above 0",
+        ),
+        (
+            {"training.nesterov": True, "training.optimizer": "adamw"},
+            "training.nesterov is True, but must be false without sgd",
+        ),
+        (
+            {"training.block_epochs": (1, 2, 3, 4), "network.prune_to": 4},
+            r"training.block_epochs is \[1, 2, 3, 4\], but must be empty where blocks are pruned",
+        ),
+    ],
+)
+def test_fields_that_exclude_each_other(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        set_fields(digits(), values)
+
+
+def test_epochs_of_each_block_survive_the_file_and_hold_in_greedy_training_alone() -> None:
+    config = RunConfig.from_json(set_fields(digits(), {"training.block_epochs": "4,3,2,1"}).to_json())
+    assert config.training.block_epochs == (4, 3, 2, 1)
+    assert [config.epochs_of(j) for j in (1, 4)] == [4, 1]
+    assert set_fields(config, {"mode": "end-to-end"}).epochs_of(4) == config.training.epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 from reference import slow_crop_and_flip
 from torchvision.transforms import RandomCrop
@@ -16,21 +17,23 @@ def moving(padding: int, flip: bool = True) -> TrainingConfig:
     return TrainingConfig(epochs=1, crop_padding=padding, flip=flip)
 
 
-def test_equal_draws_give_the_images_that_torchvision_gives() -> None:
+@pytest.mark.parametrize("fill", ["zeros", "reflect"])
+def test_equal_draws_give_the_images_that_torchvision_gives(fill: str) -> None:
     images = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    draws = draw(20, moving(2), torch.Generator().manual_seed(2))
-    result = augment(images, draws, 2)
+    draws = draw(20, moving(2), (9, 7), torch.Generator().manual_seed(2))
+    result = augment(images, draws, 2, fill)
     assert set(draws[2].tolist()) == {0, 1}
     for i in range(20):
         top, left, flip = int(draws[0, i]), int(draws[1, i]), bool(draws[2, i])
-        cropped = tv.crop(tv.pad(images[i], [2]), top, left, 9, 7)
+        cropped = tv.crop(tv.pad(images[i], [2], padding_mode="constant" if fill == "zeros" else fill), top, left, 9, 7)
         assert torch.equal(result[i], tv.hflip(cropped) if flip else cropped)
-        assert np.array_equal(result[i].numpy(), slow_crop_and_flip(images[i].numpy(), top, left, flip, 2))
+        if fill == "zeros":
+            assert np.array_equal(result[i].numpy(), slow_crop_and_flip(images[i].numpy(), top, left, flip, 2))
 
 
 def test_offsets_and_flips_are_as_likely_as_torchvisions() -> None:
     n, padding = 20_000, 1
-    draws = draw(n, moving(padding), torch.Generator().manual_seed(0))
+    draws = draw(n, moving(padding), (8, 8), torch.Generator().manual_seed(0))
     ours = np.bincount((3 * draws[0] + draws[1]).numpy(), minlength=9) / n
     torch.manual_seed(0)
     theirs = np.zeros(9)
@@ -47,7 +50,7 @@ def test_offsets_and_flips_are_as_likely_as_torchvisions() -> None:
 
 def test_without_padding_and_flip_nothing_moves() -> None:
     images = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8)
-    assert torch.equal(augment(images, draw(5, moving(0, flip=False), torch.Generator()), 0), images)
+    assert torch.equal(augment(images, draw(5, moving(0, flip=False), (4, 4), torch.Generator()), 0), images)
 
 
 def test_a_flip_mirrors_left_to_right() -> None:

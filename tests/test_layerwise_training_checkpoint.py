@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -30,7 +31,8 @@ from layerwise.training.run import train_run
 
 KEPT = "greedy, the prefix kept"
 PRUNED = "greedy, pruned"
-MODES = ("greedy", KEPT, PRUNED, "parallel", "end-to-end", "untrained")
+FAST = "greedy, by a fast recipe"
+MODES = ("greedy", KEPT, PRUNED, FAST, "parallel", "end-to-end", "untrained")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,6 +41,12 @@ def every_epoch() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(state, "SAVE_EVERY", 0)
         yield
+
+
+FAST_TRAINING: dict[str, Any] = {
+    "block_epochs": (3, 2), "schedule": "linear", "nesterov": True, "norm_bias_rate": 8.0, "lookahead": 0.9,
+    "crop_padding": 1, "crop_fill": "reflect", "flip": True, "alternating_flip": True, "cutout": 2,
+}  # fmt: skip
 
 
 class Killed(BaseException):
@@ -55,6 +63,8 @@ def fields(mode: str) -> dict[str, Any]:
     extra: dict[str, Any] = {"training.ema_decay": 0.9} if mode != "untrained" else {}
     if mode == KEPT:
         extra, mode = {"training.crop_padding": 1, "training.views": 2, "training.prefix": "cache"}, "greedy"
+    if mode == FAST:
+        extra, mode = {f"training.{name}": value for name, value in FAST_TRAINING.items()}, "greedy"
     if mode == PRUNED:
         extra, mode = extra | {"network.prune_to": 2, "network.k": 3, "training.finetune_epochs": 2}, "greedy"
     return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
@@ -263,6 +273,25 @@ def test_other_data_are_refused(stopped: Path) -> None:
         file.attrs["digest"] = sealed._digest(file)  # as of a state that was begun with them
     with pytest.raises(UserError, match="was begun with other data: the images of digits have changed"):
         make_run(stopped, **fields("greedy"))
+
+
+def test_a_state_of_a_version_without_seeding_goes_on_where_the_seeding_of_that_time_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, older = tmp_path / "run.h5", fields("greedy") | {"network.seeding": 1}
+    with monkeypatch.context() as patch:
+        kill_after_saves(patch, 1)
+        with pytest.raises(Killed):
+            make_run(path, **older)
+    with h5py.File(tmp_path / "run.h5.state" / "state.h5", "r+") as file:
+        tree = json.loads(file.attrs["config"])
+        del tree["network"]["seeding"]
+        file.attrs["config"] = json.dumps(tree, sort_keys=True)
+        file.attrs["digest"] = sealed._digest(file)
+    with pytest.raises(UserError, match="begun with network.seeding = 1, but this command says 2"):
+        make_run(path, **fields("greedy"))
+    make_run(path, **older)
+    assert digest(path) == digest(make_run(tmp_path / "whole.h5", **older))
 
 
 @pytest.mark.parametrize(

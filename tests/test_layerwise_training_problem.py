@@ -165,3 +165,58 @@ def test_restored_momentum_is_laid_out_as_its_weights() -> None:
     momentum = second.optimizer.state[weight]["momentum_buffer"]
     assert momentum.stride() == weight.stride() != momentum.contiguous().stride()
     assert torch.equal(momentum, first.optimizer.state[first.block.weight]["momentum_buffer"])
+
+
+def test_biases_of_batch_norm_have_a_rate_of_their_own_and_shrink_as_the_others() -> None:
+    some = problem(training(norm_bias_rate=8.0, weight_decay=0.01))
+    others, biases = some.optimizer.param_groups
+    assert biases["params"] == [some.block[1].bias]
+    assert len(others["params"]) == 5
+    some.start_epoch(0, 1)
+    some.prepare()
+    assert biases["lr"] == pytest.approx(8 * others["lr"])
+    assert biases["lr"] * biases["weight_decay"] == pytest.approx(others["lr"] * others["weight_decay"])
+
+
+def test_nesterov_is_pytorchs() -> None:
+    some = problem(training(nesterov=True, schedule="cosine"))
+    twin = problem(training())
+    theirs = torch.optim.SGD(twin.module.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    x, y = batch()
+    some.start_epoch(0, 1)
+    twin.module.train()
+    for _ in range(3):
+        some._step = 0  # the first rate of the schedule
+        some.step(x, y)
+        theirs.zero_grad()
+        F.cross_entropy(twin.module(x), y).backward()
+        theirs.step()
+    for ours, other in zip(some.module.parameters(), twin.module.parameters(), strict=True):
+        assert torch.allclose(ours, other)
+
+
+def test_lookahead_pulls_the_weights_to_an_average_that_forgets_less_and_less() -> None:
+    config = training(epochs=2, lookahead=0.8, schedule="cosine")
+    some, plain = problem(config), problem(training(epochs=2, schedule="cosine"))
+    average = {name: value.clone() for name, value in plain.module.state_dict().items()}
+    x, y = batch()
+    for epoch in range(2):
+        for one in (some, plain):
+            one.start_epoch(epoch, 10)
+        for step in range(10):
+            some.step(x, y)
+            plain.step(x, y)
+            done = 10 * epoch + step + 1
+            if done % 5 == 0:
+                past = 0.8**5 * (done / 20) ** 3
+                for name, value in plain.module.state_dict().items():
+                    if value.is_floating_point():
+                        average[name] = past * average[name] + (1 - past) * value
+                        value.copy_(average[name])
+            for name, value in plain.module.state_dict().items():
+                assert torch.allclose(some.module.state_dict()[name], value, atol=1e-6), (done, name)
+    some.step(x, y)  # one beyond, which the average does not follow
+    some.finish()
+    for name, value in some.module.state_dict().items():
+        if value.is_floating_point():
+            assert torch.allclose(value, average[name], atol=1e-6)

@@ -36,6 +36,10 @@ def test_settings_that_the_images_do_not_allow_are_refused(tmp_path: Path) -> No
     with pytest.raises(UsageError, match="training.crop_padding is 9, but the images are 8x8: at most 8 leaves"):
         make_run(tmp_path / "run.h5", **{"training.crop_padding": 9})
     with pytest.raises(
+        UsageError, match="training.crop_padding is 8, but images of 8x8 can be reflected by at most 7 pixels"
+    ):
+        make_run(tmp_path / "run.h5", **{"training.crop_padding": 8, "training.crop_fill": "reflect"})
+    with pytest.raises(
         UsageError, match="the last batch of 1295 images in batches of 647 has one image, of which Batch"
     ):
         make_run(tmp_path / "run.h5", **{"network.average": 1, "training.batch_size": 647})

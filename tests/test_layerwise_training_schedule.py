@@ -48,3 +48,9 @@ def test_one_cycle_is_pytorchs_shape() -> None:
         assert learning_rate(config, step / 100) == pytest.approx(theirs.get_last_lr()[0], abs=6e-4)
         optimizer.step()
         theirs.step()
+
+
+def test_linear_rises_from_a_fifth_and_falls_to_0() -> None:
+    config = training(schedule="linear")
+    found = [learning_rate(config, epoch) for epoch in (0, 1.15, 2.3, 6.15, 10)]
+    assert found == pytest.approx([0.02, 0.06, 0.1, 0.05, 0], abs=1e-12)

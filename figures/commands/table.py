@@ -44,11 +44,12 @@ def separability_table(
     ] = "accuracy",
     split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
     bound: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="Contrasts: the largest difference, in percentage points, that counts as none.", rich_help_panel=SHOWN
+            help="Contrasts: the largest difference, in percentage points, that counts as none (default 1).",
+            rich_help_panel=SHOWN,
         ),
-    ] = 1.0,
+    ] = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -60,17 +61,17 @@ def separability_table(
 
     Example: separability-table k1.h5 k2.h5 k3.h5 -o accuracy.md
     """
+    from analysis.contrasts import BOUND
     from figures.tables import made, rendered  # pandas, which --help does without
 
     set_verbosity(quiet, verbose)
     if what not in _WHAT:
         raise unknown("table", what, _WHAT)
-    if not 0 < bound <= 100:
-        raise UsageError(f"--bound is {bound:g}, but takes percentage points above 0, up to 100.")
+    _check_bound(what, bound)
     given = runs or []
     _check_count(what, len(given))
     paths = outputs(output, given, force, SUFFIXES, "table")
-    data, table = made(given, what, split, bound / 100)
+    data, table = made(given, what, split, BOUND if bound is None else bound / 100)
     contents = rendered(data, table)
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():
@@ -81,6 +82,15 @@ def separability_table(
         print(shown, end="")
     else:
         print(f"{len(table.rows)} rows, {widest} columns wide: not shown on this terminal")
+
+
+def _check_bound(what: str, bound: float | None) -> None:
+    if bound is None:
+        return
+    if what != "contrasts":
+        raise UsageError(f"--bound is of contrasts, but --what is {what}. Leave one of them out.")
+    if not 0 < bound <= 100:
+        raise UsageError(f"--bound is {bound:g}, but takes percentage points above 0, up to 100.")
 
 
 def _check_count(what: str, count: int) -> None:

@@ -43,7 +43,7 @@ def choices_table(rows: Sequence[dict[str, Any]]) -> Table:
         rows=cells,
         caption="Settings tried for each mode and k: accuracy and log-loss (nats) of the network's own last classifier "
         f"on the validation fold, one network of M = {rows[0]['width']} each, with a seed that no other network has. "
-        "The best accuracy is chosen, ties by log-loss.",
+        "The best accuracy is chosen, ties by log-loss. Of two values each, a better one may lie beyond.",
         text=2,
     )
 

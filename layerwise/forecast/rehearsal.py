@@ -120,8 +120,9 @@ class Rehearsal:
         yield Work("dump", DUMP_BATCH, self._batches(DUMP_BATCH, *self.counts), self._dump)
 
     def _training(self) -> Iterator[Work]:
-        epochs, size = self.config.training.epochs, self.config.training.batch_size
+        size = self.config.training.batch_size
         for j in self.config.heads:
+            epochs = self.config.epochs_of(j)
             first = 1 if self.config.mode == "end-to-end" else j
             block, auxiliary = nn.Sequential(*self.network.blocks[first - 1 : j]), self.network.auxiliaries[j - 1]
             if self.config.training.prefix == "cache" and first > 1:

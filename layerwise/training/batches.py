@@ -2,12 +2,13 @@
 
 What is random is drawn on the CPU for a whole epoch and sent to the device at once, so every device sees the same
 choices, and no step waits for them. A `choice` stands for n images: int64 [1, n], their rows; with augmentation [4, n],
-below the rows their `draws` [3, n]: crop offsets top and left in [0, 2 padding], and flips (0 or 1).
+below the rows their `draws` [3, n]: crop offsets top and left in [0, 2 padding], and flips (0 or 1). With cutout there
+are two more, the middle of the square: row and column in [0, H) and [0, W).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -60,6 +61,7 @@ class DeviceSplit:
         config: TrainingConfig,
         seed: int,
         view: Tensor | None = None,
+        flips: Tensor | None = None,
         *,
         at_once: int = 1,
         augmented: bool = True,
@@ -68,6 +70,7 @@ class DeviceSplit:
         """Yield the choices of an epoch in random order, all of which follows from `seed`.
 
         view: the draws of all images where they are fixed (`fixed_view`); None draws anew.
+        flips: int64 [images], whether each is mirrored, in place of what is drawn; None leaves it.
         at_once: batches in a choice.
         augmented: false leaves all images as they are, whatever the configuration says.
         device: where the choices are to lie; None for where the images are.
@@ -78,7 +81,10 @@ class DeviceSplit:
         if view is not None:
             rows = torch.cat([rows, view[:, order]])
         elif config.augments and augmented:
-            rows = torch.cat([rows, draw(len(order), config, generator)])
+            drawn = draw(len(order), config, self.images.shape[2:], generator)
+            if flips is not None:
+                drawn[2] = flips[order]
+            rows = torch.cat([rows, drawn])
         yield from rows.to(device or self.images.device).split(at_once * config.batch_size, dim=1)
 
     def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
@@ -90,7 +96,9 @@ class DeviceSplit:
         if not self.is_resident:
             images, choice = self.send(images), self.send(choice)
         if len(choice) > 1:
-            images = augment(images, choice[1:], config.crop_padding)
+            images = augment(images, choice[1:4], config.crop_padding, config.crop_fill)
+        if len(choice) > 4:
+            images = cut_out(images, choice[4:], config.cutout)
         return images, self.label[choice[0]]
 
 
@@ -102,28 +110,34 @@ def fits_device(nbytes: int, device: torch.device) -> bool:
     return device.type == "cpu" or nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
 
-def draw(n: int, config: TrainingConfig, generator: torch.Generator) -> Tensor:
-    """Draw crop offsets and flips of n images, int64 [3, n]: top, left, flip. The generator lives on the CPU."""
+def draw(n: int, config: TrainingConfig, size: Sequence[int], generator: torch.Generator) -> Tensor:
+    """Draw the augmentation of n images of size (H, W), int64 [3 or 5, n]: top, left, flip, and the cutout's middle.
+
+    The generator lives on the CPU.
+    """
     offsets = torch.randint(0, 2 * config.crop_padding + 1, (2, n), generator=generator)
+    flips = torch.zeros_like(offsets[:1])
     if config.flip:
-        return torch.cat([offsets, (torch.rand(1, n, generator=generator) < 0.5).long()])
-    return torch.cat([offsets, torch.zeros_like(offsets[:1])])
+        flips = (torch.rand(1, n, generator=generator) < 0.5).long()
+    middle = [torch.randint(0, side, (1, n), generator=generator) for side in size] if config.cutout else []
+    return torch.cat([offsets, flips, *middle])
 
 
-def fixed_view(n: int, config: TrainingConfig, seed: int) -> Tensor:
-    """Return the draws of one fixed view of n images, int64 [3, n], on the CPU."""
-    return draw(n, config, torch.Generator().manual_seed(seed))
+def fixed_view(n: int, config: TrainingConfig, size: Sequence[int], seed: int) -> Tensor:
+    """Return the draws of one fixed view of n images of size (H, W), as `draw` makes them, on the CPU."""
+    return draw(n, config, size, torch.Generator().manual_seed(seed))
 
 
-def augment(images: Tensor, draws: Tensor, padding: int) -> Tensor:
-    """Crop each image at its offset from its zero-padded self, then mirror it where its flip says so.
+def augment(images: Tensor, draws: Tensor, padding: int, fill: str = "zeros") -> Tensor:
+    """Crop each image at its offset from its padded self, then mirror it where its flip says so.
 
     One gather for the whole batch: 1.3 ms of a step of 146 (docs/performance.md); PIL would go image by image.
 
     Args:
         images: [n, C, H, W], any dtype.
         draws: int64 [3, n] of `draw`.
-        padding: pixels of zeros on each side.
+        padding: pixels on each side.
+        fill: what they are, "zeros" or "reflect".
 
     Returns:
         [n, C, H, W] of the same dtype on the same device.
@@ -134,7 +148,31 @@ def augment(images: Tensor, draws: Tensor, padding: int) -> Tensor:
     rows = top + torch.arange(h, device=device)  # [n, H]
     ascending = torch.arange(w, device=device)
     columns = left + torch.where(flip.bool(), w - 1 - ascending, ascending)  # [n, W]
-    padded = F.pad(images, (padding, padding, padding, padding))
+    if fill == "reflect":  # the rows and columns of the image that stand there: no padded copy
+        padded, rows, columns = images, _reflected(rows - padding, h), _reflected(columns - padding, w)
+    else:
+        padded = F.pad(images, (padding, padding, padding, padding))
     sample = torch.arange(n, device=device)[:, None, None, None]
     channel = torch.arange(c, device=device)[None, :, None, None]
     return padded[sample, channel, rows[:, None, :, None], columns[:, None, None, :]]
+
+
+def _reflected(places: Tensor, size: int) -> Tensor:
+    """Return places mirrored at the first and the last of `size`, which are not repeated."""
+    inside = places.abs()
+    return torch.where(inside < size, inside, 2 * (size - 1) - inside)
+
+
+def cut_out(images: Tensor, middle: Tensor, side: int) -> Tensor:
+    """Blacken a square of each image, or what of it lies inside.
+
+    Args:
+        images: [n, C, H, W]. middle: int64 [2, n], row and column. side: of the square, in pixels.
+    """
+    h, w = images.shape[2:]
+    covered = [
+        (torch.arange(size, device=images.device) - (one.to(images.device)[:, None] - side // 2))
+        for one, size in zip(middle, (h, w), strict=True)
+    ]
+    rows, columns = ((place >= 0) & (place < side) for place in covered)
+    return images.masked_fill(rows[:, None, :, None] & columns[:, None, None, :], 0)

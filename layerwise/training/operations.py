@@ -101,9 +101,10 @@ def _greedy(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[i
 
     Block j passes no gradient on to them.
     """
-    cfg, found, prefix = config.training, [], 0
-    views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
-    for p in problems:
+    found, prefix = [], 0
+    for j, p in enumerate(problems, start=1):
+        cfg = config.training.of_block(j)
+        views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
         block, auxiliary = p.trained.block.operations, p.trained.auxiliary.operations
         below = (sizes.train * views + sizes.validation * times) * prefix
         train = sizes.train * (p.trained.learning + 3 * auxiliary)

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.config import TrainingConfig
+from layerwise.config.training import PULL_EVERY
 from layerwise.errors import DivergedError
 from layerwise.training.history import Score
+from layerwise.training.optimizer import new_optimizer, set_rate
 from layerwise.training.schedule import learning_rate
 
 
@@ -41,11 +43,12 @@ class AuxiliaryProblem:
         self.config, self.precision = config, precision
         self.device = next(classifier.parameters()).device
         self.averaged: nn.Sequential | None = None
-        if config.ema_decay:
+        if config.averages:
             self.averaged = copy.deepcopy(self.module).requires_grad_(False)
         self._is_averaging = False
+        self._towards_now, self._back = torch.zeros(2, 1, device=self.device).squeeze(1)  # of lookahead
         self.learning_rate = config.learning_rate
-        self.optimizer = _optimizer(config, list(self.module.parameters()), self.device)
+        self.optimizer = new_optimizer(config, self.module, self.device)
         self._sums = torch.zeros(3, device=self.device)  # loss, correct, images
         self._finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps before the first bad loss
 
@@ -69,11 +72,17 @@ class AuxiliaryProblem:
         rate = learning_rate(self.config, self._epoch + self._step / self._steps)
         self._step += 1
         self.learning_rate = rate
-        for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        set_rate(self.optimizer, rate)
+        if self.config.lookahead:
+            self._prepare_pull()
+
+    def _prepare_pull(self) -> None:
+        """Set by how much, after the next step, the average moves to the weights, and these back to it."""
+        done = self._epoch * self._steps + self._step
+        past = self.config.lookahead**PULL_EVERY * (done / (self.config.epochs * self._steps)) ** 3
+        is_due = done % PULL_EVERY == 0
+        self._towards_now.fill_(1 - past if is_due else 0.0)
+        self._back.fill_(float(is_due))
 
     def descend(self, x: Tensor, y: Tensor) -> Tensor:
         """Take the step on the device, after `prepare`; return the detached block output."""
@@ -85,7 +94,7 @@ class AuxiliaryProblem:
         loss.backward()
         self.optimizer.step()
         if self.averaged is not None:
-            self._average(self.averaged)
+            (self._pull if self.config.lookahead else self._average)(self.averaged)
         self._account(loss.detach(), logits, y)
         return hidden.detach()
 
@@ -95,14 +104,30 @@ class AuxiliaryProblem:
 
         torch's AveragedModel does the same, but copies its count of steps to the device in each, and so waits for it.
         """
+        means, nows = self._real(averaged)
+        torch._foreach_lerp_(means, nows, 1 - self.config.ema_decay if self._is_averaging else 1.0)
+        self._is_averaging = True
+
+    @torch.no_grad()
+    def _pull(self, averaged: nn.Module) -> None:
+        """Move the average towards the weights and buffers and set these to it, in the steps in which that is due.
+
+        Both moves are made in every step, of which most are by nothing: a CUDA graph has no branches.
+        """
+        means, nows = self._real(averaged)
+        for moved, towards, share in ((means, nows, self._towards_now), (nows, means, self._back)):
+            step = torch._foreach_sub(towards, moved)
+            torch._foreach_mul_(step, share)
+            torch._foreach_add_(moved, step)
+
+    def _real(self, averaged: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the floating-point entries of the average and of the module; the others are copied over."""
         pairs = list(zip(averaged.state_dict().values(), self.module.state_dict().values(), strict=True))
-        real = [pair for pair in pairs if pair[0].is_floating_point()]
-        weight = 1 - self.config.ema_decay if self._is_averaging else 1.0
-        torch._foreach_lerp_([mean for mean, _ in real], [now for _, now in real], weight)
         for mean, now in pairs:
             if not mean.is_floating_point():
                 mean.copy_(now)
-        self._is_averaging = True
+        real = [pair for pair in pairs if pair[0].is_floating_point()]
+        return [mean for mean, _ in real], [now for _, now in real]
 
     @torch.no_grad()
     def _account(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
@@ -178,15 +203,3 @@ class AuxiliaryProblem:
             for value in entries.values():
                 if isinstance(value, Tensor):
                     value.zero_()
-
-
-def _optimizer(config: TrainingConfig, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """Return the optimizer; on a GPU the fused one, which takes its learning rate from a tensor on the device."""
-    on_gpu = device.type == "cuda"
-    rate = torch.tensor(config.learning_rate, device=device) if on_gpu else config.learning_rate
-    fused = True if on_gpu else None
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, lr=rate, momentum=config.momentum, weight_decay=config.weight_decay, fused=fused
-        )
-    return torch.optim.AdamW(parameters, lr=rate, weight_decay=config.weight_decay, fused=fused, capturable=on_gpu)

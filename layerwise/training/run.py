@@ -117,6 +117,11 @@ def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) 
             f"training.crop_padding is {cfg.crop_padding}, but the images are {image[1]}x{image[2]}: at most {side} "
             "leaves something of them in every crop."
         )
+    if cfg.crop_fill == "reflect" and cfg.crop_padding >= side:
+        raise UsageError(
+            f"training.crop_padding is {cfg.crop_padding}, but images of {image[1]}x{image[2]} can be reflected by at "
+            f"most {side - 1} pixels (--set training.crop_fill=zeros allows {side})."
+        )
     if config.network.average == 1 and config.network.has_batch_norm and n_train % cfg.batch_size == 1:
         raise UsageError(
             f"the last batch of {n_train} images in batches of {cfg.batch_size} has one image, of which BatchNorm "
@@ -129,8 +134,10 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
     net, image = config.network, dataset.image_shape
     counts = dataset.counts
     weights = weight_bytes(config, count_problems(net, image, len(dataset.classes))) + pruning_bytes(net)
-    epochs = config.training.epochs + (config.training.finetune_epochs if net.prune_to else 0)
-    rows = epochs * len(config.heads)  # each with its seconds, a float64 of /provenance
+    finetuning = config.training.finetune_epochs if net.prune_to else 0
+    rows = sum(
+        config.epochs_of(j) + finetuning for j in config.heads
+    )  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
     scored = counts.get("validation", 0) + counts["test"]
     output_bytes = 4 * len(dataset.classes) * scored * len(config.heads)

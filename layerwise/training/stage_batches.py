@@ -54,13 +54,24 @@ class Recomputed:
         cfg = self.config
         if not cfg.training.views:
             return None
-        return fixed_view(len(self.data["train"]), cfg.training, derive_seed(cfg.seed, f"view {v}", self.depth))
+        data, seed = self.data["train"], derive_seed(cfg.seed, f"view {v}", self.depth)
+        draws = fixed_view(len(data), cfg.training, data.images.shape[2:], seed)
+        if (flips := self.flips(v)) is not None:
+            draws[2] = flips
+        return draws
+
+    def flips(self, epoch: int) -> Tensor | None:
+        """Return whether each image is mirrored in an epoch, int64 [images], where that alternates."""
+        if not self.config.training.alternating_flip:
+            return None
+        generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "flips", self.depth))
+        return (torch.randint(0, 2, (len(self.data["train"]),), generator=generator) + epoch) % 2
 
     def batches(self, epoch: int) -> Batches:
         """Yield (x_0, y) of the batches of an epoch; the images of several are made at once."""
         data, cfg, view = self.data["train"], self.config.training, self.view(epoch % self.views)
         at_once = max(1, AT_ONCE // (cfg.batch_size * prod(self.prefix.network.shapes[0])))
-        for choice in data.choices(cfg, self.order_seed(epoch), view, at_once=at_once):
+        for choice in data.choices(cfg, self.order_seed(epoch), view, self.flips(epoch), at_once=at_once):
             images, y = data.take(choice, cfg)
             x = self.prefix.begin(images)
             yield from zip(x.split(cfg.batch_size), y.split(cfg.batch_size), strict=True)

@@ -51,7 +51,7 @@ def stages(network: LayerwiseNetwork, config: RunConfig) -> list[Stage]:
     if config.mode == "greedy":
         found = []
         for j, block, auxiliary in zip(every, blocks, auxiliaries, strict=True):
-            found.append(Stage(f"block {j}", j - 1, (j,), (block,), (auxiliary,), cfg))
+            found.append(Stage(f"block {j}", j - 1, (j,), (block,), (auxiliary,), cfg.of_block(j)))
             if config.network.prune_to:
                 found.append(_finetuning(j, auxiliary, cfg))
         return found

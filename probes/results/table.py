@@ -82,12 +82,19 @@ def _run_columns(run: RunFile, task: Task) -> dict[str, Any]:
 
 
 # Fields that earlier versions did not have, with what they did: files that agree in it are one experiment.
-_LATER_FIELDS = (
+_LATER_FIELDS: tuple[tuple[str, str, object], ...] = (
     ("network", "seeding", 1),
     ("network", "activation", "relu"),
     ("network", "norm_weight", "ones"),
     ("network", "conv_bias", "auto"),
     ("training", "lr_first", 0),
+    ("training", "block_epochs", []),
+    ("training", "nesterov", False),
+    ("training", "norm_bias_rate", 1.0),
+    ("training", "lookahead", 0.0),
+    ("training", "crop_fill", "zeros"),
+    ("training", "alternating_flip", False),
+    ("training", "cutout", 0),
     ("data", "test_share", 0.0),
     ("data", "fold_seed", 0),
 )
