@@ -15,7 +15,7 @@ PANEL_MM = 40.0
 
 
 def points(accuracies: list[float], chance: float, half: float = 0.0) -> pd.DataFrame:
-    made = pd.DataFrame({"accuracy": accuracies, "chance": chance, "depth": 1, "probe": "linear"})
+    made = pd.DataFrame({"accuracy": accuracies, "chance": chance, "depth": 1, "probe": "linear", "reads": "2x2"})
     return made.assign(
         ci_low=made["accuracy"] - half, ci_high=made["accuracy"] + half, pixels_low=math.nan, pixels_high=math.nan
     )

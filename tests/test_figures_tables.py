@@ -39,7 +39,7 @@ def test_each_depth_by_each_probe_with_means_over_seeds() -> None:
     own = found.set_index(["probe", "depth"])
     assert own.loc[("auxiliary", 3), "accuracy"] == pytest.approx(0.905)
     assert own.loc[("linear", 0), "accuracy"] == pytest.approx(0.3)
-    assert set(found["interval"]) == {"seeds (t 95%)"} and set(found["n_seeds"]) == {2}
+    assert set(found["interval"]) == {"seeds (t 95%, at least the images' share)"} and set(found["n_seeds"]) == {2}
     assert set(accuracies(table(network()))["interval"]) == {"test images (Wilson 95%)"}
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
+from analysis.separability import VECTOR
 from figures.kit import style
 from figures.kit.panels import limits, round_ticks
 from probes.names import POOLED
@@ -142,8 +143,8 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
 
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
-    """Return which points are a probe of A x_0: few features, no part of the line."""
-    return (points["depth"] == 0) & points["probe"].isin(POOLED)
+    """Return which points are a probe of A x_0: few features, no part of the line. A vector is not averaged."""
+    return (points["depth"] == 0) & points["probe"].isin(POOLED) & (points["reads"] != VECTOR)
 
 
 def is_cut(points: pd.DataFrame) -> pd.Series:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import pandas as pd
 
 from analysis.convergence import changes, warnings
-from figures.kit.axis import is_cut
+from analysis.seeds import FLOOR
+from analysis.separability import VECTOR
+from figures.kit.axis import is_cut, is_pooled_input
 from figures.kit.style import line_label, plain
 from figures.plots.lines import keyed, lines
 from layerwise.config import MODES
@@ -35,6 +38,9 @@ _TRAINED = {
     "ensemble-softmax": "all auxiliary classifiers up to the depth, weighted 2^j on probabilities",
     "ensemble-uniform": "all auxiliary classifiers up to the depth, weighted equally on probabilities",
 }
+
+
+IMAGES_SHARE = "The images' share: the normal interval of half the variance that these images give an accuracy."
 
 
 def caption(curves: pd.DataFrame, relative: bool = False) -> str:
@@ -74,6 +80,8 @@ def _lines(curves: pd.DataFrame) -> list[str]:
         sentences.append(f"{'; '.join(names)}: {what}.")
     if any("bars: " in averaged for averaged in named):
         sentences.append("A bar shorter than its marker is hidden by it.")
+    if any(FLOOR in averaged for averaged in named):
+        sentences.append(IMAGES_SHARE)
     if is_cut(curves).any():
         sentences.append("An arrowhead ends a bar, and the axis a band, that goes on beyond the axis.")
     return sentences
@@ -91,7 +99,8 @@ def _averaged(line: pd.DataFrame, band: bool) -> str:
     if intervals:
         shown = f"{'band' if band else 'bars'}: {intervals}"
     if point["n_runs"] == 1:
-        network = f"one network ({', '.join(about)})" if about else "one network"
+        network = "one network" if point["n_asked"] == 1 else f"one of {point['n_asked']} networks"
+        network += f" ({', '.join(about)})" if about else ""
         return f"{network}; {shown}"
     if point["by"] != "seed":
         about.append(_many(point["n_seeds"], "seed"))
@@ -99,7 +108,7 @@ def _averaged(line: pd.DataFrame, band: bool) -> str:
     weighing = ""
     if several:
         weighing = f", each {'pair of k and M' if len(several) == 2 else several[0]} weighing the same"
-    return f"mean of {point['n_runs']} networks ({'; '.join(about)}){weighing}; {shown}"
+    return f"mean of {of_asked(point)} networks ({'; '.join(about)}){weighing}; {shown}"
 
 
 def _factors(point: pd.Series) -> dict[str, str]:
@@ -107,6 +116,13 @@ def _factors(point: pd.Series) -> dict[str, str]:
     found = {"k": point["ks"], "M": point["widths"]}
     found.pop({"k": "k", "width": "M"}.get(point["by"], ""), None)
     return {name: values for name, values in found.items() if values}
+
+
+def of_asked(point: pd.Series, count: str = "n_runs") -> str:
+    """Return how many networks there are, "4 of 5" where one did not train and is left out."""
+    number = int(point[count])
+    asked = int(point.get("n_asked", number))
+    return str(number) if number == asked else f"{number} of {asked}"
 
 
 def _many(number: int, word: str) -> str:
@@ -117,14 +133,17 @@ def _probes(curves: pd.DataFrame) -> list[str]:
     """Say what the probes read and which of them is shown."""
     sentences = []
     for name, words in _POOLED.items():
-        sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
-        if sides:
-            pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
-            pixels = curves.loc[curves["probe"] == name, "pixels"].dropna()
-            beside = f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)" if len(pixels) else ""
-            sentences.append(
-                f"{name}: {words} on {pooled} activations; hollow: the {pooled} input, which has few features{beside}."
-            )
+        own = curves[curves["probe"] == name]
+        if own.empty:
+            continue
+        sentence = f"{name}: {words} on {_activations(own)}"
+        if is_pooled_input(own).any():
+            sentence += f"; hollow: the {_pooled(own[is_pooled_input(own)])} input, which has few features"
+        pixels = own["pixels"].dropna()
+        if len(pixels):
+            sentence += f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)"
+        sentences.append(f"{sentence}.")
+    sentences += certified(curves)
     if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
         sentences.append(
             "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
@@ -132,6 +151,39 @@ def _probes(curves: pd.DataFrame) -> list[str]:
         sentences += convergence(curves, " (hollow)")
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
+
+
+def _pooled(points: pd.DataFrame) -> str:
+    """Return "2x2-pooled", or the grids of several poolings; empty where all that is read are vectors."""
+    grids = [grid for grid in _values(points, "reads") if grid != VECTOR]
+    return " or ".join(f"{grid}-pooled" for grid in grids)
+
+
+def _activations(points: pd.DataFrame) -> str:
+    """Return what the probe of A x_j reads: averages of maps, or vectors, which are not averaged."""
+    below = points[~is_pooled_input(points)]
+    read = below if len(below) else points
+    pooled, is_mixed = _pooled(read), VECTOR in _values(read, "reads")
+    if not pooled:
+        return "the activations, which are vectors"
+    return f"{pooled} activations{' (a vector as it is)' if is_mixed else ''}"
+
+
+def certified(points: pd.DataFrame) -> list[str]:
+    """Say how far the fits are from their optimum at most, by the largest certificate, rounded up."""
+    known = points["certificate"].dropna() if "certificate" in points else points.iloc[:0]
+    if not len(known):
+        return []
+    return [f"Each linear fit is within {bound(float(known.max()))} nats of its optimum, proved."]
+
+
+def bound(certificate: float) -> str:
+    """Return a bound with one digit, "3e-5" for 2.4e-5: a bound that is rounded down is none."""
+    if certificate <= 0:
+        return "0"
+    exponent = math.floor(math.log10(certificate))
+    digit = math.ceil(certificate / 10.0**exponent - 1e-9)
+    return f"{digit}e{exponent}" if digit < 10 else f"1e{exponent + 1}"
 
 
 def convergence(curves: pd.DataFrame, sign: str = "") -> list[str]:
@@ -178,7 +230,8 @@ def averaged_by_k(points: pd.DataFrame, count: str, of: str = "") -> str:
     for k, of_k in points.groupby("k"):
         first = of_k.iloc[0]
         about = f"M = {first['widths']}; {_many(first['n_seeds'], 'seed')}"
-        said.append(f"k = {k}: {of}{_many(first[count], 'network')} ({about})")
+        networks = f"{of_asked(first, count)} network{'s' if max(first[count], first.get('n_asked', 0)) > 1 else ''}"
+        said.append(f"k = {k}: {of}{networks} ({about})")
     return "; ".join(said)
 
 

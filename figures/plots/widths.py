@@ -66,7 +66,7 @@ def _signs(depths: list[int]) -> dict[int, dict[str, Any]]:
 def _accuracies(points: pd.DataFrame) -> pd.DataFrame:
     """Return the points as the accuracy axis takes them; whole maps have no pooled input and no raw pixels beside."""
     own = points[points["measure"] == "accuracy"].rename(columns={"value": "accuracy"})
-    return own.assign(pooling=0, pixels=np.nan, pixels_low=np.nan, pixels_high=np.nan)
+    return own.assign(pooling=0, reads="", pixels=np.nan, pixels_low=np.nan, pixels_high=np.nan)
 
 
 def _label(measure: str, points: pd.DataFrame) -> str:
