@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
@@ -258,8 +259,13 @@ def _drawing_order(column: pd.Series) -> pd.Series:
         return column.map(lambda probe: (not probe.startswith("linear"), probe))
     if column.name == "mode":
         order = ("greedy", "parallel", "end-to-end", "extracted", "untrained")
-        return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), mode))
+        return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), _natural(mode)))
     return column
+
+
+def _natural(name: str) -> str:
+    """Return a name with its numbers padded, by which "net 9" comes before "net 10"."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(9), name)
 
 
 PIXELS = ["pixels", "pixels_low", "pixels_high"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.artist import Artist
@@ -15,9 +16,10 @@ from figures.kit import style
 from figures.kit.panels import Grid, columns
 
 _GAP_MM = 1.0  # between the legend and what stands above and below it
+_SIDE_GAP_MM, _SIDE_SHARE = 3.0, 0.3  # of a legend beside a panel: what is between, and how much of the page it takes
 # Of a name in lines: room for the sign before it, and how much shorter than the page its average line is, since letters
 # differ in width.
-_SIGN_MM, _TIGHTER = 9.7, 0.85
+_SIGN_MM, _TIGHTER = 12.2, 0.85
 
 # What stands for a line in the legend: one artist, or several drawn over each other, of which the first has the words.
 Handle = Artist | tuple[Artist, ...]
@@ -28,7 +30,8 @@ def figure_with_legend(
 ) -> tuple[Figure, Grid]:
     """Return a figure of the named width, as high as its panels and legend need, with the legend drawn.
 
-    The legend stands in the free place of the last row of panels if it fits there, else in a band above them.
+    The legend stands in the free place of the last row of panels if it fits there, beside a panel that has the page to
+    itself, which would else be flat, or in a band above all panels.
 
     across: panels in a row; None takes as many as suit their number.
     group: handles that belong together, each so many; where a column of the legend holds as many, it holds a group.
@@ -44,6 +47,12 @@ def figure_with_legend(
         left, bottom, width, height = grid.rectangle(panels)
         _legend(figure, handles, 1, "center", (left + width / 2, bottom + height / 2))
         return figure, grid
+    beside = replace(grid, side=one_column[0] + _SIDE_GAP_MM)
+    if size == "double" and panels == 1 and _fits_beside(one_column, beside):
+        figure = style.new_figure(beside.width, beside.height)
+        left, bottom, width, height = beside.rectangle(0)
+        _legend(figure, handles, 1, "center left", (left + width + _SIDE_GAP_MM / beside.width, bottom + height / 2))
+        return figure, beside
     count = _widest_that_fits(ruler, handles, grid.width)
     band = _extent_mm(ruler, handles, count)[1] + _GAP_MM
     grid = Grid(width=grid.width, count=panels, columns=grid.columns, band=band)
@@ -52,6 +61,10 @@ def figure_with_legend(
         handles = _by_rows(handles, count)
     _legend(figure, handles, count, "upper center", (0.5, 1 - _GAP_MM / grid.height))
     return figure, grid
+
+
+def _fits_beside(legend: tuple[float, float], grid: Grid) -> bool:
+    return legend[0] <= _SIDE_SHARE * grid.width and legend[1] <= grid.panel_height
 
 
 def _wrap(ruler: Figure, handle: Handle, width: float) -> None:
@@ -103,7 +116,7 @@ def _legend(figure: Figure, handles: Sequence[Handle], count: int, loc: Any, anc
         frameon=False,
         borderpad=0.0,
         borderaxespad=0.0,
-        handlelength=3.4,
+        handlelength=style.HANDLE_LENGTH,
         handletextpad=0.5,
         columnspacing=1.6,
         labelspacing=0.4,

@@ -16,19 +16,22 @@ _COLUMN_GAP, _ROW_GAP = 4.0, 5.0
 # A panel is almost square, but not so low that its ticks touch, nor so high that a page holds no text beside it.
 _PANEL_HEIGHTS = (34.0, 50.0)
 _PANEL_ASPECT = 0.9
+# Of the only panel of a page, which at the greatest height would be three times as wide as high.
+_ALONE_ASPECT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Panels of equal size in rows from the top left; all lengths in mm.
 
-    count: how many panels. band: room above them for the legend, 0 where it stands in a free place of the last row.
+    count: how many panels. band: room above them for the legend, side: room right of them; 0 where it stands elsewhere.
     """
 
     width: float
     count: int
     columns: int
     band: float = 0.0
+    side: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -41,11 +44,12 @@ class Grid:
 
     @property
     def panel_width(self) -> float:
-        return (self.width - _LEFT - _RIGHT - (self.columns - 1) * _COLUMN_GAP) / self.columns
+        return (self.width - self.side - _LEFT - _RIGHT - (self.columns - 1) * _COLUMN_GAP) / self.columns
 
     @property
     def panel_height(self) -> float:
         low, high = _PANEL_HEIGHTS
+        high = max(high, _ALONE_ASPECT * self.panel_width) if self.count == 1 else high
         return min(max(_PANEL_ASPECT * self.panel_width, low), high)
 
     @property

@@ -27,11 +27,15 @@ _FONT = "DejaVu Sans"  # ships with matplotlib, so that every machine draws the 
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
 MM_PER_INCH = 25.4
 
-# Told apart by colour-blind readers, in an order in which neighbours also print apart in grey.
-_COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3, 2, 4, 9, 1))
+# k = 1, 2, 3 from the left, networks built elsewhere from the right. Searched for the least distance in Lab between two
+# of the first three, the last four, grey and black, as seen by normal eyes, protanopes, deuteranopes and tritanopes
+# (Machado et al. 2009): 22. Of seaborn's "colorblind" it is 12, orange beside vermillion and green beside grey.
+_COLOURS = ("#0173B2", "#D55E00", "#00B36B", "#A3CDF5", "#57452A", "#F5B000", "#8006D2")
 # What is the same for every line.
 REFERENCE = "0.35"
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Of the modes of one k; a diamond is the raw pixels'.
+MODE_MARKERS = dict(zip(MODES, ("o", "s", "^", "v"), strict=True))
 _OTHER_MARKERS = ("p", "<", "d", ">", "h", "X")
 _DASHES: tuple[Any, ...] = (
     "solid",
@@ -41,6 +45,10 @@ _DASHES: tuple[Any, ...] = (
     (0, (4, 1, 4, 3)),
     (0, (10, 2)),
 )
+# Seven colours by six markers, which are coprime, so that a pair comes again after so many lines.
+MOST_LINES = len(_COLOURS) * len(MARKERS)
+# Of a legend's handle, in font sizes: two periods of the longest dashes, of which the marker covers a part.
+HANDLE_LENGTH = 4.4
 GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
 UNTRAINED_DASHES = (0, (2.2, 1.4))
 PARALLEL_DASHES = (0, (1, 1))
@@ -48,8 +56,8 @@ CHANCE_DASHES = (0, (1, 1.8))
 # Two bands that overlap: one filled, one hatched, so that each is seen through the other, also without colour; and
 # the mean of each, since a band may be thinner than a line.
 BANDS: tuple[dict[str, Any], ...] = (
-    {"facecolor": "#CCCCCC", "edgecolor": "none"},
-    {"facecolor": "none", "edgecolor": "#8A8A8A", "hatch": "//////"},
+    {"facecolor": "#CCCCCC", "edgecolor": "none", "zorder": 0.5},
+    {"facecolor": "none", "edgecolor": "#8A8A8A", "hatch": "//////", "zorder": 0.55},
 )
 BAND_MEANS: tuple[dict[str, Any], ...] = (
     {"color": GREY, "linewidth": 0.8, "linestyle": "solid"},
@@ -180,8 +188,8 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
         mode: how the network was trained; untrained networks are grey and dashed, end-to-end ones black, those trained
             in parallel in a paler tint of their k's colour.
         k: layers of its auxiliary problem, from 1, which give marker and dashes; None where it has none.
-        place: of a network that was built elsewhere among such, from 0; gives it colour, marker and dashes, its own
-            for the first few.
+        place: of a network that was built elsewhere among such, from 0; gives it colour, marker and dashes, of which
+            the first `MOST_LINES` have no pair of colour and marker twice.
     """
     if mode not in MODES:
         return {
@@ -189,19 +197,20 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
             "marker": _OTHER_MARKERS[place % len(_OTHER_MARKERS)],
             "linestyle": _DASHES[-1 - place % len(_DASHES)],
         }
-    place = (k - 1) % len(_COLOURS) if k is not None else len(_COLOURS) - 1
+    place = k - 1 if k is not None else len(MARKERS) - 1
+    marker = MARKERS[place % len(MARKERS)]
     if mode == "untrained":
-        return {"color": GREY, "marker": MARKERS[place], "linestyle": UNTRAINED_DASHES}
-    colour = _COLOURS[place] if k is not None and mode != "end-to-end" else "black"
+        return {"color": GREY, "marker": marker, "linestyle": UNTRAINED_DASHES}
+    colour = _COLOURS[place % len(_COLOURS)] if k is not None and mode != "end-to-end" else "black"
     if mode == "parallel":
         colour = seaborn.light_palette(colour, 5).as_hex()[2]
-    dashes = PARALLEL_DASHES if mode == "parallel" else _DASHES[place]
-    return {"color": colour, "marker": MARKERS[place], "linestyle": dashes}
+    dashes = PARALLEL_DASHES if mode == "parallel" else _DASHES[place % len(_DASHES)]
+    return {"color": colour, "marker": marker, "linestyle": dashes}
 
 
-def mode_style(mode: str, place: int) -> dict[str, Any]:
-    """Return the properties of the line of a mode, whatever its k; place: among the modes, from 0, gives the marker."""
-    return line_style(mode, 1, place) | {"marker": MARKERS[place % len(MARKERS)]}
+def mode_style(mode: str) -> dict[str, Any]:
+    """Return the properties of the line of a mode, whatever its k."""
+    return line_style(mode, 1) | ({"marker": MODE_MARKERS[mode]} if mode in MODE_MARKERS else {})
 
 
 def ordered_styles(count: int) -> list[dict[str, Any]]:

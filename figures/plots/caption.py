@@ -10,9 +10,11 @@ import pandas as pd
 from analysis.convergence import changes, warnings
 from analysis.seeds import FLOOR
 from analysis.separability import VECTOR
-from figures.kit.axis import is_cut, is_pooled_input
+from analysis.tables import PANEL
+from figures.kit.axis import is_cut, is_failed, is_pooled_input, span
 from figures.kit.style import line_label, plain
-from figures.plots.lines import keyed, lines
+from figures.plots.lines import Key, Line, keyed, lines
+from figures.plots.panel import has_shared_input
 from layerwise.config import MODES
 from probes.names import QUICK_EPOCHS, TRAINED
 
@@ -82,9 +84,22 @@ def _lines(curves: pd.DataFrame) -> list[str]:
         sentences.append("A bar shorter than its marker is hidden by it.")
     if any(FLOOR in averaged for averaged in named):
         sentences.append(IMAGES_SHARE)
+    sentences += _failed(curves, drawn)
     if is_cut(curves).any():
         sentences.append("An arrowhead ends a bar, and the axis a band, that goes on beyond the axis.")
     return sentences
+
+
+def _failed(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:
+    """Say which points stand under the break because they are no better than chance."""
+    failed = curves[is_failed(curves)]
+    if failed.empty:
+        return []
+    names = list(dict.fromkeys(drawn[key].name for key, _ in keyed(failed)))
+    return [
+        f"Above the chance line, under the break and at no height: depths no better than chance ({span(failed)}) of "
+        f"{', '.join(names)}."
+    ]
 
 
 def _averaged(line: pd.DataFrame, band: bool) -> str:
@@ -148,6 +163,9 @@ def _probes(curves: pd.DataFrame) -> list[str]:
         sentences.append(
             "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
         )
+        own = curves[curves["probe"].str.startswith("cnn-")]
+        if all(has_shared_input(panel) for _, panel in own.groupby(PANEL)):
+            sentences.append("Grey at depth 0: the input, the same for all lines.")
         sentences += convergence(curves, " (hollow)")
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]

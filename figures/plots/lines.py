@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -16,6 +16,7 @@ from figures.kit import style
 from figures.kit.axis import is_pooled_input
 from figures.kit.legend import Handle
 from layerwise.config import MODES
+from layerwise.errors import UserError
 
 Key = tuple[Any, ...]
 _THIN = {"linewidth": 0.6, "markersize": 2.6}
@@ -63,6 +64,11 @@ def lines(points: pd.DataFrame) -> dict[Key, Line]:
     """Return the lines of points as `analysis.separability.curves` returns them, in the legend's order."""
     by = points["by"].iloc[0]
     keys = list(dict.fromkeys(key for key, _ in keyed(points)))
+    if len(keys) > style.MOST_LINES:
+        raise UserError(
+            f"{len(keys)} lines cannot be told apart in one figure, {style.MOST_LINES} can. Give fewer runs, or "
+            "extract those that are to be averaged under the same --label, each with its own --seed."
+        )
     if by in ("k", "mode"):
         return _by_k(points, keys) if by == "k" else _by_mode(points, keys)
     words = {"width": "$M$ = {0}", "pool": "{0}x{0}", "seed": "seed {0}"}[by]
@@ -80,15 +86,24 @@ def _by_k(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
         )
         for mode, k in keys
     }
-    return found | _other_starts(points) | _bands(points)
+    return _marked_by_mode(found) | _other_starts(points) | _bands(points)
+
+
+def _marked_by_mode(found: dict[Key, Line]) -> dict[Key, Line]:
+    """Return the lines with a marker for each mode where all are of one k, which would give all the same."""
+    here = [key for key in found if key[0] in MODES]
+    if len(here) < 2 or len({k for _, k in here}) > 1:
+        return found
+    marked = {key: found[key].sign | {"marker": style.MODE_MARKERS[key[0]]} for key in here}
+    return found | {key: replace(found[key], sign=sign) for key, sign in marked.items()}
 
 
 def _by_mode(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
     places = _places_of_networks_built_elsewhere(keys)
     found = {}
-    for place, key in enumerate(keys):
+    for key in keys:
         (mode,) = key
-        sign = style.line_style(mode, None, places[key]) if key in places else style.mode_style(mode, place)
+        sign = style.line_style(mode, None, places[key]) if key in places else style.mode_style(mode)
         found[key] = Line(label=style.line_label(mode, None, alone=False), sign=sign)
     return found | _other_starts(points) | _bands(points)
 
