@@ -8,7 +8,8 @@ from typing import Any
 
 from analysis.failures import with_asked
 from analysis.separability import curves
-from figures.plots.caption import bound, caption
+from figures.kit.words import bound
+from figures.plots.caption import caption
 from tests.probe_rows import row, run_rows, table
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -26,7 +27,7 @@ Handle = Artist | tuple[Artist, ...]
 
 
 def figure_with_legend(
-    size: str, panels: int, handles: Sequence[Handle], across: int | None = None, group: int = 0
+    size: str, panels: int, handles: Sequence[Handle], across: int | None = None, group: int = 0, names: float = 0.0
 ) -> tuple[Figure, Grid]:
     """Return a figure of the named width, as high as its panels and legend need, with the legend drawn.
 
@@ -34,10 +35,11 @@ def figure_with_legend(
     itself, which would else be flat, or in a band above all panels.
 
     across: panels in a row; None takes as many as suit their number.
+    names: room below a panel for names on its axis, in mm.
     group: handles that belong together, each so many; where a column of the legend holds as many, it holds a group.
     """
     style.warn_of_missing("".join(map(_label, handles)))
-    grid = Grid(width=style.WIDTHS_MM[size], count=panels, columns=across or columns(size, panels))
+    grid = Grid(width=style.WIDTHS_MM[size], count=panels, columns=across or columns(size, panels), names=names)
     ruler = style.new_figure(grid.width, grid.height)
     for handle in handles:
         _wrap(ruler, handle, grid.width)
@@ -55,12 +57,18 @@ def figure_with_legend(
         return figure, beside
     count = _widest_that_fits(ruler, handles, grid.width)
     band = _extent_mm(ruler, handles, count)[1] + _GAP_MM
-    grid = Grid(width=grid.width, count=panels, columns=grid.columns, band=band)
+    grid = replace(grid, band=band)
     figure = style.new_figure(grid.width, grid.height)
     if -(-len(handles) // count) != group:
         handles = _by_rows(handles, count)
     _legend(figure, handles, count, "upper center", (0.5, 1 - _GAP_MM / grid.height))
     return figure, grid
+
+
+def legend_in(axes: Axes, handles: Sequence[Handle]) -> None:
+    """Draw the legend where the lines of a panel leave room, in the type of the reader's figure."""
+    labels = [_label(handle) for handle in handles]
+    axes.legend(handles=handles, labels=labels, frameon=False, handlelength=style.HANDLE_LENGTH)
 
 
 def _fits_beside(legend: tuple[float, float], grid: Grid) -> bool:

@@ -16,7 +16,8 @@ import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import TextPath
 
 from layerwise.config import MODES
 
@@ -144,6 +145,17 @@ def applied(kept: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
             yield
     finally:
         _in_style.reset(token)
+
+
+def marks() -> AbstractContextManager[None]:
+    """Draw lines and markers of this style; all else, type above all, is the reader's."""
+    return matplotlib.rc_context({name: value for name, value in _RC.items() if name.startswith(("lines.", "hatch."))})
+
+
+def length_mm(words: str) -> float:
+    """Return how long words of the size of tick labels are on the page."""
+    path = TextPath((0, 0), words, size=_RC["xtick.labelsize"], prop=FontProperties(family=_FONT))
+    return float(path.get_extents().width) / 72 * MM_PER_INCH
 
 
 def _saving_to(target: Any) -> AbstractContextManager[None]:

@@ -40,7 +40,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: Ac
     left, right = (0.0, 0.0) if shared else (min(shifts.values()), max(shifts.values()))
     _draw_pixels(axes, panel.iloc[0], min(left, min(shifts.values(), default=0.0)) - _STEP * unit)
     if axis.input_below:
-        _name_input(axes, panel[is_pooled_input(panel)], right + 0.18 * unit, axis)
+        _name_input(axes, panel[is_pooled_input(panel)], right, axis)
     axis.name_failed(axes, panel[panel["failed"]])
 
 
@@ -134,5 +134,6 @@ def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAx
     if found:
         differ = points["by"].iloc[0] == "pool"
         text = f"{', '.join(found) if differ else ' to '.join(found[:: max(1, len(found) - 1)])}%"
-        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "left", "va": "center", "fontsize": 6.5}
-        axes.text(shift, axis.input_height, text, **place)
+        place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
+        place |= {"ha": "left", "va": "center", "fontsize": 6.5}
+        axes.annotate(text, (shift, axis.input_height), (4.0, 0.0), **place)

@@ -16,7 +16,8 @@ from figures.kit import style
 from figures.kit.axis import AccuracyAxis, accuracy_axis
 from figures.kit.legend import figure_with_legend
 from figures.kit.panels import limits, round_ticks
-from figures.plots.caption import convergence, kind_of_network, protocol
+from figures.plots.caption import kind_of_network
+from figures.plots.fits import convergence, protocol
 from layerwise.errors import UsageError
 
 _MOST = {"single": 2, "double": 4}  # columns of panels
