@@ -38,6 +38,9 @@ def separability_table(
             "published (all published numbers; takes no runs)."
         ),
     ] = "accuracy",
+    columns: Annotated[
+        str, typer.Option(help="Accuracy: a column for each probe (a row for each depth), or for each depth.")
+    ] = "probe",
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     bound: Annotated[
         float, typer.Option(help="Contrasts: the largest difference, in percentage points, that counts as none.")
@@ -46,7 +49,7 @@ def separability_table(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make a table of probe results: Markdown, LaTeX (booktabs) and CSV.
+    """Make a table of probe results: Markdown, LaTeX (booktabs, siunitx) and CSV.
 
     Reads the results that probe-depth wrote beside each run file (x.probes.csv).
     Writes table.md, .tex and .csv (all digits), and prints their paths and the table.
@@ -63,7 +66,7 @@ def separability_table(
     given = runs or []
     _check_count(what, len(given))
     paths = outputs(output, given, force, SUFFIXES, "table")
-    data, table = made(given, what, split, bound / 100)
+    data, table = made(given, what, split, bound / 100, columns)
     contents = rendered(data, table)
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():
