@@ -69,9 +69,9 @@ def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", 
     Returns:
         A row for each k, depth j >= 1 and part: k, depth, part (a key of `PARTS`), value (in [-1, 1]), ci_low, ci_high,
         interval (over what; empty where none can be given), n_networks, n_asked (with those that did not train),
-        n_seeds, widths, probe, pooling, dataset, split, n_samples, pixels (accuracy on the raw pixels minus a_0;
-        missing where no run has it). A part that no network has is left out, with a warning of what would give it; all
-        parts of a k are of the same networks, so that they add up.
+        n_seeds, widths, probe, pooling, dataset, split, n_samples, certificate (the largest of all fits), pixels
+        (accuracy on the raw pixels minus a_0; missing where no run has it). A part that no network has is left out,
+        with a warning of what would give it; all parts of a k are of the same networks, so that they add up.
 
     Raises:
         UserError: if there are no greedy networks, or no untrained ones with the seeds and widths of theirs.
@@ -82,8 +82,9 @@ def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", 
     kinds = _kinds(rows[(rows["pooling"] == pool) | (rows["probe"] != probe)], probe, split)
     merged = _beside(kinds)
     points = []
+    certificate = max(float(kind.networks["certificate"].max()) for kind in kinds.values())
     for _, networks in merged.groupby(["k", "depth"]):
-        reference = {"pixels": pixels - float(networks["input"].mean())}
+        reference = {"pixels": pixels - float(networks["input"].mean()), "certificate": certificate}
         parts = [part for part in PARTS if set(PARTS[part]) <= set(kinds)]
         points += [_point(networks, part, kinds, split) | reference for part in parts]
     return pd.DataFrame(points).sort_values(["k", "depth"], kind="stable").reset_index(drop=True)
