@@ -104,12 +104,14 @@ def test_panels_go_into_axes_of_one_s_own() -> None:
 
 @pytest.mark.usefixtures("rows")
 def test_in_axes_of_one_s_own_marks_are_ours_and_type_is_the_reader_s() -> None:
-    with matplotlib.rc_context({"lines.linewidth": 9, "lines.markersize": 30, "axes.titlesize": 21}):
+    own = {"lines.linewidth": 9, "lines.markersize": 30, "axes.titlesize": 21, "axes.labelsize": 15}
+    with matplotlib.rc_context(own):
         _, (axes,) = page(1)
         figures.draw(["x.h5"], ["linear"], ax=axes)
     (line, *_) = data_lines(axes)
     assert (line.get_linewidth(), line.get_markersize()) == (1.1, 3.8)
     assert axes.title.get_fontsize() == 21
+    assert [text.get_fontsize() for text in axes.texts if "chance" in text.get_text()] == [6.5 * 15 / 7.5]
 
 
 @pytest.mark.usefixtures("rows")

@@ -175,7 +175,7 @@ def test_a_line_at_chance_does_not_eat_the_axis() -> None:
     assert bottom > 70 and all(np.min(line.get_ydata()) > bottom + 0.25 * (top - bottom) for line in others)
     assert np.ptp(np.asarray(failed.get_ydata())) == 0.0 and np.min(failed.get_ydata()) > bottom
     assert "10.0 to 12.0%" in [text.get_text() for text in axes.texts]
-    words = "under the break and at no height: depths no better than chance (10.0 to 12.0%) of k = 1."
+    words = "under the break and at no height: depths near chance (10.0 to 12.0%) of k = 1."
     assert words in caption(made) and words not in caption(curves(table(rows).query("k > 1")))
 
 

@@ -18,9 +18,10 @@ from probes.names import POOLED
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
 # Between the two: room for the pooled input, where it lies so far below the rest that it would squeeze it.
-# And for points no better than chance, within this share of the way from it to the best.
+# And for points near chance, within this share of the way from it to the best.
 _INPUT_MM, _SQUEEZED = 3.4, 2.0
 _FAILED_MM, _NEAR_CHANCE = 2.6, 0.1
+_TYPE_SIZE = 6.5
 # Above and below the data; half a point at least, since accuracies that are all the same would have no axis.
 _MARGIN, _LEAST_MARGIN = 0.05, 0.5
 # An interval over this many times as wide as their median is cut where with it the axis would be that much longer.
@@ -40,7 +41,8 @@ class AccuracyAxis:
         failed_below: whether points that `is_failed` names stand under the break, on the chance line's shoulder.
         broken: whether the chance line stands under a break of the axis and not at its height.
         input_below: whether the pooled input, too, stands under the break, with its value beside it.
-        panel_mm: height of a panel.
+        panel_mm: height of a panel, as if its type had the size of `style`.
+        scale: how much larger its type is than that.
     """
 
     bottom: float
@@ -52,6 +54,11 @@ class AccuracyAxis:
     input_below: bool
     failed_below: bool
     panel_mm: float
+    scale: float = 1.0
+
+    @property
+    def type_size(self) -> float:
+        return _TYPE_SIZE * self.scale
 
     @property
     def input_height(self) -> float:
@@ -73,7 +80,7 @@ class AccuracyAxis:
                 transform=axes.transAxes,
                 ha="left",
                 va="top",
-                fontsize=6.5,
+                fontsize=self.type_size,
             )
 
     def apply(self, axes: Axes) -> None:
@@ -105,7 +112,7 @@ class AccuracyAxis:
             transform=axes.transAxes,
             ha="right",
             va="top",
-            fontsize=6.5,
+            fontsize=self.type_size,
         )
         if self.broken:
             self._draw_break(axes)
@@ -139,13 +146,14 @@ class AccuracyAxis:
             )
 
 
-def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
+def accuracy_axis(curves: pd.DataFrame, panel_mm: float, scale: float = 1.0) -> AccuracyAxis:
     """Return the axis that shows every point, the chance level, and every interval that `is_cut` does not name.
 
     Points that failed go under the break. The axis is broken where the gap between the data and chance would take more
     than a third of it. The pooled input goes under the break where the axis would be over twice as long with it as
     without.
     """
+    panel_mm /= scale
     chance = 100 * float(curves["chance"].iloc[0])
     failed = is_failed(curves)
     curves, failed_below = curves[~failed], bool(failed.any())
@@ -164,7 +172,7 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
     ticks = _ticks(max(0.0, lowest), min(100.0, top))
     return AccuracyAxis(
         bottom=bottom, top=top, lowest=lowest, ticks=ticks, chance=chance, broken=broken, input_below=input_below,
-        failed_below=failed_below, panel_mm=panel_mm,
+        failed_below=failed_below, panel_mm=panel_mm, scale=scale,
     )  # fmt: skip
 
 
@@ -174,7 +182,7 @@ def is_pooled_input(points: pd.DataFrame) -> pd.Series:
 
 
 def is_failed(points: pd.DataFrame) -> pd.Series:
-    """Return which points are no better than chance, where with them the axis would be over twice as long.
+    """Return which points are near chance, where with them the axis would be over twice as long.
 
     A network that did not train, or lost at a depth what it had: its points would make all others too small to read.
     """

@@ -20,7 +20,7 @@ _GAP_MM = 1.0  # between the legend and what stands above and below it
 _SIDE_GAP_MM, _SIDE_SHARE = 3.0, 0.3  # of a legend beside a panel: what is between, and how much of the page it takes
 # Of a name in lines: room for the sign before it, and how much shorter than the page its average line is, since letters
 # differ in width.
-_SIGN_MM, _TIGHTER = 12.2, 0.85
+_SIGN_MM, _TIGHTER = 10.4, 0.85
 
 # What stands for a line in the legend: one artist, or several drawn over each other, of which the first has the words.
 Handle = Artist | tuple[Artist, ...]
@@ -68,7 +68,7 @@ def figure_with_legend(
 def legend_in(axes: Axes, handles: Sequence[Handle]) -> None:
     """Draw the legend where the lines of a panel leave room, in the type of the reader's figure."""
     labels = [_label(handle) for handle in handles]
-    axes.legend(handles=handles, labels=labels, frameon=False, handlelength=style.HANDLE_LENGTH)
+    axes.legend(handles=handles, labels=labels, handlelength=style.HANDLE_LENGTH)
 
 
 def _fits_beside(legend: tuple[float, float], grid: Grid) -> bool:
@@ -126,6 +126,6 @@ def _legend(figure: Figure, handles: Sequence[Handle], count: int, loc: Any, anc
         borderaxespad=0.0,
         handlelength=style.HANDLE_LENGTH,
         handletextpad=0.5,
-        columnspacing=1.6,
+        columnspacing=1.4,
         labelspacing=0.4,
     )

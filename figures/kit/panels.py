@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.kit.style import MM_PER_INCH
+from figures.kit.style import LABEL_SIZE, MM_PER_INCH
 
 # Room for axis label and tick labels (left, bottom), for a title (top), and between neighbours.
 _LEFT, _RIGHT, _BOTTOM, _TITLE = 11.0, 2.5, 9.0, 5.5
@@ -98,6 +98,11 @@ class Grid:
 def height_mm(axes: Axes) -> float:
     """Return the height of axes on the page."""
     return float(axes.get_window_extent().height) / axes.figure.dpi * MM_PER_INCH
+
+
+def type_scale(axes: Axes) -> float:
+    """Return how much larger the type of a figure of the reader's is than that of `style`."""
+    return float(axes.yaxis.label.get_fontsize()) / LABEL_SIZE
 
 
 def label_edges(axes: Axes, x: str, y: str) -> None:

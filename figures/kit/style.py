@@ -27,6 +27,7 @@ _FONT = "DejaVu Sans"  # ships with matplotlib, so that every machine draws the 
 # Widths of one column and of a page's text in a two-column paper.
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
 MM_PER_INCH = 25.4
+LABEL_SIZE = 7.5  # of an axis's name, in points
 
 # k = 1, 2, 3 from the left, networks built elsewhere from the right. Searched for the least distance in Lab between two
 # of the first three, the last four, grey and black, as seen by normal eyes, protanopes, deuteranopes and tritanopes
@@ -40,16 +41,16 @@ MODE_MARKERS = dict(zip(MODES, ("o", "s", "^", "v"), strict=True))
 _OTHER_MARKERS = ("p", "<", "d", ">", "h", "X")
 _DASHES: tuple[Any, ...] = (
     "solid",
-    (0, (7, 1.5, 1.2, 1.5)),
+    (0, (6, 1.2, 1, 1.2)),
     (0, (7, 1.5)),
-    (0, (7, 1.5, 1.2, 1.5, 1.2, 1.5)),
-    (0, (4, 1, 4, 3)),
-    (0, (10, 2)),
+    (0, (6, 1.2, 1, 1.2, 1, 1.2)),
+    (0, (4, 1, 3.5, 2.5)),
+    (0, (9, 2)),
 )
 # Seven colours by six markers, which are coprime, so that a pair comes again after so many lines.
 MOST_LINES = len(_COLOURS) * len(MARKERS)
 # Of a legend's handle, in font sizes: two periods of the longest dashes, of which the marker covers a part.
-HANDLE_LENGTH = 4.4
+HANDLE_LENGTH = 3.7
 GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
 UNTRAINED_DASHES = (0, (2.2, 1.4))
 PARALLEL_DASHES = (0, (1, 1))
@@ -70,7 +71,7 @@ _RC: dict[Any, Any] = {
     "font.sans-serif": [_FONT],
     "mathtext.fontset": "dejavusans",
     "font.size": 7.0,
-    "axes.labelsize": 7.5,
+    "axes.labelsize": LABEL_SIZE,
     "axes.titlesize": 8.0,
     "xtick.labelsize": 7.0,
     "ytick.labelsize": 7.0,

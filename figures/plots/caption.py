@@ -58,13 +58,13 @@ def _lines(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:
 
 
 def _failed(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:
-    """Say which points stand under the break because they are no better than chance."""
+    """Say which points stand under the break because they are near chance."""
     failed = curves[is_failed(curves)]
     if failed.empty:
         return []
     names = list(dict.fromkeys(drawn[key].name for key, _ in keyed(failed)))
     return [
-        f"Above the chance line, under the break and at no height: depths no better than chance ({span(failed)}) of "
+        f"Above the chance line, under the break and at no height: depths near chance ({span(failed)}) of "
         f"{', '.join(names)}."
     ]
 

@@ -57,10 +57,10 @@ def probes(curves: pd.DataFrame) -> list[str]:
         sentences.append(
             "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
         )
+        sentences += convergence(curves, " (hollow)")
         own = curves[curves["probe"].str.startswith("cnn-")]
         if all(has_shared_input(panel) for _, panel in own.groupby(PANEL)):
             sentences.append("Grey at depth 0: the input, the same for all lines.")
-        sentences += convergence(curves, " (hollow)")
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
 

@@ -135,5 +135,5 @@ def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAx
         differ = points["by"].iloc[0] == "pool"
         text = f"{', '.join(found) if differ else ' to '.join(found[:: max(1, len(found) - 1)])}%"
         place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
-        place |= {"ha": "left", "va": "center", "fontsize": 6.5}
-        axes.annotate(text, (shift, axis.input_height), (4.0, 0.0), **place)
+        place |= {"ha": "left", "va": "center", "fontsize": axis.type_size}
+        axes.annotate(text, (shift, axis.input_height), (4.0 * axis.scale, 0.0), **place)

@@ -13,9 +13,9 @@ from matplotlib.ticker import FixedLocator
 
 from analysis.factors import panel_columns
 from figures.kit import style
-from figures.kit.axis import accuracy_axis, is_failed
+from figures.kit.axis import AccuracyAxis, accuracy_axis, is_failed
 from figures.kit.legend import Handle, figure_with_legend, legend_in
-from figures.kit.panels import height_mm, label_edges, round_ticks
+from figures.kit.panels import height_mm, label_edges, round_ticks, type_scale
 from figures.plots.lines import Key, Line, lines
 from figures.plots.panel import draw_panel, references
 from layerwise.errors import UsageError, UserError, option, unknown
@@ -56,7 +56,8 @@ def draw(
     if ax is not None:
         own = _axes(ax, [_title(panel, curves) for panel in panels])
         with style.marks():
-            _draw_panels(own, panels, curves, named, ticks, min(map(height_mm, own)))
+            axis = accuracy_axis(curves, min(map(height_mm, own)), type_scale(own[0]))
+            _draw_panels(own, panels, curves, named, ticks, axis)
             legend_in(own[0], _handles(named, panels))
         for axes in own:
             label_edges(axes, ticks.label, y)
@@ -67,7 +68,9 @@ def draw(
         handles = _handles(named, panels)
         figure, grid = figure_with_legend(size, len(panels), handles, group=group, names=ticks.names_mm)
         placed = list(grid.panels(figure))
-        _draw_panels([axes for axes, *_ in placed], panels, curves, named, ticks, grid.panel_height)
+        _draw_panels(
+            [axes for axes, *_ in placed], panels, curves, named, ticks, accuracy_axis(curves, grid.panel_height)
+        )
         for axes, row, column in placed:
             grid.label(axes, row, column, ticks.label, y)
         return figure
@@ -83,9 +86,8 @@ def _draw_panels(
     curves: pd.DataFrame,
     named: dict[Key, Line],
     ticks: _Ticks,
-    panel_mm: float,
+    axis: AccuracyAxis,
 ) -> None:
-    axis = accuracy_axis(curves, panel_mm)
     for axes, panel in zip(every, panels, strict=True):
         draw_panel(axes, panel, named, axis, ticks.unit)
         ticks.apply(axes)
