@@ -18,6 +18,7 @@ from figures.kit.panels import Grid, columns
 
 _GAP_MM = 1.0  # between the legend and what stands above and below it
 _SIDE_GAP_MM, _SIDE_SHARE = 3.0, 0.3  # of a legend beside a panel: what is between, and how much of the page it takes
+_MOST_ROWS = 6  # of a single column, before long names are broken for the sake of a second
 # Of a name in lines: room for the sign before it, and how much shorter than the page its average line is, since letters
 # differ in width.
 _SIGN_MM, _TIGHTER = 10.4, 0.85
@@ -56,6 +57,10 @@ def figure_with_legend(
         _legend(figure, handles, 1, "center left", (left + width + _SIDE_GAP_MM / beside.width, bottom + height / 2))
         return figure, beside
     count = _widest_that_fits(ruler, handles, grid.width)
+    if count == 1 and len(handles) > _MOST_ROWS:
+        for handle in handles:
+            _wrap(ruler, handle, grid.width / 2 - _GAP_MM)
+        count = _widest_that_fits(ruler, handles, grid.width)
     band = _extent_mm(ruler, handles, count)[1] + _GAP_MM
     grid = replace(grid, band=band)
     figure = style.new_figure(grid.width, grid.height)
