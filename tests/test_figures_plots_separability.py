@@ -166,6 +166,13 @@ def test_an_input_that_all_lines_share_is_drawn_once_and_in_no_line_s_colour() -
     assert "2x2-pooled input" not in legend_of(draw(points((("cnn-1", 64),))))
 
 
+@pytest.mark.parametrize(("difference", "signs"), [(0.0009, 1), (0.0028, 2)])
+def test_inputs_that_differ_by_less_than_a_tenth_of_a_point_are_one(difference: float, signs: int) -> None:
+    made = curves(table(run_rows([0.3, 0.5]) + run_rows([0.3 + difference, 0.6], k=2)))
+    drawn = [line for line in draw(made).axes[0].lines if line.get_label() == "_input"]
+    assert len(drawn) == signs
+
+
 def test_a_line_at_chance_does_not_eat_the_axis() -> None:
     rows = [row for k, low in ((1, 0.12), (2, 0.85), (3, 0.9)) for row in run_rows([0.38, low, low - 0.02], k=k)]
     made = curves(table(rows))

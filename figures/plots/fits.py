@@ -60,7 +60,7 @@ def probes(curves: pd.DataFrame) -> list[str]:
         sentences += convergence(curves, " (hollow)")
         own = curves[curves["probe"].str.startswith("cnn-")]
         if all(has_shared_input(panel) for _, panel in own.groupby(PANEL)):
-            sentences.append("Grey at depth 0: the input, the same for all lines.")
+            sentences.append("Grey at depth 0: the input, the same for all lines to a tenth of a point.")
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
 

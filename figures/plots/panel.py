@@ -16,6 +16,7 @@ from figures.plots.lines import Key, Line, keyed
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
 _STEP, _SPREAD = 0.09, 0.45
 _HEAD_MM = 1.0
+_ALIKE = 0.001
 # What all networks have in common has no network's colour.
 _INPUT: dict[str, Any] = {"color": style.REFERENCE, "marker": "o", "markersize": 3.8, "linestyle": "none"}
 _PIXELS: dict[str, Any] = {"color": style.REFERENCE, "marker": "D", "markersize": 3.2, "linestyle": "none"}
@@ -45,9 +46,12 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: Ac
 
 
 def has_shared_input(panel: pd.DataFrame) -> bool:
-    """Return whether the probe says the same of the input in every line of a panel, as it does where the data are."""
+    """Return whether the probe says the same of the input in every line of a panel, to a tenth of a point.
+
+    Networks that take the same images with other means and deviations may differ by single images.
+    """
     inputs = panel[panel["depth"] == 0]
-    return len(inputs) > 0 and inputs["reads"].nunique() == 1 and bool(np.ptp(inputs["accuracy"]) < 1e-9)
+    return len(inputs) > 0 and inputs["reads"].nunique() == 1 and bool(np.ptp(inputs["accuracy"]) < _ALIKE)
 
 
 def references(panels: list[pd.DataFrame]) -> list[Line2D]:
@@ -96,7 +100,6 @@ def _draw_line(
 
 def _draw_shared_input(axes: Axes, inputs: pd.DataFrame, axis: AccuracyAxis) -> None:
     """Draw the input once, with the widest of the intervals: lines of more seeds have others around the same number."""
-    first = inputs.iloc[0]
     is_hollow = is_pooled_input(inputs).any() or (inputs["not_trained"] != "").any()
     sign = {**_INPUT, **(_HOLLOW if is_hollow else _FILLED), "label": "_input", "zorder": 3.5}
     if axis.input_below and is_pooled_input(inputs).any():
@@ -104,7 +107,7 @@ def _draw_shared_input(axes: Axes, inputs: pd.DataFrame, axis: AccuracyAxis) -> 
         return
     widest = inputs.assign(width=inputs["ci_high"] - inputs["ci_low"]).sort_values("width", na_position="first")
     _draw_intervals(axes, widest[widest["interval"] != ""].tail(1), 0.0, style.REFERENCE, axis)
-    axes.plot([0.0], [100 * first["accuracy"]], **sign)
+    axes.plot([0.0], [100 * inputs["accuracy"].mean()], **sign)
 
 
 def _draw_intervals(axes: Axes, points: pd.DataFrame, shift: float, color: str, axis: AccuracyAxis) -> None:
