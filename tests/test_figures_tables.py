@@ -261,6 +261,14 @@ def test_three_files_the_same_each_time(
         assert len(list(csv.DictReader(file))) > 0
 
 
+def test_the_command_takes_depths_as_columns(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "wide.md"
+    assert command(*runs, "--columns", "depth", "-o", out) == 0
+    assert "| network | probe" in out.read_text() and "j = 3" in out.read_text()
+    assert command(*runs, "--columns", "k", "-o", tmp_path / "other.md") == 2
+    assert "unknown columns 'k'. Choices: probe, depth." in capsys.readouterr().err
+
+
 def test_the_bound_of_contrasts_is_in_points(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "contrasts.md"
     assert command(*runs, "--what", "contrasts", "--bound", "2.5", "-o", out, "--quiet") == 0

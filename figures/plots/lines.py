@@ -126,6 +126,8 @@ def _colours(palette: str, count: int) -> list[Any]:
     try:
         return list(seaborn.color_palette(palette, count))
     except ValueError:
+        if is_color_like(palette):
+            return [palette]
         raise UsageError(
             f"palette {palette!r} is none of seaborn or matplotlib; 'colorblind', 'deep' and 'viridis' are."
         ) from None
