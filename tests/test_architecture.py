@@ -41,7 +41,14 @@ FLOORS = {
         {"families", "sweep"},
         {"api", "cli"},
     ),
-    "figures": ({"kit"}, {"tables", "file_set"}, {"output", "plots"}, {"api", "study"}, {"commands"}),
+    "figures": (
+        {"kit"},
+        {"accuracy_table"},
+        {"tables", "file_set"},
+        {"output", "plots"},
+        {"api", "study"},
+        {"commands"},
+    ),
 }
 
 # A path that only one machine has. A URL or a relative path that holds such a word is none.

@@ -42,6 +42,12 @@ def separability_table(
             rich_help_panel=SHOWN,
         ),
     ] = "accuracy",
+    columns: Annotated[
+        str,
+        typer.Option(
+            help="Accuracy: a column for each probe (a row for each depth), or for each depth.", rich_help_panel=SHOWN
+        ),
+    ] = "probe",
     split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
     bound: Annotated[
         float | None,
@@ -54,7 +60,7 @@ def separability_table(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Make a table of probe results: Markdown, LaTeX (booktabs) and CSV.
+    """Make a table of probe results: Markdown, LaTeX (booktabs, siunitx) and CSV.
 
     Reads the results that probe-depth wrote beside each run file (x.probes.csv).
     Writes table.md, .tex and .csv (all digits), and prints their paths and the table.
@@ -71,7 +77,7 @@ def separability_table(
     given = runs or []
     _check_count(what, len(given))
     paths = outputs(output, given, force, SUFFIXES, "table")
-    data, table = made(given, what, split, BOUND if bound is None else bound / 100)
+    data, table = made(given, what, split, BOUND if bound is None else bound / 100, columns)
     contents = rendered(data, table)
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():
