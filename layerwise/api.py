@@ -12,11 +12,9 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
-from layerwise.commandline import heard
 from layerwise.config import DataConfig, RunConfig
 from layerwise.configfile import read_config
 from layerwise.datasets import Dataset
-from layerwise.errors import python_words
 from layerwise.export import Exported, export_run
 from layerwise.extraction.requests import ArraysRequest, Loaders, NetworkRequest, from_arrays, from_module
 from layerwise.extraction.stores import MemoryStore
@@ -27,10 +25,12 @@ from layerwise.recipes import recipe as recipe_named
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
+from layerwise.spoken import python_call
 from layerwise.training.run import train_run
 from layerwise.units import DEFAULT_MAX_SIZE
 
 
+@python_call("layerwise-train")
 def open_run(path: Path | str, network: str | None = None) -> RunFile:
     """Open a run file for reading; use it as a context manager, or close it.
 
@@ -44,7 +44,7 @@ def open_run(path: Path | str, network: str | None = None) -> RunFile:
     return RunFile(path)
 
 
-@python_words()
+@python_call("layerwise-train")
 @ordinary_torch()
 def train(
     recipe: str = "digits",
@@ -89,9 +89,8 @@ def train(
     return RunFile(out)
 
 
-@python_words()
+@python_call("layerwise-extract")
 @ordinary_torch()
-@heard()
 def extract_network(
     model: nn.Module,
     data: Dataset | Mapping[str, Any],
@@ -154,9 +153,8 @@ def extract_network(
     return RunFile(out)
 
 
-@python_words()
+@python_call("layerwise-extract")
 @ordinary_torch()
-@heard()
 def extract_arrays(
     arrays: Mapping[str, ArrayLike] | Path | str,
     *,
@@ -196,7 +194,7 @@ def extract_arrays(
     return RunFile(out)
 
 
-@python_words()
+@python_call("layerwise-export")
 @ordinary_torch()
 def export_network(
     run: RunFile,

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import pandas as pd
 
-from layerwise.errors import UserError, unknown
+from layerwise.errors import unknown
 from layerwise.hardware import ordinary_torch, pick_device
 from layerwise.runfile import RunFile
+from layerwise.spoken import python_call
 from probes.families import families
 from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings, hidden_convolutions
 from probes.sweep import rows_at, sweep
@@ -18,6 +17,7 @@ from probes.tasks.controls import controlled
 from probes.tasks.task import Task
 
 
+@python_call("probe-depth")
 @ordinary_torch()
 def fit(
     run: RunFile,
@@ -59,24 +59,13 @@ def fit(
         pools=pools, features=features, pixels=pixels, widths=widths, seeds=seeds, epochs=epochs,
         source=source, device=pick_device(device),
     )  # fmt: skip
-    with _errors_in_python():
-        task = controlled(Task(run), control)
-        (family,) = families(run, task, [probe], settings)
-        available = family.depths()
-        chosen = available if depths is None else list(depths)
-        family.check([depth for depth in chosen if depth in run.depths])
-        for depth in chosen:
-            if depth not in available:
-                raise unknown("depth", depth, available)
-        sweep(run, task, family, chosen, force=force)
-        return rows_at(run, family, chosen).reset_index(drop=True)
-
-
-@contextmanager
-def _errors_in_python() -> Iterator[None]:
-    """Name the arguments of `fit` in messages that name the options of probe-depth: `--depths` is depths=..."""
-    try:
-        yield
-    except UserError as error:
-        named = re.sub(r"--(probe|features|control) ([a-z][\w-]*)", r'\1="\2"', str(error))
-        raise type(error)(named.replace("--depths", "depths=...").replace("--pool", "pools=...")) from None
+    task = controlled(Task(run), control)
+    (family,) = families(run, task, [probe], settings)
+    available = family.depths()
+    chosen = available if depths is None else list(depths)
+    family.check([depth for depth in chosen if depth in run.depths])
+    for depth in chosen:
+        if depth not in available:
+            raise unknown("depth", depth, available)
+    sweep(run, task, family, chosen, force=force)
+    return rows_at(run, family, chosen).reset_index(drop=True)

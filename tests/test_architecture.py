@@ -22,10 +22,10 @@ TORCH = {"torch", "torchvision"}
 # The floors inside a package, the lowest first: a file or folder may import only what stands on floors below its own.
 FLOORS = {
     "layerwise": (
-        {"errors"},
+        {"errors", "notebook"},
         {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks"},
         {"settings"},
-        {"recipes", "datasets", "runfile"},
+        {"recipes", "datasets", "runfile", "spoken"},
         {"model"},
         {"training", "extraction"},
         {"activations", "forecast", "configfile"},
