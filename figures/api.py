@@ -12,6 +12,8 @@ from analysis.tables import read
 from analysis.widths import against_width
 from figures.plots import caption, separability, widths
 from layerwise.errors import UsageError, unknown
+from layerwise.runfile.given import Runs, paths_of
+from layerwise.spoken import python_call
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,8 +24,9 @@ if TYPE_CHECKING:
 PROBE_WIDTH = "probe-width"
 
 
+@python_call("separability-figure")
 def draw(
-    runs: Sequence[Path | str],
+    runs: Runs,
     probes: Sequence[str] | None = None,
     *,
     split: str = "test",
@@ -35,7 +38,7 @@ def draw(
     """Return the figure of accuracy against depth, of the probe results beside the given run files.
 
     Args:
-        runs: paths of run files, each with its x.probes.csv.
+        runs: probed run files, by their paths or open.
         probes: names of probes, a panel each; None takes the fitted ones that every run has.
         split: train, validation or test. refit: probes refitted on train + validation.
         by: what the lines of a panel stand for: "k" (and mode), "mode", "width" (M), "pool" (the pooling in front of
@@ -48,7 +51,7 @@ def draw(
 
     Raises UserError where a run lacks what was asked for, or the runs cannot be compared.
     """
-    return drawn([Path(run) for run in runs], probes, split, refit, by, relative, size)[0]
+    return drawn(paths_of(runs), probes, split, refit, by, relative, size)[0]
 
 
 def drawn(

@@ -20,3 +20,7 @@ def __getattr__(name: str) -> Any:
     from layerwise import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

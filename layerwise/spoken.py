@@ -131,7 +131,9 @@ def _call(command: str) -> str:
     given: list[str] = []
     while words:
         word = words.pop(0)
-        if not word.startswith("--"):
+        if word == "-o" and words:
+            given.append(speech.option("output", words.pop(0)))
+        elif not word.startswith("--"):
             given.append(repr(word))
         elif word == "--set" and words:
             path, _, value = words.pop(0).partition("=")

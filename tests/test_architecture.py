@@ -41,7 +41,7 @@ FLOORS = {
         {"families", "sweep"},
         {"api", "cli"},
     ),
-    "figures": ({"kit"}, {"tables", "file_set"}, {"output", "plots"}, {"api", "study"}, {"commands"}),
+    "figures": ({"kit"}, {"tables", "file_set"}, {"output", "plots"}, {"api"}, {"parts"}, {"study"}, {"commands"}),
 }
 
 # A path that only one machine has. A URL or a relative path that holds such a word is none.

@@ -16,7 +16,7 @@ Runs = Run | Iterable[Run]
 
 def several(runs: Runs) -> list[Run]:
     """Return one run, or many, as a list; raise UsageError where there is none, or something is no run."""
-    found = [runs] if isinstance(runs, RunFile | os.PathLike | str) or not isinstance(runs, Iterable) else list(runs)
+    found = [runs] if isinstance(runs, os.PathLike | str) or not isinstance(runs, Iterable) else list(runs)
     if not found:
         raise UsageError("no run was given; expected at least one: its path, or what layerwise.open_run returns.")
     for run in found:
@@ -26,8 +26,6 @@ def several(runs: Runs) -> list[Run]:
 
 def path_of(run: Run) -> Path:
     """Return where a run lies; raise UsageError where it is none."""
-    if isinstance(run, RunFile):
-        return run.path
     if isinstance(run, os.PathLike | str):
         return Path(run)
     raise UsageError(

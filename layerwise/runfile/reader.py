@@ -61,6 +61,10 @@ class RunFile:
         self._file.close()
         self._bytes.close()
 
+    def __fspath__(self) -> str:
+        """The path, so that a run stands wherever one does."""
+        return str(self.path)
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path and what the file is, not its rows: a worker opens it again, and refuses another file."""
         return reopened, (self.path.absolute(), self._identity)
