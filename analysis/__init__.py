@@ -36,6 +36,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from layerwise.hidden import require_shown
+
+    require_shown()
     from analysis import api
 
     return getattr(api, name)

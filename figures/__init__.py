@@ -23,6 +23,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from layerwise.hidden import require_shown
+
+    require_shown()
     from figures import api, parts
 
     return getattr(api if name == "draw" else parts, name)

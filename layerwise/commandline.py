@@ -26,6 +26,7 @@ import typer
 
 from layerwise import __version__
 from layerwise.errors import UsageError, UserError, said
+from layerwise.hidden import hidden
 from layerwise.notebook import notebook_bar, notebook_line
 
 if TYPE_CHECKING:
@@ -225,6 +226,9 @@ def _answer(error: BaseException, prog: str) -> int:
             return 1
         case _StdoutError():
             _say(f"{prog}: standard output takes no more ({error.strerror}). What was complete before is kept.")
+            return 1
+        case ImportError() if (line := next(hidden(), None)) is not None:
+            _say(f"{prog}: {line}")
             return 1
         case MemoryError() | RuntimeError() if _is_out_of_memory(error):
             _say(
