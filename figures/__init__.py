@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from figures.api import draw
     from figures.parts import attribution_caption, caption, draw_attribution, draw_training, table, training_caption
+    from figures.study.conduct import run_study
 
 __all__ = [
     "attribution_caption",
@@ -15,6 +16,7 @@ __all__ = [
     "draw",
     "draw_attribution",
     "draw_training",
+    "run_study",
     "table",
     "training_caption",
 ]
@@ -27,8 +29,9 @@ def __getattr__(name: str) -> Any:
 
     require_shown()
     from figures import api, parts
+    from figures.study import conduct
 
-    return getattr(api if name == "draw" else parts, name)
+    return getattr({"draw": api, "run_study": conduct}.get(name, parts), name)
 
 
 def __dir__() -> list[str]:

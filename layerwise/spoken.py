@@ -48,7 +48,11 @@ FUNCTIONS = {
     "attribution-figure": Function("figures.draw_attribution", {"output": "out"}),
     "training-figure": Function("figures.draw_training", {"output": "out"}),
     "separability-table": Function("figures.table", {"output": "out"}),
-    "separability-study": Function("figures.run_study", _PROBES | {"with": "beside"}, takes_fields=True),
+    "separability-study": Function(
+        "figures.run_study",
+        {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},
+        takes_fields=True,
+    ),
 }
 # Flags that take no value; as an argument they are True, or, as --no-refit, False.
 _SWITCHES = {"force", "relative", "quick", "download", "dry_run", "vary_fold", "allow_other", "quiet", "verbose"}

@@ -16,6 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
+import analysis
+import figures
 import probes
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
@@ -167,3 +169,19 @@ def test_the_name_and_the_candidates_tell_classifiers_apart() -> None:
         Classifiers("x", (LOGISTIC,), False).shown(0)
         == "LogisticRegression(C=0.01, max_iter=1000, tol=1e-08), not standardised"
     )
+
+
+def test_figures_leave_classifiers_out_unless_they_are_named(own_run: Path, tmp_path: Path) -> None:
+    probes.fit(own_run, ["linear", LOGISTIC], depths=[0, 1, 2], pixels=False)
+    assert set(analysis.curves(own_run)["probe"]) == {"linear"}
+    points = analysis.curves(own_run, ["LogisticRegression"])
+    assert set(points["probe"]) == {"LogisticRegression"} and len(points) == 3
+    caption = figures.caption(own_run, ["LogisticRegression"])
+    assert "LogisticRegression: a classifier of scikit-learn, without a certificate, on 2x2-pooled" in caption
+    assert set(figures.table(own_run)["probe"]) == {"linear", "LogisticRegression"}
+    with pytest.raises(UsageError, match="unknown probe 'LogisticRegressor'"):
+        figures.draw(own_run, ["LogisticRegressor"])
+    rows = analysis.read(own_run)
+    other = rows.assign(run="b.h5", run_id="b", seed=1, estimator=rows["estimator"].str.replace("0.01", "7"))
+    with pytest.raises(UserError, match="probe LogisticRegression is another classifier from run to run"):
+        analysis.curves(pd.concat([rows, other]), ["LogisticRegression"])

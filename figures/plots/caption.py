@@ -29,6 +29,7 @@ _POOLED = {
     "knn": "k nearest neighbours",
     "ncm": "the nearest class mean",
 }
+_OTHER = "a classifier of scikit-learn, without a certificate,"
 _TRAINED = {
     "auxiliary": "the classifier trained with the block, k - 1 hidden convolutions",
     "ensemble": "all auxiliary classifiers up to the depth, weighted 2^j on logits",
@@ -116,7 +117,8 @@ def _many(number: int, word: str) -> str:
 def _probes(curves: pd.DataFrame) -> list[str]:
     """Say what the probes read and which of them is shown."""
     sentences = []
-    for name, words in _POOLED.items():
+    others = [name for name in dict.fromkeys(curves["probe"]) if name not in TRAINED and not name.startswith("cnn-")]
+    for name, words in (_POOLED | {name: _OTHER for name in others if name not in _POOLED}).items():
         sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
         if sides:
             pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
