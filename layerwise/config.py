@@ -19,6 +19,7 @@ from layerwise.errors import UsageError, unknown
 
 DATASETS = ("digits", "fashion-mnist", "mnist", "cifar10", "cifar100", "svhn", "stl10", "imagefolder")
 MODES = ("greedy", "parallel", "end-to-end", "untrained")
+TRAINED_MODES = tuple(mode for mode in MODES if mode != "untrained")
 STORES = ("pooled", "maps", "auto")
 DTYPES = ("auto", "float16", "float32")
 OPTIMIZERS = ("sgd", "adamw")

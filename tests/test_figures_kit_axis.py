@@ -98,7 +98,7 @@ def test_a_pooled_input_that_would_squeeze_the_rest_stands_under_the_break(
 
 
 def test_a_cnn_probe_of_the_input_is_a_point_as_any_other() -> None:
-    made = points([0.55, 0.97, 0.99], 0.1).assign(probe="cnn-1")
+    made = points([0.55, 0.97, 0.99], 0.1).assign(probe="cnn-1", reads="")
     made.loc[0, "depth"] = 0
     assert not accuracy_axis(made, PANEL_MM).input_below
 

@@ -13,7 +13,6 @@ from matplotlib.ticker import FixedLocator
 from analysis.separability import VECTOR
 from figures.kit import style
 from figures.kit.panels import limits, round_ticks
-from probes.names import POOLED
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
@@ -178,7 +177,7 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float, scale: float = 1.0) -> 
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
     """Return which points are a probe of A x_0: few features, no part of the line. A vector is not averaged."""
-    return (points["depth"] == 0) & points["probe"].isin(POOLED) & (points["reads"] != VECTOR)
+    return (points["depth"] == 0) & ~points["reads"].isin(["", VECTOR])
 
 
 def is_failed(points: pd.DataFrame) -> pd.Series:
