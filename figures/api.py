@@ -12,7 +12,9 @@ from analysis.tables import read
 from analysis.widths import against_width
 from figures.plots import caption, separability, widths
 from figures.plots.lines import lines, restyled
-from layerwise.errors import UsageError, option, python_words, unknown
+from layerwise.errors import UsageError, option, unknown
+from layerwise.runfile.given import Runs, paths_of
+from layerwise.spoken import python_call
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +27,9 @@ if TYPE_CHECKING:
 PROBE_WIDTH = "probe-width"
 
 
+@python_call("separability-figure")
 def draw(
-    runs: Sequence[Path | str],
+    runs: Runs,
     probes: Sequence[str] | None = None,
     *,
     split: str = "test",
@@ -42,7 +45,7 @@ def draw(
     """Return the figure of accuracy against depth, of the probe results beside the given run files.
 
     Args:
-        runs: paths of run files, each with its x.probes.csv.
+        runs: probed run files, by their paths or open.
         probes: names of probes, a panel each; None takes the fitted ones that every run has.
         split: train, validation or test. refit: probes refitted on train + validation.
         by: what the lines of a panel stand for: "k" (and mode), "mode", "width" (M), "pool" (the pooling in front of
@@ -61,11 +64,9 @@ def draw(
 
     Raises UserError where a run lacks what was asked for, or the runs cannot be compared.
     """
-    with python_words():
-        return drawn(
-            [Path(run) for run in runs], probes, split, refit, by, relative, size,
-            xlabels=xlabels, labels=labels, palette=palette, ax=ax,
-        )[0]  # fmt: skip
+    return drawn(
+        paths_of(runs), probes, split, refit, by, relative, size, xlabels=xlabels, labels=labels, palette=palette, ax=ax
+    )[0]
 
 
 def drawn(

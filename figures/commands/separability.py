@@ -53,16 +53,22 @@ def separability_figure(
         bool, typer.Option("--relative", help="Depth as j/J, for networks of different depth.", rich_help_panel=SHOWN)
     ] = False,
     xlabels: Annotated[
-        str, typer.Option(help="What stands on the axis: depth, or module (the layers' names).")
+        str, typer.Option(help="What stands on the axis: depth, or module (the layers' names).", rich_help_panel=SHOWN)
     ] = "depth",
     labels: Annotated[
         str | None,
-        typer.Option(help="Words for the lines, in the legend's order, with commas between.", show_default="their own"),
+        typer.Option(
+            help="Words for the lines, in the legend's order, with commas between.",
+            show_default="their own",
+            rich_help_panel=SHOWN,
+        ),
     ] = None,
     palette: Annotated[
         str | None,
         typer.Option(
-            help="Colours of the lines, likewise, or a palette of seaborn, e.g. deep.", show_default="its own"
+            help="Colours of the lines, likewise, or a palette of seaborn, e.g. deep.",
+            show_default="its own",
+            rich_help_panel=SHOWN,
         ),
     ] = None,
     size: Size = "single",

@@ -30,6 +30,7 @@ _POOLED = {
     "knn": "k nearest neighbours",
     "ncm": "the nearest class mean",
 }
+_OTHER = "a classifier of scikit-learn, without a certificate,"
 _TRAINED = {
     "auxiliary": "the classifier trained with the block, k - 1 hidden convolutions",
     "ensemble": "all auxiliary classifiers up to the depth, weighted 2^j on logits",
@@ -41,7 +42,8 @@ _TRAINED = {
 def probes(curves: pd.DataFrame) -> list[str]:
     """Say what the probes read and which of them is shown."""
     sentences = []
-    for name, words in _POOLED.items():
+    others = [name for name in dict.fromkeys(curves["probe"]) if name not in TRAINED and not name.startswith("cnn-")]
+    for name, words in (_POOLED | {name: _OTHER for name in others if name not in _POOLED}).items():
         own = curves[curves["probe"] == name]
         if own.empty:
             continue
