@@ -142,7 +142,7 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
     """Return which points are a probe of A x_0: few features, no part of the line."""
-    return (points["depth"] == 0) & (points["pooling"] > 0)
+    return (points["depth"] == 0) & ~points["probe"].str.match("cnn-|auxiliary|ensemble")
 
 
 def is_cut(points: pd.DataFrame) -> pd.Series:
