@@ -297,7 +297,7 @@ def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
     ("words", "message"),
     [
         (["--what", "all"], "unknown table 'all'. Choices: accuracy, trends, contrasts, differences, published."),
-        (["--what", "accuracy"], "no run file was given. separability-table RUN.H5... --what accuracy -o table.md"),
+        (["--what", "accuracy"], "no run file was given. `separability-table RUN.H5... --what accuracy -o table.md`"),
         (["a.h5", "--what", "differences"], "differences are between two runs, but 1 were given. Give two run files."),
         (
             ["a.h5", "--what", "contrasts", "--bound", "0"],

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from torch.utils.data import DataLoader, Dataset
 
+from layerwise.activations import open_activations, pooled_features
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import Rows, RunFile
 from layerwise.runfile.given import opened, paths_of
@@ -81,3 +82,12 @@ def test_a_file_that_changed_is_refused(own_run: Path, tmp_path: Path) -> None:
     for one in (kept, kept_rows):
         with pytest.raises(UserError, match=r"is another run now \(run_id .*, expected .*layerwise.open_run"):
             pickle.loads(one)
+
+
+def test_activations_are_opened_of_paths_too(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        np.testing.assert_array_equal(pooled_features(str(own_run), 1, "test"), pooled_features(run, 1, "test"))
+        expected = open_activations(run, 1, "test")[:3]
+        found = open_activations(own_run, 1, "test")
+        np.testing.assert_array_equal(found[:3].numpy(), expected.numpy())
+        found._rows._file.close()

@@ -114,3 +114,22 @@ def test_published_numbers_are_a_table() -> None:
 def test_what_is_wrong_usage_of_a_command_is_wrong_usage_of_its_function(own_run: Path) -> None:
     with pytest.raises(UsageError):
         figures.table(own_run, "trend")
+
+
+def test_mypy_sees_the_types_of_the_public_functions(tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    import subprocess
+    import sys
+
+    (tmp_path / "user.py").write_text(
+        "import figures, layerwise, probes\n"
+        "run = layerwise.train(out='a.h5', network=3)\n"
+        "figures.draw(run, siz='single')\n"
+        "run.pooled(1, 2)\n"
+    )
+    root = Path(__file__).resolve().parent.parent
+    assert all((root / package.__name__ / "py.typed").exists() for package in PACKAGES)
+    words = [sys.executable, "-m", "mypy", "--config-file", str(root / "pyproject.toml"), str(tmp_path / "user.py")]
+    done = subprocess.run(words, cwd=root, capture_output=True, text=True)
+    errors = [line.partition("user.py:")[2].partition(":")[0] for line in done.stdout.splitlines() if "error:" in line]
+    assert errors == ["2", "3", "4"], done.stdout
