@@ -125,3 +125,8 @@ def test_a_cnn_probe_below_the_linear_one_is_marked_and_what_half_of_its_epochs_
     assert all(len(line) <= 80 for line in found)
     gap[1]["value"] = 0.06
     assert table([*probe_rows(**cnn), *gap])[2].endswith("+5.00*")
+
+
+def test_a_vector_is_not_said_to_be_pooled() -> None:
+    maps, vectors = probe_rows(), probe_rows(map_height=1, map_width=1)
+    assert [table(rows)[2].split()[1] for rows in (maps, vectors)] == ["2x2", "vector"]

@@ -36,7 +36,8 @@ def _line(rows: pd.DataFrame, shows: str) -> str:
     """Return the line of one probe: test of the refit, train and validation of the fit on which it was chosen."""
     first, last = rows[rows["refit"] == rows["refit"].min()], rows[rows["refit"] == rows["refit"].max()]
     one = rows.iloc[0]
-    reads = _reads_of(int(one["pooling"]))
+    is_vector = one["pooling"] and one["map_height"] == one["map_width"] == 1
+    reads = "vector" if is_vector else _reads_of(int(one["pooling"]))
     chosen = {_chosen(row) for _, row in rows.drop_duplicates("probe_seed").iterrows()}
     value = chosen.pop() if len(chosen) == 1 else "several"
     cells = " ".join(_percent(first, split) for split in ("train", "validation"))
