@@ -34,6 +34,7 @@ QUANTITIES = ("early gain", "slope", "final level")
 # The largest difference that counts as none, in accuracy.
 BOUND = 0.01
 _WIDTHS = NETWORK[:2]
+_NUMBER = ["value", "images", "span", "certificate", "initialisation"]
 _PAIR = ["quantity", "first", "second", "compares"]
 _FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired", "certificate"]
 
@@ -46,7 +47,7 @@ def contrasts(
     A contrast is the mean over widths of the difference of the means over seeds, by Student's t with the images' share:
     paired within seeds where both lines have the same, else with the variance pooled within line and width
     (`analysis.seeds`). Only widths that both lines have count. Trained lines that differ in k alone are compared, those
-    that differ in mode alone, and each with the untrained ones of its k.
+    that differ in mode alone, and each with the untrained ones of its k and, where there are such, its initialisation.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
@@ -67,7 +68,7 @@ def contrasts(
             own = panel[panel["quantity"] == quantity]
             lines = [line for _, line in own.groupby(LINE, dropna=False, sort=False)]
             of = dict(zip(PANEL, key, strict=True)) | {"quantity": quantity}
-            untrained = {_k(line) for line in lines if _is_untrained(line)}
+            untrained = [line for line in lines if _is_untrained(line)]
             found += [
                 of | contrast
                 for pair in itertools.combinations(lines, 2)
@@ -82,7 +83,7 @@ def contrasts(
 def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each network and quantity: value, images (its variance by the images), span (of depths)."""
     key = [*PANEL, *LINE, *NETWORK]
-    found = []
+    found: list[dict[Any, Any]] = []
     for name, network in networks.groupby(key, dropna=False, sort=False):
         depths, values = network["depth"].to_numpy(), network["value"].to_numpy(float)
         variances = images_variance(values, int(network["n_samples"].iloc[0]))
@@ -91,8 +92,9 @@ def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
             if weights is not None:
                 number = {"value": weights @ values, "images": weights**2 @ variances, "span": np.ptp(depths)}
                 number["certificate"] = float(network["certificate"].max())
+                number["initialisation"] = network["initialisation"].iloc[0]
                 found.append(dict(zip(key, name, strict=True)) | {"quantity": quantity} | number)
-    return pd.DataFrame(found, columns=[*key, "quantity", "value", "images", "span", "certificate"])
+    return pd.DataFrame(found, columns=[*key, "quantity", *_NUMBER])
 
 
 def _weights(quantity: str, depths: np.ndarray, last: int) -> np.ndarray | None:
@@ -126,20 +128,28 @@ def _cells(line: pd.DataFrame) -> Cells:
     return {cell: group.set_index("seed") for cell, group in line.groupby(_WIDTHS, dropna=False)}
 
 
-def _compared(first: pd.DataFrame, second: pd.DataFrame, untrained: set[float]) -> str:
+def _compared(first: pd.DataFrame, second: pd.DataFrame, untrained: Sequence[pd.DataFrame]) -> str:
     """Return of what two lines show the effect: "k", "mode" or "training"; empty for none of these alone.
 
-    untrained: k of the untrained lines beside them.
+    untrained: the untrained lines beside them.
     """
     if _is_untrained(first) and _is_untrained(second):
         return ""
     if _is_untrained(first) or _is_untrained(second):
-        k, own = (_k(first), _k(second)) if _is_untrained(second) else (_k(second), _k(first))
-        stand_in = max((other for other in untrained if 1 < other < k), default=k)
-        return "training" if own == (k if k in untrained else stand_in) else ""
+        trained, other = (first, second) if _is_untrained(second) else (second, first)
+        return "training" if any(other is line for line in _starts(trained, untrained)) else ""
     one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
     different = [column for column in LINE if one[column] != other[column]]
     return different[0] if len(different) == 1 else ""
+
+
+def _starts(trained: pd.DataFrame, untrained: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+    """Return the untrained lines from which the networks of a trained one began, or that stand for these."""
+    k, ks = _k(trained), {_k(line) for line in untrained}
+    own = k if k in ks else max((other for other in ks if 1 < other < k), default=k)
+    of_k = [line for line in untrained if _k(line) == own]
+    alike = [line for line in of_k if set(line["initialisation"]) == set(trained["initialisation"])]
+    return alike or of_k
 
 
 def _is_untrained(line: pd.DataFrame) -> bool:

@@ -37,9 +37,10 @@ def trends_table(tests: pd.DataFrame) -> Table:
             "L": ("L", lambda value: "-" if pd.isna(value) else f"{value:g}"),
             "p": ("p", _p),
             "p_holm": ("p (Holm)", _p),
+            "p_fall_holm": ("of a fall (Holm)", _p),
         },
-        "Page's trend test: does accuracy rise with depth? Seeds are the blocks; one-sided p, of no rise; Holm "
-        "over all rows.",
+        "Page's trend test: does accuracy rise with depth, from depth 1 on? Seeds are the blocks; one-sided p, of no "
+        "rise, and of no fall; Holm over all rows, for each.",
         2,
         certified(tests),
         label="trends",

@@ -58,17 +58,29 @@ def test_quick_probes_are_called_so() -> None:
     )
 
 
-def test_a_probe_below_the_linear_one_is_named_and_hollow() -> None:
+def test_a_probe_below_the_linear_one_is_named_and_crossed() -> None:
     rows = run_rows([0.5, 0.3, 0.7], CNN, run_id="a", seed=0)
     made = points(rows, gap(-0.2, 0.01, run_id="a", seed=0))
     assert made["not_trained"].tolist() == ["", "a.h5", ""]
     assert (
-        "Not trained (hollow): CNN-1, depth 1 of a.h5; significantly below the linear probe of that depth (McNemar's "
-        "exact test, Holm-adjusted over depths, p < 0.05)."
+        "Not trained (a cross, where it is more than half of those averaged): CNN-1, depth 1 of a.h5; significantly "
+        "below the linear probe of that depth (McNemar's exact test, Holm-adjusted over depths, p < 0.05)."
     ) in caption(made)
     (axes,) = draw(made).axes
-    (hollow,) = [line for line in axes.get_lines() if line.get_label() == "_input"]
-    assert list(hollow.get_ydata()) == [pytest.approx(30)] and hollow.get_markerfacecolor() == "white"
+    (cross,) = [line for line in axes.get_lines() if line.get_label() == "_not trained"]
+    assert list(cross.get_ydata()) == [pytest.approx(30)] and cross.get_marker() == "x"
+
+
+def test_a_mean_is_crossed_where_more_than_half_of_its_probes_are_below_and_says_how_many() -> None:
+    rows, gaps = [], []
+    for seed, run in enumerate(("a", "b", "c")):
+        rows += run_rows([0.5, 0.3, 0.7 + 0.01 * seed], CNN, run_id=run, k=1, aux_width=64, seed=seed)
+        gaps.append(gap(-0.2, 0.01, run_id=run, k=1, aux_width=64, seed=seed))
+    for below, crosses in ((1, 0), (2, 1)):
+        made = points(rows, *gaps[:below])
+        assert f"({below} of 3 networks)" in caption(made)
+        lines = draw(made).axes[0].get_lines()
+        assert len([line for line in lines if line.get_label() == "_not trained"]) == crosses
 
 
 @pytest.mark.parametrize(("value", "p"), [(-0.2, 0.2), (0.2, 0.001)])

@@ -209,7 +209,7 @@ def test_inspect_shows_a_run_within_80_columns(run_path: Path, capsys: pytest.Ca
     assert "digits, 10 classes; train 1295, validation 143, test 359" in text
     assert "pooled+maps" in text
     settings = " ".join(text[text.index("settings") : text.index("images ")].split())
-    assert "training.epochs 2, training.block_epochs -, training.batch_size 64" in settings
+    assert "training.epochs 2, training.block_epochs [], training.batch_size 64" in settings
     assert "network.downsample []" in settings
     assert lines[-1].startswith("intact: ")
 

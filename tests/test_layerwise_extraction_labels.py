@@ -160,7 +160,7 @@ def test_a_class_of_one_sample_is_for_training(tmp_path: Path) -> None:
     given = {"fc": FEATURES, "labels": labels}
     with extract_arrays(given, out=tmp_path / "r.h5", trained_on="other-data", holdout=0) as run:
         assert 7 in run.indices("train") and run.dataset["classes"] == ["0", "1", "2", "77"]
-    with pytest.raises(UserError, match=r"class 77 has 1 training images, .* Give another --holdout, or 0 for none"):
+    with pytest.raises(UserError, match=r"class 77 has 1 training images, .* Give another holdout=..., or 0 for none"):
         extract_arrays(given, out=tmp_path / "s.h5", trained_on="other-data")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import make_run
 from scipy.stats import binomtest
 
 from layerwise.runfile import RunFile
@@ -59,16 +60,18 @@ def test_gains_are_paired_over_the_images_and_begin_where_depth_0_is_not_the_poo
         assert not table.duplicated(list(KEY)).any()
 
 
-def test_holm_is_over_the_comparisons_of_one_probe_and_whole_maps_begin_at_depth_1(own_run: Path) -> None:
-    with RunFile(own_run) as run:
-        put(run, {0: slice(0, 30), 1: slice(0, 20), 2: slice(0, 14)}, probe="cnn-1", probe_width=8, pooling=0)
+def test_holm_is_over_the_comparisons_of_one_probe_and_the_input_is_no_depth_to_gain_from(tmp_path: Path) -> None:
+    with RunFile(make_run(tmp_path / "run.h5", **{"network.depth": 3, "training.epochs": 1})) as run:
+        cnn_depths = {0: slice(0, 40), 1: slice(0, 30), 2: slice(0, 20), 3: slice(0, 14)}
+        put(run, cnn_depths, probe="cnn-1", probe_width=8, pooling=0)
         put(run, {1: slice(0, 5), 2: slice(0, 5)})
         compare(run)
         table = read_rows(run)
         cnn = table[table["probe"] == "cnn-1"].set_index(["metric", "depth"])["value"]
         p = [binomtest(10, 10).pvalue, binomtest(6, 6).pvalue]
-        assert [cnn["gain_p", 1], cnn["gain_p", 2]] == pytest.approx(p)
-        assert [cnn["gain_p_holm", 1], cnn["gain_p_holm", 2]] == pytest.approx([2 * p[0], p[1]])
+        assert ("gain_p", 1) not in cnn.index
+        assert [cnn["gain_p", 2], cnn["gain_p", 3]] == pytest.approx(p)
+        assert [cnn["gain_p_holm", 2], cnn["gain_p_holm", 3]] == pytest.approx([2 * p[0], p[1]])
         linear = table[table["probe"] == "linear"].set_index(["metric", "depth"])["value"]
         assert linear["gain_p", 2] == linear["gain_p_holm", 2] == 1
 

@@ -8,6 +8,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+import matplotlib.axes
 import matplotlib.figure
 import numpy as np
 import pandas as pd
@@ -34,8 +35,9 @@ def test_dir_shows_the_public_names_and_no_others(package: Any) -> None:
 def test_each_public_name_is_a_function_with_hints_and_an_explanation(package: str, name: str) -> None:
     function = getattr(importlib.import_module(package), name)
     names = [one for one in inspect.signature(function).parameters if one != "options"]
-    hints = typing.get_type_hints(inspect.unwrap(function), vars(typing) | vars(importlib.import_module(
-        inspect.unwrap(function).__module__)) | {"Figure": matplotlib.figure.Figure})  # fmt: skip
+    own = vars(importlib.import_module(inspect.unwrap(function).__module__))
+    deferred = {"Figure": matplotlib.figure.Figure, "Axes": matplotlib.axes.Axes, "np": np, "pd": pd}
+    hints = typing.get_type_hints(inspect.unwrap(function), vars(typing) | own | deferred)
     assert set(names) <= set(hints) and "return" in hints
     documented = inspect.getdoc(function) or ""
     assert len(documented) > 60
@@ -87,7 +89,7 @@ def test_files_are_written_only_where_they_are_asked_for(own_run: Path, tmp_path
     [
         (lambda run: figures.table(run, "trend"), "unknown table 'trend'. Did you mean 'trends'"),
         (lambda run: figures.table(), r"no run file was given. `figures.table\('RUN.H5...', what='accuracy', out="),
-        (lambda run: figures.table(run, bound=0), "bound=... is 0, but takes percentage points above 0"),
+        (lambda run: figures.table(run, "contrasts", bound=0), "bound=... is 0, but takes percentage points above 0"),
         (lambda run: figures.table(run, "differences"), "differences are between two runs, but 1 were given"),
         (lambda run: figures.table(run, "published"), "published numbers are of no run"),
         (lambda run: figures.draw_training(run, "untrained"), "unknown mode 'untrained'"),

@@ -76,7 +76,9 @@ def _averaged(line: pd.DataFrame, band: bool) -> str:
     about = [f"{name} = {values}" for name, values in factors.items()]
     if point["variants"] and point["mode"] in MODES:  # a line of another mode has the variant in its name
         about.append(point["variants"])
-    intervals = " and ".join(dict.fromkeys(line["interval"][line["interval"] != ""]))
+    known = line[line["interval"] != ""]
+    above = known[known["depth"] > 0] if (known["depth"] > 0).any() else known
+    intervals = " and ".join(dict.fromkeys(above["interval"]))
     shown = "no interval, for no width has two seeds or the split has none"
     if intervals:
         shown = f"{'band' if band else 'bars'}: {intervals}"

@@ -59,7 +59,7 @@ def probes(curves: pd.DataFrame) -> list[str]:
         sentences.append(
             "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
         )
-        sentences += convergence(curves, " (hollow)")
+        sentences += convergence(curves, " (a cross, where it is more than half of those averaged)")
         own = curves[curves["probe"].str.startswith("cnn-")]
         if all(has_shared_input(panel) for _, panel in own.groupby(PANEL)):
             sentences.append("Grey at depth 0: the input, the same for all lines to a tenth of a point.")
@@ -96,13 +96,18 @@ def convergence(curves: pd.DataFrame, sign: str = "") -> list[str]:
     if found:
         sentences.append(f"From half of the epochs to all of them the accuracy of a curve changes: {', '.join(found)}.")
     failed = curves[curves["not_trained"] != ""]
-    places = [f"{_title(p.probe)}, depth {p.depth} of {p.not_trained}" for p in failed.itertuples()]
+    places = [f"{_title(p.probe)}, depth {p.depth} of {_which(p.not_trained, p.n_runs)}" for p in failed.itertuples()]
     if places:
         sentences.append(
             f"Not trained{sign}: {'; '.join(places)}; significantly below the linear probe of that depth (McNemar's "
             "exact test, Holm-adjusted over depths, p < 0.05)."
         )
     return [*sentences, *warnings(curves)]
+
+
+def _which(files: str, n_runs: int) -> str:
+    """Return "a.h5", or "a.h5 (1 of 5 networks)"."""
+    return f"{files} ({len(files.split(', '))} of {n_runs} networks)" if n_runs > 1 else files
 
 
 def _title(probe: str) -> str:

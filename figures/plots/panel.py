@@ -21,6 +21,7 @@ _ALIKE = 0.001
 _INPUT: dict[str, Any] = {"color": style.REFERENCE, "marker": "o", "markersize": 3.8, "linestyle": "none"}
 _PIXELS: dict[str, Any] = {"color": style.REFERENCE, "marker": "D", "markersize": 3.2, "linestyle": "none"}
 _HOLLOW: dict[str, Any] = {"markerfacecolor": "white"}
+_CROSS: dict[str, Any] = {"marker": "x", "markersize": 6.5, "linestyle": "none", "label": "_not trained", "zorder": 3.2}
 _FILLED: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.4}
 
 
@@ -52,6 +53,12 @@ def has_shared_input(panel: pd.DataFrame) -> bool:
     """
     inputs = panel[panel["depth"] == 0]
     return len(inputs) > 0 and inputs["reads"].nunique() == 1 and bool(np.ptp(inputs["accuracy"]) < _ALIKE)
+
+
+def is_not_trained(points: pd.DataFrame) -> pd.Series:
+    """Return which points are means of CNN probes of which more than half are marked as not trained."""
+    marked = points["not_trained"].map(lambda files: len(files.split(", ")) if files else 0)
+    return marked > points["n_runs"] / 2
 
 
 def references(panels: list[pd.DataFrame]) -> list[Line2D]:
@@ -87,7 +94,6 @@ def _draw_line(
         heights = [axis.input_height] * int(apart.sum())
         axes.plot(line.loc[apart, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
         line, apart = line[~apart], apart[~apart]
-    apart |= line["not_trained"] != ""  # such a point is hollow too
     line = line.assign(own=~(shared_input & (line["depth"] == 0)))
     for points, properties in ((line[~apart], _FILLED), (line[apart & line["own"]], hollow)):
         if points.empty:
@@ -96,11 +102,14 @@ def _draw_line(
         own = points[points["own"]]
         _draw_intervals(axes, own[(own["interval"] != "") & ~own["failed"]], shift, sign["color"], axis)
         axes.plot(x, axis.place(points), markevery=np.flatnonzero(points["own"]), **{**sign, **properties}, zorder=3)
+    crossed = line[is_not_trained(line) & line["own"]]
+    if len(crossed):
+        axes.plot(crossed["x"] + shift, axis.place(crossed), **{**_CROSS, "color": sign["color"]})
 
 
 def _draw_shared_input(axes: Axes, inputs: pd.DataFrame, axis: AccuracyAxis) -> None:
     """Draw the input once, with the widest of the intervals: lines of more seeds have others around the same number."""
-    is_hollow = is_pooled_input(inputs).any() or (inputs["not_trained"] != "").any()
+    is_hollow = is_pooled_input(inputs).any()
     sign = {**_INPUT, **(_HOLLOW if is_hollow else _FILLED), "label": "_input", "zorder": 3.5}
     if axis.input_below and is_pooled_input(inputs).any():
         axes.plot([0.0], [axis.input_height], transform=axes.get_xaxis_transform(), **sign)

@@ -55,12 +55,15 @@ def compare(run: RunFile) -> None:
 
 
 def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
-    """Yield the rows of gains: depth j against depth j - 1, from depth 2 on where depth 0 is the pooled input."""
+    """Yield the rows of gains: depth j against depth j - 1, from depth 2 on.
+
+    The input is no depth to gain from: its pooled form has few features, and CNN probes take a rate chosen elsewhere.
+    """
     for line in _lines(scored):
         by_depth, found = {int(row["depth"]): row for row in line.to_dict("records")}, []
         for depth, row in by_depth.items():
             before = by_depth.get(depth - 1)
-            if before is None or (depth == 1 and row["pooling"]):
+            if before is None or depth == 1:
                 continue
             pair = _paired(run, before, row)
             if pair is not None:
