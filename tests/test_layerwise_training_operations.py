@@ -47,6 +47,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"network.k": 2, "network.depth": 1, "network.batch_norm": "off"},
     {"network.k": 3, "network.depth": 2, "network.downsample": (2,)},
     {"network.k": 3, "network.depth": 3, "network.batch_norm": "off", "network.downsample": (1, 2)},
+    {"network.architecture": "paired", "network.activation": "gelu", "network.k": 4, "network.depth": 3},
 ]
 PRUNED: list[dict[str, Any]] = [
     {"network.k": 1, "network.depth": 2, "network.prune_to": 4, "training.finetune_epochs": 3},
