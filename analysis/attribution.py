@@ -25,9 +25,9 @@ from dataclasses import dataclass
 import pandas as pd
 
 from analysis.outcomes import mean_difference, outcomes
-from analysis.seeds import images_variance
+from analysis.seeds import FLOOR, images_variance
 from analysis.selection import of_classes, reads_pixels, select
-from analysis.separability import average_probe_seeds, pooled_t
+from analysis.separability import asked_in, average_probe_seeds, pooled_t
 from analysis.tables import NETWORK, UNTRAINED, is_linear
 from layerwise.errors import UserError, unknown
 from probes.names import LINEAR
@@ -43,7 +43,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "training": ("untrained", "greedy"),
     "left": ("greedy", "end-to-end"),
 }
-OVER_SEEDS = "seeds (paired t 95%)"
+OVER_SEEDS = f"seeds (paired t 95%, {FLOOR})"
 OVER_IMAGES = "{split} images (paired bootstrap 95%)"
 _GREEDY = ["k", *NETWORK]
 _START = ["batch_norm", "initialisation", "width", "seed"]
@@ -68,10 +68,10 @@ def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", 
 
     Returns:
         A row for each k, depth j >= 1 and part: k, depth, part (a key of `PARTS`), value (in [-1, 1]), ci_low, ci_high,
-        interval (over what; empty where none can be given), n_networks, n_seeds, widths, probe, pooling, dataset,
-        split, n_samples, pixels (accuracy on the raw pixels minus a_0; missing where no run has it). A part that no
-        network has is left out, with a warning of what would give it; all parts of a k are of the same networks, so
-        that they add up.
+        interval (over what; empty where none can be given), n_networks, n_asked (with those that did not train),
+        n_seeds, widths, probe, pooling, dataset, split, n_samples, certificate (the largest of all fits), pixels
+        (accuracy on the raw pixels minus a_0; missing where no run has it). A part that no network has is left out,
+        with a warning of what would give it; all parts of a k are of the same networks, so that they add up.
 
     Raises:
         UserError: if there are no greedy networks, or no untrained ones with the seeds and widths of theirs.
@@ -82,8 +82,9 @@ def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", 
     kinds = _kinds(rows[(rows["pooling"] == pool) | (rows["probe"] != probe)], probe, split)
     merged = _beside(kinds)
     points = []
+    certificate = max(float(kind.networks["certificate"].max()) for kind in kinds.values())
     for _, networks in merged.groupby(["k", "depth"]):
-        reference = {"pixels": pixels - float(networks["input"].mean())}
+        reference = {"pixels": pixels - float(networks["input"].mean()), "certificate": certificate}
         parts = [part for part in PARTS if set(PARTS[part]) <= set(kinds)]
         points += [_point(networks, part, kinds, split) | reference for part in parts]
     return pd.DataFrame(points).sort_values(["k", "depth"], kind="stable").reset_index(drop=True)
@@ -189,7 +190,7 @@ def _point(networks: pd.DataFrame, part: str, kinds: dict[str, _Kind], split: st
         "part": part,
         "value": sum(sum(group) / len(group) for group in groups) / len(groups),
         **{"ci_low": low, "ci_high": high, "interval": interval},
-        **{"n_networks": len(networks), "n_seeds": networks["seed"].nunique()},
+        **{"n_networks": len(networks), "n_seeds": networks["seed"].nunique(), "n_asked": asked_in(networks)},
         "widths": ", ".join(map(str, sorted(set(networks["width"])))),
         **first[["probe", "pooling", "dataset", "split", "n_samples"]].to_dict(),
     }

@@ -35,7 +35,7 @@ QUANTITIES = ("early gain", "slope", "final level")
 BOUND = 0.01
 _WIDTHS = NETWORK[:2]
 _PAIR = ["quantity", "first", "second", "compares"]
-_FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired"]
+_FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired", "certificate"]
 
 
 def contrasts(
@@ -56,8 +56,9 @@ def contrasts(
         A row for each panel, quantity and pair of lines: quantity (of `QUANTITIES`), first, second (mode and k of
         each), compares ("k", "mode" or "training"), difference (second - first, in accuracy, of slopes in accuracy a
         depth), ci_low, ci_high, p (of no difference), bound (in the unit of the difference), p_within (of a difference
-        of the bound or more), freedom, paired, p_holm and p_within_holm. Interval and p are missing where no width has
-        two seeds. A pair in which no width of both lines has the depths is left out.
+        of the bound or more), freedom, paired, certificate (the largest of both lines), p_holm and p_within_holm.
+        Interval and p are missing where no width has two seeds. A pair in which no width of both lines has the depths
+        is left out.
     """
     numbers = _numbers(ordered(rows, probes, split))
     found = []
@@ -89,8 +90,9 @@ def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
             weights = _weights(quantity, depths, network["blocks"].iloc[0])
             if weights is not None:
                 number = {"value": weights @ values, "images": weights**2 @ variances, "span": np.ptp(depths)}
+                number["certificate"] = float(network["certificate"].max())
                 found.append(dict(zip(key, name, strict=True)) | {"quantity": quantity} | number)
-    return pd.DataFrame(found, columns=[*key, "quantity", "value", "images", "span"])
+    return pd.DataFrame(found, columns=[*key, "quantity", "value", "images", "span", "certificate"])
 
 
 def _weights(quantity: str, depths: np.ndarray, last: int) -> np.ndarray | None:
@@ -116,6 +118,7 @@ def _contrast(first: pd.DataFrame, second: pd.DataFrame, compares: str, bound: f
         **{"first": _name(first), "second": _name(second), "compares": compares, "difference": found.mean},
         **{"ci_low": found.mean - half, "ci_high": found.mean + half, "p": found.p_zero()},
         **{"bound": bound, "p_within": found.p_within(bound), "freedom": found.freedom, "paired": found.paired},
+        "certificate": max(line["certificate"].max() for line in (first, second)),
     }
 
 

@@ -32,7 +32,8 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
     Returns:
         A row for each probe, width and seed of it, pooling and depth: those, first, second (test accuracies in [0, 1]),
         difference (second - first), ci_low, ci_high (paired bootstrap, 95%), p (McNemar, exact), p_holm (adjusted over
-        the depths of one probe), n_samples. The spread over images alone: another seed of a network may differ more.
+        the depths of one probe), n_samples, certificate (the larger). The spread over images alone:
+        another seed of a network may differ more.
 
     Raises:
         UserError: if the runs are not of the same images, or have no probe with predictions in common.
@@ -44,10 +45,11 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
     found = []
     with RunFile(first) as one, RunFile(second) as other:
         require_same_images(one, other)
-        common = _fitted(read([first]), probes).index.intersection(_fitted(read([second]), probes).index)
-        for key in common:
+        one_rows, other_rows = (_fitted(read([run]), probes) for run in (first, second))
+        for key in one_rows.index.intersection(other_rows.index):
             *values, refit = key
             name = ProbeName(**dict(zip(_NAME, values, strict=True)))
+            certificate = max(rows.loc[key, "certificate"].max() for rows in (one_rows, other_rows))
             pair = paired(read_correct(one, name, int(refit)), read_correct(other, name, int(refit)))
             if pair is None:
                 continue
@@ -56,7 +58,7 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
             found.append(
                 {column: getattr(name, column) for column in [*_LINE, "depth"]}
                 | {"first": before, "second": after, "difference": after - before, "ci_low": low, "ci_high": high}
-                | {"p": mcnemar(*pair), "n_samples": len(pair[0])}
+                | {"p": mcnemar(*pair), "n_samples": len(pair[0]), "certificate": certificate}
             )
     if not found:
         what = "no probe" if probes is None else f"no probe {', '.join(probes)}"

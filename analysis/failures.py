@@ -7,13 +7,18 @@ train would make a curve of nothing that was measured, and an axis of nothing th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 LEVEL = 0.001
+# The column of rows that says how many networks of its mode, k and widths there are, those that did not train included.
+ASKED = "asked"
+_CELL = ["mode", "k", "width"]
 
 
 def failures(runs: Sequence[Path]) -> dict[Path, str]:
@@ -33,6 +38,15 @@ def failures(runs: Sequence[Path]) -> dict[Path, str]:
         if not is_above(accuracy, chance, len(labels)):
             found[path] = f"{100 * accuracy:.1f}% on its train fold, chance {100 * chance:.1f}%"
     return found
+
+
+def with_asked(rows: pd.DataFrame, networks: Iterable[tuple[str, int, int]]) -> pd.DataFrame:
+    """Return rows with `ASKED`: what is made of them then says "4 of 5 networks".
+
+    rows: probe results of the networks that trained. networks: mode, k and M of each, of those that did not train too.
+    """
+    counts = Counter(networks)
+    return rows.assign(**{ASKED: [counts.get(cell, np.nan) for cell in rows[_CELL].itertuples(index=False, name=None)]})
 
 
 def is_above(accuracy: float, chance: float, n: int) -> bool:

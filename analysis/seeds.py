@@ -33,6 +33,8 @@ from probes.results.intervals import CONFIDENCE
 
 # The least variance over seeds, as a share of p (1 - p) / n.
 IMAGES_SHARE = 0.5
+# What an interval over seeds says of itself.
+FLOOR = "at least the images' share"
 _TAIL = (1 + CONFIDENCE) / 2
 _Z = float(special.ndtri(_TAIL))
 

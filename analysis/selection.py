@@ -41,7 +41,7 @@ def select(
     Args:
         rows: probe results as `analysis.tables.read` returns them.
         probes: names of the probes wanted; None takes those that every run has, but for what was trained with the
-            network itself (its auxiliary classifiers and their ensembles).
+            network itself (its auxiliary classifiers and their ensembles), and for classifiers of a user's own.
         split: train, validation or test.
         refit: take probes refitted on train + validation. A run without them (trained on everything, so that
             it has no validation fold) gives those it has. Auxiliary classifiers and ensembles are never refitted.
@@ -54,13 +54,15 @@ def select(
         UserError: if a run lacks what was asked for, or the runs cannot be compared. UsageError: if the
             question itself is wrong.
     """
-    _check_question(probes, split, refit)
+    own = set(rows.loc[rows["estimator"].notna(), "probe"])
+    _check_question([name for name in probes or () if name not in own], split, refit)
     chosen = of_classes(rows, features)
     chosen = chosen[~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows, line)
-    chosen = _probes(chosen, runs, probes)
+    chosen = _probes(chosen if probes else chosen[~chosen["probe"].isin(own)], runs, probes)
+    _same_estimators(chosen)
     chosen = _split(chosen, split)
     chosen = _refit(chosen, refit)
     chosen = _newest_protocol(chosen)
@@ -84,7 +86,7 @@ def reads_pixels(rows: pd.DataFrame) -> pd.Series:
     return rows["probe"].isin(LINEAR) & (rows["pooling"] == 0)
 
 
-def _check_question(probes: Sequence[str] | None, split: str, refit: bool) -> None:
+def _check_question(probes: Sequence[str], split: str, refit: bool) -> None:
     if split not in SPLITS:
         raise unknown("split", split, SPLITS)
     if split == "validation" and refit:
@@ -92,7 +94,7 @@ def _check_question(probes: Sequence[str] | None, split: str, refit: bool) -> No
             "a probe refitted on train + validation has seen the validation images, so there is no accuracy "
             "to draw. Give --no-refit with --split validation."
         )
-    for probe in probes or ():
+    for probe in probes:
         hidden_convolutions(probe)  # raises for a name that no probe has
 
 
@@ -114,6 +116,17 @@ def _probes(rows: pd.DataFrame, runs: list[str], probes: Sequence[str] | None) -
         if without:
             log.warning("probe %s is left out: %s has no rows of it (`probe-depth`).", probe, ", ".join(without))
     return rows[rows["probe"].isin(common)]
+
+
+def _same_estimators(rows: pd.DataFrame) -> None:
+    """Raise UserError where a name stands for one classifier in one run, and for another in the next."""
+    asked = rows["estimator"].fillna("").str.replace(r"^.*; of (?=\d+ \([0-9a-f]{6}\)$)", "one of ", regex=True)
+    for probe, group in rows.assign(asked=asked).groupby("probe"):
+        if group["asked"].nunique() > 1:
+            raise UserError(
+                f"probe {probe} is another classifier from run to run: {by_run(group, 'asked')}. Give each a name of "
+                "its own, and fit them to every run."
+            )
 
 
 def _split(rows: pd.DataFrame, split: str) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
@@ -29,13 +30,17 @@ from analysis.factors import (
     panel_columns,
     probes_with_lines,
 )
-from analysis.seeds import images_variance, pooled
+from analysis.failures import ASKED
+from analysis.seeds import FLOOR, images_variance, pooled
 from analysis.selection import of_classes, reads_pixels, select
 from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.errors import UserError
 from probes.results.intervals import wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
+
+OVER_SEEDS = f"seeds (t 95%, {FLOOR})"
+VECTOR = "vector"  # what a probe reads where maps have one pixel
 
 # Columns of a point that are missing where its networks differ in them, or have none.
 _MAYBE = ("k", "width", "seed", "blocks", "batch_norm")
@@ -66,7 +71,10 @@ def curves(
         interval: over what, empty where none can be given; n_runs, n_seeds, ks, widths (k, M of the runs averaged),
         variants (what they are, empty for plain networks), blocks (J) and batch_norm (1, 0), missing where not one;
         chance (one level for all runs), dataset, split, n_samples (images of the split), refit, selection,
-        protocol_version (of the rows used); of CNN probes: epochs, accuracy_half (after half of them; missing where it
+        protocol_version (of the rows used); reads: what the probe reads of x_j, "2x2", "vector" where maps have one
+        pixel, empty for whole maps; module: the layer's name, empty where not one; certificate: the largest of the fits
+        averaged, in nats a sample, missing for other probes; n_asked: n_runs, and the networks of this line that did
+        not train and are left out; of CNN probes: epochs, accuracy_half (after half of them; missing where it
         was not measured), not_trained (files whose probe is significantly below the linear one); pixels, pixels_low,
         pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
 
@@ -110,6 +118,7 @@ def pooled_t(
 def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each network, probe and depth: the mean over the seeds of the probe."""
     key = ["run", "dataset", "split", *PANEL, *LINE, *NETWORK, "depth"]
+    rows = rows.assign(reads=_reads(rows), asked=rows.get(ASKED, np.nan))
     return rows.groupby(key, dropna=False, as_index=False).agg(
         value=("value", "mean"),
         probe_seeds=("value", "size"),
@@ -127,7 +136,22 @@ def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         epochs=("iterations", "first"),
         accuracy_half=("accuracy_half", _mean_of_all),
         not_trained=("not_trained", "any"),
+        reads=("reads", "first"),
+        module=("module", "first"),
+        certificate=("certificate", "max"),
+        asked=("asked", "first"),
     )
+
+
+def _reads(rows: pd.DataFrame) -> pd.Series:
+    """Return what a probe of A x_j reads: "2x2", "1x2" of maps one pixel high, "vector" of maps of one pixel.
+
+    A side of one pixel is not averaged to two. Empty for probes of whole maps.
+    """
+    sides = [rows[column].clip(upper=rows["pooling"]).astype("int64") for column in ("map_height", "map_width")]
+    pooled = sides[0].astype(str) + "x" + sides[1].astype(str)
+    one_pixel = (rows["map_height"] == 1) & (rows["map_width"] == 1)
+    return pooled.mask(one_pixel, VECTOR).where(rows["pooling"] > 0, "")
 
 
 def _mean_of_all(values: pd.Series) -> float:
@@ -179,9 +203,19 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
         **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
         "epochs": first["epochs"] if first["probe"].startswith("cnn-") else pd.NA,
         "accuracy_half": float(np.mean([cell.mean(skipna=False) for _, cell in halves])),
+        "reads": _listed(networks["reads"]),
+        "module": networks["module"].iloc[0] if networks["module"].nunique() == 1 else "",
+        "certificate": float(networks["certificate"].max()),
+        "n_asked": len(networks) if by == "seed" else asked_in(networks),
         "not_trained": _listed(networks.loc[networks["not_trained"], "run"].map(lambda run: Path(run).name)),
         **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
     }
+
+
+def asked_in(networks: pd.DataFrame) -> int:
+    """Return how many networks there are with those that did not train and are left out (`failures.with_asked`)."""
+    cells = networks.groupby(CELL, dropna=False)["asked"].agg(lambda asked: asked.fillna(len(asked)).iloc[0])
+    return int(cells.sum())
 
 
 def _the_one(values: pd.Series) -> object:
@@ -193,7 +227,7 @@ def _interval(networks: pd.DataFrame, groups: list[list[float]]) -> tuple[float,
     """Return the interval of a point and over what it is; empty for several cells of one seed each."""
     if max(map(len, groups)) > 1:
         images = [list(images_variance(group, networks["n_samples"].iloc[0])) for group in groups]
-        return *pooled_t(groups, images), "seeds (t 95%)"
+        return *pooled_t(groups, images), OVER_SEEDS
     if len(networks) > 1:
         return math.nan, math.nan, ""
     return _interval_over_images(networks)
@@ -225,8 +259,13 @@ def _drawing_order(column: pd.Series) -> pd.Series:
         return column.map(lambda probe: (not probe.startswith("linear"), probe))
     if column.name == "mode":
         order = ("greedy", "parallel", "end-to-end", "extracted", "untrained")
-        return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), mode))
+        return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), _natural(mode)))
     return column
+
+
+def _natural(name: str) -> str:
+    """Return a name with its numbers padded, by which "net 9" comes before "net 10"."""
+    return re.sub(r"\d+", lambda number: number[0].zfill(9), name)
 
 
 PIXELS = ["pixels", "pixels_low", "pixels_high"]

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import stats
 
 from analysis.selection import select
-from analysis.separability import average_probe_seeds
+from analysis.separability import asked_in, average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
 from probes.names import POOLED
 from probes.results.paired_tests import holm
@@ -29,9 +29,10 @@ def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str =
         rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
 
     Returns:
-        A row for each panel (probe, probe_width, pooling), line (mode, k) and cell (width, aux_width): n_seeds,
-        n_depths, L (Page's statistic), p (one-sided, of no rise), p_holm (adjusted over all rows, one family), the last
-        three missing with fewer than 2 seeds or 3 depths.
+        A row for each panel (probe, probe_width, pooling), line (mode, k) and cell (width, aux_width): n_seeds, n_asked
+        (seeds, with those whose network did not train), n_depths, certificate (the largest), L (Page's statistic), p
+        (one-sided, of no rise), p_holm (adjusted over all rows, one family), the last three missing with fewer than 2
+        seeds or 3 depths.
 
     Source: Page 1963, by scipy.stats.page_trend_test (exact where there are few seeds and depths).
     """
@@ -42,7 +43,8 @@ def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str =
         page = stats.page_trend_test(block) if n_seeds >= 2 and n_depths >= 3 else None
         found.append(
             dict(zip([*PANEL, *LINE, *WIDTHS], key, strict=True))
-            | {"n_seeds": n_seeds, "n_depths": n_depths}
+            | {"n_seeds": n_seeds, "n_asked": asked_in(cell[cell["depth"] == cell["depth"].max()])}
+            | {"n_depths": n_depths, "certificate": float(cell["certificate"].max())}
             | {"L": page.statistic if page else nan, "p": page.pvalue if page else nan}
         )
     table = pd.DataFrame(found)

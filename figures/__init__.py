@@ -1,19 +1,38 @@
 """Draw tidy tables as figures fit for a paper. Nothing here computes a statistic.
 
-Its Python API is `draw`, loaded when first asked for.
+Its Python API is what `__all__` names, loaded when first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from figures.api import draw
+    from figures.parts import attribution_caption, caption, draw_attribution, draw_training, table, training_caption
+    from figures.study.conduct import run_study
 
-__all__ = ["draw"]
+__all__ = [
+    "attribution_caption",
+    "caption",
+    "draw",
+    "draw_attribution",
+    "draw_training",
+    "run_study",
+    "table",
+    "training_caption",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from figures import api
+    from layerwise.hidden import require_shown
 
-    return getattr(api, name)
+    require_shown()
+    from figures import api, parts
+    from figures.study import conduct
+
+    return getattr({"draw": api, "run_study": conduct}.get(name, parts), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

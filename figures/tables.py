@@ -14,62 +14,25 @@ from analysis.differences import differences
 from analysis.published import NUMBERS
 from analysis.tables import read
 from analysis.trend import trends
+from figures.accuracy_table import accuracy_table, or_dash, panel_name
 from figures.kit.table import Table, latex, markdown
+from figures.kit.words import IMAGES_SHARE, certified
 from probes.csvfile import write_csv
-from probes.names import LINEAR, TRAINED
-
-_PROBES = {"linear": "linear", "linear-ovr": "one-vs-rest", "auxiliary": "auxiliary", "ensemble": "ensemble"}
 
 
-def accuracy_table(points: pd.DataFrame) -> Table:
-    """Return accuracies (%), as `analysis.accuracy.accuracies` makes them: a row for each network and depth."""
-    found = dict.fromkeys(zip(*(points[c] for c in ("probe", "probe_width", "pooling")), strict=True))
-    panels = sorted(found, key=lambda panel: panel[0] in TRAINED)  # fitted probes first, as they came
-    rows = []
-    kind = ["mode", "k", "width", "aux_width", "variant"]
-    published = bool(points["published"].notna().any())
-    for _, own in points.groupby(kind, dropna=False, sort=False):
-        for depth, at in own.groupby("depth"):
-            first = at.iloc[0]
-            by = {(row["probe"], row["probe_width"], row["pooling"]): row for row in at.to_dict("records")}
-            rows.append(
-                [
-                    _network(first["mode"], first["variant"]),
-                    *(_or_dash(first[name]) for name in ("k", "width")),
-                    str(depth),
-                ]
-                + [_accuracy(by.get(panel)) for panel in panels]
-                + ([_published(at)] if published else [])
-            )
-    first = points.iloc[0]
-    head = ["network", "k", "M", "depth", *(_panel(*panel) for panel in panels)]
-    intervals = "; ".join(dict.fromkeys(interval for interval in points["interval"] if interval))
-    notes = [f"Brackets: 95% interval over {intervals}."] if intervals else []
-    kinds = points[points["differs"] != ""].groupby(["mode", "k", "width", "variant"])
-    for (mode, k, width, variant), own in kinds:
-        beside = f"{_network(mode, variant)}, k = {k}, M = {width}"
-        notes.append(f"Published beside {beside}: {own['source'].iloc[0]}. Here: {own['differs'].iloc[0]}.")
-    return Table(
-        head=[*head, *(["published (ensemble)"] if published else [])],
-        rows=rows,
-        caption=f"Accuracy (%) on {first['dataset']}, {first['split']} split ({first['n_samples']} images), "
-        f"of each depth (0 = input).",
-        notes=notes,
-    )
-
-
-def _network(mode: str, variant: str) -> str:
-    return f"{mode}, {variant}" if variant else mode
+def _of(number: int, asked: int) -> str:
+    return str(number) if number == asked else f"{number} of {asked}"
 
 
 def trends_table(tests: pd.DataFrame) -> Table:
     """Return Page's tests, as `analysis.trend.trends` makes them."""
+    tests = tests.assign(seeds=[_of(one.n_seeds, one.n_asked) for one in tests.itertuples()])
     return _plain(
         tests,
         {
             **_LINE_COLUMNS,
-            "width": ("M", _or_dash),
-            "n_seeds": ("seeds", str),
+            "width": ("M", or_dash),
+            "seeds": ("seeds", str),
             "n_depths": ("depths", str),
             "L": ("L", lambda value: "-" if pd.isna(value) else f"{value:g}"),
             "p": ("p", _p),
@@ -78,6 +41,8 @@ def trends_table(tests: pd.DataFrame) -> Table:
         "Page's trend test: does accuracy rise with depth? Seeds are the blocks; one-sided p, of no rise; Holm "
         "over all rows.",
         2,
+        certified(tests),
+        label="trends",
     )
 
 
@@ -108,7 +73,10 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
             "mode of training changes, what training changes against untrained networks.",
             "Networks of different k share epochs, not operations, and as in the paper those of k = 1 have no "
             "BatchNorm, so that k = 1 and that are one difference.",
+            IMAGES_SHARE,
+            *certified(found),
         ],
+        label="contrasts",
     )
 
 
@@ -129,6 +97,8 @@ def differences_table(found: pd.DataFrame, first: str, second: str) -> Table:
         f"Accuracy (%) of {second} minus that of {first} on the same {found['n_samples'].iloc[0]} test images: "
         "paired bootstrap, exact McNemar test, Holm over depths.",
         1,
+        certified(found),
+        label="differences",
     )
 
 
@@ -143,7 +113,7 @@ def published_table() -> Table:
     ]
     head = ["data", "network", "top-1", "ensemble", "top-5", "ensemble top-5", "source"]
     notes = ["second hand: not read in the source itself; check before quoting."]
-    return Table(head=head, rows=rows, caption="Published test accuracies (%).", notes=notes, text=2)
+    return Table(head=head, rows=rows, caption="Published test accuracies (%).", notes=notes, text=2, label="published")
 
 
 def _plain(
@@ -152,42 +122,18 @@ def _plain(
     caption: str,
     text: int,
     notes: Sequence[str] = (),
+    *,
+    label: str,
 ) -> Table:
     if "ci_low" in table:
         table = table.assign(ci=[_ends(low, high) for low, high in zip(table["ci_low"], table["ci_high"], strict=True)])
     table = table.assign(
-        panel=[_panel(*row) for row in zip(table["probe"], table["probe_width"], table["pooling"], strict=True)]
+        panel=[panel_name(*row) for row in zip(table["probe"], table["probe_width"], table["pooling"], strict=True)]
     )
     rows = [[show(row[name]) for name, (_, show) in columns.items()] for row in table.to_dict("records")]
-    return Table(head=[title for title, _ in columns.values()], rows=rows, caption=caption, notes=notes, text=text)
-
-
-def _panel(probe: str, probe_width: int, pooling: int) -> str:
-    name = _PROBES.get(probe, probe.replace("cnn-", "CNN-"))
-    if probe_width:
-        return f"{name} ({probe_width})"
-    if probe in LINEAR and not pooling:
-        return f"{name}, raw pixels"
-    return name if pooling in (0, 2) else f"{name} {pooling}x{pooling}"
-
-
-def _accuracy(point: dict[str, Any] | None) -> str:
-    if point is None:
-        return "-"
-    value = f"{100 * point['accuracy']:.1f}"
-    return value if pd.isna(point["ci_low"]) else f"{value} [{100 * point['ci_low']:.1f}, {100 * point['ci_high']:.1f}]"
-
-
-def _published(points: pd.DataFrame) -> str:
-    by = points.dropna(subset="published").set_index("probe")["published"]
-    if by.empty:
-        return "-"
-    ensemble = f" ({100 * by['ensemble']:.1f})" if "ensemble" in by else ""
-    return f"{100 * by['auxiliary']:.1f}{ensemble}" if "auxiliary" in by else f"-{ensemble}"
-
-
-def _or_dash(value: Any) -> str:
-    return "-" if pd.isna(value) else str(value)
+    return Table(
+        head=[title for title, _ in columns.values()], rows=rows, caption=caption, notes=notes, text=text, label=label
+    )
 
 
 def _number(value: float | None) -> str:
@@ -217,14 +163,17 @@ _PANEL_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {"panel": ("probe"
 _LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
     **_PANEL_COLUMNS,
     "mode": ("network", str),
-    "k": ("k", _or_dash),
+    "k": ("k", or_dash),
 }
 
 
-def made(runs: Sequence[Path], what: str, split: str = "test", bound: float = BOUND) -> tuple[pd.DataFrame, Table]:
+def made(
+    runs: Sequence[Path], what: str, split: str = "test", bound: float = BOUND, columns: str = "probe"
+) -> tuple[pd.DataFrame, Table]:
     """Return the numbers of a table, and the table as it is shown.
 
-    what: accuracy, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts.
+    what: accuracy, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts. columns:
+    of accuracy, see `accuracy_table`.
     """
     if what == "published":
         return pd.DataFrame([vars(number) for number in NUMBERS]), published_table()
@@ -232,14 +181,16 @@ def made(runs: Sequence[Path], what: str, split: str = "test", bound: float = BO
         first, second = runs
         found = differences(first, second)
         return found, differences_table(found, *(run.name for run in runs))
-    return of_rows(read(runs), what, split, bound)
+    return of_rows(read(runs), what, split, bound, columns)
 
 
-def of_rows(rows: pd.DataFrame, what: str, split: str = "test", bound: float = BOUND) -> tuple[pd.DataFrame, Table]:
+def of_rows(
+    rows: pd.DataFrame, what: str, split: str = "test", bound: float = BOUND, columns: str = "probe"
+) -> tuple[pd.DataFrame, Table]:
     """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
     if what == "accuracy":
         found = accuracies(rows, split)
-        return found, accuracy_table(found)
+        return found, accuracy_table(found, columns)
     if what == "trends":
         found = trends(rows, split=split)
         return found, trends_table(found)

@@ -5,7 +5,10 @@
 need torch.
 """
 
+import warnings
 from typing import TYPE_CHECKING, Any
+
+from layerwise.hidden import hidden
 
 if TYPE_CHECKING:
     from layerwise.api import export_network, extract_arrays, extract_network, open_run, train
@@ -20,3 +23,11 @@ def __getattr__(name: str) -> Any:
     from layerwise import api
 
     return getattr(api, name)
+
+
+for _line in hidden():
+    warnings.warn(_line, stacklevel=2)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -23,6 +23,7 @@ from layerwise.model.blocks import average
 from layerwise.model.narrowing import narrow_all
 from layerwise.model.network import LayerwiseNetwork, Normalisation, freeze
 from layerwise.runfile import Rows, RunFile
+from layerwise.runfile.given import Run, opened, path_of
 from layerwise.runfile.layout import POOL_SIDE
 
 SOURCES = ("auto", "stored", "recompute")
@@ -90,11 +91,12 @@ class Activations:
 
 
 def open_activations(
-    run: RunFile, depth: int, split: str, *, source: str = "auto", device: torch.device | None = None
+    run: Run, depth: int, split: str, *, source: str = "auto", device: torch.device | None = None
 ) -> Activations:
     """Return the activations x_j of one depth and split.
 
     Args:
+        run: a run file, open or by its path; a path is opened for as long as the activations are in use.
         depth: 0 (the normalised image) to J.
         source: "stored" (maps in the file), "recompute" (images and blocks in the file), or "auto": stored if
             they are there.
@@ -105,6 +107,7 @@ def open_activations(
     if source not in SOURCES:
         raise unknown("source", source, SOURCES)
     device = device or torch.device("cpu")
+    run = run if isinstance(run, RunFile) and not run.is_closed else RunFile(path_of(run))
     maps = _stored_maps(run, depth, split)
     if source == "stored" or (source == "auto" and maps is not None):
         if maps is None:
@@ -112,16 +115,14 @@ def open_activations(
         return Activations(maps, None, depth, device)
     images, compute = run.images(split), _computed(run, depth, device)
     if images is None:
-        raise UserError(
-            f"{run.path} holds no images{_nor_maps(source)}. {_again(run, '--max-size SIZE (a larger one)')}"
-        )
+        raise UserError(f"{run.path} holds no images{_nor_maps(source)}. {_again(run, '--max-size SIZE')}")
     if compute is None:
         raise UserError(f"{run.path} holds no blocks{_nor_maps(source)}. {_again(run, '--store maps')}")
     return Activations(images, compute, depth, device)
 
 
 def pooled_features(
-    run: RunFile, depth: int, split: str, *, side: int = POOL_SIDE, device: torch.device | None = None
+    run: Run, depth: int, split: str, *, side: int = POOL_SIDE, device: torch.device | None = None
 ) -> np.ndarray:
     """Return A x_j flattened, float32 [n, C side side], or x_j itself, [n, C H W], for side 0.
 
@@ -130,10 +131,11 @@ def pooled_features(
     Raises:
         UserError: maps smaller than side x side, or a file that has neither maps nor what computes them.
     """
-    stored = run.pooled(depth, split) if side == POOL_SIDE else None
-    if stored is not None:
-        return stored[:].reshape(len(stored), -1).astype(np.float32, copy=False)
-    return np.concatenate(list(pooled_batches(run, depth, split, side=side, device=device)))
+    with opened(run) as one:
+        stored = one.pooled(depth, split) if side == POOL_SIDE else None
+        if stored is not None:
+            return stored[:].reshape(len(stored), -1).astype(np.float32, copy=False)
+        return np.concatenate(list(pooled_batches(one, depth, split, side=side, device=device)))
 
 
 def pooled_batches(
@@ -219,7 +221,7 @@ def _again(run: RunFile, flag: str) -> str:
         # A network built elsewhere is not in the file, so whole maps must be; and only /provenance knows every option.
         program, *words = json.loads(run.provenance.get("command", '[""]'))
         is_command = Path(program).name == "layerwise-extract"
-        made = f" ({shlex.join(['layerwise-extract', *words])})" if is_command else ""
+        made = f" (`{shlex.join(['layerwise-extract', *words])}`)" if is_command else ""
         return f"Make it again with --store maps and another --out, as /provenance says it was made{made}."
     recipe = run.config.recipe if run.config else "RECIPE"
-    return f"Make it again with them: layerwise-train {recipe} {flag} --out {run.path.name} --force"
+    return f"Make it again with them: `layerwise-train {recipe} {flag} --out {run.path.name} --force`"

@@ -12,51 +12,59 @@ from typing import Any
 from numpy.typing import ArrayLike
 from torch import nn
 
-from layerwise.commandline import heard
 from layerwise.config import DataConfig, RunConfig
 from layerwise.configfile import read_config
 from layerwise.datasets import Dataset
-from layerwise.errors import python_words
+from layerwise.datasets.dataset import OWN
+from layerwise.datasets.own import own_dataset
 from layerwise.export import Exported, export_run
 from layerwise.extraction.requests import ArraysRequest, Loaders, NetworkRequest, from_arrays, from_module
 from layerwise.extraction.stores import MemoryStore
 from layerwise.hardware import ordinary_torch, pick_device
-from layerwise.model.custom import register
+from layerwise.model.custom import Network, register
 from layerwise.model.loan import on_loan, unwrapped
 from layerwise.recipes import recipe as recipe_named
 from layerwise.runfile import RunFile
+from layerwise.runfile.given import Run, opened, path_of
 from layerwise.runfile.place import Place
 from layerwise.settings import set_fields
+from layerwise.spoken import python_call
 from layerwise.training.run import train_run
 from layerwise.units import DEFAULT_MAX_SIZE
 
+# Of a configuration, where a call gives the data: what the folder of a recipe's own would be asked for.
+_OWN_DATA = {"data.dataset": OWN, "data.subset": 0, "data.test_share": 0.0, "data.image_size": 0}
 
-def open_run(path: Path | str, network: str | None = None) -> RunFile:
-    """Open a run file for reading; use it as a context manager, or close it.
 
-    network: "path/to/file.py:factory" of a run of blocks of your own, which is run; needed only where activations are
-        computed again.
+@python_call("layerwise-train")
+def open_run(path: Run, network: Network | None = None) -> RunFile:
+    """Open a run file for reading; use it as a context manager, or close it. It can be pickled, for workers.
+
+    network: of a run of blocks of your own, what `train` was given; needed only where activations are computed again.
 
     Raises UserError if it is missing, damaged, incomplete, or no run file.
     """
     if network is not None:
         register(network)
-    return RunFile(path)
+    return RunFile(path_of(path))
 
 
-@python_words()
+@python_call("layerwise-train")
 @ordinary_torch()
 def train(
     recipe: str = "digits",
     *,
     out: Path | str,
     config: RunConfig | Path | str | None = None,
-    network: str | None = None,
+    data: Dataset | Mapping[str, Any] | None = None,
+    data_name: str = "",
+    network: Network | None = None,
     settings: Mapping[str, Any] | None = None,
     data_dir: Path | str | None = None,
     device: str = "auto",
     max_size: int = DEFAULT_MAX_SIZE,
     force: bool = False,
+    quiet: bool = False,
 ) -> RunFile:
     """Train a network block by frozen block, as `layerwise-train` does, and return its run file, opened.
 
@@ -64,16 +72,22 @@ def train(
         recipe: the configuration to start from, see `layerwise-train --list`.
         out: run file to write.
         config: in place of a recipe: a configuration, or a run file or TOML file that holds one.
-        network: "path/to/file.py:factory", a function that returns a list of blocks, in place of the paper's.
+        data: your own, in place of the recipe's: {"train": ..., "test": ...} (and "validation"), each a pair (images,
+            labels) or a data set of PyTorch with such items; images uint8 [n, C, H, W], or such divided by 255, labels
+            numbers from 0 on or words. Or a data set of layerwise.datasets. The run file holds their SHA-256, and a
+            stopped training goes on with no others. data_name: what files, tables and figures call them.
+        network: blocks in place of the paper's: a function that returns a list of torch.nn.Module, one a block, or
+            "path/to/file.py:factory"; or such a list or a Sequential, whose training begins with the weights it has.
         settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3}.
         data_dir: folder that holds the data set, where it is not bundled.
         device: auto, cpu or cuda.
         max_size: most bytes that the run file may take.
-        force: replace `out` if it exists.
+        force: replace `out` if it exists. quiet: show nothing meanwhile.
 
     Raises UserError where the command would print one line.
     """
     own = {} if network is None else register(network)
+    own |= {} if data is None else _OWN_DATA | {"data.label": data_name}
     begun = recipe_named(recipe) if config is None else config
     begun = begun if isinstance(begun, RunConfig) else read_config(Path(begun))
     asked = set_fields(begun, {**own, **(settings or {})})
@@ -85,13 +99,12 @@ def train(
         force=force,
         subset_is_most=config is None and "data.subset" not in (settings or {}),
     )
-    train_run(asked, place)
+    train_run(asked, place, dataset=None if data is None else own_dataset(data, asked.data))
     return RunFile(out)
 
 
-@python_words()
+@python_call("layerwise-extract")
 @ordinary_torch()
-@heard()
 def extract_network(
     model: nn.Module,
     data: Dataset | Mapping[str, Any],
@@ -115,6 +128,7 @@ def extract_network(
     max_size: int = DEFAULT_MAX_SIZE,
     device: str = "auto",
     force: bool = False,
+    quiet: bool = False,
 ) -> RunFile:
     """Run a network once over data and keep every depth in a run file; return it, opened.
 
@@ -137,7 +151,7 @@ def extract_network(
             validation fold of loaders without one; images of a data set in the network at once.
         store: "pooled", "maps", or "auto" (maps where they fit). max_size: most bytes the file may take.
         dtype: number type of what is kept: "float16", "float32", or "auto", float16 where it loses nothing.
-        device: auto, cpu or cuda. force: replace `out` if it exists.
+        device: auto, cpu or cuda. force: replace `out` if it exists. quiet: say nothing of what was assumed.
 
     Raises UserError for layers that are not there, data that do not fit the network, or a file that would not fit.
     """
@@ -154,9 +168,8 @@ def extract_network(
     return RunFile(out)
 
 
-@python_words()
+@python_call("layerwise-extract")
 @ordinary_torch()
-@heard()
 def extract_arrays(
     arrays: Mapping[str, ArrayLike] | Path | str,
     *,
@@ -173,6 +186,7 @@ def extract_arrays(
     dtype: str = "auto",
     max_size: int = DEFAULT_MAX_SIZE,
     force: bool = False,
+    quiet: bool = False,
 ) -> RunFile:
     """Keep activations that were computed elsewhere in a run file; return it, opened.
 
@@ -180,7 +194,7 @@ def extract_arrays(
         arrays: a file, .npz or .h5, or arrays by name: one [n, ...] a layer in the order of depth (one named "input" is
             depth 0), "labels" [n], and where wanted "splits" [n] (train, validation, test), "index" [n], "classes".
             Grouped arrays are named "train/layer1" and so on.
-        out, trained_on, label, seed, layers, tokens, layout, holdout, store, dtype, max_size, force: as of
+        out, trained_on, label, seed, layers, tokens, layout, holdout, store, dtype, max_size, force, quiet: as of
             `extract_network`.
         data_name: what the data go by in tables and figures; the name of the file where empty.
 
@@ -196,10 +210,10 @@ def extract_arrays(
     return RunFile(out)
 
 
-@python_words()
+@python_call("layerwise-export")
 @ordinary_torch()
 def export_network(
-    run: RunFile,
+    run: Run,
     *,
     out: Path | str,
     depth: int | None = None,
@@ -210,7 +224,7 @@ def export_network(
     """Export a trained network up to a depth, as `layerwise-export` does, once its outputs are found to be the run's.
 
     Args:
-        run: a run of `train`, opened; one of blocks of your own by `open_run(path, network=...)`.
+        run: a run of `train`, by its path or open; one of blocks of your own by `open_run(path, network=...)`.
         out: file to write, .pt2 (PyTorch) or .onnx.
         depth: whose auxiliary classifier predicts; the last one by default.
         ensemble: join all auxiliaries up to that depth: "logits", "softmax" or "uniform"; None for the one alone.
@@ -220,4 +234,5 @@ def export_network(
 
     Raises UserError where the command would print one line.
     """
-    return export_run(run, Path(out), depth=depth, weighting=ensemble, takes=takes, force=force)
+    with opened(run) as one:
+        return export_run(one, Path(out), depth=depth, weighting=ensemble, takes=takes, force=force)

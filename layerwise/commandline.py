@@ -26,7 +26,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 import typer
 
 from layerwise import __version__
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, said
+from layerwise.hidden import hidden
+from layerwise.notebook import notebook_bar, notebook_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -239,6 +241,9 @@ def _answer(error: BaseException, prog: str) -> int:
         case _StdoutError():
             _say(f"{prog}: standard output takes no more ({error.strerror}). What was complete before is kept.")
             return 1
+        case ImportError() if (line := next(hidden(), None)) is not None:
+            _say(f"{prog}: {line}")
+            return 1
         case MemoryError() | RuntimeError() if _is_out_of_memory(error):
             _say(
                 f"{prog}: out of memory. Make less at once: a smaller width or training.batch_size (of "
@@ -338,7 +343,7 @@ class _LineHandler(logging.Handler):
     """Writes to the current stderr: a progress bar replaces it, to show lines above itself."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        _write_stderr(self.format(record))
+        _write_stderr(said(self.format(record)))
 
 
 def set_verbosity(quiet: bool, verbose: bool) -> None:
@@ -351,23 +356,36 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def heard(quiet: bool = False) -> Iterator[None]:
     """Show on stderr in the block what a command would say, where a Python session has set up no logging of its own.
 
     What is assumed of a network or of data, such as how its images are prepared, must not be assumed in silence. A
-    level that is set keeps it quiet: logging.getLogger("layerwise").setLevel("WARNING").
+    level that is set keeps it quiet, as logging.getLogger("layerwise").setLevel("WARNING") does; and so does `quiet`.
     """
+    if quiet:
+        with _level(logging.WARNING):
+            yield
+        return
     if log.handlers or log.level or logging.getLogger().handlers:
         yield
         return
     handler = _LineHandler()
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    try:
+        with _level(logging.INFO):
+            yield
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def _level(level: int) -> Iterator[None]:
+    before = log.level
+    log.setLevel(level)
     try:
         yield
     finally:
-        log.removeHandler(handler)
-        log.setLevel(logging.NOTSET)
+        log.setLevel(before)
 
 
 _below_a_bar = ContextVar("below_a_bar", default=False)
@@ -375,19 +393,24 @@ _below_a_bar = ContextVar("below_a_bar", default=False)
 
 @contextmanager
 def progress(estimated_over: float = 30.0) -> Iterator[Progress]:
-    """Yield a progress bar on stderr, which draws nothing where stderr is no terminal or `--quiet` is on.
+    """Yield a progress bar: on a terminal's stderr or under a notebook's cell; elsewhere, or with `--quiet`, none.
 
-    Nor does one that is asked for in the block of another: a study has one bar, not those of its trainings too.
+    Nor is there one for what asks for it in the block of another: a study has one bar, not those of its trainings too.
 
     estimated_over: seconds of which the speed is taken, and so the time left; several steps must lie in them.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+    is_heard = log.isEnabledFor(logging.INFO)
+    if is_heard and (line := notebook_line()) is not None:
+        with notebook_bar(line) as bar:
+            yield bar
+        return
     console = Console(file=sys.stderr)
     columns = (TextColumn("{task.description}"), BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn())
     # Not console.is_terminal, which FORCE_COLOR makes true of a pipe.
-    shown = sys.stderr.isatty() and log.isEnabledFor(logging.INFO) and not _below_a_bar.get()
+    shown = sys.stderr.isatty() and is_heard and not _below_a_bar.get()
     bar = Progress(*columns, console=console, transient=True, disable=not shown, speed_estimate_period=estimated_over)
     if not shown:  # never started: some versions of rich end a disabled bar by an empty line
         yield bar

@@ -7,8 +7,20 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Protocol
 
-_in_python = ContextVar("in_python", default=False)
+
+class Speech(Protocol):
+    """How options are called where a user writes no flags; layerwise/spoken.py has that of Python."""
+
+    def option(self, name: str, value: str | bool | None) -> str:
+        """Return an option as it is written there."""
+
+    def text(self, message: str) -> str:
+        """Return a message, whose flags are those of the commands, as it is said there."""
+
+
+_speech: ContextVar[Speech | None] = ContextVar("speech", default=None)
 
 
 class UserError(ValueError):
@@ -28,13 +40,22 @@ class DivergedError(UserError):
 
 
 @contextmanager
-def python_words() -> Iterator[None]:
-    """Let errors name options as arguments of a Python call while the block runs; the commands' flags otherwise."""
-    token = _in_python.set(True)
+def speaking(speech: Speech) -> Iterator[None]:
+    """Let errors of the block name options as `speech` does, and not as the commands' flags."""
+    token = _speech.set(speech)
     try:
         yield
+    except UserError as error:
+        error.args = (speech.text(str(error)),)
+        raise
     finally:
-        _in_python.reset(token)
+        _speech.reset(token)
+
+
+def said(message: str) -> str:
+    """Return a message of the log in the words of whoever called."""
+    speech = _speech.get()
+    return message if speech is None else speech.text(message)
 
 
 def option(name: str, value: str | bool | None = None) -> str:
@@ -44,8 +65,8 @@ def option(name: str, value: str | bool | None = None) -> str:
         name: as an argument of a function; value: what is given to it, True for a flag, None where only its name is
             wanted.
     """
-    if _in_python.get():
-        return name if value is None else f"{name}={value!r}"
+    if (speech := _speech.get()) is not None:
+        return speech.option(name, value)
     flag = "--" + name.replace("_", "-")
     return f"{flag} {value}" if isinstance(value, str) else flag
 
@@ -82,12 +103,13 @@ def no_file(path: Path, expected: str) -> UserError:
 def missing_package(what: str, packages: Sequence[str], extra: str, instead: str = "") -> UserError:
     """Return the error for packages that `what` needs and that are not installed.
 
-    extra: the extra of this project that installs them. instead: what else can be done, after the command.
+    extra: the extra of this project that installs them, from its clone: the name is not published.
+    instead: what else can be done, after the command.
     """
     noun, verb, pronoun = ("package", "is", "it") if len(packages) == 1 else ("packages", "are", "them")
     return UserError(
         f"{what} needs the {noun} {' and '.join(packages)}, which {verb} not installed; install {pronoun} by: "
-        f"pip install 'layerwise-probes[{extra}]'{instead}"
+        f"pip install '.[{extra}]' in the folder of this project{instead}"
     )
 
 

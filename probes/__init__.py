@@ -1,14 +1,14 @@
-"""Fit probes to the frozen depths of a run and keep every number as a row of run.probes.csv.
+"""Fit probes to the frozen depths of runs and keep every number as a row of run.probes.csv.
 
-Its Python API is `fit`, loaded when first asked for.
+Its Python API is `fit`, `estimators` and `compare`, loaded when first asked for.
 """
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from probes.api import fit
+    from probes.api import compare, estimators, fit
 
-__all__ = ["fit"]
+__all__ = ["compare", "estimators", "fit"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,3 +17,7 @@ def __getattr__(name: str) -> Any:
     from probes import api
 
     return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -66,9 +66,20 @@ class CertifiedLogisticRegression(ClassifierMixin, BaseEstimator):
             max_iter=self.max_iter,
             device=self.device,
         )
-        self.coef_, self.intercept_ = self._fit.coef, self._fit.intercept
-        self.objective_, self.certificate_ = self._fit.objective, self._fit.certificate
-        self.converged_, self.n_iter_ = self._fit.converged, self._fit.iterations
+        return self._shows(self._fit)
+
+    @classmethod
+    def of_fit(cls, fit: LinearFit) -> CertifiedLogisticRegression:
+        """Return the estimator of a fit that was made elsewhere, whose labels are 0, 1, ..."""
+        found = cls(fit.lam, fit.loss)
+        found.classes_, found.n_features_in_ = np.arange(len(fit.coef)), fit.coef.shape[1]
+        return found._shows(fit)
+
+    def _shows(self, fit: LinearFit) -> CertifiedLogisticRegression:
+        self._fit = fit
+        self.coef_, self.intercept_ = fit.coef, fit.intercept
+        self.objective_, self.certificate_ = fit.objective, fit.certificate
+        self.converged_, self.n_iter_ = fit.converged, fit.iterations
         return self
 
     def _check(self, X: Any) -> Any:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from layerwise.errors import UsageError
 from probes.protocol import has_fold
 from probes.tasks.task import CLASS, NO_CONTROL
 
@@ -42,12 +43,14 @@ class Family(ABC):
     Attributes:
         run, task: what is probed, and for which labels.
         title: what is fitted, for the head of the table.
+        fitted: takes the last fit of each probe that is fitted, where a caller wants them; None where nobody does.
         iterations, batch_size: of the recipe; rows of other numbers are not these probes. None: no setting.
     """
 
     run: RunFile
     task: Task
     title: str
+    fitted: dict[ProbeName, Any] | None = None
     iterations: int | None = None
     batch_size: int | None = None
 
@@ -69,6 +72,16 @@ class Family(ABC):
     @abstractmethod
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Fit the wanted probes of a depth by the protocol."""
+
+    def estimators(self, depth: int) -> list[tuple[ProbeName, Any]]:
+        """Return the probes of a depth with their names, as scikit-learn estimators of A x_j, [n, C side side].
+
+        Each is the last fit, the refit where there is one. What this family did not fit itself, since its rows stood in
+        the table, is fitted now; no test split is read.
+
+        Raises UsageError for probes that are none.
+        """
+        raise UsageError(f"{self.title}: no estimator of scikit-learn's can stand for it, so none can be returned.")
 
     def check(self, depths: Sequence[int]) -> None:  # noqa: B027 - most can probe every depth of a run
         """Raise UserError, saying why, if one of these depths, which a user asks for, cannot be probed."""

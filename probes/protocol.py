@@ -16,7 +16,7 @@ refitted, and their rows say `selection=seen`. docs/protocol.md gives the source
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import Generic, TypeVar
@@ -100,9 +100,10 @@ class Fit:
         "validation", "seen" (no fold, a fixed value), "control" (that of the real labels), "fixed" (no choice).
     iterations: steps of a convex fit, epochs of a CNN probe. batch_size: of a CNN probe. n_features: numbers an image
         that the probe reads.
-    neighbors (k), distance: of the nearest neighbours that vote.
-    penalty (lambda), learning_rate, certificate, converged, iterations, batch_size, neighbors, distance: None where
-        the probe has no such thing.
+    neighbors (k), distance: of the nearest neighbours that vote. estimator: a classifier of scikit-learn's grammar, as
+        it shows itself.
+    penalty (lambda), learning_rate, certificate, converged, iterations, batch_size, neighbors, distance, estimator:
+        None where the probe has no such thing.
     scores: predictions for each split it is reported on; at refit 1 "train" means train + validation.
     """
 
@@ -119,6 +120,7 @@ class Fit:
     batch_size: int | None = None
     neighbors: int | None = None
     distance: str | None = None
+    estimator: str | None = None
     scores: dict[str, Predictions] = field(default_factory=dict)
 
 
@@ -155,19 +157,32 @@ class Kind(ABC, Generic[Key, Data, Fitted]):
         """Return the facts of a fit, without its scores."""
 
 
-def play(
+def choose_and_refit(
     kind: Kind[Key, Data, Fitted], open_splits: Callable[[Sequence[str]], Data], splits: Sequence[str]
+) -> tuple[Data, dict[Key, Fitted], dict[Key, Fitted]]:
+    """Return the data of the fold, the chosen fits and the refits: steps 1 and 2, which read no test split."""
+    fold = [split for split in FOLD if split in splits]
+    data = open_splits(fold)
+    chosen = kind.choose(data)
+    return data, chosen, kind.refit(data, chosen) if len(fold) == 2 else {}
+
+
+def play(
+    kind: Kind[Key, Data, Fitted],
+    open_splits: Callable[[Sequence[str]], Data],
+    splits: Sequence[str],
+    fitted: MutableMapping[Key, Fitted] | None = None,
 ) -> Fits[Key]:
     """Play the protocol for the probes of one kind at one depth; return the fits of each, with their scores.
 
     Args:
-        open_splits: gives the data of the named splits, end to end. Only this function calls it.
+        open_splits: gives the data of the named splits, end to end. Only this file calls it.
         splits: those that the run has.
+        fitted: takes the last fit of each probe, the one that is to be used, where it is wanted.
     """
-    fold = [split for split in FOLD if split in splits]
-    data = open_splits(fold)
-    chosen = kind.choose(data)
-    refitted = kind.refit(data, chosen) if len(fold) == 2 else {}
+    data, chosen, refitted = choose_and_refit(kind, open_splits, splits)
+    if fitted is not None:
+        fitted.update(chosen | refitted)
     fits = [(key, refit, fit) for refit, found in enumerate((chosen, refitted)) for key, fit in found.items()]
     probes = [fit for _, _, fit in fits]
     known = kind.predict(probes, data)

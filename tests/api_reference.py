@@ -6,44 +6,60 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+import analysis
+import figures
+import layerwise
+import probes
 from analysis.separability import curves
 from analysis.tables import read
-from figures.api import draw
 from layerwise.activations import Activations, open_activations, pooled_features
-from layerwise.api import export_network, extract_arrays, extract_network, open_run, train
 from layerwise.datasets import Dataset, Split, load_dataset
 from layerwise.errors import UsageError, UserError
 from layerwise.export import Exported
 from layerwise.runfile import Rows, RunFile
-from probes.api import fit
 from probes.logistic import CertifiedLogisticRegression, LinearFit, fit_path
 from probes.protocol import Fit, Predictions
 
 HEAD = """# The Python API
 
 Written from the code by `python tests/api_reference.py > docs/api.md`; a test compares the two. An example that a
-test runs stands in the README. Names are imported from where they stand here; `layerwise`, `probes`
-and `figures` load torch, pandas and matplotlib only when a function of theirs is asked for. Each object shows what
-it is, without its arrays, where Python or a notebook prints it.
+test runs stands in the README. Names are imported from where they stand here; `layerwise`, `probes`, `analysis` and
+`figures` load torch, pandas and matplotlib only when a function of theirs is asked for, and `dir()` shows these. Each
+object shows what it is, without its arrays, where Python or a notebook prints it.
+
+`Run` is the path of a run file, or a run that is open; `Runs` one of them, or several. Accuracies are in [0, 1], but
+where a table says percent. What a command would say is said on stderr, and its progress shown on a terminal or under
+the cell of a notebook; `quiet=True`, where a function has it, or
+`logging.getLogger("layerwise").setLevel("WARNING")` for all, silences both. Errors that you can mend are a `UserError`
+of one line, which names arguments as they are written here.
 """
+
+
+def _public(package: Any, *names: str) -> tuple[Any, ...]:
+    return tuple(getattr(package, name) for name in names or package.__all__)
+
+
 SECTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
-    "Train, extract, open": {"layerwise": (train, extract_network, extract_arrays, open_run)},
-    "Export a trained network": {"layerwise": (export_network,), "layerwise.export": (Exported,)},
+    "Train, extract, open": {
+        "layerwise": _public(layerwise, "train", "extract_network", "extract_arrays", "open_run"),
+    },
+    "Export a trained network": {"layerwise": _public(layerwise, "export_network"), "layerwise.export": (Exported,)},
     "Read a run": {
         "layerwise.runfile": (RunFile, Rows),
         "layerwise.activations": (open_activations, Activations, pooled_features),
     },
     "Data": {"layerwise.datasets": (load_dataset, Dataset, Split)},
     "Fit probes": {
-        "probes": (fit,),
+        "probes": _public(probes, "fit", "estimators", "compare"),
         "probes.protocol": (Fit, Predictions),
         "probes.logistic": (CertifiedLogisticRegression, fit_path, LinearFit),
     },
-    "Tables and figures": {
-        "figures": (draw,),
+    "Tables of numbers": {
+        "analysis": _public(analysis),
         "analysis.tables": (read,),
         "analysis.separability": (curves,),
     },
+    "Figures, captions and tables of a paper": {"figures": _public(figures)},
     "Errors": {"layerwise.errors": (UserError, UsageError)},
 }
 

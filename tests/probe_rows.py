@@ -46,7 +46,7 @@ def row(value: float, **fields: Any) -> dict[str, Any]:
         **{"iterations": 12, "experiment": "0a1b2c", "target": "class"},
         **{"channels": 64, "map_height": 8, "map_width": 8, "n_features": 256, "lambda": 1e-3, "C": 1.0},
         **{"learning_rate": None, "converged": 1, "certificate": 1e-6, "precision": "fp32", "seconds": 1.0},
-        **{"software": "layerwise", "blocks": 4, "variant": ""},
+        **{"software": "layerwise", "blocks": 4, "variant": "", "estimator": None},
         **{"initialisation": "default", "activation": "relu"},
     }
     # The paper's rule; a network built elsewhere does not say.

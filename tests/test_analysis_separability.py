@@ -49,7 +49,7 @@ COLUMNS = [
         "split",
         "n_samples",
     ),
-    *("epochs", "accuracy_half", "not_trained"),
+    *("epochs", "accuracy_half", "reads", "module", "certificate", "n_asked", "not_trained"),
     *("refit", "selection", "protocol_version", "pixels", "pixels_low", "pixels_high"),
 ]
 
@@ -93,7 +93,7 @@ def test_seeds_of_one_width_have_the_textbook_t_interval() -> None:
     expected = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
     assert (point["ci_low"], point["ci_high"]) == pytest.approx(expected, abs=1e-12)
     assert point["accuracy"] == pytest.approx(np.mean(values), abs=1e-15)
-    assert point["interval"] == "seeds (t 95%)"
+    assert point["interval"] == "seeds (t 95%, at least the images' share)"
     assert (point["n_runs"], point["n_seeds"]) == (5, 5)
 
 
@@ -167,7 +167,7 @@ def test_seeds_of_the_probe_are_no_seeds_of_the_network() -> None:
     point = curves(table(rows)).iloc[0]
     expected = stats.t.interval(0.95, 1, 0.71, stats.sem([0.7, 0.72]))
     assert (point["ci_low"], point["ci_high"]) == pytest.approx(expected, abs=1e-12)
-    assert (point["interval"], point["n_runs"], point["n_seeds"]) == ("seeds (t 95%)", 2, 2)
+    assert (point["interval"], point["n_runs"], point["n_seeds"]) == ("seeds (t 95%, at least the images' share)", 2, 2)
 
 
 def test_intervals_stay_within_zero_and_one() -> None:
@@ -250,7 +250,7 @@ def test_what_is_no_line_is_a_fixed_factor(by: str, lines: list[str]) -> None:
         assert (point["ci_low"], point["ci_high"]) == pytest.approx(
             (mean @ level - half, mean @ level + half), abs=1e-12
         )
-        assert (point["interval"], point["n_runs"]) == ("seeds (t 95%)", len(own))
+        assert (point["interval"], point["n_runs"]) == ("seeds (t 95%, at least the images' share)", len(own))
 
 
 def test_a_line_says_what_it_stands_for_and_what_it_averages() -> None:

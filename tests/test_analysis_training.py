@@ -116,7 +116,7 @@ def test_the_drawn_lines_are_the_points(points: pd.DataFrame) -> None:
 
 def test_the_caption_says_what_is_averaged(points: pd.DataFrame) -> None:
     words = caption(points)
-    assert "k = 2: mean of 2 networks (M = 6; 2 seeds)" in words and "Areas: 95% interval over seeds (t)" in words
+    assert "k = 2: mean of 2 networks (M = 6; 2 seeds)" in words and "Areas: 95% interval over seeds (t; of " in words
 
 
 def test_the_command(runs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

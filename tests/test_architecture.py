@@ -22,10 +22,10 @@ TORCH = {"torch", "torchvision"}
 # The floors inside a package, the lowest first: a file or folder may import only what stands on floors below its own.
 FLOORS = {
     "layerwise": (
-        {"errors"},
+        {"errors", "notebook", "hidden"},
         {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks"},
         {"settings"},
-        {"recipes", "datasets", "runfile"},
+        {"recipes", "datasets", "runfile", "spoken"},
         {"model"},
         {"training", "extraction"},
         {"activations", "forecast", "configfile"},
@@ -36,12 +36,21 @@ FLOORS = {
         {"names", "protocol", "csvfile"},
         {"tasks", "solver"},
         {"probe", "logistic"},
-        {"results", "nearest", "trained"},
-        {"linear", "cnn"},
+        {"pooled", "results", "trained"},
+        {"linear", "cnn", "nearest", "estimator"},
         {"families", "sweep"},
         {"api", "cli"},
     ),
-    "figures": ({"kit"}, {"tables", "file_set"}, {"output", "plots"}, {"api", "study"}, {"commands"}),
+    "figures": (
+        {"kit"},
+        {"accuracy_table"},
+        {"tables", "file_set"},
+        {"output", "plots"},
+        {"api"},
+        {"parts"},
+        {"study"},
+        {"commands"},
+    ),
 }
 
 # A path that only one machine has. A URL or a relative path that holds such a word is none.

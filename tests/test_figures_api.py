@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import matplotlib
+import numpy as np
+import pandas as pd
 import pytest
+import seaborn
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 import figures
 import probes
-from layerwise.errors import UserError
+from figures.api import drawn
+from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
+from tests.figure_checks import check_texts, data_lines
+from tests.probe_rows import run_rows, table
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +40,7 @@ def test_a_backend_that_is_not_there_stops_no_figure(backend: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     # What a later pyplot takes is what the reader named, where it is there to be taken.
     there = backend in ("module://no.such", "agg")
+    there |= "inline" in backend and importlib.util.find_spec("matplotlib_inline") is not None
     assert done.stdout.strip().lower() == f"{backend if there else 'none'} {backend}".lower().strip()
 
 
@@ -50,3 +64,160 @@ def test_the_figure_is_drawn_from_the_rows_beside_the_runs(own_run: Path) -> Non
     (line, *_) = [line for line in figure.axes[0].lines if not str(line.get_label()).startswith("_")]
     assert len(line.get_xdata()) == 2
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def rows(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """Return the rows that `draw` reads here: k = 1, 2 with linear and CNN-1 probes."""
+    probes = (("linear", 0), ("cnn-1", 64))
+    made = [row for k in (1, 2) for row in run_rows([0.4, 0.6 + 0.1 * k, 0.7 + 0.1 * k], probes, k=k)]
+    made = [one | {"module": f"blocks.{one['depth'] - 1}" if one["depth"] else "input"} for one in made]
+    monkeypatch.setattr("figures.api.read", lambda runs: table(made))
+    return table(made)
+
+
+def page(panels: int) -> tuple[Figure, list[Axes]]:
+    figure = Figure(figsize=(7, 3))
+    FigureCanvasAgg(figure)
+    return figure, [figure.add_subplot(1, panels, place + 1) for place in range(panels)]
+
+
+def legend(figure: Figure) -> list[str]:
+    (found,) = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend() is not None)]
+    return [text.get_text() for text in found.get_texts()]  # type: ignore[union-attr]
+
+
+@pytest.mark.usefixtures("rows")
+def test_panels_go_into_axes_of_one_s_own() -> None:
+    figure, axes = page(2)
+    assert figures.draw(["x.h5"], ax=np.array(axes)) is figure
+    assert [one.get_title() for one in axes] == ["linear", "CNN-1, width 64"]
+    assert [one.get_ylabel() for one in axes] == ["test accuracy (%)", ""]
+    assert [one.get_xlabel() for one in axes] == ["depth $j$ (0 = input)"] * 2
+    assert len({one.get_ylim() for one in axes}) == 1
+    assert legend(figure) == ["$k$ = 1", "$k$ = 2", "2x2-pooled input"]
+    assert len(figure.axes) == 2 and figure.get_figwidth() == 7
+    one, (single,) = page(1)
+    assert figures.draw(["x.h5"], ["linear"], ax=single) is one
+    assert [line.get_label() for line in data_lines(single)] == ["$k$ = 1", "$k$ = 2"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_in_axes_of_one_s_own_marks_are_ours_and_type_is_the_reader_s() -> None:
+    own = {"lines.linewidth": 9, "lines.markersize": 30, "axes.titlesize": 21, "axes.labelsize": 15}
+    with matplotlib.rc_context(own):
+        _, (axes,) = page(1)
+        figures.draw(["x.h5"], ["linear"], ax=axes)
+    (line, *_) = data_lines(axes)
+    assert (line.get_linewidth(), line.get_markersize()) == (1.1, 3.8)
+    assert axes.title.get_fontsize() == 21
+    assert [text.get_fontsize() for text in axes.texts if "chance" in text.get_text()] == [6.5 * 15 / 7.5]
+
+
+@pytest.mark.usefixtures("rows")
+def test_as_many_axes_as_panels_are_needed() -> None:
+    _, axes = page(3)
+    with pytest.raises(UsageError) as error:
+        figures.draw(["x.h5"], ax=axes)
+    assert str(error.value) == (
+        "ax has 3 axes for 2 panels (linear; CNN-1, width 64). Give plt.subplots(1, 2)[1], or other probes."
+    )
+    with pytest.raises(UsageError, match="ax holds str, but takes axes of matplotlib, or an array of them."):
+        figures.draw(["x.h5"], ax=["left", "right"])  # type: ignore[list-item]
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("labels", [["shallow", "deep"], {"k = 1": "shallow", "k = 2": "deep"}])
+@pytest.mark.parametrize("palette", [["#010203", "red"], {"k = 1": "#010203", "k = 2": "red"}])
+def test_words_and_colours_of_one_s_own(labels: Any, palette: Any) -> None:
+    figure = figures.draw(["x.h5"], labels=labels, palette=palette)
+    assert legend(figure)[:2] == ["shallow", "deep"]
+    for axes in figure.axes:
+        assert [line.get_color() for line in data_lines(axes)] == ["#010203", "red"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_a_part_of_the_words_or_a_named_palette() -> None:
+    assert legend(figures.draw(["x.h5"], labels={"k = 2": "deep"}))[:2] == ["$k$ = 1", "deep"]
+    figure = figures.draw(["x.h5"], palette="deep")
+    assert [line.get_color() for line in data_lines(figure.axes[0])] == list(seaborn.color_palette("deep", 2))
+
+
+@pytest.mark.usefixtures("rows")
+def test_the_caption_has_the_words_too() -> None:
+    _, _, words = drawn([Path("x.h5")], None, "test", True, "k", False, "single", labels=["shallow", "deep"])
+    assert "shallow; deep: one network each (M = 64);" in words
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"labels": ["one"]}, "labels has 1 for 2 lines: k = 1, k = 2. Give one for each."),
+        ({"labels": {"k = 3": "x"}}, "unknown line in labels 'k = 3'. Did you mean 'k = 2'? Choices: k = 1, k = 2."),
+        (
+            {"palette": "sunny"},
+            "palette 'sunny' is none of seaborn or matplotlib; 'colorblind', 'deep' and 'viridis' are.",
+        ),
+        (
+            {"palette": ["red", "bleu"]},
+            "palette has 'bleu', which is no colour of matplotlib; '#D55E00' or 'tab:blue' is one.",
+        ),
+        ({"xlabels": "layer"}, "unknown xlabels 'layer'. Choices: depth, module."),
+        (
+            {"xlabels": "module", "relative": True},
+            "a layer's name is of a depth j, and relative=True draws j/J. Leave out one of the two.",
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_said(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError) as error:
+        figures.draw(["x.h5"], **given)
+    assert str(error.value) == message
+
+
+def test_names_of_layers_on_the_axis(rows: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
+    figure = figures.draw(["x.h5"], xlabels="module")
+    for axes in figure.axes:
+        assert [label.get_text() for label in axes.get_xticklabels()] == ["input", "blocks.0", "blocks.1"]
+        assert axes.get_xlabel() == "layer"
+    check_texts(figure)
+    other = rows.assign(module=rows["module"].where(rows["k"] == 1, "layer1"))
+    monkeypatch.setattr("figures.api.read", lambda runs: other)
+    with pytest.raises(UserError) as error:
+        figures.draw(["x.h5"], xlabels="module")
+    assert str(error.value) == (
+        "depth 0 is the layer input and layer1 of the networks drawn, so the axis has no one name for it. Leave out "
+        "xlabels='module', or draw a figure for each network."
+    )
+
+
+def test_names_that_do_not_all_fit_stand_at_every_second_or_third(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = [one | {"module": f"features.{one['depth']}"} for one in run_rows([0.4] + [0.6] * 40, (("linear", 0),) * 1)]
+    made += [one | {"probe": probe} for probe in ("linear-ovr", "knn") for one in made]
+    monkeypatch.setattr("figures.api.read", lambda runs: table(made))
+    figure = figures.draw(["x.h5"], xlabels="module")
+    assert len(figure.axes) == 3 and len(figure.axes[2].get_xticklabels()) == 11
+    check_texts(figure)
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("settings", ["darkgrid", "default"])
+def test_a_figure_is_saved_alike_after_another_style_was_set(settings: str, tmp_path: Path) -> None:
+    def saved(suffix: str) -> bytes:
+        out = io.BytesIO()
+        figures.draw(["x.h5"]).savefig(out, format=suffix, metadata={"CreationDate": None} if suffix == "pdf" else {})
+        return out.getvalue()
+
+    expected = {suffix: saved(suffix) for suffix in ("pdf", "png")}
+    with matplotlib.rc_context():
+        if settings == "darkgrid":
+            seaborn.set_theme(context="talk", style="darkgrid", font="serif")
+        matplotlib.rcParams["pdf.fonttype"] = 3
+        assert {suffix: saved(suffix) for suffix in ("pdf", "png")} == expected
+    assert b"/FontFile2" in expected["pdf"] and b"/Type3" not in expected["pdf"]
+
+
+def test_against_the_width_of_a_probe_there_are_no_lines_to_name() -> None:
+    with pytest.raises(UsageError, match="lines against the width of a probe are depths. Leave out labels."):
+        figures.draw(["x.h5"], by="probe-width", labels=["a"])

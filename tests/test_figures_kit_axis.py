@@ -15,7 +15,7 @@ PANEL_MM = 40.0
 
 
 def points(accuracies: list[float], chance: float, half: float = 0.0) -> pd.DataFrame:
-    made = pd.DataFrame({"accuracy": accuracies, "chance": chance, "depth": 1, "probe": "linear"})
+    made = pd.DataFrame({"accuracy": accuracies, "chance": chance, "depth": 1, "probe": "linear", "reads": "2x2"})
     return made.assign(
         ci_low=made["accuracy"] - half, ci_high=made["accuracy"] + half, pixels_low=math.nan, pixels_high=math.nan
     )
@@ -98,7 +98,7 @@ def test_a_pooled_input_that_would_squeeze_the_rest_stands_under_the_break(
 
 
 def test_a_cnn_probe_of_the_input_is_a_point_as_any_other() -> None:
-    made = points([0.55, 0.97, 0.99], 0.1).assign(probe="cnn-1")
+    made = points([0.55, 0.97, 0.99], 0.1).assign(probe="cnn-1", reads="")
     made.loc[0, "depth"] = 0
     assert not accuracy_axis(made, PANEL_MM).input_below
 

@@ -52,3 +52,13 @@ def test_a_name_wider_than_the_page_is_broken_into_lines_on_it(name: str) -> Non
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert style.plain("".join(texts[-1].split())) == "".join(name.split())
     assert grid.band > 0
+
+
+def test_long_names_are_broken_before_a_legend_of_many_rows_stands_in_one_column() -> None:
+    some, long = handles(8, "k = 3, end-to-end"), handles(2, "untrained, kaiming, no BatchNorm")
+    with style.applied():
+        figure, grid = figure_with_legend("single", 1, [*some, *long])
+        few, _ = figure_with_legend("single", 1, handles(4, "untrained, kaiming, no BatchNorm"))
+    (legend,) = figure.legends
+    assert grid.band < 30 and max(text.get_text().count("\n") for text in legend.get_texts()) == 1
+    assert not any("\n" in text.get_text() for text in few.legends[0].get_texts())

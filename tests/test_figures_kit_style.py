@@ -202,3 +202,49 @@ def test_greedy_training_is_named_only_beside_other_modes() -> None:
     assert style.line_label("greedy", 2) == "$k$ = 2"
     assert style.line_label("greedy", 2, alone=False) == "$k$ = 2, greedy"
     assert style.line_label("parallel", 2, alone=False) == "$k$ = 2, parallel"
+
+
+# Machado, Oliveira and Fernandes 2009, severity 1: what is left of linear RGB.
+SEEN_BY = {
+    "normal": np.eye(3),
+    "protanopes": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deuteranopes": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritanopes": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+
+
+def lab(colour: str, reader: str) -> np.ndarray:
+    """Return L*, a*, b* (D65) of a colour as a reader sees it."""
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    x, y, z = XYZ @ np.clip(SEEN_BY[reader] @ linear, 0, 1) / XYZ.sum(axis=1)
+    x, y, z = (np.cbrt(part) if part > 216 / 24389 else (24389 / 27 * part + 16) / 116 for part in (x, y, z))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("reader", SEEN_BY)
+def test_colours_used_together_are_far_apart_for_every_reader(reader: str) -> None:
+    greedy = [style.line_style("greedy", k)["color"] for k in (1, 2, 3)]
+    elsewhere = [style.line_style("net", None, place)["color"] for place in range(4)]
+    seen = [lab(colour, reader) for colour in (*greedy, *elsewhere, style.GREY, "black")]
+    assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 22
+
+
+def test_lab_is_that_of_the_standard() -> None:
+    assert lab("white", "normal") == pytest.approx([100, 0, 0], abs=0.01)
+    assert lab("#FF0000", "normal") == pytest.approx([53.24, 80.09, 67.20], abs=0.05)
+
+
+def test_a_legend_shows_two_periods_of_the_longest_dashes() -> None:
+    signs = [style.line_style("greedy", k) for k in range(1, 7)] + [style.line_style("untrained", 1)]
+    longest = max(sum(sign["linestyle"][1]) for sign in signs if sign["linestyle"] != "solid")
+    with style.applied():
+        font, width = matplotlib.rcParams["legend.fontsize"], matplotlib.rcParams["lines.linewidth"]
+    assert style.HANDLE_LENGTH * font >= 2 * longest * width
+
+
+def test_any_number_of_k_and_of_networks_built_elsewhere_has_a_sign_of_its_own() -> None:
+    greedy = {(s["color"], s["marker"]) for s in (style.line_style("greedy", k) for k in range(1, 43))}
+    elsewhere = {(s["color"], s["marker"]) for s in (style.line_style("net", None, place) for place in range(42))}
+    assert len(greedy) == len(elsewhere) == style.MOST_LINES == 42

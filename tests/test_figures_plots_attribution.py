@@ -77,7 +77,8 @@ def test_the_caption_says_what_is_drawn() -> None:
     words = caption(attribution(table(study(noise=0.02))))
     assert words.startswith("What each depth j gives over the 2x2-pooled input, in points of test accuracy")
     assert "k = 2: 6 networks (M = 8, 16; 3 seeds)" in words
-    assert "Bars: seeds (paired t 95%)." in words
+    assert "Bars: seeds (paired t 95%, at least the images' share)." in words
+    assert "Each linear fit is within 1e-6 nats of its optimum, proved." in words and "The images' share: " in words
     one = caption(attribution(table(study(seeds=1, widths=(8,)))).assign(interval=""))
     assert "1 network (M = 8; 1 seed)" in one and "No interval" in one
 

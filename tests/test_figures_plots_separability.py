@@ -12,6 +12,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgb
 
 from analysis.separability import curves
+from figures.plots.caption import caption
 from figures.plots.separability import draw
 from layerwise.errors import UserError
 from tests.figure_checks import check_marks, check_page, check_texts, data_lines, intervals
@@ -65,6 +66,9 @@ FIGURES = {
     "the study": curves(study()),
     "modes": curves(study(), by="mode"),
     "many seeds": curves(study(()).query("k == 1"), by="seed"),
+    "a line at chance": curves(
+        table([r for k, low in ((1, 0.12), (2, 0.85), (3, 0.9)) for r in run_rows([0.38, low, low - 0.02], THREE, k=k)])
+    ),
     "one panel": points(LINEAR),
     "three": points(),
     "six, untrained": points(SIX, ("greedy", "untrained")),
@@ -73,6 +77,10 @@ FIGURES = {
     "far from chance": points(LINEAR, high=0.9).query("depth > 0"),
     "low chance": points(LINEAR, chance=0.001),
 }
+
+
+def legend_of(figure: Any) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def depths(line: Any) -> np.ndarray:
@@ -91,8 +99,10 @@ def test_the_drawn_points_are_those_of_the_table() -> None:
                 continue
             x, y = np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
             assert np.all(np.abs(x - np.round(x)) < 0.3)
-            drawn += list(zip(np.round(x).astype(int), np.round(y, 9), strict=True))
-        expected = zip(panel["depth"], np.round(100 * panel["accuracy"], 9), strict=True)
+            marked = range(len(x)) if line.get_markevery() is None else line.get_markevery()  # type: ignore[call-overload]
+            drawn += [(round(x[place]), round(y[place], 9)) for place in marked]
+        once = panel[~((panel["depth"] == 0) & panel.duplicated("depth"))]  # the input is that of all lines
+        expected = zip(once["depth"], np.round(100 * once["accuracy"], 9), strict=True)
         assert sorted(drawn) == sorted(expected)
 
 
@@ -130,13 +140,90 @@ def test_an_interval_that_is_cut_ends_in_an_arrowhead() -> None:
 
 
 def test_the_input_stands_apart_for_linear_probes_only() -> None:
-    linear, cnn, _ = draw(points()).axes
+    probes = (("linear", 0), ("cnn-1", 64))
+    rows = [row for k in (1, 2, 3) for row in run_rows([0.3 + 0.01 * k, 0.6, 0.7, 0.8], probes, k=k)]
+    linear, cnn = draw(curves(table(rows))).axes
     assert [min(np.round(depths(line))) for line in data_lines(linear)] == [1, 1, 1]
     hollow = [line for line in linear.lines if line.get_label() == "_input"]
     assert [np.round(depths(line)).tolist() for line in hollow] == [[0], [0], [0]]
     assert all(line.get_markerfacecolor() == "white" and line.get_linestyle() == "None" for line in hollow)
     assert [line.get_markeredgecolor() for line in hollow] == [line.get_color() for line in data_lines(linear)]
     assert [min(np.round(depths(line))) for line in data_lines(cnn)] == [0, 0, 0]
+
+
+def test_an_input_that_all_lines_share_is_drawn_once_and_in_no_line_s_colour() -> None:
+    figure = draw(points())
+    linear, cnn, _ = figure.axes
+    for axes, is_hollow in ((linear, True), (cnn, False)):
+        (sign,) = [line for line in axes.lines if line.get_label() == "_input"]
+        assert depths(sign).tolist() == [0.0]
+        assert sign.get_color() not in [line.get_color() for line in data_lines(axes)]
+        assert (sign.get_markerfacecolor() == "white") == is_hollow
+    # Lines of whole maps begin there, without a sign of their own.
+    for line in data_lines(cnn):
+        assert depths(line)[0] == 0.0 and 0 not in np.asarray(line.get_markevery())
+    assert "2x2-pooled input" in [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "2x2-pooled input" not in legend_of(draw(points((("cnn-1", 64),))))
+
+
+@pytest.mark.parametrize(("difference", "signs"), [(0.0009, 1), (0.0028, 2)])
+def test_inputs_that_differ_by_less_than_a_tenth_of_a_point_are_one(difference: float, signs: int) -> None:
+    made = curves(table(run_rows([0.3, 0.5]) + run_rows([0.3 + difference, 0.6], k=2)))
+    drawn = [line for line in draw(made).axes[0].lines if line.get_label() == "_input"]
+    assert len(drawn) == signs
+
+
+def test_a_line_at_chance_does_not_eat_the_axis() -> None:
+    rows = [row for k, low in ((1, 0.12), (2, 0.85), (3, 0.9)) for row in run_rows([0.38, low, low - 0.02], k=k)]
+    made = curves(table(rows))
+    (axes,) = draw(made).axes
+    bottom, top = axes.get_ylim()
+    failed, *others = data_lines(axes)
+    assert bottom > 70 and all(np.min(line.get_ydata()) > bottom + 0.25 * (top - bottom) for line in others)
+    assert np.ptp(np.asarray(failed.get_ydata())) == 0.0 and np.min(failed.get_ydata()) > bottom
+    assert "10.0 to 12.0%" in [text.get_text() for text in axes.texts]
+    words = "under the break and at no height: depths near chance (10.0 to 12.0%) of k = 1."
+    assert words in caption(made) and words not in caption(curves(table(rows).query("k > 1")))
+
+
+def test_without_an_input_the_axis_begins_where_the_points_do() -> None:
+    (axes,) = draw(points(LINEAR).query("depth > 0")).axes
+    assert axes.get_xlabel() == "depth $j$" and axes.get_xlim()[0] == 0.5
+
+
+def test_more_lines_than_can_be_told_apart_are_refused() -> None:
+    own = {"k": None, "width": None, "aux_width": None}
+    rows = [row for net in range(43) for row in run_rows([0.3, 0.5], mode=f"net {net}", **own)]
+    with pytest.raises(UserError) as error:
+        draw(curves(table(rows)))
+    assert str(error.value) == (
+        "43 lines cannot be told apart in one figure, 42 can. Give fewer runs, or extract those that are to be "
+        "averaged under the same --label, each with its own --seed."
+    )
+    made = curves(table(rows[:-2]))
+    signs = {(line.get_color(), line.get_marker()) for line in data_lines(draw(made, "double").axes[0])}
+    assert len(signs) == 42
+    assert list(dict.fromkeys(made["mode"]))[8:11] == ["net 8", "net 9", "net 10"]
+
+
+def test_of_one_k_modes_have_markers_of_their_own() -> None:
+    (axes,) = draw(curves(study(widths=(64,), seeds=1).query("k == 2"), ["linear-ovr"])).axes
+    assert len({line.get_marker() for line in data_lines(axes)}) == 4
+
+
+def test_the_raw_pixels_are_named_in_the_legend() -> None:
+    rows = run_rows([0.3, 0.5, 0.6])
+    assert "raw pixels" in legend_of(
+        draw(curves(table([*rows, row(0.41, run_id=rows[0]["run_id"], depth=0, pooling=0)])))
+    )
+    assert "raw pixels" not in legend_of(draw(curves(table(rows))))
+
+
+def test_a_panel_alone_on_the_page_is_not_flat() -> None:
+    for made in (FIGURES["one panel"], curves(table([r for k in range(1, 20) for r in run_rows([0.3, 0.5], k=k)]))):
+        box = draw(made, "double").axes[0].get_position()
+        figure = draw(made, "double")
+        assert box.width * figure.get_figwidth() <= 2.05 * box.height * figure.get_figheight()
 
 
 def test_titles_and_labels() -> None:
@@ -192,7 +279,7 @@ def test_many_kinds_of_network_stay_within_their_depth() -> None:
     lines = [line for line in draw(made).axes[0].lines if line.get_label() not in ("_chance", "_break")]
     shifts = np.concatenate([line.get_xdata() for line in lines])
     assert np.max(np.abs(shifts - np.round(shifts))) < 0.25
-    assert isinstance(made, pd.DataFrame) and len(lines) == 18
+    assert isinstance(made, pd.DataFrame) and len(lines) == 10
 
 
 def test_the_raw_pixels_stand_once_in_a_linear_panel_beside_the_input_and_off_its_signs() -> None:
@@ -226,6 +313,7 @@ def test_untrained_networks_of_several_seeds_are_bands_behind_the_lines() -> Non
             for name, agreed in (("ci_low", min), ("ci_high", max)):
                 ends = [agreed(y[np.isclose(x, depth)]) for depth in line["depth"]]
                 assert ends == pytest.approx(list(100 * line[name]))
+            assert bool(area.get_hatch()) == (area.get_zorder() == max(each.get_zorder() for each in drawn))
             assert area.get_zorder() < min(
                 mark.get_zorder() for mark in data_lines(axes) if mark.get_marker() != "None"
             )
@@ -273,7 +361,7 @@ def test_a_column_of_the_legend_holds_a_mode() -> None:
     (legend,) = draw(curves(study()), "double").legends
     assert [text.get_text() for text in legend.get_texts()] == [
         *(f"$k$ = {k}, {mode}" for mode in ("greedy", "parallel", "end-to-end") for k in (1, 2, 3)),
-        *("untrained, no BatchNorm", "untrained"),
+        *("untrained, no BatchNorm", "untrained", "2x2-pooled input"),
     ]
 
 

@@ -544,7 +544,7 @@ def test_networks_as_jobs(own: Path) -> None:
 
 def test_a_cluster_without_submitit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(__import__("sys").modules, "submitit", None)
-    with pytest.raises(UserError, match=r"pip install 'layerwise-probes\[slurm\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[slurm\]'"):
         launch_slurm(tmp_path, study_of(), [], CPU, {})
 
 

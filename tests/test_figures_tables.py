@@ -11,9 +11,11 @@ import pytest
 
 from analysis.accuracy import accuracies
 from analysis.contrasts import contrasts
+from analysis.failures import with_asked
 from analysis.published import NUMBERS, greedy
 from analysis.trend import trends
 from figures import tables
+from figures.accuracy_table import accuracy_table
 from figures.commands.table import separability_table
 from figures.kit.table import Table, latex, markdown
 from layerwise.commandline import call
@@ -39,7 +41,7 @@ def test_each_depth_by_each_probe_with_means_over_seeds() -> None:
     own = found.set_index(["probe", "depth"])
     assert own.loc[("auxiliary", 3), "accuracy"] == pytest.approx(0.905)
     assert own.loc[("linear", 0), "accuracy"] == pytest.approx(0.3)
-    assert set(found["interval"]) == {"seeds (t 95%)"} and set(found["n_seeds"]) == {2}
+    assert set(found["interval"]) == {"seeds (t 95%, at least the images' share)"} and set(found["n_seeds"]) == {2}
     assert set(accuracies(table(network()))["interval"]) == {"test images (Wilson 95%)"}
 
 
@@ -62,7 +64,7 @@ def test_a_smaller_last_auxiliary_and_pruning_are_named_and_never_averaged() -> 
     assert found.groupby("variant")["n_runs"].unique().map(list).to_dict() == {"": [1], "M_f = 64": [1]}
     words = found[found["differs"] != ""].groupby("variant")["differs"].first()
     assert words["M_f = 64"] == f"{words['']}; M_f = 64"
-    shown = markdown(tables.accuracy_table(found))
+    shown = markdown(accuracy_table(found))
     assert "| greedy, M_f = 64 |" in shown and "Published beside greedy, M_f = 64, k = 3, M = 64:" in shown
 
 
@@ -121,8 +123,96 @@ def test_latex_takes_no_label_for_a_command_or_another_sign() -> None:
     assert r"\{a\} \textasciitilde{}\^{}\textbackslash{} & \#1 \\" in shown
 
 
+def siunitx_columns(text: str) -> list[tuple[str, list[str]]]:
+    """Return the form and the cells of each column of a LaTeX table, the head's first; a cell over two stands twice."""
+    (forms,) = re.findall(r"\\begin\{tabular\}\{(.*)\}", text)
+    columns = re.findall(r"S\[[^]]*\]|[lr]", forms)
+    assert "".join(columns) == forms
+    lines = [line.removesuffix(r" \\") for line in text.splitlines() if line.endswith(r"\\")]
+    rows = []
+    for line in lines:
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)&", line)]
+        rows.append([one for cell in cells for one in [cell] * (1 + cell.startswith(r"\multicolumn{2}"))])
+    assert {len(row) for row in rows} == {len(columns)}
+    return [(form, list(cells)) for form, cells in zip(columns, zip(*rows, strict=True), strict=True)]
+
+
+def check_siunitx(text: str) -> None:
+    """Assert that a cell of a column of numbers is a number of its format, or in braces."""
+    assert text.startswith(r"% needs \usepackage{booktabs,siunitx}")
+    for form, (head, *cells) in siunitx_columns(text):
+        if not form.startswith("S"):
+            continue
+        assert head.startswith(("{", r"\multicolumn{2}{c}{"))
+        found = re.fullmatch(r"S\[table-format=([+-]?)(\d)(?:\.(\d))?(, retain-explicit-plus)?\]", form)
+        assert found is not None
+        sign, whole, decimals, plus = found.groups()
+        for cell in cells:
+            number = re.fullmatch(r"([+-]?)(\d+)(?:\.(\d+))?", cell)
+            if number is None:
+                assert re.fullmatch(r"\{[^{}]*(\{\}[^{}]*)?\}", cell)
+                continue
+            assert len(number[2]) <= int(whole) and len(number[3] or "") <= int(decimals or 0)
+            assert not number[1] or sign
+            assert number[1] != "+" or plus
+
+
+def test_latex_has_columns_of_numbers_that_siunitx_reads() -> None:
+    rows = [["x", "+1.20", "98.1 [97.0, 99.0]", "< 0.001", "12"], ["y", "-10.5", "-", "0.040", "-"]]
+    rows += [["z", "-", "7.25", "-", "4 of 5"]]
+    text = latex(Table(head=["a", "b", "c", "p", "n"], rows=rows, caption="", label="x"))
+    check_siunitx(text)
+    assert [form for form, _ in siunitx_columns(text)] == [
+        *("l", "S[table-format=+2.2, retain-explicit-plus]", "S[table-format=2.2]", "r"),
+        *("S[table-format=1.3]", "S[table-format=2]"),
+    ]
+    assert r"x & +1.20 & 98.1 & {}[97.0, 99.0] & {\textless{} 0.001} & 12 \\" in text
+    assert r"z & {-} & 7.25 &  & {-} & {4 of 5} \\" in text
+    assert r"a & {b} & \multicolumn{2}{c}{c} & {p} & {n} \\" in text
+    assert r"\label{tab:x}" in text and r"\label" not in latex(SMALL)
+
+
+def test_all_tables_are_read_by_siunitx_and_have_a_label() -> None:
+    rows = table([r for k in (1, 2) for seed in (0, 1) for r in network(k=k, seed=seed, dataset="cifar10")])
+    every = {
+        "accuracy": accuracy_table(accuracies(rows)),
+        "trends": tables.trends_table(trends(rows)),
+        "contrasts": tables.contrasts_table(contrasts(rows)),
+        "published": tables.published_table(),
+    }
+    for label, made in every.items():
+        check_siunitx(latex(made))
+        assert rf"\label{{tab:{label}}}" in latex(made)
+    check_siunitx(latex(accuracy_table(accuracies(rows), "depth")))
+    for name in ("accuracy", "trends", "contrasts"):
+        assert "Each linear fit is within 1e-6 nats of its optimum, proved." in every[name].notes
+
+
+def test_depths_as_columns() -> None:
+    made = accuracy_table(accuracies(table(network(k=2) + network())), "depth")
+    assert made.head == ["network", "probe", "k", "M", "j = 0", "j = 1", "j = 2", "j = 3"]
+    assert [line[:4] for line in made.rows] == [
+        ["greedy", probe, k, "64"] for k in ("2", "3") for probe in ("linear", "auxiliary", "ensemble")
+    ]
+    assert made.rows[1][4:] == ["-", "70.0 [69.0, 71.0]", "80.0 [79.0, 81.0]", "90.0 [89.0, 91.0]"]
+    with pytest.raises(UserError, match="unknown columns 'k'. Choices: probe, depth."):
+        accuracy_table(accuracies(table(network())), "k")
+
+
+def test_a_table_without_an_input_does_not_speak_of_it() -> None:
+    rows = table(network())
+    assert "(0 = input)" in accuracy_table(accuracies(rows)).caption
+    assert "input" not in accuracy_table(accuracies(rows[rows["depth"] > 0])).caption
+
+
+def test_networks_that_did_not_train_are_counted() -> None:
+    rows = with_asked(table(network(seed=0) + network(seed=1)), [("greedy", 3, 64)] * 3)
+    assert "Networks that trained: greedy, k = 3, M = 64: 2 of 3." in accuracy_table(accuracies(rows)).notes
+    assert [line[4] for line in tables.trends_table(trends(rows, ["linear"])).rows] == ["2 of 3"]
+
+
 def test_a_row_for_each_network_and_depth() -> None:
-    made = tables.accuracy_table(accuracies(table(network(dataset="cifar10") + network(k=2, dataset="cifar10"))))
+    made = accuracy_table(accuracies(table(network(dataset="cifar10") + network(k=2, dataset="cifar10"))))
     assert made.head == ["network", "k", "M", "depth", "linear", "auxiliary", "ensemble", "published (ensemble)"]
     assert [line[1] + line[3] for line in made.rows] == ["20", "21", "22", "23", "30", "31", "32", "33"]
     assert made.rows[-1][4:] == ["80.0 [79.0, 81.0]", "90.0 [89.0, 91.0]", "91.0 [90.0, 92.0]", "91.7 (92.8)"]
@@ -171,6 +261,14 @@ def test_three_files_the_same_each_time(
         assert len(list(csv.DictReader(file))) > 0
 
 
+def test_the_command_takes_depths_as_columns(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
+    out = tmp_path / "wide.md"
+    assert command(*runs, "--columns", "depth", "-o", out) == 0
+    assert "| network | probe" in out.read_text() and "j = 3" in out.read_text()
+    assert command(*runs, "--columns", "k", "-o", tmp_path / "other.md") == 2
+    assert "unknown columns 'k'. Choices: probe, depth." in capsys.readouterr().err
+
+
 def test_the_bound_of_contrasts_is_in_points(runs: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "contrasts.md"
     assert command(*runs, "--what", "contrasts", "--bound", "2.5", "-o", out, "--quiet") == 0
@@ -199,7 +297,7 @@ def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
     ("words", "message"),
     [
         (["--what", "all"], "unknown table 'all'. Choices: accuracy, trends, contrasts, differences, published."),
-        (["--what", "accuracy"], "no run file was given. separability-table RUN.H5... --what accuracy -o table.md"),
+        (["--what", "accuracy"], "no run file was given. `separability-table RUN.H5... --what accuracy -o table.md`"),
         (["a.h5", "--what", "differences"], "differences are between two runs, but 1 were given. Give two run files."),
         (
             ["a.h5", "--what", "contrasts", "--bound", "0"],

@@ -277,7 +277,7 @@ def test_a_depth_without_stored_maps_says_which_command_stores_them(
     assert call(probe, "probe-depth", [str(out), "--probe", "cnn-1", "--epochs", "1", "--probe-width", "2"]) == 1
     err = capsys.readouterr().err
     command = f"layerwise-extract {nets} --trained-on nothing --image-size 16 --subset 60 --label 'a ViT'"
-    assert f"Make it again with --store maps and another --out, as /provenance says it was made ({command}" in err
+    assert f"Make it again with --store maps and another --out, as /provenance says it was made (`{command}" in err
     assert "--force" not in err
 
 

@@ -42,8 +42,10 @@ def test_a_path_that_is_no_file_says_which_it_is(tmp_path: Path) -> None:
 
 
 def test_missing_packages_come_with_the_command_that_installs_them() -> None:
-    one = "x needs the package a, which is not installed; install it by: pip install 'layerwise-probes[e]'"
+    one = (
+        "x needs the package a, which is not installed; install it by: pip install '.[e]' in the folder of this project"
+    )
     assert str(missing_package("x", ["a"], "e")) == one
     two = str(missing_package("x", ["a", "b"], "e", ", or y"))
     assert two.startswith("x needs the packages a and b, which are not installed; install them by: pip install ")
-    assert two.endswith("'layerwise-probes[e]', or y")
+    assert two.endswith("'.[e]' in the folder of this project, or y")

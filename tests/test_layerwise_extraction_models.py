@@ -74,7 +74,7 @@ def test_timm() -> None:
 
 def test_timm_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
-    with pytest.raises(UserError, match=r"needs the package timm.*pip install 'layerwise-probes\[timm\]'"):
+    with pytest.raises(UserError, match=r"needs the package timm.*pip install '.\[timm\]'"):
         build("timm:resnet18", {}, 0)
 
 

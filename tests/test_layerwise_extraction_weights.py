@@ -139,9 +139,7 @@ def test_safetensors(tmp_path: Path) -> None:
 def test_safetensors_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
     (tmp_path / "w.safetensors").write_bytes(b"")
-    with pytest.raises(
-        UserError, match=r"needs the package safetensors.*pip install 'layerwise-probes\[safetensors\]'"
-    ):
+    with pytest.raises(UserError, match=r"needs the package safetensors.*pip install '.\[safetensors\]'"):
         load_weights(SmallNet(), tmp_path / "w.safetensors")
 
 

@@ -121,7 +121,5 @@ def test_without_its_package_tensorboard_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(
-        UserError, match=r"--tensorboard needs the package .* pip install 'layerwise-probes\[tensorboard\]'"
-    ):
+    with pytest.raises(UserError, match=r"--tensorboard needs the package .* pip install '.\[tensorboard\]'"):
         Report(small_config().training.epochs, tmp_path)

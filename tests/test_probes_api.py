@@ -38,7 +38,7 @@ def test_what_is_not_there_is_refused(own_run: Path) -> None:
 def test_errors_name_the_arguments_and_not_the_options_of_the_command(own_run: Path) -> None:
     with (
         RunFile(own_run) as run,
-        pytest.raises(UserError, match=r'^probe="ensemble" is .* Use probe="linear"'),
+        pytest.raises(UserError, match=r"^probe='ensemble' is .* Use probe='linear'"),
     ):
         probes.fit(run, "ensemble", control="permuted")
     with Small(own_run) as run, pytest.raises(UserError, match=r"by depths=\.\.\., or give a smaller pools=\.\.\."):

@@ -85,6 +85,7 @@ DESIGN = [
     "activation",
     "variant",
     "batch_size",
+    "estimator",
     "digest",
 ]
 

@@ -50,11 +50,8 @@ def attribution_figure(
     set_verbosity(quiet, verbose)
 
     def make() -> Made:
-        from analysis.attribution import attribution
-        from analysis.tables import read
-        from figures.plots.attribution import caption, draw
+        from figures.parts import attribution_made
 
-        points = attribution(read(runs), probe, split, pool)
-        return draw(points, size), points, caption(points)
+        return attribution_made(runs, probe, split, pool, size)
 
     write_figure(make, output, runs, size, force)

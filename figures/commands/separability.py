@@ -52,6 +52,25 @@ def separability_figure(
     relative: Annotated[
         bool, typer.Option("--relative", help="Depth as j/J, for networks of different depth.", rich_help_panel=SHOWN)
     ] = False,
+    xlabels: Annotated[
+        str, typer.Option(help="What stands on the axis: depth, or module (the layers' names).", rich_help_panel=SHOWN)
+    ] = "depth",
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Words for the lines, in the legend's order, with commas between.",
+            show_default="their own",
+            rich_help_panel=SHOWN,
+        ),
+    ] = None,
+    palette: Annotated[
+        str | None,
+        typer.Option(
+            help="Colours of the lines, likewise, or a palette of seaborn, e.g. deep.",
+            show_default="its own",
+            rich_help_panel=SHOWN,
+        ),
+    ] = None,
     size: Size = "single",
     force: Force = False,
     quiet: Quiet = False,
@@ -77,6 +96,8 @@ def separability_figure(
     def make() -> Made:
         from figures.api import drawn
 
-        return drawn(runs, probes, split, refitted, by, relative, size)
+        words = None if labels is None else [word.strip() for word in labels.split(",")]
+        colours = palette.split(",") if palette and ("," in palette or palette.startswith("#")) else palette
+        return drawn(runs, probes, split, refitted, by, relative, size, xlabels=xlabels, labels=words, palette=colours)
 
     write_figure(make, output, runs, size, force)

@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from figures.study import grid as grids
 from figures.study.budgets import BUDGETS, asked
-from figures.study.definition import BESIDE, Study, Unit, begin, refuse_other
-from figures.study.grid import Piece
-from figures.study.launch_local import launch_local
-from figures.study.launch_slurm import launch_slurm, parse_options
-from figures.study.work import Machine, is_complete
-from layerwise.commandline import FITTED, INPUT, MACHINE, NETWORK, OUTPUT, TRAINING, if_stopped, run, set_verbosity
-from layerwise.commands.options import (
-    DataDir,
-    Device,
-    Download,
-    Quiet,
-    Verbose,
-    takes_fields,
-)
-from layerwise.errors import UsageError, UserError, unknown
-
-log = logging.getLogger("layerwise.study")
+from figures.study.conduct import FIELDS, conduct, launcher_named
+from figures.study.definition import BESIDE
+from figures.study.work import Machine
+from layerwise.commandline import FITTED, INPUT, MACHINE, NETWORK, OUTPUT, TRAINING, run, set_verbosity
+from layerwise.commands.options import DataDir, Device, Download, Quiet, Verbose, takes_fields
+from layerwise.errors import UsageError
 
 _DEFAULT = "smoke"
-LAUNCHERS = ("local", "slurm")
-
-# Completes networks of a study in its folder; returns what stopped each that failed.
-Launch = Callable[[Path, Study, Sequence[Piece], Machine], dict[Piece, str]]
 
 
 def study_command() -> NoReturn:
@@ -145,7 +125,7 @@ Jobs = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it costs, and stop there.", rich_help_panel=OUTPUT)]
 
 
-@takes_fields("data.dataset", "data.subset", "network.depth", "network.aux_width", "training.epochs")
+@takes_fields(*FIELDS)
 def separability_study(
     *,
     budget_name: BudgetName = None,
@@ -190,7 +170,7 @@ def separability_study(
     separability-study --budget cpu --data-dir DIR -o study
     """
     set_verbosity(quiet, verbose)
-    launch = _launcher(launcher, slurm or [], jobs)
+    launch = launcher_named(launcher, slurm or [], jobs)
     study = asked(
         budget_name or _DEFAULT, fields, settings or [],
         ks=_integers(k, "--k"), widths=_integers(width, "--width"), seeds=seeds,
@@ -198,98 +178,11 @@ def separability_study(
         probe_widths=_integers(probe_width, "--probe-width"), probe_seeds=probe_seeds, probe_epochs=probe_epochs,
         vary_fold=vary_fold, match=match, grid=grid,
     )  # fmt: skip
-    _work(output, study, Machine(data_dir, device, download), launch, dry_run)
+    conduct(output, study, Machine(data_dir, device, download), launch, dry_run=dry_run, tell=_show)
 
 
-def _launcher(name: str, slurm: Sequence[str], jobs: int | None) -> Launch:
-    """Return what completes networks: jobs of a cluster, processes here, or this process alone."""
-    if name not in LAUNCHERS:
-        raise unknown("launcher", name, LAUNCHERS)
-    options = parse_options(slurm)
-    if name == "slurm":
-        if jobs:
-            raise UsageError("--jobs is of --launcher local; on a cluster each network is a job. Leave it out.")
-        return partial(launch_slurm, options=options)
-    if slurm:
-        raise UsageError("--slurm is of --launcher slurm. Give both.")
-    return partial(launch_local, jobs=jobs)
-
-
-def _work(folder: Path, study: Study, machine: Machine, launch: Launch, dry_run: bool) -> None:
-    """Say what the study costs, choose its settings, complete its networks, and draw those that are complete."""
-    refuse_other(folder, study)
-    study = grids.with_choices(folder, study)
-    left = _left(folder, study, machine)
-    _say_cost(folder, study, [*grids.left(folder, study), *left], machine)
-    if dry_run:
-        print("nothing was done: the same command without --dry-run does it")
-        return
-    begin(folder, study)
-    kept = f"What is finished of networks, trainings and probes is kept in {folder}; the same command goes on."
-    with if_stopped(lambda: kept):
-        study = _choose(folder, study, machine, launch)
-        failed = launch(folder, study, left, machine) if left else {}
-        _report(folder, study, [unit for unit in study.units() if unit not in failed])
-    if failed:
-        first = next(iter(failed))
-        raise UserError(
-            f"{len(failed)} of {len(study.units())} networks failed, the first is {first.name}: {failed[first]} "
-            "The others are kept and drawn; the same command tries again."
-        )
-
-
-def _choose(folder: Path, study: Study, machine: Machine, launch: Launch) -> Study:
-    """Return the study with the settings of each mode and k; those that are not chosen yet are tried first."""
-    left = grids.left(folder, study)
-    if left and (failed := launch(folder, study, left, machine)):
-        first = next(iter(failed))
-        raise UserError(
-            f"{len(failed)} of {len(left)} settings could not be tried, the first is {first.name}: {failed[first]} "
-            "What was tried is kept; the same command tries again."
-        )
-    if rows := grids.results(folder, study):
-        grids.require_choices(rows)
-        from figures.study.choices import write_choices
-
-        print(write_choices(folder, rows))
-    return grids.with_choices(folder, study)
-
-
-def _left(folder: Path, study: Study, machine: Machine) -> list[Unit]:
-    """Return the networks that are not complete; a damaged file is among them, and says so when its turn comes."""
-    left = []
-    for unit in study.units():
-        try:
-            done = is_complete(folder, study, unit, machine)
-        except UserError:
-            done = False
-        left += [] if done else [unit]
-    return left
-
-
-def _say_cost(folder: Path, study: Study, left: Sequence[Piece], machine: Machine) -> None:
-    from figures.study.cost import cost_of, lines, load, speed_of
-
-    units: list[Piece] = [*grids.trials(study), *study.units()]
-    if not left:
-        print(f"{folder}: {len(study.units())} networks, all complete")
-        return
-    dataset = load(study, machine)
-    firsts = {unit: replace(unit, seed=0) if isinstance(unit, Unit) else unit for unit in units}
-    kinds = {first: cost_of(study, first, dataset, machine) for first in dict.fromkeys(firsts.values())}
-    costs = {unit: kinds[firsts[unit]] for unit in units}
-    for line in lines(units, left, costs, speed_of(study, dataset, machine)):
-        print(line, flush=True)
-
-
-def _report(folder: Path, study: Study, units: Sequence[Unit]) -> None:
-    from figures.study.report import report
-
-    if not any(unit.mode == "greedy" for unit in units):
-        log.warning("no greedy network is complete, so nothing is drawn.")
-        return
-    for path in report(folder, study, units):
-        print(path)
+def _show(line: str) -> None:
+    print(line, flush=True)
 
 
 def _integers(text: str | None, flag: str) -> tuple[int, ...] | None:

@@ -10,13 +10,10 @@ from figures.commands.options import Output, Runs, Size
 from figures.output import write_figure
 from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
-from layerwise.config import MODES
-from layerwise.errors import unknown
+from layerwise.config import TRAINED_MODES
 
 if TYPE_CHECKING:
     from figures.output import Made
-
-_TRAINED = tuple(mode for mode in MODES if mode != "untrained")
 
 
 def training_command() -> NoReturn:
@@ -28,7 +25,7 @@ def training_figure(
     runs: Runs,
     output: Output,
     mode: Annotated[
-        str, typer.Option(help=f"Draw the runs of one mode: {', '.join(_TRAINED)}.", rich_help_panel=SHOWN)
+        str, typer.Option(help=f"Draw the runs of one mode: {', '.join(TRAINED_MODES)}.", rich_help_panel=SHOWN)
     ] = "greedy",
     size: Size = "single",
     force: Force = False,
@@ -46,14 +43,10 @@ def training_figure(
     Example: training-figure k1.h5 k2.h5 k3.h5 -o training.pdf
     """
     set_verbosity(quiet, verbose)
-    if mode not in _TRAINED:
-        raise unknown("mode", mode, _TRAINED)
 
     def make() -> Made:
-        from analysis.training import training_curves
-        from figures.plots.training import caption, draw
+        from figures.parts import training_made
 
-        points = training_curves(runs, mode)
-        return draw(points, size), points, caption(points)
+        return training_made(runs, mode, size)
 
     write_figure(make, output, runs, size, force)

@@ -10,14 +10,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator
 
+from analysis.separability import VECTOR
 from figures.kit import style
 from figures.kit.panels import limits, round_ticks
-from probes.names import POOLED
 
 # Below the data: room for the chance line with its label under it, and above that for the signs of the break.
 _LABEL_MM, _BREAK_MM = 3.6, 2.6
 # Between the two: room for the pooled input, where it lies so far below the rest that it would squeeze it.
+# And for points near chance, within this share of the way from it to the best.
 _INPUT_MM, _SQUEEZED = 3.4, 2.0
+_FAILED_MM, _NEAR_CHANCE = 2.6, 0.1
+_TYPE_SIZE = 6.5
 # Above and below the data; half a point at least, since accuracies that are all the same would have no axis.
 _MARGIN, _LEAST_MARGIN = 0.05, 0.5
 # An interval over this many times as wide as their median is cut where with it the axis would be that much longer.
@@ -34,9 +37,11 @@ class AccuracyAxis:
         lowest: limit of the data above the chance line and the break, in percent.
         ticks: where the axis has a number, in percent.
         chance: chance level, in percent.
+        failed_below: whether points that `is_failed` names stand under the break, on the chance line's shoulder.
         broken: whether the chance line stands under a break of the axis and not at its height.
         input_below: whether the pooled input, too, stands under the break, with its value beside it.
-        panel_mm: height of a panel.
+        panel_mm: height of a panel, as if its type had the size of `style`.
+        scale: how much larger its type is than that.
     """
 
     bottom: float
@@ -46,12 +51,36 @@ class AccuracyAxis:
     chance: float
     broken: bool
     input_below: bool
+    failed_below: bool
     panel_mm: float
+    scale: float = 1.0
+
+    @property
+    def type_size(self) -> float:
+        return _TYPE_SIZE * self.scale
 
     @property
     def input_height(self) -> float:
         """Height of the pooled input under the break, as a share of the panel's."""
-        return (_LABEL_MM + _INPUT_MM / 2) / self.panel_mm
+        return (_LABEL_MM + self.failed_below * _FAILED_MM + _INPUT_MM / 2) / self.panel_mm
+
+    def place(self, points: pd.DataFrame) -> pd.Series:
+        """Return the height of each point, in the unit of the axis; those that failed stand side by side at none."""
+        share = (_LABEL_MM + _FAILED_MM / 2) / self.panel_mm
+        return (100 * points["accuracy"]).mask(points["failed"], self.bottom + share * (self.top - self.bottom))
+
+    def name_failed(self, axes: Axes, failed: pd.DataFrame) -> None:
+        """Write the accuracies of points that failed, which stand at no height, under them."""
+        if len(failed):
+            axes.text(
+                0.01,
+                (_LABEL_MM - 0.6) / self.panel_mm,
+                span(failed),
+                transform=axes.transAxes,
+                ha="left",
+                va="top",
+                fontsize=self.type_size,
+            )
 
     def apply(self, axes: Axes) -> None:
         """Give `axes` these limits and ticks, and draw the chance line with its label.
@@ -82,14 +111,15 @@ class AccuracyAxis:
             transform=axes.transAxes,
             ha="right",
             va="top",
-            fontsize=6.5,
+            fontsize=self.type_size,
         )
         if self.broken:
             self._draw_break(axes)
 
     def _draw_break(self, axes: Axes) -> None:
         """Cut the axis line by two short strokes, the sign that it jumps there."""
-        middle = (_LABEL_MM + self.input_below * _INPUT_MM + _BREAK_MM / 2) / self.panel_mm
+        rows = self.failed_below * _FAILED_MM + self.input_below * _INPUT_MM
+        middle = (_LABEL_MM + rows + _BREAK_MM / 2) / self.panel_mm
         gap = 0.45 / self.panel_mm
         white: dict[str, Any] = {
             "transform": axes.transAxes,
@@ -115,13 +145,17 @@ class AccuracyAxis:
             )
 
 
-def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
+def accuracy_axis(curves: pd.DataFrame, panel_mm: float, scale: float = 1.0) -> AccuracyAxis:
     """Return the axis that shows every point, the chance level, and every interval that `is_cut` does not name.
 
-    The axis is broken where the gap between the data and chance would take more than a third of it. The pooled input
-    goes under the break where the axis would be over twice as long with it as without.
+    Points that failed go under the break. The axis is broken where the gap between the data and chance would take more
+    than a third of it. The pooled input goes under the break where the axis would be over twice as long with it as
+    without.
     """
+    panel_mm /= scale
     chance = 100 * float(curves["chance"].iloc[0])
+    failed = is_failed(curves)
+    curves, failed_below = curves[~failed], bool(failed.any())
     low, high = _extent(curves)
     others = curves[~is_pooled_input(curves)]
     input_below = False
@@ -129,21 +163,45 @@ def accuracy_axis(curves: pd.DataFrame, panel_mm: float) -> AccuracyAxis:
         low_others, high_others = _extent(others)
         input_below = chance < low_others and high - low > _SQUEEZED * (high_others - low_others)
         low = low_others if input_below else low
-    broken = input_below or low - chance > (high - chance) / 3
+    broken = input_below or failed_below or low - chance > (high - chance) / 3
     lowest, top = limits(np.array([low, high]), _MARGIN, _LEAST_MARGIN)
     lowest = lowest if broken else min(lowest, chance)
-    below_mm = _LABEL_MM + broken * _BREAK_MM + input_below * _INPUT_MM
+    below_mm = _LABEL_MM + broken * _BREAK_MM + input_below * _INPUT_MM + failed_below * _FAILED_MM
     bottom = lowest - (top - lowest) * below_mm / (panel_mm - below_mm)
     ticks = _ticks(max(0.0, lowest), min(100.0, top))
     return AccuracyAxis(
         bottom=bottom, top=top, lowest=lowest, ticks=ticks, chance=chance, broken=broken, input_below=input_below,
-        panel_mm=panel_mm,
+        failed_below=failed_below, panel_mm=panel_mm, scale=scale,
     )  # fmt: skip
 
 
 def is_pooled_input(points: pd.DataFrame) -> pd.Series:
-    """Return which points are a probe of A x_0: few features, no part of the line."""
-    return (points["depth"] == 0) & points["probe"].isin(POOLED)
+    """Return which points are a probe of A x_0: few features, no part of the line. A vector is not averaged."""
+    return (points["depth"] == 0) & ~points["reads"].isin(["", VECTOR])
+
+
+def is_failed(points: pd.DataFrame) -> pd.Series:
+    """Return which points are near chance, where with them the axis would be over twice as long.
+
+    A network that did not train, or lost at a depth what it had: its points would make all others too small to read.
+    """
+    chance, best = points["chance"].iloc[0], points["accuracy"].max()
+    low = points["accuracy"] <= chance + _NEAR_CHANCE * (best - chance)
+    others = points[~low & ~is_pooled_input(points)]
+    if len(others) < 2:  # a single point needs no axis of its own
+        return low & False
+    least, greatest = _extent(others)
+    return (
+        low
+        & ~is_pooled_input(points)
+        & (greatest - 100 * points["accuracy"][low].min() > _SQUEEZED * (greatest - least))
+    )
+
+
+def span(points: pd.DataFrame) -> str:
+    """Return "10.0 to 12.3%", or the one accuracy that all points have."""
+    low, high = (f"{100 * end:.1f}" for end in (points["accuracy"].min(), points["accuracy"].max()))
+    return f"{low}%" if low == high else f"{low} to {high}%"
 
 
 def is_cut(points: pd.DataFrame) -> pd.Series:

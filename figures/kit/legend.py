@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -15,26 +17,30 @@ from figures.kit import style
 from figures.kit.panels import Grid, columns
 
 _GAP_MM = 1.0  # between the legend and what stands above and below it
+_SIDE_GAP_MM, _SIDE_SHARE = 3.0, 0.3  # of a legend beside a panel: what is between, and how much of the page it takes
+_MOST_ROWS = 6  # of a single column, before long names are broken for the sake of a second
 # Of a name in lines: room for the sign before it, and how much shorter than the page its average line is, since letters
 # differ in width.
-_SIGN_MM, _TIGHTER = 9.7, 0.85
+_SIGN_MM, _TIGHTER = 10.4, 0.85
 
 # What stands for a line in the legend: one artist, or several drawn over each other, of which the first has the words.
 Handle = Artist | tuple[Artist, ...]
 
 
 def figure_with_legend(
-    size: str, panels: int, handles: Sequence[Handle], across: int | None = None, group: int = 0
+    size: str, panels: int, handles: Sequence[Handle], across: int | None = None, group: int = 0, names: float = 0.0
 ) -> tuple[Figure, Grid]:
     """Return a figure of the named width, as high as its panels and legend need, with the legend drawn.
 
-    The legend stands in the free place of the last row of panels if it fits there, else in a band above them.
+    The legend stands in the free place of the last row of panels if it fits there, beside a panel that has the page to
+    itself, which would else be flat, or in a band above all panels.
 
     across: panels in a row; None takes as many as suit their number.
+    names: room below a panel for names on its axis, in mm.
     group: handles that belong together, each so many; where a column of the legend holds as many, it holds a group.
     """
     style.warn_of_missing("".join(map(_label, handles)))
-    grid = Grid(width=style.WIDTHS_MM[size], count=panels, columns=across or columns(size, panels))
+    grid = Grid(width=style.WIDTHS_MM[size], count=panels, columns=across or columns(size, panels), names=names)
     ruler = style.new_figure(grid.width, grid.height)
     for handle in handles:
         _wrap(ruler, handle, grid.width)
@@ -44,14 +50,34 @@ def figure_with_legend(
         left, bottom, width, height = grid.rectangle(panels)
         _legend(figure, handles, 1, "center", (left + width / 2, bottom + height / 2))
         return figure, grid
+    beside = replace(grid, side=one_column[0] + _SIDE_GAP_MM)
+    if size == "double" and panels == 1 and _fits_beside(one_column, beside):
+        figure = style.new_figure(beside.width, beside.height)
+        left, bottom, width, height = beside.rectangle(0)
+        _legend(figure, handles, 1, "center left", (left + width + _SIDE_GAP_MM / beside.width, bottom + height / 2))
+        return figure, beside
     count = _widest_that_fits(ruler, handles, grid.width)
+    if count == 1 and len(handles) > _MOST_ROWS:
+        for handle in handles:
+            _wrap(ruler, handle, grid.width / 2 - _GAP_MM)
+        count = _widest_that_fits(ruler, handles, grid.width)
     band = _extent_mm(ruler, handles, count)[1] + _GAP_MM
-    grid = Grid(width=grid.width, count=panels, columns=grid.columns, band=band)
+    grid = replace(grid, band=band)
     figure = style.new_figure(grid.width, grid.height)
     if -(-len(handles) // count) != group:
         handles = _by_rows(handles, count)
     _legend(figure, handles, count, "upper center", (0.5, 1 - _GAP_MM / grid.height))
     return figure, grid
+
+
+def legend_in(axes: Axes, handles: Sequence[Handle]) -> None:
+    """Draw the legend where the lines of a panel leave room, in the type of the reader's figure."""
+    labels = [_label(handle) for handle in handles]
+    axes.legend(handles=handles, labels=labels, handlelength=style.HANDLE_LENGTH)
+
+
+def _fits_beside(legend: tuple[float, float], grid: Grid) -> bool:
+    return legend[0] <= _SIDE_SHARE * grid.width and legend[1] <= grid.panel_height
 
 
 def _wrap(ruler: Figure, handle: Handle, width: float) -> None:
@@ -103,8 +129,8 @@ def _legend(figure: Figure, handles: Sequence[Handle], count: int, loc: Any, anc
         frameon=False,
         borderpad=0.0,
         borderaxespad=0.0,
-        handlelength=3.4,
+        handlelength=style.HANDLE_LENGTH,
         handletextpad=0.5,
-        columnspacing=1.6,
+        columnspacing=1.4,
         labelspacing=0.4,
     )

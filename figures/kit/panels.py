@@ -10,25 +10,32 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from figures.kit.style import LABEL_SIZE, MM_PER_INCH
+
 # Room for axis label and tick labels (left, bottom), for a title (top), and between neighbours.
 _LEFT, _RIGHT, _BOTTOM, _TITLE = 11.0, 2.5, 9.0, 5.5
 _COLUMN_GAP, _ROW_GAP = 4.0, 5.0
 # A panel is almost square, but not so low that its ticks touch, nor so high that a page holds no text beside it.
 _PANEL_HEIGHTS = (34.0, 50.0)
 _PANEL_ASPECT = 0.9
+# Of the only panel of a page, which at the greatest height would be three times as wide as high.
+_ALONE_ASPECT = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
     """Panels of equal size in rows from the top left; all lengths in mm.
 
-    count: how many panels. band: room above them for the legend, 0 where it stands in a free place of the last row.
+    count: how many panels. band: room above them for the legend, side: room right of them; 0 where it stands elsewhere.
+    names: room below a panel for names on its axis, beyond that of numbers.
     """
 
     width: float
     count: int
     columns: int
     band: float = 0.0
+    side: float = 0.0
+    names: float = 0.0
 
     @property
     def rows(self) -> int:
@@ -41,22 +48,28 @@ class Grid:
 
     @property
     def panel_width(self) -> float:
-        return (self.width - _LEFT - _RIGHT - (self.columns - 1) * _COLUMN_GAP) / self.columns
+        return (self.width - self.side - _LEFT - _RIGHT - (self.columns - 1) * _COLUMN_GAP) / self.columns
 
     @property
     def panel_height(self) -> float:
         low, high = _PANEL_HEIGHTS
+        high = max(high, _ALONE_ASPECT * self.panel_width) if self.count == 1 else high
         return min(max(_PANEL_ASPECT * self.panel_width, low), high)
 
     @property
     def height(self) -> float:
-        return self.band + self.rows * (_TITLE + self.panel_height) + (self.rows - 1) * _ROW_GAP + _BOTTOM
+        rows = self.rows * (_TITLE + self.panel_height) + (self.rows - 1) * self.row_gap
+        return self.band + rows + _BOTTOM + self.names
+
+    @property
+    def row_gap(self) -> float:
+        return _ROW_GAP + (self.names if self.free else 0.0)  # names also stand below a panel above a free place
 
     def rectangle(self, place: int) -> tuple[float, float, float, float]:
         """Return left, bottom, width and height of a place, as fractions of the figure."""
         row, column = divmod(place, self.columns)
         left = _LEFT + column * (self.panel_width + _COLUMN_GAP)
-        bottom = self.height - self.band - (row + 1) * (_TITLE + self.panel_height) - row * _ROW_GAP
+        bottom = self.height - self.band - (row + 1) * (_TITLE + self.panel_height) - row * self.row_gap
         return (
             left / self.width,
             bottom / self.height,
@@ -74,10 +87,31 @@ class Grid:
         """Name the axes of a panel that stand at the edge of the grid; those of a row share the numbers of y."""
         if (row + 1) * self.columns + column >= self.count:  # no panel stands below this one
             axes.set_xlabel(x)
+        elif self.names:
+            axes.tick_params(labelbottom=False)
         if column == 0:
             axes.set_ylabel(y)
         else:
             axes.tick_params(labelleft=False)
+
+
+def height_mm(axes: Axes) -> float:
+    """Return the height of axes on the page."""
+    return float(axes.get_window_extent().height) / axes.figure.dpi * MM_PER_INCH
+
+
+def type_scale(axes: Axes) -> float:
+    """Return how much larger the type of a figure of the reader's is than that of `style`."""
+    return float(axes.yaxis.label.get_fontsize()) / LABEL_SIZE
+
+
+def label_edges(axes: Axes, x: str, y: str) -> None:
+    """Name the axes of a panel in a figure of the reader's: of a grid, those at its left and lower edge."""
+    place = axes.get_subplotspec()
+    if place is None or place.is_last_row():
+        axes.set_xlabel(x)
+    if place is None or place.is_first_col():
+        axes.set_ylabel(y)
 
 
 def columns(size: str, panels: int) -> int:

@@ -16,7 +16,8 @@ import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.figure import Figure
-from matplotlib.font_manager import findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.textpath import TextPath
 
 from layerwise.config import MODES
 
@@ -26,21 +27,30 @@ _FONT = "DejaVu Sans"  # ships with matplotlib, so that every machine draws the 
 # Widths of one column and of a page's text in a two-column paper.
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
 MM_PER_INCH = 25.4
+LABEL_SIZE = 7.5  # of an axis's name, in points
 
-# Told apart by colour-blind readers, in an order in which neighbours also print apart in grey.
-_COLOURS = tuple(seaborn.color_palette("colorblind").as_hex()[i] for i in (0, 3, 2, 4, 9, 1))
+# k = 1, 2, 3 from the left, networks built elsewhere from the right. Searched for the least distance in Lab between two
+# of the first three, the last four, grey and black, as seen by normal eyes, protanopes, deuteranopes and tritanopes
+# (Machado et al. 2009): 22. Of seaborn's "colorblind" it is 12, orange beside vermillion and green beside grey.
+_COLOURS = ("#0173B2", "#D55E00", "#00B36B", "#A3CDF5", "#57452A", "#F5B000", "#8006D2")
 # What is the same for every line.
 REFERENCE = "0.35"
 MARKERS = ("o", "s", "^", "D", "v", "P")
+# Of the modes of one k; a diamond is the raw pixels'.
+MODE_MARKERS = dict(zip(MODES, ("o", "s", "^", "v"), strict=True))
 _OTHER_MARKERS = ("p", "<", "d", ">", "h", "X")
 _DASHES: tuple[Any, ...] = (
     "solid",
-    (0, (7, 1.5, 1.2, 1.5)),
+    (0, (6, 1.2, 1, 1.2)),
     (0, (7, 1.5)),
-    (0, (7, 1.5, 1.2, 1.5, 1.2, 1.5)),
-    (0, (4, 1, 4, 3)),
-    (0, (10, 2)),
+    (0, (6, 1.2, 1, 1.2, 1, 1.2)),
+    (0, (4, 1, 3.5, 2.5)),
+    (0, (9, 2)),
 )
+# Seven colours by six markers, which are coprime, so that a pair comes again after so many lines.
+MOST_LINES = len(_COLOURS) * len(MARKERS)
+# Of a legend's handle, in font sizes: two periods of the longest dashes, of which the marker covers a part.
+HANDLE_LENGTH = 3.7
 GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
 UNTRAINED_DASHES = (0, (2.2, 1.4))
 PARALLEL_DASHES = (0, (1, 1))
@@ -48,8 +58,8 @@ CHANCE_DASHES = (0, (1, 1.8))
 # Two bands that overlap: one filled, one hatched, so that each is seen through the other, also without colour; and
 # the mean of each, since a band may be thinner than a line.
 BANDS: tuple[dict[str, Any], ...] = (
-    {"facecolor": "#CCCCCC", "edgecolor": "none"},
-    {"facecolor": "none", "edgecolor": "#8A8A8A", "hatch": "//////"},
+    {"facecolor": "#CCCCCC", "edgecolor": "none", "zorder": 0.5},
+    {"facecolor": "none", "edgecolor": "#8A8A8A", "hatch": "//////", "zorder": 0.55},
 )
 BAND_MEANS: tuple[dict[str, Any], ...] = (
     {"color": GREY, "linewidth": 0.8, "linestyle": "solid"},
@@ -61,7 +71,7 @@ _RC: dict[Any, Any] = {
     "font.sans-serif": [_FONT],
     "mathtext.fontset": "dejavusans",
     "font.size": 7.0,
-    "axes.labelsize": 7.5,
+    "axes.labelsize": LABEL_SIZE,
     "axes.titlesize": 8.0,
     "xtick.labelsize": 7.0,
     "ytick.labelsize": 7.0,
@@ -138,6 +148,17 @@ def applied(kept: Mapping[str, Any] = MappingProxyType({})) -> Iterator[None]:
         _in_style.reset(token)
 
 
+def marks() -> AbstractContextManager[None]:
+    """Draw lines and markers of this style; all else, type above all, is the reader's."""
+    return matplotlib.rc_context({name: value for name, value in _RC.items() if name.startswith(("lines.", "hatch."))})
+
+
+def length_mm(words: str) -> float:
+    """Return how long words of the size of tick labels are on the page."""
+    path = TextPath((0, 0), words, size=_RC["xtick.labelsize"], prop=FontProperties(family=_FONT))
+    return float(path.get_extents().width) / 72 * MM_PER_INCH
+
+
 def _saving_to(target: Any) -> AbstractContextManager[None]:
     """Return the style for a file. One of several pages has the reader's fonts, which are written when it is closed."""
     if not isinstance(target, PdfPages):
@@ -180,8 +201,8 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
         mode: how the network was trained; untrained networks are grey and dashed, end-to-end ones black, those trained
             in parallel in a paler tint of their k's colour.
         k: layers of its auxiliary problem, from 1, which give marker and dashes; None where it has none.
-        place: of a network that was built elsewhere among such, from 0; gives it colour, marker and dashes, its own
-            for the first few.
+        place: of a network that was built elsewhere among such, from 0; gives it colour, marker and dashes, of which
+            the first `MOST_LINES` have no pair of colour and marker twice.
     """
     if mode not in MODES:
         return {
@@ -189,19 +210,20 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
             "marker": _OTHER_MARKERS[place % len(_OTHER_MARKERS)],
             "linestyle": _DASHES[-1 - place % len(_DASHES)],
         }
-    place = (k - 1) % len(_COLOURS) if k is not None else len(_COLOURS) - 1
+    place = k - 1 if k is not None else len(MARKERS) - 1
+    marker = MARKERS[place % len(MARKERS)]
     if mode == "untrained":
-        return {"color": GREY, "marker": MARKERS[place], "linestyle": UNTRAINED_DASHES}
-    colour = _COLOURS[place] if k is not None and mode != "end-to-end" else "black"
+        return {"color": GREY, "marker": marker, "linestyle": UNTRAINED_DASHES}
+    colour = _COLOURS[place % len(_COLOURS)] if k is not None and mode != "end-to-end" else "black"
     if mode == "parallel":
         colour = seaborn.light_palette(colour, 5).as_hex()[2]
-    dashes = PARALLEL_DASHES if mode == "parallel" else _DASHES[place]
-    return {"color": colour, "marker": MARKERS[place], "linestyle": dashes}
+    dashes = PARALLEL_DASHES if mode == "parallel" else _DASHES[place % len(_DASHES)]
+    return {"color": colour, "marker": marker, "linestyle": dashes}
 
 
-def mode_style(mode: str, place: int) -> dict[str, Any]:
-    """Return the properties of the line of a mode, whatever its k; place: among the modes, from 0, gives the marker."""
-    return line_style(mode, 1, place) | {"marker": MARKERS[place % len(MARKERS)]}
+def mode_style(mode: str) -> dict[str, Any]:
+    """Return the properties of the line of a mode, whatever its k."""
+    return line_style(mode, 1) | ({"marker": MODE_MARKERS[mode]} if mode in MODE_MARKERS else {})
 
 
 def ordered_styles(count: int) -> list[dict[str, Any]]:

@@ -2,45 +2,21 @@
 
 from __future__ import annotations
 
-import re
-
 import pandas as pd
 
-from analysis.convergence import changes, warnings
-from figures.kit.axis import is_cut
+from analysis.seeds import FLOOR
+from figures.kit.axis import is_cut, is_failed, span
 from figures.kit.style import line_label, plain
-from figures.plots.lines import keyed, lines
+from figures.kit.words import IMAGES_SHARE
+from figures.plots.fits import probes, protocol
+from figures.plots.lines import Key, Line, keyed, lines
 from layerwise.config import MODES
-from probes.names import QUICK_EPOCHS, TRAINED
-
-_SELECTION = {
-    "validation": "hyper-parameters chosen on the validation fold",
-    "seen": "hyper-parameters fixed, for the network was trained on all training images",
-    "fixed": "hyper-parameters fixed",
-}
-_REFIT = {
-    "0": "fitted on the train fold only",
-    "1": "refitted on train + validation",
-    "0, 1": "refitted on train + validation, or fitted on all images where a run has no validation fold",
-}
-_POOLED = {
-    "linear": "multinomial logistic regression",
-    "linear-ovr": "one-versus-rest logistic regression",
-    "knn": "k nearest neighbours",
-    "ncm": "the nearest class mean",
-}
-_TRAINED = {
-    "auxiliary": "the classifier trained with the block, k - 1 hidden convolutions",
-    "ensemble": "all auxiliary classifiers up to the depth, weighted 2^j on logits",
-    "ensemble-softmax": "all auxiliary classifiers up to the depth, weighted 2^j on probabilities",
-    "ensemble-uniform": "all auxiliary classifiers up to the depth, weighted equally on probabilities",
-}
 
 
-def caption(curves: pd.DataFrame, relative: bool = False) -> str:
+def caption(curves: pd.DataFrame, relative: bool = False, named: dict[Key, Line] | None = None) -> str:
     """Return the caption, one paragraph, of points as `analysis.separability.curves` returns them.
 
-    relative: whether depth is drawn as j / J.
+    relative: whether depth is drawn as j / J. named: the lines, where they are others than `lines` makes.
     """
     first = curves.iloc[0]
     blocks = ", ".join(map(str, sorted(set(curves["blocks"].dropna()))))
@@ -49,8 +25,8 @@ def caption(curves: pd.DataFrame, relative: bool = False) -> str:
         [
             f"Accuracy of probes against {depth} on {first['dataset']}, {first['split']} split "
             f"({first['n_samples']} images).",
-            *_lines(curves),
-            *_probes(curves),
+            *_lines(curves, lines(curves) if named is None else named),
+            *probes(curves),
             f"Dotted line: chance ({100 * first['chance']:.3g}%), the accuracy of always predicting the most "
             f"frequent class of the training data.",
             *protocol(curves),
@@ -58,10 +34,9 @@ def caption(curves: pd.DataFrame, relative: bool = False) -> str:
     )
 
 
-def _lines(curves: pd.DataFrame) -> list[str]:
+def _lines(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:
     """Say what each line averages and what its bars are; lines of which the same is true share a sentence."""
     named: dict[str, list[str]] = {}
-    drawn = lines(curves)
     for key, points in keyed(curves):
         line = drawn[key]
         name = line.name
@@ -74,9 +49,24 @@ def _lines(curves: pd.DataFrame) -> list[str]:
         sentences.append(f"{'; '.join(names)}: {what}.")
     if any("bars: " in averaged for averaged in named):
         sentences.append("A bar shorter than its marker is hidden by it.")
+    if any(FLOOR in averaged for averaged in named):
+        sentences.append(IMAGES_SHARE)
+    sentences += _failed(curves, drawn)
     if is_cut(curves).any():
         sentences.append("An arrowhead ends a bar, and the axis a band, that goes on beyond the axis.")
     return sentences
+
+
+def _failed(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:
+    """Say which points stand under the break because they are near chance."""
+    failed = curves[is_failed(curves)]
+    if failed.empty:
+        return []
+    names = list(dict.fromkeys(drawn[key].name for key, _ in keyed(failed)))
+    return [
+        f"Above the chance line, under the break and at no height: depths near chance ({span(failed)}) of "
+        f"{', '.join(names)}."
+    ]
 
 
 def _averaged(line: pd.DataFrame, band: bool) -> str:
@@ -91,7 +81,8 @@ def _averaged(line: pd.DataFrame, band: bool) -> str:
     if intervals:
         shown = f"{'band' if band else 'bars'}: {intervals}"
     if point["n_runs"] == 1:
-        network = f"one network ({', '.join(about)})" if about else "one network"
+        network = "one network" if point["n_asked"] == 1 else f"one of {point['n_asked']} networks"
+        network += f" ({', '.join(about)})" if about else ""
         return f"{network}; {shown}"
     if point["by"] != "seed":
         about.append(_many(point["n_seeds"], "seed"))
@@ -99,7 +90,7 @@ def _averaged(line: pd.DataFrame, band: bool) -> str:
     weighing = ""
     if several:
         weighing = f", each {'pair of k and M' if len(several) == 2 else several[0]} weighing the same"
-    return f"mean of {point['n_runs']} networks ({'; '.join(about)}){weighing}; {shown}"
+    return f"mean of {of_asked(point)} networks ({'; '.join(about)}){weighing}; {shown}"
 
 
 def _factors(point: pd.Series) -> dict[str, str]:
@@ -109,55 +100,15 @@ def _factors(point: pd.Series) -> dict[str, str]:
     return {name: values for name, values in found.items() if values}
 
 
+def of_asked(point: pd.Series, count: str = "n_runs") -> str:
+    """Return how many networks there are, "4 of 5" where one did not train and is left out."""
+    number = int(point[count])
+    asked = int(point.get("n_asked", number))
+    return str(number) if number == asked else f"{number} of {asked}"
+
+
 def _many(number: int, word: str) -> str:
     return f"{number} {word}{'s' if number > 1 else ''}"
-
-
-def _probes(curves: pd.DataFrame) -> list[str]:
-    """Say what the probes read and which of them is shown."""
-    sentences = []
-    for name, words in _POOLED.items():
-        sides = sorted(set(curves.loc[curves["probe"] == name, "pooling"]))
-        if sides:
-            pooled = " or ".join(f"{side}x{side}-pooled" for side in sides)
-            pixels = curves.loc[curves["probe"] == name, "pixels"].dropna()
-            beside = f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)" if len(pixels) else ""
-            sentences.append(
-                f"{name}: {words} on {pooled} activations; hollow: the {pooled} input, which has few features{beside}."
-            )
-    if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():
-        sentences.append(
-            "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
-        )
-        sentences += convergence(curves, " (hollow)")
-    drawn = set(curves["probe"])
-    return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
-
-
-def convergence(curves: pd.DataFrame, sign: str = "") -> list[str]:
-    """Say for how long CNN probes were trained, what half of it gives, and which of them were not trained.
-
-    sign: how the last are drawn, where that is another way.
-    """
-    epochs = sorted(set(curves["epochs"].dropna()))
-    quick = any(number <= QUICK_EPOCHS for number in epochs)
-    trained = f"They were trained for {' or '.join(map(str, epochs))} epochs"
-    sentences = [f"{trained} only (quick), far from convergence." if quick else f"{trained}."] if epochs else []
-    found = [f"{_title(change.probe)} by at most {100 * change.largest:.1f} points" for change in changes(curves)]
-    if found:
-        sentences.append(f"From half of the epochs to all of them the accuracy of a curve changes: {', '.join(found)}.")
-    failed = curves[curves["not_trained"] != ""]
-    places = [f"{_title(p.probe)}, depth {p.depth} of {p.not_trained}" for p in failed.itertuples()]
-    if places:
-        sentences.append(
-            f"Not trained{sign}: {'; '.join(places)}; significantly below the linear probe of that depth (McNemar's "
-            "exact test, Holm-adjusted over depths, p < 0.05)."
-        )
-    return [*sentences, *warnings(curves)]
-
-
-def _title(probe: str) -> str:
-    return probe.replace("cnn-", "CNN-")
 
 
 def kind_of_network(points: pd.DataFrame) -> str:
@@ -178,29 +129,6 @@ def averaged_by_k(points: pd.DataFrame, count: str, of: str = "") -> str:
     for k, of_k in points.groupby("k"):
         first = of_k.iloc[0]
         about = f"M = {first['widths']}; {_many(first['n_seeds'], 'seed')}"
-        said.append(f"k = {k}: {of}{_many(first[count], 'network')} ({about})")
+        networks = f"{of_asked(first, count)} network{'s' if max(first[count], first.get('n_asked', 0)) > 1 else ''}"
+        said.append(f"k = {k}: {of}{networks} ({about})")
     return "; ".join(said)
-
-
-def protocol(curves: pd.DataFrame) -> list[str]:
-    """Say how the probes were fitted; they are named where that is not the same for all."""
-    named: dict[str, list[str]] = {}
-    for probe, points in curves.groupby("probe", sort=False):
-        named.setdefault(_fitted(probe, points), []).append(_title(probe))
-    if len(named) == 1:
-        return [f"Probes {fitted}." for fitted in named]
-    return [f"{', '.join(probes)}: {fitted}." for fitted, probes in named.items()]
-
-
-def _fitted(probe: str, points: pd.DataFrame) -> str:
-    """Return on what images a probe was fitted, what was chosen and how, and by which protocol."""
-    version = f"protocol version {', '.join(_values(points, 'protocol_version'))}"
-    if probe in TRAINED:
-        return f"fitted on the train fold in the training of the network itself, with nothing chosen; {version}"
-    chosen = "; ".join(_SELECTION.get(selection, selection) for selection in _values(points, "selection"))
-    return f"{_REFIT[', '.join(_values(points, 'refit'))]}; {chosen}; {version}"
-
-
-def _values(points: pd.DataFrame, column: str) -> list[str]:
-    """Return the different values of a column of which each point lists those of its runs."""
-    return sorted(set(", ".join(points[column]).split(", ")))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
+import seaborn
+from matplotlib.colors import is_color_like
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
@@ -16,6 +18,7 @@ from figures.kit import style
 from figures.kit.axis import is_pooled_input
 from figures.kit.legend import Handle
 from layerwise.config import MODES
+from layerwise.errors import UsageError, UserError, option, unknown
 
 Key = tuple[Any, ...]
 _THIN = {"linewidth": 0.6, "markersize": 2.6}
@@ -63,12 +66,71 @@ def lines(points: pd.DataFrame) -> dict[Key, Line]:
     """Return the lines of points as `analysis.separability.curves` returns them, in the legend's order."""
     by = points["by"].iloc[0]
     keys = list(dict.fromkeys(key for key, _ in keyed(points)))
+    if len(keys) > style.MOST_LINES:
+        raise UserError(
+            f"{len(keys)} lines cannot be told apart in one figure, {style.MOST_LINES} can. Give fewer runs, or "
+            "extract those that are to be averaged under the same --label, each with its own --seed."
+        )
     if by in ("k", "mode"):
         return _by_k(points, keys) if by == "k" else _by_mode(points, keys)
     words = {"width": "$M$ = {0}", "pool": "{0}x{0}", "seed": "seed {0}"}[by]
     thin = _THIN if by == "seed" else {}
     signs = style.ordered_styles(len(keys))
     return {key: Line(label=words.format(key[1]), sign=sign | thin) for key, sign in zip(keys, signs, strict=True)}
+
+
+def restyled(
+    found: dict[Key, Line],
+    labels: Mapping[str, str] | Sequence[str] | None,
+    palette: Mapping[str, Any] | Sequence[Any] | str | None,
+) -> dict[Key, Line]:
+    """Return the lines with words and colours of the user's own.
+
+    Args:
+        labels: of lines by their names, as the caption has them, or of all lines in the legend's order.
+        palette: colours likewise, or the name of a palette of seaborn or matplotlib.
+    """
+    names = [line.name for line in found.values()]
+    words = _given(option("labels"), labels, names)
+    colours = _given(option("palette"), _colours(palette, len(names)) if isinstance(palette, str) else palette, names)
+    for colour in colours.values():
+        if not is_color_like(colour):
+            raise UsageError(
+                f"{option('palette')} has {colour!r}, which is no colour of matplotlib; '#D55E00' or 'tab:blue' is one."
+            )
+    return {
+        key: replace(
+            line,
+            label=words.get(line.name, line.label),
+            sign=line.sign | ({"color": colours[line.name]} if line.name in colours else {}),
+        )
+        for key, line in found.items()
+    }
+
+
+def _given(what: str, given: Mapping[str, Any] | Sequence[Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    """Return what was given for each line, by its name."""
+    if given is None:
+        return {}
+    if isinstance(given, Mapping):
+        for name in given:
+            if name not in names:
+                raise unknown(f"line in {what}", name, names)
+        return dict(given)
+    if len(given) != len(names):
+        raise UsageError(f"{what} has {len(given)} for {len(names)} lines: {', '.join(names)}. Give one for each.")
+    return dict(zip(names, given, strict=True))
+
+
+def _colours(palette: str, count: int) -> list[Any]:
+    try:
+        return list(seaborn.color_palette(palette, count))
+    except ValueError:
+        if is_color_like(palette):
+            return [palette]
+        raise UsageError(
+            f"palette {palette!r} is none of seaborn or matplotlib; 'colorblind', 'deep' and 'viridis' are."
+        ) from None
 
 
 def _by_k(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
@@ -80,15 +142,24 @@ def _by_k(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
         )
         for mode, k in keys
     }
-    return found | _other_starts(points) | _bands(points)
+    return _marked_by_mode(found) | _other_starts(points) | _bands(points)
+
+
+def _marked_by_mode(found: dict[Key, Line]) -> dict[Key, Line]:
+    """Return the lines with a marker for each mode where all are of one k, which would give all the same."""
+    here = [key for key in found if key[0] in MODES]
+    if len(here) < 2 or len({k for _, k in here}) > 1:
+        return found
+    marked = {key: found[key].sign | {"marker": style.MODE_MARKERS[key[0]]} for key in here}
+    return found | {key: replace(found[key], sign=sign) for key, sign in marked.items()}
 
 
 def _by_mode(points: pd.DataFrame, keys: list[Key]) -> dict[Key, Line]:
     places = _places_of_networks_built_elsewhere(keys)
     found = {}
-    for place, key in enumerate(keys):
+    for key in keys:
         (mode,) = key
-        sign = style.line_style(mode, None, places[key]) if key in places else style.mode_style(mode, place)
+        sign = style.line_style(mode, None, places[key]) if key in places else style.mode_style(mode)
         found[key] = Line(label=style.line_label(mode, None, alone=False), sign=sign)
     return found | _other_starts(points) | _bands(points)
 

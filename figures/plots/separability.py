@@ -2,56 +2,165 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator
 
 from analysis.factors import panel_columns
 from figures.kit import style
-from figures.kit.axis import AccuracyAxis, accuracy_axis, is_pooled_input
-from figures.kit.legend import figure_with_legend
-from figures.kit.panels import round_ticks
-from figures.plots.lines import Key, Line, keyed, lines
-from layerwise.errors import UserError
+from figures.kit.axis import AccuracyAxis, accuracy_axis, is_failed
+from figures.kit.legend import Handle, figure_with_legend, legend_in
+from figures.kit.panels import height_mm, label_edges, round_ticks, type_scale
+from figures.plots.lines import Key, Line, lines
+from figures.plots.panel import draw_panel, references
+from layerwise.errors import UsageError, UserError, option, unknown
 
-# Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
-_STEP, _SPREAD = 0.09, 0.45
-_HEAD_MM = 1.0
+XLABELS = ("depth", "module")
+# Of names side by side on the axis: what each takes, and the height of a number that they stand in place of.
+_NAME_MM, _NUMBER_MM = 2.8, 2.4
 
 
-def draw(curves: pd.DataFrame, size: str = "single", relative: bool = False) -> Figure:
+def draw(
+    curves: pd.DataFrame,
+    size: str = "single",
+    relative: bool = False,
+    *,
+    named: dict[Key, Line] | None = None,
+    xlabels: str = "depth",
+    ax: Any = None,
+) -> Figure:
     """Return the figure of accuracy (%) against depth.
 
     Args:
         curves: points as `analysis.separability.curves` returns them.
         size: "single" (85 mm wide, a column) or "double" (170 mm, a page).
         relative: whether depth is j / J, for networks of different depth.
+        named: the lines, where they are others than `figures.plots.lines.lines` makes.
+        xlabels: "depth", or "module": the layers' names.
+        ax: axes of the reader's own figure, one for each panel; they keep its size and type.
 
     Raises:
-        UserError: if depth is relative, and a table of results does not say J.
+        UserError: if depth is relative, and a table of results does not say J; if layers have names and other names.
+        UsageError: if there are not as many axes as panels.
     """
-    curves = curves.assign(x=_depths(curves, relative))
-    # One block, in the unit of the axis; of the deepest network.
-    unit = 1 / float(curves["blocks"].max()) if relative else 1.0
+    curves = curves.assign(x=_depths(curves, relative), failed=is_failed(curves))
+    ticks = _Ticks(curves, relative, xlabels)
+    panels = [panel for _, panel in curves.groupby(panel_columns(curves["by"].iloc[0]), sort=False)]
+    named = lines(curves) if named is None else named
+    y = f"{curves['split'].iloc[0]} accuracy (%)"
+    if ax is not None:
+        own = _axes(ax, [_title(panel, curves) for panel in panels])
+        with style.marks():
+            axis = accuracy_axis(curves, min(map(height_mm, own)), type_scale(own[0]))
+            _draw_panels(own, panels, curves, named, ticks, axis)
+            legend_in(own[0], _handles(named, panels))
+        for axes in own:
+            label_edges(axes, ticks.label, y)
+        return cast(Figure, own[0].get_figure(root=True))
     with style.applied():
-        panels = [panel for _, panel in curves.groupby(panel_columns(curves["by"].iloc[0]), sort=False)]
-        named = lines(curves)
         first, *_ = named
         group = sum(key[0] == first[0] for key in named)  # the k of one mode
-        handles = [line.handle for line in named.values()]
-        figure, grid = figure_with_legend(size, len(panels), handles, group=group)
-        axis = accuracy_axis(curves, grid.panel_height)
-        for panel, (axes, row, column) in zip(panels, grid.panels(figure), strict=True):
-            _draw_panel(axes, panel, named, axis, unit)
-            axes.xaxis.set_major_locator(round_ticks(5 if relative else 9, integer=not relative))
-            axes.set_title(_title(panel, curves))
-            axes.set_xlim(-0.5 * unit, max(unit, curves["x"].max()) + 0.5 * unit)
-            x = "relative depth $j/J$ (0 = input)" if relative else "depth $j$ (0 = input)"
-            grid.label(axes, row, column, x, f"{curves['split'].iloc[0]} accuracy (%)")
+        handles = _handles(named, panels)
+        figure, grid = figure_with_legend(size, len(panels), handles, group=group, names=ticks.names_mm)
+        placed = list(grid.panels(figure))
+        _draw_panels(
+            [axes for axes, *_ in placed], panels, curves, named, ticks, accuracy_axis(curves, grid.panel_height)
+        )
+        for axes, row, column in placed:
+            grid.label(axes, row, column, ticks.label, y)
         return figure
+
+
+def _handles(named: dict[Key, Line], panels: list[pd.DataFrame]) -> list[Handle]:
+    return [*(line.handle for line in named.values()), *references(panels)]
+
+
+def _draw_panels(
+    every: Sequence[Axes],
+    panels: Sequence[pd.DataFrame],
+    curves: pd.DataFrame,
+    named: dict[Key, Line],
+    ticks: _Ticks,
+    axis: AccuracyAxis,
+) -> None:
+    for axes, panel in zip(every, panels, strict=True):
+        draw_panel(axes, panel, named, axis, ticks.unit)
+        ticks.apply(axes)
+        axes.set_title(_title(panel, curves))
+
+
+class _Ticks:
+    """The axis of depth: its unit (one block), its label, and numbers or names on it."""
+
+    def __init__(self, curves: pd.DataFrame, relative: bool, xlabels: str) -> None:
+        if xlabels not in XLABELS:
+            raise unknown("xlabels", xlabels, XLABELS)
+        if relative and xlabels == "module":
+            raise UsageError(
+                f"a layer's name is of a depth j, and {option('relative', True)} draws j/J. Leave out one of the two."
+            )
+        self.relative = relative
+        # Of the deepest network.
+        self.unit = 1 / float(curves["blocks"].max()) if relative else 1.0
+        self.first, self.last = float(curves["x"].min()), float(curves["x"].max())
+        self.names = _names(curves) if xlabels == "module" else {}
+
+    @property
+    def label(self) -> str:
+        if self.names:
+            return "layer"
+        words = "relative depth $j/J$" if self.relative else "depth $j$"
+        return f"{words} (0 = input)" if self.first == 0 else words
+
+    @property
+    def names_mm(self) -> float:
+        return max(0.0, max(map(style.length_mm, self.names.values())) - _NUMBER_MM) if self.names else 0.0
+
+    def apply(self, axes: Axes) -> None:
+        axes.set_xlim(self.first - 0.5 * self.unit, max(self.first + self.unit, self.last) + 0.5 * self.unit)
+        if not self.names:
+            axes.xaxis.set_major_locator(round_ticks(5 if self.relative else 9, integer=not self.relative))
+            return
+        width = axes.get_window_extent().width / axes.figure.dpi * style.MM_PER_INCH
+        every = int(np.ceil(len(self.names) * _NAME_MM / width))  # names that do not all fit stand at every second, ...
+        shown = dict(list(self.names.items())[::every])
+        axes.xaxis.set_major_locator(FixedLocator(list(shown)))
+        axes.set_xticklabels(list(shown.values()), rotation=90)
+
+
+def _names(curves: pd.DataFrame) -> dict[float, str]:
+    """Return the name of the layer at each depth, which all networks drawn must share."""
+    found: dict[float, str] = {}
+    for depth, points in curves.groupby("depth"):
+        names = list(dict.fromkeys(points["module"]))
+        if len(names) > 1 or not names[0]:
+            of = f"{names[0]} and {names[1]}" if len(names) > 1 and all(names) else "several names"
+            raise UserError(
+                f"depth {depth} is the layer {of} of the networks drawn, so the axis has no one name for it. Leave out "
+                f"{option('xlabels', 'module')}, or draw a figure for each network."
+            )
+        found[float(str(depth))] = names[0]
+    return found
+
+
+def _axes(ax: Any, titles: Sequence[str]) -> list[Axes]:
+    """Return the reader's axes, one for each panel."""
+    found = np.asarray(ax, dtype=object).ravel().tolist()
+    if not all(isinstance(one, Axes) for one in found):
+        wrong = next(one for one in found if not isinstance(one, Axes))
+        raise UsageError(f"ax holds {type(wrong).__name__}, but takes axes of matplotlib, or an array of them.")
+    if len(found) != len(titles):
+        panels = f"{len(titles)} panel{'s' if len(titles) > 1 else ''}"
+        raise UsageError(
+            f"ax has {len(found)} axes for {panels} ({'; '.join(titles)}). Give plt.subplots(1, {len(titles)})[1], or "
+            "other probes."
+        )
+    return found
 
 
 def _depths(curves: pd.DataFrame, relative: bool) -> pd.Series:
@@ -63,81 +172,6 @@ def _depths(curves: pd.DataFrame, relative: bool) -> pd.Series:
             "Probe again with `probe-depth --force`, or leave out --relative."
         )
     return curves["depth"] / curves["blocks"].astype(float)
-
-
-def _draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: AccuracyAxis, unit: float) -> None:
-    axis.apply(axes)
-    signed = [key for key, line in named.items() if not line.band]
-    step = min(_STEP, _SPREAD / len(signed))
-    shifts = {key: (place - (len(signed) - 1) / 2) * step * unit for place, key in enumerate(signed)}
-    for key, line in keyed(panel):
-        if named[key].band:
-            _draw_band(axes, line[~is_pooled_input(line)], named[key], axis)
-        else:
-            _draw_line(axes, line, named[key], shifts[key], axis)
-    _draw_pixels(axes, panel.iloc[0], min(shifts.values()) - _STEP * unit)
-    if axis.input_below:
-        _name_input(axes, panel[is_pooled_input(panel)], max(shifts.values()) + 0.18 * unit, axis)
-
-
-def _draw_band(axes: Axes, line: pd.DataFrame, band: Line, axis: AccuracyAxis) -> None:
-    """Draw the interval of untrained networks as an area, with its mean; their pooled input is that of the others."""
-    x, low, mean, high = (line[name].to_numpy(float) for name in ("x", "ci_low", "accuracy", "ci_high"))
-    low, high = (np.clip(100 * end, axis.lowest, axis.top) for end in (low, high))
-    axes.fill_between(x, low, high, linewidth=0, zorder=0.5, label="_band", **band.area)
-    axes.plot(x, 100 * mean, zorder=0.6, **band.sign, label=band.label)
-
-
-def _draw_line(axes: Axes, line: pd.DataFrame, drawn: Line, shift: float, axis: AccuracyAxis) -> None:
-    """Draw one line; a linear probe reads few features at depth 0, so that this point stands apart, hollow."""
-    apart, sign = is_pooled_input(line), {**drawn.sign, "label": drawn.label}
-    hollow = {**sign, "markerfacecolor": "white", "linestyle": "none", "label": "_input"}
-    if axis.input_below:
-        heights = [axis.input_height] * int(apart.sum())
-        axes.plot(line.loc[apart, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
-        line, apart = line[~apart], apart[~apart]
-    apart |= line["not_trained"] != ""  # such a point is hollow too
-    for points, properties in (
-        (line[~apart], {"markeredgecolor": "white", "markeredgewidth": 0.4}),
-        (line[apart], hollow),
-    ):
-        if points.empty:
-            continue
-        x, y = points["x"] + shift, 100 * points["accuracy"]
-        _draw_intervals(axes, points[points["interval"] != ""], shift, sign["color"], axis)
-        axes.plot(x, y, **{**sign, **properties}, zorder=3)
-
-
-def _draw_intervals(axes: Axes, points: pd.DataFrame, shift: float, color: str, axis: AccuracyAxis) -> None:
-    """Draw intervals; one that is cut ends in an arrowhead at the end of the axis."""
-    x, low, high = points["x"] + shift, 100 * points["ci_low"], 100 * points["ci_high"]
-    inset = 0.6 * _HEAD_MM / axis.panel_mm * (axis.top - axis.bottom)
-    bottom, top = axis.lowest + inset, axis.top - inset
-    axes.vlines(x, low.clip(lower=bottom), high.clip(upper=top), color=color, linewidth=0.7, zorder=2)
-    for end, beyond, marker in ((bottom, low < axis.lowest, "v"), (top, high > axis.top, "^")):
-        if beyond.any():
-            size = _HEAD_MM / style.MM_PER_INCH * 72
-            heads: dict[str, Any] = {"linestyle": "none", "color": color, "markersize": size, "label": "_cut"}
-            axes.plot(x[beyond], [end] * int(beyond.sum()), marker=marker, **heads)
-
-
-def _draw_pixels(axes: Axes, point: pd.Series, shift: float) -> None:
-    """Draw the raw pixels beside the pooled input: of no line, since they are the same for every network."""
-    if pd.notna(point["pixels"]):
-        low, value, high = (100 * point[name] for name in ("pixels_low", "pixels", "pixels_high"))
-        axes.vlines(shift, low, high, color=style.REFERENCE, linewidth=0.7, zorder=2)
-        sign: dict[str, Any] = {"marker": "D", "markersize": 3.2, "markerfacecolor": "white", "linestyle": "none"}
-        axes.plot(shift, value, color=style.REFERENCE, label="_pixels", zorder=3, **sign)
-
-
-def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAxis) -> None:
-    """Write the accuracy of the pooled input beside its signs, which stand under the break and at no height."""
-    found = sorted({f"{100 * accuracy:.1f}" for accuracy in points["accuracy"]}, key=float)
-    if found:
-        differ = points["by"].iloc[0] == "pool"
-        text = f"{', '.join(found) if differ else ' to '.join(found[:: max(1, len(found) - 1)])}%"
-        place: dict[str, Any] = {"transform": axes.get_xaxis_transform(), "ha": "left", "va": "center", "fontsize": 6.5}
-        axes.text(shift, axis.input_height, text, **place)
 
 
 def _title(panel: pd.DataFrame, curves: pd.DataFrame) -> str:

@@ -10,9 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.seeds import FLOOR
 from figures.kit import style
 from figures.kit.legend import Handle, figure_with_legend
 from figures.kit.panels import limits, round_ticks
+from figures.kit.words import IMAGES_SHARE
 from figures.plots.caption import averaged_by_k
 
 _ROWS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
@@ -86,7 +88,9 @@ def caption(points: pd.DataFrame) -> str:
     """Return the caption, one paragraph."""
     first = points.iloc[0]
     networks = averaged_by_k(points, "n_runs", "mean of ")
-    bands = " Areas: 95% interval over seeds (t) of the train curve." if points["ci_low"].notna().any() else ""
+    bands = ""
+    if points["ci_low"].notna().any():
+        bands = f" Areas: 95% interval over seeds (t; of accuracy {FLOOR}) of the train curve. {IMAGES_SHARE}"
     after = ""
     if points["finetuning"].notna().any():
         after = f" From epoch {int(points['finetuning'].max())} on (grey line) it is trained on above its pruned block."

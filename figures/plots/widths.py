@@ -16,7 +16,8 @@ from figures.kit import style
 from figures.kit.axis import AccuracyAxis, accuracy_axis
 from figures.kit.legend import figure_with_legend
 from figures.kit.panels import limits, round_ticks
-from figures.plots.caption import convergence, kind_of_network, protocol
+from figures.plots.caption import kind_of_network
+from figures.plots.fits import convergence, protocol
 from layerwise.errors import UsageError
 
 _MOST = {"single": 2, "double": 4}  # columns of panels
@@ -66,7 +67,7 @@ def _signs(depths: list[int]) -> dict[int, dict[str, Any]]:
 def _accuracies(points: pd.DataFrame) -> pd.DataFrame:
     """Return the points as the accuracy axis takes them; whole maps have no pooled input and no raw pixels beside."""
     own = points[points["measure"] == "accuracy"].rename(columns={"value": "accuracy"})
-    return own.assign(pooling=0, pixels=np.nan, pixels_low=np.nan, pixels_high=np.nan)
+    return own.assign(pooling=0, reads="", pixels=np.nan, pixels_low=np.nan, pixels_high=np.nan)
 
 
 def _label(measure: str, points: pd.DataFrame) -> str:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.attribution import attribution
+from analysis.failures import ASKED, with_asked
 from analysis.separability import curves
-from analysis.tables import is_linear, read
+from analysis.tables import UNTRAINED, is_linear, read
 from analysis.training import training_curves
 from figures import tables
 from figures.file_set import write
@@ -52,11 +53,12 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     for unit, words in without.items():
         log.warning("%s did not train (%s): it is left out of figures and tables.", unit.name, words)
     said = notes(folder, study, units, without)
+    asked = [(unit.mode, unit.k, unit.width) for unit in units if unit.mode != UNTRAINED]
     units = [unit for unit in units if unit not in without]
     if not any(unit.mode == "greedy" for unit in units):
         log.warning("no greedy network trained, so nothing is drawn.")
         return []
-    every = read([run_path(folder, unit) for unit in units])
+    every = with_asked(read([run_path(folder, unit) for unit in units]), asked)
     found: list[Path] = []
     for name, make in _figures(folder, study, units, every):
         try:
@@ -85,7 +87,7 @@ def _rows(every: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of all networks that figures and tables are made of, to be kept beside what quotes them."""
     own = every[(every["split"] == "test") & every["metric"].isin(_METRICS)]
     own = last_fits(own)
-    return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=DIGEST)
+    return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=[DIGEST, ASKED])
 
 
 def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -108,7 +110,7 @@ def _figures(
         own = rows[rows["width"] == width]
         if len(own):
             yield f"separability-M{width}", lambda own=own: _separability(own, probes)  # type: ignore[misc]
-    yield "training", lambda: _training([run_path(folder, unit) for unit in units if unit.mode == "greedy"])
+    yield "training", lambda: _training([run_path(folder, unit) for unit in units if unit.mode == "greedy"], every)
     yield "attribution", lambda: _attribution(every, linear)
 
 
@@ -117,8 +119,10 @@ def _separability(rows: pd.DataFrame, probes: Sequence[str]) -> Made:
     return separability.draw(points, _SIZE), points, caption(points)
 
 
-def _training(runs: Sequence[Path]) -> Made:
+def _training(runs: Sequence[Path], every: pd.DataFrame) -> Made:
+    cells = every.loc[every["mode"] == "greedy", ["k", "width", ASKED]].drop_duplicates()
     points = training_curves(runs)
+    points = points.assign(n_asked=points["k"].map(cells.groupby("k")[ASKED].sum()))
     return training_figure.draw(points, _SIZE), points, training_figure.caption(points)
 
 

@@ -14,6 +14,7 @@ from layerwise.config.training import TrainingConfig
 from layerwise.errors import unknown
 
 MODES = ("greedy", "parallel", "end-to-end", "untrained")
+TRAINED_MODES = tuple(mode for mode in MODES if mode != "untrained")
 STORES = ("pooled", "maps", "auto")
 DTYPES = ("auto", "float16", "float32")
 PRECISIONS = ("auto", "fp32", "bf16")

@@ -23,6 +23,9 @@ from layerwise.datasets.folds import stratified_split, stratified_subset, strati
 from layerwise.datasets.published import read_torchvision
 from layerwise.errors import UsageError, UserError, unknown
 
+# The name of data that a Python session gives, and of arrays of activations.
+OWN = "arrays"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -148,19 +151,33 @@ def load_dataset(
         UserError: the folder does not hold the data, or holds them damaged; a download failed; a class is too
             small for the fold.
     """
+    if name == OWN:
+        raise UsageError(
+            "the data were given in Python, and must be given again: layerwise.train(config=..., data=...) takes them."
+        )
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
     if name == "imagefolder":
         label = label or (data_dir.resolve().name if data_dir else "")
     train, test, classes = _published(name, data_dir, image_size, test_share, download)
-    if subset and not (subset_is_most and len(train.label) < subset):
+    return with_fold(
+        label or name, train, test, classes,
+        holdout=holdout, fold_seed=fold_seed, subset=0 if subset_is_most and len(train.label) < subset else subset,
+    )  # fmt: skip
+
+
+def with_fold(
+    name: str, train: Split, test: Split, classes: tuple[str, ...], *, holdout: float, fold_seed: int, subset: int
+) -> Dataset:
+    """Return the data set of two splits: a subset of train is taken, and the validation fold set apart from it."""
+    if subset:
         train = _take(train, stratified_subset(train.label, subset))
     kept, held = stratified_split(train.label, holdout, classes, fold_seed)
     splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
     if len(held) == 0:
         del splits["validation"]
     mean, std = channel_statistics(splits["train"].images)
-    return Dataset(label or name, classes, splits, mean, std)
+    return Dataset(name, classes, splits, mean, std)
 
 
 def load_configured(

@@ -1,13 +1,16 @@
-"""A user's own blocks: a function in a file, registered in this process under the digest of that file.
+"""A user's own blocks: a function in a file or of a session, or modules; registered in this process under a digest.
 
-A run file holds the function's name and the SHA-256 of its file, and no code: nothing in a run file is ever executed.
-To compute with such blocks again the file is named again (`--network`, or `register`), and it must be the same.
+A run file holds the name and the SHA-256 of these, and no code: nothing in a run file is ever executed. To compute with
+such blocks again they are given again (`--network`, or `register`), and must be the same.
 """
 
 from __future__ import annotations
 
+import copy
 import functools
-from collections.abc import Callable
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +21,23 @@ from layerwise.config import NetworkConfig
 from layerwise.errors import UsageError, UserError
 from layerwise.model.seeds import own_random_stream
 from layerwise.model.userfile import function_of, place_of
-from layerwise.runfile.manifest import sha256
+from layerwise.runfile.manifest import file_sha256
 
 Shape = tuple[int, int, int]
+Factory = Callable[[], nn.Sequential | Sequence[nn.Module]]
+Network = str | Factory | nn.Module | Sequence[nn.Module]
 
 # By the digest of the file and the function's name in it.
 _known: dict[tuple[str, str], Callable[[], Any]] = {}
 
 
-def register(spec: str) -> dict[str, Any]:
-    """Register the blocks of "path/to/file.py:factory" in this process.
+def register(network: Network) -> dict[str, Any]:
+    """Register a user's blocks in this process.
 
-    The file is run. The function takes nothing and returns a list of torch.nn.Module, or a Sequential of them.
+    Args:
+        network: "path/to/file.py:factory", a file that is run; such a function itself, which takes nothing and returns
+            a list of torch.nn.Module, or a Sequential of them; or these, whose training begins with the weights that
+            they have, whatever the seed. They are copied, and stay as they are.
 
     Returns:
         The fields of a configuration, by dotted path, that mean these blocks.
@@ -37,32 +45,70 @@ def register(spec: str) -> dict[str, Any]:
     Raises:
         UsageError: a spec of another kind. UserError: no such file or function, or it does not return blocks.
     """
-    source, colon, name = spec.rpartition(":")
-    if not colon or not name or not source.endswith(".py"):
-        raise UsageError(
-            f"network {spec!r} is not understood; write path/to/file.py:FACTORY, a function that returns the blocks."
-        )
-    path = Path(source)
-    make = function_of(path, name)
-    digest = sha256(path.read_bytes())
-    blocks = _made(make, f"{path.name}:{name}")
-    again = _made(make, f"{path.name}:{name}")
+    factory, make = _of_file(network) if isinstance(network, str) else _of_python(network)
+    blocks, again = _made(make, factory), _made(make, factory)
     if len(again) != len(blocks):
-        raise UserError(f"{path.name}:{name} returned {len(again)} blocks, but {len(blocks)} before.")
+        raise UserError(f"{factory} returned {len(again)} blocks, but {len(blocks)} before.")
     if any(first is second for first, second in zip(blocks, again, strict=True)):
         raise UserError(
-            f"{path.name}:{name} returned the same modules twice, so that a second training would begin with the "
+            f"{factory} returned the same modules twice, so that a second training would begin with the "
             "weights of the first. Build them inside the function."
         )
-    _known[digest, name] = make
+    digest = (
+        file_sha256(Path(network.rpartition(":")[0])) if isinstance(network, str) else _digest(network, factory, blocks)
+    )
+    _known[digest, factory.rpartition(":")[2]] = make
     return {
         "network.architecture": "custom",
-        "network.factory": f"{path.name}:{name}",
+        "network.factory": factory,
         "network.factory_sha256": digest,
         "network.depth": len(blocks),
         "network.width": 0,
         "network.downsample": (),
     }
+
+
+def _of_file(spec: str) -> tuple[str, Callable[[], Any]]:
+    """Return the name of "path/to/file.py:factory" in a configuration, and the function."""
+    source, colon, name = spec.rpartition(":")
+    if not colon or not name or not source.endswith(".py"):
+        raise UsageError(
+            f"network {spec!r} is not understood; write path/to/file.py:FACTORY, a function that returns the blocks."
+        )
+    return f"{Path(source).name}:{name}", function_of(Path(source), name)
+
+
+def _of_python(network: Factory | nn.Module | Sequence[nn.Module]) -> tuple[str, Callable[[], Any]]:
+    """Return the qualified name of a function, or of the classes of modules, and what makes the blocks."""
+    if callable(network) and not isinstance(network, nn.Module):
+        return f"{network.__module__}:{network.__qualname__}", network
+    parts = list(network) if isinstance(network, nn.Sequential | list | tuple) else [network]
+    kinds = dict.fromkeys(type(part).__qualname__ for part in parts)
+    where = type(parts[0]).__module__ if parts else "python"
+    return f"{where}:{'+'.join(kinds)}", lambda: copy.deepcopy(network)
+
+
+def _digest(network: Any, factory: str, blocks: Sequence[nn.Module]) -> str:
+    """Return a SHA-256 of what the blocks are: their structure, the source of what is not PyTorch's, given weights.
+
+    The source of what a notebook or a prompt defines is known while it runs; where it is not, names must do.
+    """
+    is_factory = callable(network) and not isinstance(network, nn.Module)
+    kinds = {type(part) for block in blocks for part in block.modules()}
+    own = [kind for kind in kinds if not kind.__module__.startswith("torch.")]
+    sources = sorted(_source(one) for one in [*own, *([network] if is_factory else [])])
+    digest = hashlib.sha256("\0".join([factory, *map(repr, blocks), *sources]).encode())
+    for block in () if is_factory else blocks:
+        for name, tensor in block.state_dict().items():
+            digest.update(name.encode() + tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _source(thing: Any) -> str:
+    try:
+        return inspect.getsource(thing)
+    except (OSError, TypeError):
+        return f"{thing.__module__}:{thing.__qualname__}"
 
 
 def make_block(config: NetworkConfig, j: int) -> nn.Module:
@@ -120,13 +166,19 @@ def _blocks(config: NetworkConfig) -> list[nn.Module]:
         others = any(known == name for _, known in _known)
         raise UserError(
             f"the blocks are those of {config.factory}, which a run file does not hold"
-            f"{', and the file that was named is another (its SHA-256 differs)' if others else ''}. Name the file that "
-            f"it was trained with: --network PATH/{config.factory} (SHA-256 {config.factory_sha256[:12]}...)."
+            f"{', and what was named is another (its SHA-256 differs)' if others else ''}. {_cure(config)} (SHA-256 "
+            f"{config.factory_sha256[:12]}...)."
         )
     blocks = _made(make, config.factory)
     if len(blocks) != config.depth:
         raise UserError(f"{config.factory} returned {len(blocks)} blocks, but {config.depth} before.")
     return blocks
+
+
+def _cure(config: NetworkConfig) -> str:
+    if config.factory.rpartition(":")[0].endswith(".py"):
+        return f"Name the file that it was trained with: --network PATH/{config.factory}"
+    return "Give what it was trained with: layerwise.open_run(path, network=...)"
 
 
 def _made(make: Callable[[], Any], name: str) -> list[nn.Module]:

@@ -43,6 +43,7 @@ class RunFile:
         try:
             self._entries = checked_entries(self._file, self.path)
             _require_same_file(self._file, self._bytes)
+            self._identity = self._found_identity()
         except BaseException:
             self.close()
             raise
@@ -59,6 +60,23 @@ class RunFile:
         """Close the file; rows opened from it cannot be read any more."""
         self._file.close()
         self._bytes.close()
+
+    def __fspath__(self) -> str:
+        """The path, so that a run stands wherever one does."""
+        return str(self.path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the path and what the file is, not its rows: a worker opens it again, and refuses another file."""
+        return reopened, (self.path.absolute(), self._identity)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing can be read any more."""
+        return self._bytes.closed
+
+    def reopened(self) -> RunFile:
+        """Return the same file opened anew; raise UserError where another has taken its place."""
+        return reopened(self.path, self._identity)
 
     def __repr__(self) -> str:
         if not self._file:
@@ -214,6 +232,10 @@ class RunFile:
                 self._rows(path).verify()
                 yield path
 
+    def _found_identity(self) -> tuple[str, str]:
+        found = self._file.attrs.get("content_digest"), self._file[layout.PROVENANCE].attrs.get("run_id")
+        return str(found[0]), str(found[1])
+
     def _depth(self, depth: int) -> h5py.Group:
         return self._file[layout.depth(depth)]
 
@@ -227,7 +249,8 @@ class RunFile:
         if path not in self._entries:
             raise UserError(f"{self.path} lacks {path}. {ADVICE}")
         if path not in self._opened:  # kept, so that each block is checked once and not at every call
-            self._opened[path] = Rows(self._file[path], self._entries[path], self._bytes)
+            again = reopened_rows, (self.path.absolute(), self._identity, path)
+            self._opened[path] = Rows(self._file[path], self._entries[path], self._bytes, again)
         return self._opened[path]
 
     def _rows_or_none(self, path: str) -> Rows | None:
@@ -238,6 +261,23 @@ def run_id(path: Path | str) -> str:
     """Return the run_id of a run file; raise UserError if the file is no run."""
     with RunFile(path) as run:
         return run.run_id
+
+
+def reopened(path: Path, identity: tuple[str, str]) -> RunFile:
+    """Return the run file of a path, opened; raise UserError if its content or its run_id is another than expected."""
+    run = RunFile(path)
+    if run._identity != identity:
+        run.close()
+        raise UserError(
+            f"{path} is another run now (run_id {run._identity[1]}, expected {identity[1]}): it was replaced since it "
+            "was opened. Open it again by layerwise.open_run, and begin anew what used it."
+        )
+    return run
+
+
+def reopened_rows(path: Path, identity: tuple[str, str], name: str) -> Rows:
+    """Return one dataset of a run file that is opened for it alone, as `reopened` opens it."""
+    return reopened(path, identity)._rows(name)
 
 
 def _require_same_file(file: h5py.File, raw: FileIO) -> None:

@@ -21,10 +21,12 @@ class Rows:
 
     A subscript means what it means to numpy: slices of any step, negative numbers, lists, masks, an ellipsis, and
     further axes. Only the rows it names are read. A contiguous dataset is read at its offset in the file, without the
-    HDF5 library and its lock; a chunked or compressed one through it.
+    HDF5 library and its lock; a chunked or compressed one through it. Pickled, it carries `again` (a function and its
+    arguments, by which the same rows are opened elsewhere) and no row.
     """
 
-    def __init__(self, dataset: h5py.Dataset, entry: dict[str, Any], file: FileIO):
+    def __init__(self, dataset: h5py.Dataset, entry: dict[str, Any], file: FileIO, again: tuple[Any, ...]):
+        self._again = again
         self.path = dataset.name
         self.shape: tuple[int, ...] = dataset.shape
         self.dtype: np.dtype = dataset.dtype
@@ -34,6 +36,9 @@ class Rows:
         self._block_rows: int = entry["rows_in_block"]
         self._digests: list[str] = entry["sha256"]
         self._checked = np.zeros(len(self._digests), dtype=bool)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._again
 
     def __repr__(self) -> str:
         return f"Rows({self.path}, {' x '.join(map(str, self.shape))}, {self.dtype})"

@@ -42,15 +42,19 @@ from layerwise.units import show_size
 log = logging.getLogger("layerwise.run")
 
 
-def train_run(config: RunConfig, place: Place, taken: Taken | None = None) -> list[DepthScores]:
+def train_run(
+    config: RunConfig, place: Place, taken: Taken | None = None, dataset: Dataset | None = None
+) -> list[DepthScores]:
     """Carry out a configuration and publish its run file; return what its auxiliaries score, by depth.
 
     A training that was stopped goes on from its last epoch. `taken`: data and trained blocks of a finished run of which
-    this one differs in its last problem alone. Raises UserError before anything is trained if the output
-    exists, the data are missing, P meets an odd size, the file would not fit, or a stopped training was another one.
+    this one differs in its last problem alone. `dataset`: data that no configuration names. Raises UserError before
+    anything is trained if the output exists, the data are missing, P meets an odd size, the file would not fit, or a
+    stopped training was another one.
     """
     refuse_existing_run(place.out, place.force)
-    dataset = taken.dataset if taken else load_data(config, place)
+    if dataset is None:
+        dataset = taken.dataset if taken else load_data(config, place)
     config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
     if config.training.matched_epochs:
         log.info("%s for %d epochs, which spend what greedy training does", config.mode, config.training.epochs)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
 
 from layerwise.activations import pooled_width
 from layerwise.commandline import progress
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from probes.linear.depth import LinearKind
 from probes.linear.features import DepthData, read_depth
 from probes.linear.problem import DRAWS
 from probes.probe import Family, ProbeName
-from probes.protocol import Fit, Fits, play
+from probes.protocol import Fit, Fits, choose_and_refit, play
 from probes.results.table import chosen_penalty
 from probes.tasks.task import NO_CONTROL, Task
 
@@ -104,14 +105,42 @@ class LinearFamily(Family):
             found += [(name, fits[names[0] if is_rotation else name]) for name in names]
         return found
 
+    def estimators(self, depth: int) -> list[tuple[ProbeName, Any]]:
+        """Return a pipeline of standardisation and `CertifiedLogisticRegression` for each probe of a depth."""
+        if self.features != "native":
+            raise UsageError(f"{self.title}: an estimator of A x_j is returned of native features alone.")
+        fitted = self.fitted if self.fitted is not None else {}
+        for name in self.names(depth):
+            if name not in fitted:
+                # With the penalty that stands in the rows: the path was walked when they were made.
+                taken = {name: chosen_penalty(self.run, name, name.control)}
+                kind = self._kind([name], None, taken, lambda name, penalty: None)
+                _, chosen, refitted = choose_and_refit(kind, self._open(depth, name.pooling), self.run.splits)
+                fitted |= chosen | refitted
+        return [(name, fitted[name].estimator()) for name in self.names(depth)]
+
+    def _open(self, depth: int, side: int) -> Callable[[Sequence[str]], DepthData]:
+        def open_splits(splits: Sequence[str]) -> DepthData:
+            return read_depth(self.task, depth, splits, side=side, device=self.device, max_memory=self.max_memory)
+
+        return open_splits
+
+    def _kind(
+        self,
+        names: Sequence[ProbeName],
+        width: int | None,
+        taken: Mapping[ProbeName, float | None] | None,
+        tell: Callable[[ProbeName, float], None],
+    ) -> LinearKind:
+        return LinearKind(
+            self.probe, names, n_classes=len(self.task.classes), selection=self.selection, width=width, taken=taken,
+            tell=tell,
+        )  # fmt: skip
+
     def _play(self, depth: int, side: int, names: Sequence[ProbeName]) -> Fits[ProbeName]:
         width = None if self.features == "native" else self._width(side)
         # Permuted labels leave nothing to choose on: lambda is the one chosen for the real ones.
         taken = {n: chosen_penalty(self.run, n, NO_CONTROL) for n in names} if self.selection == "control" else None
-
-        def open_splits(splits: Sequence[str]) -> DepthData:
-            return read_depth(self.task, depth, splits, side=side, device=self.device, max_memory=self.max_memory)
-
         with progress() as bar:
             first = self._done
             task = bar.add_task(f"depth {depth}", total=self._total or len(names), completed=first)
@@ -120,11 +149,8 @@ class LinearFamily(Family):
                 words = f"depth {depth}{'' if side else ', raw pixels'}: lambda {penalty:.1e}"
                 bar.update(task, description=words, completed=first + names.index(name))
 
-            kind = LinearKind(
-                self.probe, names, n_classes=len(self.task.classes), selection=self.selection, width=width,
-                taken=taken, tell=tell,
-            )  # fmt: skip
-            return play(kind, open_splits, self.run.splits)
+            kind = self._kind(names, width, taken, tell)
+            return play(kind, self._open(depth, side), self.run.splits, self.fitted)
 
     def _reads_pixels(self) -> bool:
         wanted = self.pixels and self.features == "native"

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from layerwise.model.seeds import derive_seed
 from probes.linear.features import DepthData
 from probes.linear.penalties import Candidate, choose
+from probes.logistic import CertifiedLogisticRegression
 from probes.protocol import Predictions, joined, predictions
 from probes.solver.fit import LinearFit, is_right, log_proba
 from probes.solver.path import Fitter
@@ -46,6 +49,17 @@ class Fitted:
     def predict(self, data: DepthData) -> Predictions:
         """Return what the probe says of the images of all splits of the data, end to end."""
         return joined([self.problem.predict([self.best], data, s, data.y[s], self.standardise)[0] for s in data.x])
+
+    def estimator(self) -> Pipeline:
+        """Return the same as scikit-learn's: standardisation, then the classifier, of features [n, d] as they are."""
+        scaler = StandardScaler()
+        scaler.mean_, scaler.scale_, scaler.var_ = (
+            self.standardise.mean,
+            self.standardise.scale,
+            self.standardise.scale**2,
+        )
+        scaler.n_features_in_, scaler.n_samples_seen_ = len(self.standardise.mean), self.n_train
+        return Pipeline([("standardise", scaler), ("classify", CertifiedLogisticRegression.of_fit(self.best))])
 
 
 @dataclass(frozen=True)

@@ -5,36 +5,19 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
 from probes.nearest.neighbors import DISTANCES, NEIGHBORS, NearestMean, NearestNeighbors, Vote
-from probes.probe import Family, ProbeName
-from probes.protocol import Fit, Kind, Predictions, best_candidate, joined, play
-from probes.solver.rows import require_finite
+from probes.pooled import Data, PooledFamily
+from probes.probe import ProbeName
+from probes.protocol import Fit, Kind, Predictions, best_candidate, joined
 from probes.solver.standardiser import Standardiser
 from probes.tasks.task import Task
 
 FIXED_VOTE = Vote(10, "euclidean")
-
-
-@dataclass(frozen=True)
-class Data:
-    """Features float32 [n, d] and labels int64 [n] of one or two splits, end to end.
-
-    Attributes:
-        real: labels [n] on which a vote is chosen: those of `y`, unless these are permuted.
-        counts: number of images of each split.
-    """
-
-    x: np.ndarray
-    y: np.ndarray
-    real: np.ndarray
-    counts: dict[str, int]
 
 
 class Fitted:
@@ -116,54 +99,19 @@ class NearestKind(Kind[ProbeName, Data, Fitted]):
         )  # fmt: skip
 
 
-class NearestFamily(Family):
-    """One kind of probe on A x_j that is not trained, at every depth of a run.
-
-    Args:
-        pools: sides of the average A in front of the probe.
-    """
-
-    probe: str
+class NearestFamily(PooledFamily):
+    """One kind of probe on A x_j that is not trained, at every depth of a run."""
 
     def __init__(self, run: RunFile, task: Task, *, pools: Sequence[int] = (2,), device: torch.device):
-        self.run, self.task, self.pools, self.device = run, task, tuple(pools), device
-        self.n_classes = len(task.classes)
+        super().__init__(run, task, pools=pools, device=device)
         self.title = f"{self.probe} probe"
 
-    def depths(self) -> list[int]:
-        return self.run.depths
-
-    def names(self, depth: int) -> list[ProbeName]:
-        control, target = self.task.control, self.task.target
-        return [
-            ProbeName(depth=depth, probe=self.probe, control=control, pooling=side, target=target)
-            for side in self.pools
-        ]  # fmt: skip
-
-    def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
-        """Fit the wanted probes of a depth by the protocol: the fit on the train fold and, with a fold, the refit."""
-        return [(name, self._play(depth, name)) for name in wanted]
-
-    def _play(self, depth: int, name: ProbeName) -> list[Fit]:
-        kind = NearestKind(name, self.selection, self.n_classes, self.device, self.vote_of)
-
-        def open_splits(splits: Sequence[str]) -> Data:
-            parts = [self._read(depth, name.pooling, split) for split in splits]
-            x, y, real = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            return Data(x, y, real, {split: len(part[1]) for split, part in zip(splits, parts, strict=True)})
-
-        return play(kind, open_splits, self.run.splits)[name]
+    def kind(self, name: ProbeName) -> NearestKind:
+        return NearestKind(name, self.selection, self.n_classes, self.device, self.vote_of)
 
     @abstractmethod
     def vote_of(self, data: Data) -> Vote | None:
         """Return how neighbours decide: what the validation fold chooses, or the stated vote where there is none."""
-
-    def _read(self, depth: int, side: int, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return features, labels, and the labels on which a vote is chosen."""
-        x = pooled_features(self.run, depth, split, side=side, device=self.device)[self.task.rows(split)]
-        require_finite(x, f"{self.run.path}, depth {depth}, {split} features")
-        y, chooser = self.task.labels(split), self.task.chooser
-        return x, y, y if chooser is self.task else chooser.labels(split)
 
 
 class KnnFamily(NearestFamily):

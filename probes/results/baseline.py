@@ -33,7 +33,7 @@ def require_same_images(run: RunFile, baseline: RunFile) -> None:
         raise UserError(
             f"{baseline.path} is no baseline of {run.path}: their {different[0]} images differ "
             f"({baseline.dataset['name']} and {run.dataset['name']}, by fingerprint). Train it on the same data: "
-            "layerwise-train --mode untrained, with the --subset and --holdout of the run."
+            "`layerwise-train --mode untrained`, with the --subset and --holdout of the run."
         )
 
 

@@ -49,7 +49,7 @@ SCHEMA = (
     Column("probe", "text",
         "`linear`, `linear-ovr`, `cnn-p`, `knn`, `ncm`; `auxiliary`, the classifier that the training left at this "
         "depth; `ensemble`, `ensemble-softmax`, `ensemble-uniform`, all auxiliaries up to this depth (weights 2^j on "
-        "logits, 2^j on probabilities, equal on probabilities)", key="probe"),
+        "logits, 2^j on probabilities, equal on probabilities); any other name is of an `estimator`", key="probe"),
     Column("probe_width", "integer", "M of a CNN probe; 0 for the others", key="probe"),
     Column("probe_seed", "integer",
         "seed of a CNN probe; draw of the projection for matched or input features; else 0", key="probe"),
@@ -129,6 +129,10 @@ SCHEMA = (
         since=LATER, empty="the plain network"),
     Column("batch_size", "integer", "images of a batch in the training of a CNN probe", since=LATER,
         empty="other probes"),
+    Column("estimator", "text",
+        "the classifier of scikit-learn's grammar that a user gave, as it shows itself; of several, the chosen one, "
+        "their number and the beginning of a digest of them. `probe` is then its class, or the name it was given",
+        since=LATER, empty="this project's own probes"),
     Column(DIGEST, "text",
         "`d` and the first 16 hexadecimal digits of the SHA-256 of the row: its other values in the order of this "
         "table (integers as such, numbers with 14 significant digits, missing ones empty), then the number of rows of "

@@ -18,11 +18,9 @@ def metrics(scored: Predictions, classes: Sequence[str]) -> dict[str, float]:
 
     Of a CNN probe also accuracy_half, the accuracy after half of its epochs.
     """
-    found = {
-        "accuracy": scored.accuracy,
-        "log_loss_bits": scored.log_loss_bits,
-        "calibration_error": calibration_error(scored),
-    }
+    found = {"accuracy": scored.accuracy}
+    if not np.isnan(scored.true_log_probability).any():  # a classifier without probabilities has none of these
+        found |= {"log_loss_bits": scored.log_loss_bits, "calibration_error": calibration_error(scored)}
     if scored.predicted_half is not None:
         found[HALF] = float((scored.predicted_half == scored.label).mean())
     for label in np.unique(scored.label):

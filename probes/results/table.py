@@ -180,6 +180,7 @@ def _fit_columns(fit: Fit) -> dict[str, Any]:
         "batch_size": fit.batch_size,
         "neighbors": fit.neighbors,
         "distance": fit.distance,
+        "estimator": fit.estimator,
         "seconds": round(fit.seconds, 4),
     }
 

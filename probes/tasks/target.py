@@ -20,28 +20,31 @@ log = logging.getLogger("layerwise.probes")
 _EXPECTED = "expected the columns index, label and, where train and test both count from 0, split (train or test)"
 
 
+_TEXT = ("label", "split")
+
+
 class Target(Task):
-    """Labels from a CSV table with the columns `index`, `label` and `split`.
+    """Labels from a table with the columns `index`, `label` and `split`: a CSV file, or one in memory.
 
     `index` is the position of an image in the published split that `split` ("train" or "test") names, as in
     samples/{split}/index of the run file; the run's train and validation images are both of the published train
     split. `split` may be left out for a data set that is published as one. Images without a label are left out.
 
     Attributes:
-        target: name of the table without its .csv, and a digest of its labels.
+        target: name of the table without its .csv ("table" in memory, or its attrs["name"]), and a digest of labels.
 
     Raises:
         UserError: a table that cannot be read or joined, an image with two labels, labels that are no classes.
     """
 
-    def __init__(self, run: RunFile, path: Path):
+    def __init__(self, run: RunFile, labels: Path | str | pd.DataFrame):
         super().__init__(run)
-        self.path = path
+        self.path = path = Path(labels) if isinstance(labels, Path | str) else Path(labels.attrs.get("name", "table"))
         if path.stem == CLASS:
             raise UserError(
                 f"{path}: a target named {CLASS!r} would be taken for the run's own classes. Rename the file."
             )
-        table = _read(path)
+        table = _checked(_read(path) if isinstance(labels, Path | str) else _as_read(labels), path)
         if "split" not in table:
             self._require_one_numbering()
         self._table = table
@@ -98,9 +101,17 @@ class Target(Task):
 
 def _read(path: Path) -> pd.DataFrame:
     try:
-        table = read_csv(path, {"label": "str", "split": "str"})
+        return read_csv(path, dict.fromkeys(_TEXT, "str"))
     except (ValueError, OSError) as error:
         raise UserError(f"{path} cannot be read as a table of labels ({type(error).__name__}); {_EXPECTED}.") from None
+
+
+def _as_read(table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table in memory with the types that a file of it is read with."""
+    return table.astype({name: "str" for name in _TEXT if name in table}).reset_index(drop=True)
+
+
+def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     missing = [name for name in ("index", "label") if name not in table]
     if missing:
         raise UserError(f"{path} has no column {missing[0]}; {_EXPECTED}.")

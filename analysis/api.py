@@ -1,0 +1,143 @@
+"""The Python API of `analysis`: every table of numbers that the commands draw or print, of run files as they are given.
+
+`runs` is always a run file, by its path or open, or several; or the rows that `read` returned of them, or a part of
+these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analysis.accuracy import accuracies as _accuracies
+from analysis.attribution import attribution
+from analysis.contrasts import BOUND, contrasts
+from analysis.differences import differences
+from analysis.published import NUMBERS
+from analysis.separability import curves as _curves
+from analysis.tables import read as _read
+from analysis.training import training_curves as _training_curves
+from analysis.trend import trends as _trends
+from analysis.widths import against_width
+from layerwise.runfile.given import Run, Runs, path_of, paths_of
+from layerwise.spoken import python_call
+
+
+@python_call("separability-table")
+def read(runs: Runs) -> pd.DataFrame:
+    """Return the probe results of run files: every column of docs/format.md, and `run`, the path of each.
+
+    Raises UserError for a file that is no run, or has no results of its own beside it.
+    """
+    return _read(paths_of(runs))
+
+
+@python_call("separability-figure")
+def curves(
+    runs: Runs | pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    refit: bool = True,
+    by: str = "k",
+) -> pd.DataFrame:
+    """Return accuracy against depth for each probe and each line of networks, with a 95% interval.
+
+    Arguments and columns are those of `analysis.separability.curves`.
+    """
+    return _curves(_rows(runs), probes, split, refit, by=by)
+
+
+@python_call("separability-figure")
+def width_curves(
+    runs: Runs | pd.DataFrame, probes: Sequence[str] | None = None, *, split: str = "test", refit: bool = True
+) -> pd.DataFrame:
+    """Return accuracy and teacher gap of CNN probes against their width.
+
+    Returns:
+        A row for each point: probe, measure ("accuracy" or "teacher_gap"), depth, probe_width, value (in [0, 1], in
+        [-1, 1]), ci_low, ci_high, interval (over what), and what is said of the networks and the data.
+
+    Raises UserError where no CNN probe has several widths.
+    """
+    return against_width(_rows(runs), probes, split, refit)
+
+
+@python_call("separability-table")
+def accuracies(runs: Runs | pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+    """Return the accuracy (in [0, 1]) of each kind of network at each depth by each probe, beside published numbers.
+
+    Returns:
+        A row for each kind (mode, k, width, aux_width, variant), probe and depth: accuracy, ci_low, ci_high, interval
+        (over seeds, for one seed over images), n_runs, n_seeds, n_samples, published, source, differs (in what the
+        published network is another).
+    """
+    return _accuracies(_rows(runs), split)
+
+
+@python_call("separability-table")
+def trends(runs: Runs | pd.DataFrame, probes: Sequence[str] | None = None, *, split: str = "test") -> pd.DataFrame:
+    """Return Page's test of a rise of accuracy over depths, for each probe, line and width, with seeds as blocks.
+
+    Returns:
+        A row for each: n_seeds, n_depths, L, p (one-sided, of no rise), p_holm; the last three missing with fewer than
+        2 seeds or 3 depths.
+    """
+    return _trends(_rows(runs), probes, split)
+
+
+@python_call("separability-table")
+def line_contrasts(
+    runs: Runs | pd.DataFrame, probes: Sequence[str] | None = None, *, split: str = "test", bound: float = BOUND
+) -> pd.DataFrame:
+    """Return how lines differ, between k and between modes, in early gain, slope and final level, over seeds.
+
+    Args:
+        bound: the largest difference that counts as none, in accuracy.
+
+    Returns:
+        A row for each probe, quantity and pair of lines: first, second, difference (second - first, in accuracy),
+        ci_low, ci_high, p (of no difference), p_within (of a difference of the bound or more), p_holm, p_within_holm.
+    """
+    return contrasts(_rows(runs), probes, split, bound)
+
+
+@python_call("separability-table")
+def run_differences(first: Run, second: Run, probes: Sequence[str] | None = None) -> pd.DataFrame:
+    """Return how much more accurate each probe of a second run is at each depth, on the same test images.
+
+    Returns:
+        A row for each probe and depth of both: first, second (accuracies in [0, 1]), difference, ci_low, ci_high
+        (paired bootstrap, 95%), p (McNemar, exact), p_holm, n_samples.
+
+    Raises UserError where the images differ, or no probe is in both.
+    """
+    return differences(path_of(first), path_of(second), probes)
+
+
+@python_call("attribution-figure")
+def gain_parts(runs: Runs | pd.DataFrame, probe: str = "linear", *, split: str = "test", pool: int = 2) -> pd.DataFrame:
+    """Return the gain of each depth over the input, in the parts that architecture and training give.
+
+    Arguments and columns are those of `analysis.attribution.attribution`; accuracies in [0, 1].
+    """
+    return attribution(_rows(runs), probe, split, pool)
+
+
+@python_call("training-figure")
+def training_curves(runs: Runs, mode: str = "greedy") -> pd.DataFrame:
+    """Return loss (nats) and accuracy (in [0, 1]) of each auxiliary problem at each of its epochs.
+
+    Columns are those of `analysis.training.training_curves`; the runs need no probes.
+    """
+    return _training_curves(paths_of(runs), mode)
+
+
+def published_numbers() -> pd.DataFrame:
+    """Return published test accuracies (%) with their networks, data and sources."""
+    return pd.DataFrame([vars(number) for number in NUMBERS])
+
+
+def _rows(runs: Runs | pd.DataFrame) -> pd.DataFrame:
+    return runs if isinstance(runs, pd.DataFrame) else _read(paths_of(runs))

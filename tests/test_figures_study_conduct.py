@@ -1,0 +1,47 @@
+"""A study in Python: the same folder as the command's, and its probe results in hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import analysis
+import figures
+from figures.commands.study import separability_study
+from layerwise.commandline import call
+from layerwise.errors import UsageError, UserError
+
+SMALL = {
+    "data.subset": 100, "network.depth": 2, "network.aux_width": 4, "training.epochs": 1, "precision": "fp32",
+}  # fmt: skip
+
+
+def test_a_study_in_python_is_that_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "study"
+    options = {
+        "k": [2], "width": [4], "seeds": 1, "beside": (), "probes": ["linear"], "grid": "none", "settings": SMALL,
+    }  # fmt: skip
+    rows = figures.run_study(folder, **options, device="cpu", quiet=True)  # type: ignore[arg-type]
+    assert capsys.readouterr() == ("", "")
+    assert {"greedy", "untrained"} <= set(rows["mode"]) and (folder / "study.json").exists()
+    runs = sorted((folder / "runs").glob("*.h5"))
+    assert set(rows["run_id"]) == set(analysis.read([run for run in runs if "predictions" not in run.name])["run_id"])
+    words = "--k 2 --width 4 --seeds 1 --with none --probe linear --grid none --subset 100 --depth 2 --aux-width 4"
+    words += f" --epochs 1 --set precision=fp32 --device cpu --dry-run -o {folder}"
+    assert call(separability_study, "separability-study", words.split()) == 0
+    assert "networks, all complete" in capsys.readouterr().out
+    again = figures.run_study(folder, **options, device="cpu", quiet=True)  # type: ignore[arg-type]
+    pd.testing.assert_frame_equal(again, rows)
+    with pytest.raises(UserError, match="width"):
+        figures.run_study(folder, **{**options, "width": [6]}, device="cpu")  # type: ignore[arg-type]
+
+
+def test_what_the_command_refuses_is_refused_in_words_of_python(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown budget 'huge'"):
+        figures.run_study(tmp_path / "s", "huge")
+    with pytest.raises(UsageError, match=r"unknown launcher 'ssh'. Choices: local, slurm"):
+        figures.run_study(tmp_path / "s", launcher="ssh")
+    with pytest.raises(UsageError, match="slurm=... is of launcher='slurm'. Give both"):
+        figures.run_study(tmp_path / "s", slurm={"timeout_min": 3})
