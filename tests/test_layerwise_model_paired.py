@@ -12,8 +12,9 @@ from conftest import make_run, small_config
 from torch import nn
 from torch.nn import functional as F
 
+from layerwise.datasets import load_dataset
 from layerwise.errors import UsageError, UserError
-from layerwise.model.network import LayerwiseNetwork
+from layerwise.model.network import LayerwiseNetwork, normalise
 from layerwise.model.paired import EPSILON, PairedBlock, PairedClassifier, WhiteningStem
 from layerwise.runfile import RunFile
 
@@ -65,7 +66,7 @@ def test_a_classifier_reads_the_largest_value_of_each_map(width: int) -> None:
 
 
 def network(**fields: Any) -> LayerwiseNetwork:
-    config = small_config(**PAIRED, **fields)
+    config = small_config(**PAIRED | fields)
     return LayerwiseNetwork(config.network, (3, 32, 32), 10, (0.5,) * 3, (0.2,) * 3, 0)
 
 
@@ -98,8 +99,10 @@ def test_the_whitening_layer_is_fixed_and_a_depth_like_any_other(mode: str, tmp_
         assert run.trained_depths == trained
         weight = torch.from_numpy(run.weights("blocks", 1)["weight"])
         stem = WhiteningStem(1)
-        mean, std = (torch.tensor(run.dataset[name]) for name in ("mean", "std"))
-        stem.whiten((torch.from_numpy(run.images("train")[:]) / 255 - mean) / std)
+        data = load_dataset("digits", holdout=0.1)
+        stem.whiten(
+            normalise(torch.from_numpy(run.images("train")[:]), torch.tensor(data.mean), torch.tensor(data.std))
+        )
         assert torch.allclose(weight, stem.weight, atol=1e-4)
         for j in (2, 3):
             weights = run.weights("blocks", j)

@@ -24,9 +24,9 @@ _NETWORK_WORDS = {
 class NetworkConfig:
     """The architecture, in the paper's symbols.
 
-    "plain" is the paper's. "paired" has a fixed whitening layer as block 1 and two convolutions in each other block; block
-    2 is M wide, those after it 4 M. In "vgg11", its layerwise VGG-11, max-pools take the place of P, and widths stop
-    doubling at 8 M. The blocks of "custom" are the user's own: M, P and initial widths do not apply to them. Every
+    "plain" is the paper's. "paired" has a fixed whitening layer as block 1 and two convolutions in each other block;
+    block 2 is M wide, those after it 4 M. In "vgg11", its layerwise VGG-11, max-pools take the place of P, and widths
+    stop doubling at 8 M. The blocks of "custom" are the user's own: M, P and initial widths do not apply to them. Every
     auxiliary of paired and custom blocks is M~ wide.
     """
 

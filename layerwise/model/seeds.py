@@ -33,8 +33,8 @@ def initialised(
 ) -> Module:
     """Build a module with weights drawn from `seed`, leaving the global random state alone.
 
-    initialisation, norm_weight, norm_momentum: as in layerwise.config.NetworkConfig. "kaiming" and "orthogonal" leave biases as
-        PyTorch draws them.
+    initialisation, norm_weight, norm_momentum: as in layerwise.config.NetworkConfig. "kaiming" and "orthogonal" leave
+        biases as PyTorch draws them.
     """
     with own_random_stream():
         torch.manual_seed(seed)
