@@ -88,7 +88,9 @@ def train_network(network: LayerwiseNetwork, dataset: Dataset, config: RunConfig
 
 def train_block(network: LayerwiseNetwork, data: dict[str, DeviceSplit], config: RunConfig, j: int) -> None:
     """Solve auxiliary problem j alone, on the blocks below it as they are, and freeze its parts."""
-    stage = stages(network, config)[j - 1]
+    if j < config.network.first_trained:
+        return freeze(network.blocks[j - 1])
+    stage = next(stage for stage in stages(network, config) if stage.depths == (j,))
     with Report(config.training.epochs) as report:
         report.start(stage.name, 1)
         train_stage(network, data, config, stage, j - 1, Checkpoint(None, config, {}), report)

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from layerwise.config.fields import check, check_integers, flag, setting
 from layerwise.errors import unknown
 
-ARCHITECTURES = ("plain", "vgg11", "custom")
+ARCHITECTURES = ("plain", "paired", "vgg11", "custom")
 # Of VGG-11: number of convolutions, those with a max-pool before them, and by how much the first one's width grows.
 VGG_DEPTH, VGG_POOLS, VGG_GROWTH = 8, (2, 3, 5, 7), 8
 # Fields of the network that take one of a few words.
 _NETWORK_WORDS = {
     "batch_norm": ("auto", "on", "off"),
-    "initialisation": ("default", "kaiming", "orthogonal", "vgg"),
-    "norm_weight": ("ones", "uniform"),
-    "activation": ("relu", "none"),
+    "initialisation": ("default", "kaiming", "orthogonal", "vgg", "dirac"),
+    "norm_weight": ("ones", "uniform", "fixed"),
+    "activation": ("relu", "none", "gelu"),
     "conv_bias": ("auto", "on"),
 }
 
@@ -24,9 +24,10 @@ _NETWORK_WORDS = {
 class NetworkConfig:
     """The architecture, in the paper's symbols.
 
-    "plain" is the paper's. In "vgg11", its layerwise VGG-11, max-pools take the place of P, and widths stop doubling at
-    8 M. The blocks of "custom" are the user's own: M, P and initial widths do not apply to them, and every auxiliary is
-    M~ wide.
+    "plain" is the paper's. "paired" has a fixed whitening layer as block 1 and two convolutions in each other block;
+    block 2 is M wide, those after it 4 M. In "vgg11", its layerwise VGG-11, max-pools take the place of P, and widths
+    stop doubling at 8 M. The blocks of "custom" are the user's own: M, P and initial widths do not apply to them. Every
+    auxiliary of paired and custom blocks is M~ wide.
     """
 
     depth: int = field(metadata=flag("J, the number of blocks."))
@@ -47,22 +48,30 @@ class NetworkConfig:
     activation: str = field(
         default="relu",
         metadata=setting(
-            "relu, or none: of plain blocks in mode untrained alone, whose features are then random linear functions "
-            "of the image."
+            "relu; gelu, of paired blocks; or none: of plain blocks in mode untrained alone, whose features are then "
+            "random linear functions of the image."
         ),
     )
     initialisation: str = field(
         default="default",
         metadata=setting(
             "First weights of convolutions and linear layers: default (PyTorch's, as in the authors' code), kaiming "
-            "(He et al. 2015, normal, fan-out), orthogonal (Saxe et al. 2014), or vgg (convolutions as kaiming, linear "
-            "layers normal with deviation 0.01, all biases 0, as in the authors' VGG-11)."
+            "(He et al. 2015, normal, fan-out), orthogonal (Saxe et al. 2014), vgg (convolutions as kaiming, linear "
+            "layers normal with deviation 0.01, all biases 0, as in the authors' VGG-11), or dirac (default, but that "
+            "filter i of a convolution begins by passing channel i on)."
         ),
     )
     # PyTorch before 1.2, the authors', drew them from [0, 1). docs/networks.md has what it does.
     norm_weight: str = field(
         default="ones",
-        metadata=setting("First weights of BatchNorm: ones, or uniform on [0, 1), as in the authors' PyTorch."),
+        metadata=setting(
+            "Weights of BatchNorm: ones at first, uniform on [0, 1) at first, as in the authors' PyTorch, or fixed: "
+            "ones, not trained."
+        ),
+    )
+    norm_momentum: float = field(
+        default=0.1,
+        metadata=setting("Weight of the present batch in BatchNorm's running statistics, in (0, 1] (airbench: 0.4)."),
     )
     conv_bias: str = field(
         default="auto",
@@ -85,7 +94,8 @@ class NetworkConfig:
         default=0, metadata=flag("Filters that stay of each trained block (they double as M does); 0: all.")
     )
     architecture: str = field(
-        default="plain", metadata=setting("plain, vgg11, or custom, which --network sets with the two fields below.")
+        default="plain",
+        metadata=setting("plain, paired, vgg11, or custom, which --network sets with the two fields below."),
     )
     factory: str = field(default="", metadata=setting("Of custom blocks: file.py:function."))
     factory_sha256: str = field(default="", metadata=setting("Of custom blocks: the SHA-256 of that file."))
@@ -120,6 +130,8 @@ class NetworkConfig:
         for name, choices in _NETWORK_WORDS.items():
             if getattr(self, name) not in choices:
                 raise unknown(f"network.{name}", getattr(self, name), choices)
+        momentum = self.norm_momentum
+        check(0 < momentum <= 1, "network.norm_momentum", momentum, "a number in (0, 1]")
         check(self.seeding in (1, 2), "network.seeding", self.seeding, "1 or 2")
 
     def _check_architecture(self) -> None:
@@ -131,10 +143,16 @@ class NetworkConfig:
         else:
             check(not (self.factory or self.factory_sha256), "network.factory", self.factory, "empty but for custom")
         if self.architecture == "plain":
+            check(self.activation != "gelu", "network.activation", self.activation, "relu where blocks are plain")
             return
         only: dict[str, object] = {
             "last_aux_width": 0, "prune_to": 0, "downsample": (), "conv_bias": "auto", "activation": "relu",
         }  # fmt: skip
+        if self.architecture == "paired":
+            only |= {"activation": "gelu", "average": 2}
+            check(self.k in (2, 4), "network.k", self.k, "2 or 4, since the blocks are paired convolutions")
+            check(self.depth > 1, "network.depth", self.depth, "at least 2: block 1 is the whitening layer")
+            check(self.batch_norm != "off", "network.batch_norm", "off", "auto or on, since the network is paired")
         if self.architecture == "vgg11":
             only |= {"depth": VGG_DEPTH, "k": 3, "downsample": VGG_POOLS, "conv_bias": self.conv_bias}
         for name, value in only.items():
@@ -151,6 +169,11 @@ class NetworkConfig:
         return self.conv_bias == "on" or (j == 1 and not self.has_batch_norm)
 
     @property
+    def first_trained(self) -> int:
+        """Number of the first block that is trained: a whitening layer before it is fixed."""
+        return 2 if self.architecture == "paired" else 1
+
+    @property
     def frozen_width(self) -> int:
         """Channels of the first block when it is frozen: M, or what pruning leaves of it."""
         return self.prune_to or self.width
@@ -159,17 +182,24 @@ class NetworkConfig:
     def variant(self) -> str:
         """How the network differs from the plain one of its k, M and M~, in words; empty where it does not."""
         if self.architecture != "plain":
-            return self.factory or "VGG-11"
+            return {"vgg11": "VGG-11", "paired": "paired"}.get(self.architecture, self.factory)
         words = [f"M_f = {self.last_aux_width}"] if self.last_aux_width else []
         return ", ".join([*words, *([f"pruned to {self.prune_to}"] if self.prune_to else [])])
 
     def doubled(self, width: int, j: int) -> int:
-        """Return the width at block j that follows from the first block's: it doubles at each P after block 1."""
+        """Return the width at block j that follows from the first block's: it doubles at each P after block 1.
+
+        Of paired blocks, whose first is block 2, those after it are four times as wide.
+        """
+        if self.architecture == "paired":
+            return 4 * width if j > 2 else width
         growth: int = 2 ** sum(1 for b in self.downsample if 1 < b <= j)
         return width * (min(growth, VGG_GROWTH) if self.architecture == "vgg11" else growth)
 
     def aux_width_at(self, j: int) -> int:
         """Return the channels of the convolutions of block j's auxiliary."""
+        if self.architecture == "paired":
+            return self.aux_width
         if j == self.depth and self.last_aux_width:
             return self.last_aux_width
         return self.doubled(self.aux_width, j)

@@ -83,7 +83,7 @@ class RunConfig:
             "network.prune_to", self.network.prune_to, f"0 in mode {self.mode}: greedy training alone prunes",
         )  # fmt: skip
         check(
-            self.network.activation == "relu" or self.mode == "untrained",
+            self.network.activation != "none" or self.mode == "untrained",
             "network.activation", self.network.activation, f"relu in mode {self.mode}: only untrained blocks lack it",
         )  # fmt: skip
         epochs = self.training.block_epochs
@@ -107,7 +107,7 @@ class RunConfig:
         if self.mode == "untrained":
             return range(0)
         depth = self.network.depth
-        return range(depth if self.mode == "end-to-end" else 1, depth + 1)
+        return range(depth if self.mode == "end-to-end" else self.network.first_trained, depth + 1)
 
     def to_json(self) -> str:
         """Return the configuration as canonical JSON: sorted keys, the same text for equal configurations."""

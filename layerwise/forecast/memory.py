@@ -137,14 +137,15 @@ def _training(config: RunConfig, maps: Maps | MeasuredMaps, n_train: int) -> dic
     """Return the bytes of a training step for each auxiliary problem that the mode solves."""
     if config.mode == "untrained":
         return {}
-    every = range(1, config.network.depth + 1)
+    first_trained = config.network.first_trained
+    every = range(first_trained, config.network.depth + 1)
     cfg = config.training
     batch = min(cfg.batch_size, n_train)
     is_adamw = cfg.optimizer == "adamw"
     # Beside each weight: its gradient, the gradient's running mean, adamw's running square, the averaged weight.
-    states = sum([True, is_adamw or cfg.momentum > 0, is_adamw, cfg.ema_decay > 0])
+    states = sum([True, is_adamw or cfg.momentum > 0, is_adamw, cfg.averages])
     map_bytes = FLOAT_BYTES // 2 if config.precision == "bf16" else FLOAT_BYTES
-    spans = [(1, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
+    spans = [(first_trained, config.network.depth)] if config.mode == "end-to-end" else [(j, j) for j in every]
     found = {}
     # x_0 of the batches that are made at once, in float32 twice while it is made.
     made = 2 * FLOAT_BYTES * max(batch * maps.volumes[0], min(AT_ONCE, n_train * maps.volumes[0]))

@@ -123,7 +123,7 @@ class Rehearsal:
         size = self.config.training.batch_size
         for j in self.config.heads:
             epochs = self.config.epochs_of(j)
-            first = 1 if self.config.mode == "end-to-end" else j
+            first = self.config.network.first_trained if self.config.mode == "end-to-end" else j
             block, auxiliary = nn.Sequential(*self.network.blocks[first - 1 : j]), self.network.auxiliaries[j - 1]
             if self.config.training.prefix == "cache" and first > 1:
                 yield self._filling(first - 1)

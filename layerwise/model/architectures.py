@@ -1,6 +1,7 @@
 """The architectures: their blocks, auxiliary classifiers and shapes.
 
-plain: the paper's blocks, P before some of them. vgg11: the paper's layerwise VGG-11. custom: a user's own blocks.
+plain: the paper's blocks, P before some of them. paired: two convolutions a block above a whitening layer. vgg11: the
+paper's layerwise VGG-11. custom: a user's own blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from layerwise.config import NetworkConfig
 from layerwise.errors import UserError
 from layerwise.model import custom as factories
 from layerwise.model.blocks import AuxiliaryClassifier, Block, VggHead
+from layerwise.model.paired import POOLED, PairedBlock, PairedClassifier, WhiteningStem, paired_shapes
 
 Shape = tuple[int, int, int]
 
@@ -26,6 +28,8 @@ def network_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
         return factories.block_shapes(config, image)
     if config.architecture == "plain":
         return shapes(image, config.depth, config.frozen_width, config.downsample)
+    if config.architecture == "paired":
+        return _paired_shapes(config, image)
     return _vgg_shapes(config, image)
 
 
@@ -45,6 +49,8 @@ def new_block(config: NetworkConfig, j: int, before: Shape) -> nn.Module:
     """Return block j, which reads x_{j-1} of shape `before`; its weights are drawn from torch's random stream."""
     if config.architecture == "custom":
         return factories.make_block(config, j)
+    if config.architecture == "paired":
+        return WhiteningStem(before[0]) if j == 1 else PairedBlock(before[0], config.doubled(config.width, j))
     halving = j in config.downsample
     return Block(
         before[0],
@@ -62,6 +68,11 @@ def new_auxiliary(config: NetworkConfig, j: int, shape: Shape, n_classes: int) -
 
     shape: of a block that will be pruned, its shape in training.
     """
+    if config.architecture == "paired":
+        if j < config.first_trained:
+            return nn.Identity()  # of the whitening layer, at which nothing is trained
+        is_large = min(shape[1:]) >= POOLED
+        return PairedClassifier(shape[0], n_classes, config.aux_width if config.k == 4 and is_large else 0)
     is_vgg = config.architecture == "vgg11"
     if is_vgg and j == config.depth:
         return VggHead(shape, n_classes)
@@ -74,6 +85,17 @@ def new_auxiliary(config: NetworkConfig, j: int, shape: Shape, n_classes: int) -
         side=config.average,
         halving=is_vgg,
     )
+
+
+def _paired_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
+    found = paired_shapes(image, [config.doubled(config.width, j) for j in range(2, config.depth + 1)])
+    for j, (_, height, width) in enumerate(found):
+        if min(height, width) < 1:
+            raise UserError(
+                f"block {j} of paired convolutions has no maps left of images of {image[1]}x{image[2]}, since each "
+                "halves them. Give fewer blocks (--depth) or larger images."
+            )
+    return found
 
 
 def _vgg_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:

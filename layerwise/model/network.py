@@ -74,6 +74,7 @@ class LayerwiseNetwork(nn.Module):
             lambda: architectures.new_block(cfg, j, before),
             cfg.initialisation,
             cfg.norm_weight,
+            cfg.norm_momentum,
         )
 
     def new_auxiliary(self, j: int) -> nn.Module:
@@ -86,6 +87,7 @@ class LayerwiseNetwork(nn.Module):
             lambda: architectures.new_auxiliary(cfg, j, shape, self.n_classes),
             cfg.initialisation,
             cfg.norm_weight,
+            cfg.norm_momentum,
         )
 
     def _first_seed(self, purpose: str, j: int) -> int:

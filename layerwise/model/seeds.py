@@ -25,12 +25,16 @@ def derive_seed(seed: int, purpose: str, j: int = 0, width: int = 0) -> int:
 
 
 def initialised(
-    seed: int, build: Callable[[], Module], initialisation: str = "default", norm_weight: str = "ones"
+    seed: int,
+    build: Callable[[], Module],
+    initialisation: str = "default",
+    norm_weight: str = "ones",
+    norm_momentum: float = 0.1,
 ) -> Module:
     """Build a module with weights drawn from `seed`, leaving the global random state alone.
 
-    initialisation, norm_weight: as in layerwise.config.NetworkConfig. "kaiming" and "orthogonal" leave biases as
-        PyTorch draws them.
+    initialisation, norm_weight, norm_momentum: as in layerwise.config.NetworkConfig. "kaiming" and "orthogonal" leave
+        biases as PyTorch draws them.
     """
     with own_random_stream():
         torch.manual_seed(seed)
@@ -38,9 +42,18 @@ def initialised(
         for part in module.modules():
             if isinstance(part, (nn.Conv2d, nn.Linear)):
                 _INITIALISE[initialisation](part)
-            elif norm_weight == "uniform" and isinstance(part, nn.BatchNorm2d):
-                nn.init.uniform_(part.weight)
+            elif isinstance(part, nn.BatchNorm2d):
+                part.momentum = norm_momentum
+                if norm_weight == "uniform":
+                    nn.init.uniform_(part.weight)
         return module
+
+
+def fix_norm_weights(module: nn.Module) -> None:
+    """Let every BatchNorm of a module keep its weights, and train its biases alone."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.weight.requires_grad_(False)
 
 
 def _kaiming(part: nn.Conv2d | nn.Linear) -> None:
@@ -56,11 +69,17 @@ def _vgg(part: nn.Conv2d | nn.Linear) -> None:
         nn.init.zeros_(part.bias)
 
 
+def _dirac(part: nn.Conv2d | nn.Linear) -> None:
+    if isinstance(part, nn.Conv2d):
+        nn.init.dirac_(part.weight[: part.in_channels])
+
+
 _INITIALISE: dict[str, Callable[[nn.Conv2d | nn.Linear], object]] = {
     "default": lambda part: None,
     "kaiming": _kaiming,
     "orthogonal": lambda part: nn.init.orthogonal_(part.weight),
     "vgg": _vgg,
+    "dirac": _dirac,
 }
 
 

@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset
+from layerwise.datasets import Dataset, Split
 from layerwise.model.batch_norm import settling
 from layerwise.model.network import LayerwiseNetwork, freeze
-from layerwise.model.seeds import derive_seed, own_random_stream
+from layerwise.model.paired import WHITENED, WhiteningStem
+from layerwise.model.seeds import derive_seed, fix_norm_weights, own_random_stream
 from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit
 from layerwise.training.capture import CapturedStep
 from layerwise.training.checkpoint import Checkpoint
@@ -157,7 +158,9 @@ def train_stage(
     """
     config = replace(config, training=stage.training)
     # Fine-tuning after pruning trains an auxiliary that was frozen.
-    nn.ModuleList([*stage.blocks, *stage.classifiers]).requires_grad_(True)
+    parts = nn.ModuleList([*stage.blocks, *stage.classifiers]).requires_grad_(True)
+    if network.config.norm_weight == "fixed":
+        fix_norm_weights(parts)
     problems = [
         AuxiliaryProblem(block, classifier, config.training, config.precision)
         for block, classifier in zip(stage.blocks, stage.classifiers, strict=True)
@@ -224,6 +227,16 @@ def _validate(
     modules = [problem.evaluated() for problem in problems]
     with autocast(precision, problems[0].device):
         return evaluate(modules, source.validation(), chained=chained)
+
+
+@torch.no_grad()
+def whiten(network: LayerwiseNetwork, train: Split) -> None:
+    """Set the filters of a whitening layer, where the network has one, from the first images of the train fold."""
+    stem = network.blocks[0]
+    if isinstance(stem, WhiteningStem):
+        images = torch.from_numpy(train.images[:WHITENED]).to(network.device)
+        stem.whiten(network.normalise(images))
+        freeze(stem)
 
 
 @torch.no_grad()

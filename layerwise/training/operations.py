@@ -106,6 +106,10 @@ def _greedy(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[i
         cfg = config.training.of_block(j)
         views, times = (max(1, cfg.views), 1) if cfg.prefix == "cache" else (cfg.epochs, cfg.epochs)
         block, auxiliary = p.trained.block.operations, p.trained.auxiliary.operations
+        if j < config.network.first_trained:
+            found.append(0)
+            prefix += block
+            continue
         below = (sizes.train * views + sizes.validation * times) * prefix
         train = sizes.train * (p.trained.learning + 3 * auxiliary)
         spent = below + cfg.epochs * (train + sizes.validation * (block + auxiliary))
@@ -141,20 +145,21 @@ def _untrained(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tupl
 def _parallel(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:
     """Every image goes once through all blocks, each of which learns from its own auxiliary alone."""
     found = []
-    for p in problems:
+    for j, p in enumerate(problems, start=1):
         block, auxiliary = p.block.operations, p.auxiliary.operations
-        spent = sizes.train * (p.learning + 3 * auxiliary) + sizes.validation * (block + auxiliary)
+        learning = p.learning + 3 * auxiliary if j >= config.network.first_trained else block
+        spent = sizes.train * learning + sizes.validation * (block + auxiliary)
         found.append(config.training.epochs * spent)
     return tuple(found)
 
 
 def _end_to_end(config: RunConfig, problems: list[Problem], sizes: Sizes) -> tuple[int, ...]:
-    """The last auxiliary is the only head; its gradient goes down to block 1, which needs none of the images."""
-    found = []
+    """The last auxiliary is the only head; its gradient goes down to the first trained block, which needs none of x."""
+    found, first = [], config.network.first_trained
     for j, p in enumerate(problems, start=1):
         block = p.block.operations
         auxiliary = p.auxiliary.operations if j == len(problems) else 0
-        train = sizes.train * ((3 * block if j > 1 else p.learning) + 3 * auxiliary)
+        train = sizes.train * ((3 * block if j > first else p.learning) + 3 * auxiliary)
         found.append(config.training.epochs * (train + sizes.validation * (block + auxiliary)))
     return tuple(found)
 

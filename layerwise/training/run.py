@@ -30,7 +30,7 @@ from layerwise.training.batches import DeviceSplit
 from layerwise.training.checkpoint import Checkpoint, open_checkpoint, prefix_begun_with, refuse_existing_run
 from layerwise.training.dump import depths_of, dump_depths, dump_module
 from layerwise.training.history import HISTORY_TYPE, Epoch, history_table
-from layerwise.training.loop import settle_batch_norm, train
+from layerwise.training.loop import settle_batch_norm, train, whiten
 from layerwise.training.operations import match_operations, pruning_bytes, weight_bytes
 from layerwise.training.pruning import Pruned, accuracy_attributes, score_pruning
 from layerwise.training.replacement import Taken
@@ -61,6 +61,7 @@ def train_run(
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
+    whiten(network, dataset.splits["train"])
     storage = plan_storage(config, dataset, place.max_size)
     require_room(storage, place.max_size, place.out)
     _announce(storage, config, place.out)

@@ -47,7 +47,9 @@ class Stage:
 def stages(network: LayerwiseNetwork, config: RunConfig) -> list[Stage]:
     """Return the stages of a run in the order in which they are trained."""
     blocks, auxiliaries, depth = list(network.blocks), list(network.auxiliaries), config.network.depth
-    every, cfg = tuple(range(1, depth + 1)), config.training
+    first = config.network.first_trained
+    every, cfg = tuple(range(first, depth + 1)), config.training
+    blocks, auxiliaries = blocks[first - 1 :], auxiliaries[first - 1 :]
     if config.mode == "greedy":
         found = []
         for j, block, auxiliary in zip(every, blocks, auxiliaries, strict=True):
@@ -56,9 +58,11 @@ def stages(network: LayerwiseNetwork, config: RunConfig) -> list[Stage]:
                 found.append(_finetuning(j, auxiliary, cfg))
         return found
     if config.mode == "parallel":
-        return [Stage("all blocks in parallel", 0, every, tuple(blocks), tuple(auxiliaries), cfg, chained=True)]
+        return [Stage("all blocks in parallel", first - 1, every, tuple(blocks), tuple(auxiliaries), cfg, chained=True)]
     if config.mode == "end-to-end":
-        return [Stage("the network end to end", 0, (depth,), (nn.Sequential(*blocks),), (auxiliaries[-1],), cfg)]
+        return [
+            Stage("the network end to end", first - 1, (depth,), (nn.Sequential(*blocks),), (auxiliaries[-1],), cfg)
+        ]
     return []
 
 

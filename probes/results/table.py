@@ -86,6 +86,7 @@ _LATER_FIELDS: tuple[tuple[str, str, object], ...] = (
     ("network", "seeding", 1),
     ("network", "activation", "relu"),
     ("network", "norm_weight", "ones"),
+    ("network", "norm_momentum", 0.1),
     ("network", "conv_bias", "auto"),
     ("training", "lr_first", 0),
     ("training", "block_epochs", []),
