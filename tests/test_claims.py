@@ -137,8 +137,23 @@ def without_batch_norm() -> str:
     )
 
 
+def published_networks() -> str:
+    own = rows("resnets").set_index(["run", "module", "pooling"])["value"]
+    last = {"r20.h5": 2, "r32.h5": 4}
+    lines = {
+        "pooled input, raw pixels": [f"{own[run, 'input', 2]:.2%}, {own[run, 'input', 0]:.2%}" for run in last],
+        "first convolution, after BatchNorm": [f"{own[run, 'bn1', 2]:.2%}" for run in last],
+        **{
+            f"last block of stage {i}": [f"{own[run, f'layer{i}.{block}', 2]:.2%}" for run, block in last.items()]
+            for i in (1, 2, 3)
+        },
+    }
+    return " ".join(f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items()).replace("%", "")
+
+
 CLAIMS: dict[str, list[Callable[[], str]]] = {
     "README.md": [levels, modes, training, by_cnn],
+    "docs/results.md": [published_networks],
     "docs/study.md": [levels, modes, training, changes, by_cnn, without_batch_norm],
 }
 
