@@ -73,7 +73,10 @@ def test_probes() -> None:
         "CNN-p: a CNN with p hidden layers, trained on the whole maps; the width in a panel's title is the probe's."
         in text
     )
-    assert "Grey at depth 0: the input, the same for all lines to a tenth of a point." in text
+    grey = (
+        "Grey at depth 0: the input, the same for all lines to a tenth of a point; its bar: test images (Wilson 95%)."
+    )
+    assert grey in text
     assert "linear: multinomial" not in text
     rows += run_rows([0.4], (("linear-ovr", 0), ("cnn-1", 64)), k=2)
     assert "Grey at depth 0" not in caption(curves(table(rows)))

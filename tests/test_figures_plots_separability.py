@@ -303,8 +303,8 @@ def bands(axes: Any) -> list[PolyCollection]:
 def test_untrained_networks_of_several_seeds_are_bands_behind_the_lines() -> None:
     made = curves(study(("greedy",)))
     figure = draw(made, "double")
-    for axes, (probe, panel) in zip(figure.axes, made.groupby("probe", sort=False), strict=True):
-        first = 1 if probe == "linear-ovr" else 0  # the pooled input is that of the trained networks
+    for axes, (_, panel) in zip(figure.axes, made.groupby("probe", sort=False), strict=True):
+        first = 1  # the input is that of the trained networks
         drawn = bands(axes)
         assert [bool(area.get_hatch()) for area in drawn] == [True, False]  # k = 1, without BatchNorm, is hatched
         for area, k in zip(drawn, (1, 2), strict=True):

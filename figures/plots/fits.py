@@ -62,7 +62,9 @@ def probes(curves: pd.DataFrame) -> list[str]:
         sentences += convergence(curves, " (a cross, where it is more than half of those averaged)")
         own = curves[curves["probe"].str.startswith("cnn-")]
         if all(has_shared_input(panel) for _, panel in own.groupby(PANEL)):
-            sentences.append("Grey at depth 0: the input, the same for all lines to a tenth of a point.")
+            bars = " and ".join(dict.fromkeys(own.loc[own["depth"] == 0, "interval"]))
+            bar = f"; its bar: {bars}" if bars else ""
+            sentences.append(f"Grey at depth 0: the input, the same for all lines to a tenth of a point{bar}.")
     drawn = set(curves["probe"])
     return sentences + [f"{name}: {words}." for name, words in _TRAINED.items() if name in drawn]
 

@@ -34,7 +34,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: Ac
     shared = has_shared_input(panel)
     for key, line in keyed(panel):
         if named[key].band:
-            _draw_band(axes, line[~is_pooled_input(line)], named[key], axis)
+            _draw_band(axes, line[(line["depth"] > 0) if shared else ~is_pooled_input(line)], named[key], axis)
         else:
             _draw_line(axes, line, named[key], shifts[key], axis, shared)
     if shared:
