@@ -165,7 +165,7 @@ def _beside(kinds: dict[str, _Kind]) -> pd.DataFrame:
         row = merged[(merged["run"] == run) & ~complete].iloc[0]
         lacking = " or ".join(name for name in kinds if pd.isna(row[name]))
         log.warning(
-            "%s is left out: no %s network of its k, widths, seed and initialisation has depth %s.",
+            "%s is left out of the attribution: no %s network of its k, widths, seed and initialisation has depth %s.",
             run,
             lacking,
             row["depth"],

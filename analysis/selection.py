@@ -114,7 +114,8 @@ def _probes(rows: pd.DataFrame, runs: list[str], probes: Sequence[str] | None) -
                 f"`probe-depth {without[0]} --probe {probe}` makes them{whether}."
             )
         if without:
-            log.warning("probe %s is left out: %s has no rows of it (`probe-depth`).", probe, ", ".join(without))
+            has = "has" if len(without) == 1 else "have"
+            log.warning("probe %s is left out: %s %s no rows of it (`probe-depth`).", probe, ", ".join(without), has)
     return rows[rows["probe"].isin(common)]
 
 

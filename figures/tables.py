@@ -55,8 +55,8 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
         {
             **_PANEL_COLUMNS,
             "quantity": ("quantity", str),
-            "first": ("line", str),
-            "second": ("against", str),
+            "first": ("first line", str),
+            "second": ("second line", str),
             "difference": ("points", _points),
             "ci": ("95% interval", str),
             "p": ("p", _p),
@@ -74,6 +74,7 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
             "mode of training changes, what training changes against untrained networks.",
             "Networks of different k share epochs, not operations, and as in the paper those of k = 1 have no "
             "BatchNorm, so that k = 1 and that are one difference.",
+            *(["-: not tested, for that takes two seeds or more of both lines."] if found["p"].isna().any() else []),
             IMAGES_SHARE,
             *certified(found),
         ],

@@ -55,13 +55,18 @@ def set_fields(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
         if path not in SETTINGS:
             raise unknown("configuration field", path, SETTINGS)
         head, _, rest = path.partition(".")
-        value = _parse(SETTINGS[path], value) if isinstance(value, str) else value
+        value = value_of(path, value)
         if rest:
             changed.setdefault(head, {})[rest] = value
         else:
             changed[head] = value
     parts = {k: dataclasses.replace(getattr(config, k), **v) if isinstance(v, dict) else v for k, v in changed.items()}
     return dataclasses.replace(config, **parts)
+
+
+def value_of(path: str, value: Any) -> Any:
+    """Return the value of a field that a text means, and any other as it is."""
+    return _parse(SETTINGS[path], value) if isinstance(value, str) else value
 
 
 def by_path(tree: Mapping[str, Any]) -> dict[str, Any]:

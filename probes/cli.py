@@ -164,8 +164,9 @@ def probe(
 ) -> None:
     """Fit probes to every depth of each run, and keep each number as a row of its RUN.probes.csv.
 
-    Penalties and learning rates are chosen on the validation fold; the chosen probe is refitted on train +
-    validation, and only then is the test split read. Probes that the table holds are not fitted again.
+    Penalties and learning rates are chosen on the validation fold; the chosen
+    probe is refitted on train + validation, and only then is the test split read.
+    Probes that the table holds are not fitted again.
 
         probe-depth run.h5 --probe linear
 

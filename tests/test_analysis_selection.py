@@ -68,6 +68,13 @@ def test_probes_that_some_run_lacks_are_left_out_with_a_warning(caplog: pytest.L
     assert caplog.messages == ["probe cnn-1 is left out: b.h5 has no rows of it (`probe-depth`)."]
 
 
+def test_a_probe_that_several_runs_lack(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.5], TWO, run_id="a") + run_rows([0.5], run_id="b", k=2) + run_rows([0.5], run_id="c", k=3)
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        select(table(rows))
+    assert caplog.messages == ["probe cnn-1 is left out: b.h5, c.h5 have no rows of it (`probe-depth`)."]
+
+
 def test_a_probe_asked_for_must_be_in_every_run() -> None:
     rows = run_rows([0.5], TWO, run_id="a") + run_rows([0.5], run_id="b", k=2)
     assert refusal(rows, ["cnn-1"]) == (

@@ -182,6 +182,16 @@ def test_a_study_grows_and_is_refused_where_it_is_another(tmp_path: Path) -> Non
     assert (tmp_path / "s" / "study.json").read_text() == text
 
 
+def test_a_setting_is_the_same_by_flag_by_set_and_from_the_file(tmp_path: Path) -> None:
+    own = ["data.image_size=32", "data.test_share=0.2", "network.downsample=2", "greedy:training.learning_rate=0.10"]
+    begin(tmp_path / "s", asked("smoke", {"data.dataset": "imagefolder"}, own))
+    flags = {"data.dataset": "imagefolder", "data.image_size": 32, "data.test_share": 0.2}
+    begin(tmp_path / "s", asked("smoke", {**flags, "network.downsample": (2,)}, ["greedy:training.learning_rate=0.1"]))
+    begin(tmp_path / "s", asked("smoke", {"data.dataset": "imagefolder"}, own))
+    with pytest.raises(UserError, match=r"is of data.image_size 32, but 16 was asked for. Give another -o."):
+        begin(tmp_path / "s", asked("smoke", {**flags, "data.image_size": 16}, own[2:]))
+
+
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("precious")
     with pytest.raises(UserError, match="holds files, but no study.json"):

@@ -233,6 +233,14 @@ def test_trends_and_contrasts_as_tables() -> None:
     ]
     assert made.head[-3:] == ["p", "p (Holm)", "p, 1 point or more (Holm)"]
     assert "differ by less than 1 point." in made.notes[0]
+    assert made.head[2:4] == ["first line", "second line"]
+    assert not any("not tested" in note for note in made.notes)
+
+
+def test_contrasts_of_one_seed_say_why_there_are_no_tests() -> None:
+    made = tables.contrasts_table(contrasts(table([r for k in (1, 2) for r in network(k=k)]), ["linear"]))
+    assert {line[-1] for line in made.rows} == {"-"}
+    assert "-: not tested, for that takes two seeds or more of both lines." in made.notes
 
 
 def command(*words: Any) -> int:

@@ -82,8 +82,17 @@ def test_class_folders_alone_are_split_by_a_share(tmp_path: Path, capsys: pytest
 
 
 def test_a_share_of_a_folder_that_has_splits_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="holds train/, test/, but --test-share is of a folder of class folders alone"):
+    with pytest.raises(UsageError, match="test/, but --test-share is of a folder of class folders alone") as caught:
         load_dataset("imagefolder", holdout=0, data_dir=folder, test_share=0.2)
+    assert str(caught.value).endswith("Leave it out, or give --test-share 0 where a configuration has it.")
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2])
+def test_a_folder_that_is_none_is_said_to_be_none(share: float, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no folder")
+    for name, what in (("nowhere", "does not exist"), ("notes.txt", "is no folder")):
+        with pytest.raises(UserError, match=f"{name} {what}; expected the folder of the images, given by --data-dir."):
+            load_dataset("imagefolder", holdout=0, data_dir=tmp_path / name, test_share=share)
 
 
 def test_a_subset_that_is_the_most_takes_what_there_is(folder: Path) -> None:

@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("layerwise.study")
 
 # Of the configuration, those that the command has a flag for; the others it takes as text.
-FIELDS = ("data.dataset", "data.subset", "network.depth", "network.aux_width", "training.epochs")
+FIELDS = (
+    "data.dataset", "data.subset", "data.test_share", "data.image_size", "network.depth", "network.aux_width",
+    "training.epochs",
+)  # fmt: skip
 LAUNCHERS = ("local", "slurm")
 
 # Completes networks of a study in its folder; returns what stopped each that failed.

@@ -19,7 +19,7 @@ from layerwise.errors import UsageError, UserError, unknown
 from layerwise.locks import held_briefly
 from layerwise.publication import published, remove_leftovers
 from layerwise.recipes import recipe
-from layerwise.settings import by_path, set_fields
+from layerwise.settings import SETTINGS, by_path, set_fields, value_of
 from probes.names import CNN_EPOCHS, LINEAR, TRAINED, hidden_convolutions
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ def require_growth(path: Path, old: Study, new: Study) -> None:
         for study in (old, new)
     ]
     for name in sorted({*settings[0], *settings[1]}, key=lambda name: (name != "recipe", name)):
-        had, wanted = (values.get(name) for values in settings)
+        had, wanted = (_meant(name, values.get(name)) for values in settings)
         if had != wanted:
             raise UserError(
                 f"{path} is of {name} {'as the recipe has it' if had is None else had}, but "
@@ -300,6 +300,13 @@ def _read(path: Path) -> Study:
         return Study.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: it is no study that separability-study wrote. Give another -o.") from None
+
+
+def _meant(name: str, value: Any) -> Any:
+    """Return what a setting means: a flag gives its field's own type, --set a text, and study.json a list."""
+    path = name.rpartition(":")[2]
+    value = value_of(path, value) if path in SETTINGS else value
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _show(value: object) -> str:

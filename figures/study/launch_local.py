@@ -108,6 +108,8 @@ def _begin_worker(threads: int) -> None:
 
     use_threads(threads)
     set_verbosity(quiet=True, verbose=False)
+    # What of a folder of images is not read was said with the forecast, and would be said again of every network.
+    logging.getLogger("layerwise.imagefolder").setLevel(logging.ERROR)
     Thread(target=_stop_with_parent, daemon=True).start()
 
 

@@ -76,10 +76,15 @@ def read_imagefolder(data_dir: Path | None, *, image_size: int, test_share: floa
 
     Raises:
         UsageError: no folder given.
-        UserError: no train/, or neither test/ nor val/; classes that differ, are empty or fewer than two; a file
-            that is no image or has more than 8 bits a channel; images of different sizes at image_size 0.
+        UserError: no such folder; no train/, or neither test/ nor val/; classes that differ, are empty or fewer than
+            two; a file that is no image or has more than 8 bits a channel; images of different sizes at image_size 0.
     """
     root = require_folder("imagefolder", "train/ and test/ (or val/), or class folders alone", data_dir)
+    if not root.is_dir():
+        raise UserError(
+            f"{root} {'is no folder' if root.exists() else 'does not exist'}; expected the folder of the images, given "
+            "by --data-dir."
+        )
     folders = [root] if test_share else _split_folders(root)
     left_out = _LeftOut()
     found = [_find_files(folder, left_out) for folder in folders]
@@ -120,7 +125,7 @@ def _refuse_splits(root: Path, classes: Mapping[str, object]) -> None:
     if splits := [name for name in ("train", *_TEST_SPLITS) if name in classes]:
         raise UsageError(
             f"{root} holds {', '.join(f'{name}/' for name in splits)}, but {option('test_share')} is of a folder of "
-            "class folders alone. Leave it out."
+            f"class folders alone. Leave it out, or give {option('test_share', '0')} where a configuration has it."
         )
 
 
