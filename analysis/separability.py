@@ -91,7 +91,7 @@ def curves(
     points = []
     for _, line in networks.groupby([*panel, *line_of], dropna=False):
         points += [_point(group, by) for _, group in _common_depths(line, by).groupby("depth")]
-    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_INTEGERS, "Int64")), every)
+    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_INTEGERS, "Int64")), _fitted_alike(every, rows))
     for warning in warnings(table):
         log.warning("%s", warning)
     return table.sort_values([*panel, *line_of, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
@@ -277,17 +277,24 @@ def with_pixels(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     """Return the points of a figure with the accuracy of the raw pixels, and its interval over images, beside each.
 
     The columns are `PIXELS`, in [0, 1]; missing where no run has such a probe. Runs on the same data agree in it, but
-    for the images that each fold holds; of several runs it is the mean.
+    for the images that each fold holds; of several runs it is the mean. Refitted probes and those of runs without a
+    fold stand apart: their penalties are not chosen alike.
 
     Args:
         points: as `analysis.separability.curves` makes them, with probe, split, refit and n_samples.
-        rows: all rows of the runs drawn.
+        rows: all rows of the runs drawn, fitted as those drawn are.
     """
     own = of_classes(rows[reads_pixels(rows) & (rows["depth"] == 0)])
     found = [
         _reference(own, *point) for point in points[["probe", "split", "refit", "n_samples"]].itertuples(index=False)
     ]
     return points.assign(**dict(zip(PIXELS, np.array(found).reshape(-1, 3).T, strict=True)))
+
+
+def _fitted_alike(rows: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of each run and probe that were refitted, or not, as those of it that are drawn."""
+    names = ["run", "probe", "refit"]
+    return rows.merge(drawn[names].drop_duplicates(), on=names)
 
 
 def _reference(rows: pd.DataFrame, probe: str, split: str, refit: str, n: int) -> tuple[float, float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -67,7 +68,7 @@ Pixels = Annotated[
     bool,
     typer.Option(
         "--pixels/--no-pixels",
-        help="Whether linear probes read the raw pixels too, as a reference; equal in all runs on one data set.",
+        help="Whether linear probes read the raw pixels too, as a reference; equal in all runs on the same folds.",
         rich_help_panel=FITTED,
     ),
 ]
@@ -254,15 +255,17 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
     from probes.results.table import table_path
 
     work: Callable[[RunFile, Task, Asked], None] = _forecast if dry_run else _probe
-    with RunFile(file) as run:
+    with ExitStack() as opened:
+        run = opened.enter_context(RunFile(file))
+        other = None if baseline is None else opened.enter_context(RunFile(baseline))
+        if other is not None:
+            require_same_images(run, other)
         task = _task(run, asked)
         work(run, task, asked)
-        if baseline is not None:
-            with RunFile(baseline) as other:
-                require_same_images(run, other)
-                work(other, _task(other, asked), of_baseline)
-                if not dry_run:
-                    _print_beside(run, other, task, asked)
+        if other is not None:
+            work(other, _task(other, asked), of_baseline)
+            if not dry_run:
+                _print_beside(run, other, task, asked)
     if not dry_run:
         print(f"rows in {table_path(file)}")
 

@@ -33,3 +33,12 @@ def test_they_stand_beside_every_point_of_their_probe_and_make_no_panel() -> Non
 def test_they_are_missing_where_no_run_has_them() -> None:
     made = curves(table(run_rows([0.3, 0.5], mode="greedy", k=1, width=64, seed=0)))
     assert made[PIXELS].isna().all(axis=None)
+
+
+def test_runs_whose_penalties_are_not_chosen_alike_have_their_own() -> None:
+    """A network that has seen all of train has no refitted probe; one beside it has both, of which one is drawn."""
+    rows = [*run_rows([0.3, 0.5], mode="greedy", k=1, width=64, seed=0), pixels(0.41), pixels(0.4, refit=0)]
+    seen = run_rows([0.3, 0.7], mode="greedy", k=2, width=64, seed=0, refit=0)
+    seen += [row(0.26, run_id="greedy-2-64-0", k=2, depth=0, pooling=0, refit=0)]
+    made = curves(table(rows + seen))
+    assert {int(k): set(own["pixels"]) for k, own in made.groupby("k")} == {1: {0.41}, 2: {0.26}}

@@ -296,6 +296,19 @@ def test_the_raw_pixels_stand_once_in_a_linear_panel_beside_the_input_and_off_it
     assert not [line for line in second.lines if line.get_label() == "_pixels"]
 
 
+def test_raw_pixels_that_are_not_fitted_alike_stand_apart_and_are_both_said() -> None:
+    rows = [row for k in (1, 2) for row in run_rows([0.3, 0.5, 0.6], k=k, refit=2 - k)]
+    rows += [
+        row(0.36, run_id="-1--", k=1, depth=0, pooling=0),
+        row(0.35, run_id="-1--", k=1, depth=0, pooling=0, refit=0),
+    ]
+    rows += [row(0.26, run_id="-2--", k=2, depth=0, pooling=0, refit=0)]
+    made = curves(table(rows))
+    signs = [line for line in draw(made).axes[0].lines if line.get_label() == "_pixels"]
+    assert sorted(float(np.asarray(sign.get_ydata())[0]) for sign in signs) == pytest.approx([26.0, 36.0])
+    assert "grey diamonds: the raw pixels (26.0%, 36.0%)" in caption(made)
+
+
 def bands(axes: Any) -> list[PolyCollection]:
     return [area for area in axes.collections if isinstance(area, PolyCollection)]
 

@@ -42,8 +42,8 @@ def test_a_network_without_a_preset_takes_the_data_as_they_are(
 ) -> None:
     from_network(request_of(trained_on="other-data", mean="data"), DIGITS, place)
     assert caplog.messages[0].endswith(
-        "nets.py:small does not say how it takes its images, and was trained on other data than these: those of these "
-        "images are taken. Give --image-size, --std as they were in its training."
+        "nets.py:small does not say how it takes its images: size, mean and deviation of these images are taken. Give "
+        "--image-size, --std as they were in its training."
     )
     caplog.clear()
     words = {"mean": "data", "std": "data", "image_size": 8}

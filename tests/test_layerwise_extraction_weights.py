@@ -89,7 +89,16 @@ def test_what_is_left_out_or_not_read_is_said(tmp_path: Path, caplog: pytest.Log
     load_weights(SmallNet(), saved(tmp_path / "w.pt", wrapped("averaged", state)))
     assert "left out of the weights, being counters: n_averaged" in caplog.text
     load_weights(SmallNet(), saved(tmp_path / "w.pt", {"model": state, "model_ema": SmallNet().state_dict()}))
-    assert "the weights stand under 'model' in" in caplog.text and "(not read: model_ema)" in caplog.text
+    assert "the weights stand under 'model' in" in caplog.text
+    assert "(not read: model_ema; --weights-key model_ema would read it)" in caplog.text
+    caplog.clear()
+    within = {"model": state, "ema": {"model": SmallNet().state_dict(), "decay": 0.99}, "optimizer": {"state": {}}}
+    load_weights(SmallNet(), saved(tmp_path / "w.pt", within))
+    assert "(not read: ema.model; --weights-key ema.model would read it)" in caplog.text
+    del within["model"]
+    within["last"] = {"model": state}
+    with pytest.raises(UserError, match=r"2 state dicts, under ema.model, last.model, and one is needed. Say which:"):
+        load_weights(SmallNet(), saved(tmp_path / "w.pt", within))
 
 
 def test_one_number_of_another_name_is_no_counter(tmp_path: Path) -> None:
@@ -224,6 +233,10 @@ def without_head(state: dict[str, Any]) -> dict[str, Any]:
         (
             lambda s: {**{f"encoder_q.{k}": v for k, v in s.items()}, "queue": torch.zeros(2, 2)},
             r"All that the network has stands below 'encoder_q.' in the file: give --strip-prefix encoder_q.$",
+        ),
+        (
+            lambda s: {**s, "conv2.1.weight": torch.zeros(2, 2), "conv2.1.bias": torch.zeros(2)},
+            "the network has no conv2.1.weight, conv2.1.bias. Name the network they were saved of",
         ),
         (
             lambda s: {**s, "conv1.weight": torch.zeros(4, 3, 3, 3)},

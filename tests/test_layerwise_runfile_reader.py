@@ -338,3 +338,20 @@ def test_a_file_that_tells_nothing_of_its_making_but_its_run_id_can_be_shown(tmp
     with RunFile(tmp_path / "run.h5") as run:
         text = "\n".join(describe_run(run))
     assert "made            at an unknown time by layerwise ?" in text
+
+
+def test_what_is_stored_stands_in_its_column(tmp_path: Path) -> None:
+    about = {"name": "x", "fingerprint": {}, "classes": ["a", "b"], "normalisation": {"mean": [0.5], "std": [1.0]}}
+    with create_run(tmp_path / "run.h5", force=False) as writer:
+        writer.attributes("/", {"dataset": json.dumps(about)})
+        writer.attributes("depths/00", {"module": "input", "shape": np.array([1, 4, 4])})
+        for split in ("train", "test"):
+            writer.array(f"samples/{split}/label", np.array([0, 1]))
+            writer.array(f"samples/{split}/index", np.array([0, 1]))
+            for name, shape in (("pooled", (2, 1, 2, 2)), ("maps", (2, 1, 4, 4)), ("class_token", (2, 1))):
+                writer.array(f"depths/00/{split}/{name}", np.zeros(shape, np.float16))
+        writer.attributes("provenance", {"run_id": "r1"})
+    with RunFile(tmp_path / "run.h5") as run:
+        head, line = list(describe_run(run))[-2:]
+    assert "  pooled+maps+class  float16  " in line
+    assert line.index("float16") == head.index("type") and len(head) <= 80

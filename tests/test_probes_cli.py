@@ -269,6 +269,15 @@ def test_a_baseline_is_probed_too_and_put_beside(
     assert set(pd.read_csv(tmp_path / "raw.probes.csv").depth) == {0, 1, 2}
 
 
+def test_a_baseline_on_other_images_is_refused_before_anything_is_fitted(
+    own_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other.h5", **{"data.subset": 100})
+    assert run_probe(own_run, "--baseline", str(other)) == 1
+    assert "other.h5 is no baseline of" in capsys.readouterr().err
+    assert not own_run.with_suffix(".probes.csv").exists()
+
+
 def test_a_pooling_finer_than_the_maps_is_refused_with_the_depth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -45,3 +45,22 @@ def test_a_baseline_on_other_images_is_refused(run_path: Path) -> None:
         pytest.raises(UserError, match=r"run.h5 is no baseline of .*run.h5: their test images differ \(digits and"),
     ):
         require_same_images(run, second)
+
+
+class WithoutFold(OnOtherImages):
+    """A network built elsewhere that has seen all of train, so that there is no validation fold."""
+
+    splits = ("train", "test")
+
+    @property
+    def extraction(self) -> dict[str, Any]:
+        return {"kind": "network"}
+
+
+def test_the_refusal_says_how_a_baseline_is_made(run_path: Path) -> None:
+    with (
+        WithoutFold(run_path) as run,
+        RunFile(run_path) as second,
+        pytest.raises(UserError, match=r"Extract .* `layerwise-extract` .* has no validation fold, so --holdout 0.$"),
+    ):
+        require_same_images(run, second)

@@ -52,7 +52,9 @@ def probes(curves: pd.DataFrame) -> list[str]:
             sentence += f"; hollow: the {_pooled(own[is_pooled_input(own)])} input, which has few features"
         pixels = own["pixels"].dropna()
         if len(pixels):
-            sentence += f"; grey diamond: the raw pixels ({100 * pixels.iloc[0]:.1f}%)"
+            found = sorted({f"{100 * value:.1f}%" for value in pixels}, key=lambda text: float(text[:-1]))
+            diamond = "diamond" if len(found) == 1 else "diamonds"
+            sentence += f"; grey {diamond}: the raw pixels ({', '.join(found)})"
         sentences.append(f"{sentence}.")
     sentences += certified(curves)
     if curves["probe"].map(lambda probe: bool(re.fullmatch(r"cnn-\d+", probe))).any():

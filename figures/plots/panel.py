@@ -40,7 +40,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: Ac
     if shared:
         _draw_shared_input(axes, panel[panel["depth"] == 0], axis)
     left, right = (0.0, 0.0) if shared else (min(shifts.values()), max(shifts.values()))
-    _draw_pixels(axes, panel.iloc[0], min(left, min(shifts.values(), default=0.0)) - _STEP * unit)
+    _draw_pixels(axes, panel, min(left, min(shifts.values(), default=0.0)) - _STEP * unit)
     if axis.input_below:
         _name_input(axes, panel[is_pooled_input(panel)], right, axis)
     axis.name_failed(axes, panel[panel["failed"]])
@@ -132,10 +132,10 @@ def _draw_intervals(axes: Axes, points: pd.DataFrame, shift: float, color: str, 
             axes.plot(x[beyond], [end] * int(beyond.sum()), marker=marker, **heads)
 
 
-def _draw_pixels(axes: Axes, point: pd.Series, shift: float) -> None:
-    """Draw the raw pixels beside the pooled input: of no line, since they are the same for every network."""
-    if pd.notna(point["pixels"]):
-        low, value, high = (100 * point[name] for name in ("pixels_low", "pixels", "pixels_high"))
+def _draw_pixels(axes: Axes, panel: pd.DataFrame, shift: float) -> None:
+    """Draw the raw pixels beside the pooled input, of no line: once, but where penalties are not chosen alike."""
+    columns = ["pixels_low", "pixels", "pixels_high"]
+    for low, value, high in 100 * panel[columns].dropna().drop_duplicates("pixels").to_numpy(float):
         axes.vlines(shift, low, high, color=style.REFERENCE, linewidth=0.7, zorder=2)
         axes.plot(shift, value, label="_pixels", zorder=3, **_PIXELS, **_HOLLOW)
 

@@ -145,12 +145,12 @@ def from_module(
 
 
 def _warn_of_preprocessing(request: NetworkRequest) -> None:
-    """Say what is assumed where neither a network trained on other data nor its user says how it takes its images."""
+    """Say what is assumed where neither the network nor its user says how it takes its images."""
     names = ("image_size", "mean", "std")
     if missing := [name for name in names if getattr(request, name) is None]:
         log.warning(
-            "%s does not say how it takes its images, and was trained on other data than these: those of these images "
-            "are taken. Give %s as they were in its training.",
+            "%s does not say how it takes its images: size, mean and deviation of these images are taken. Give %s as "
+            "they were in its training.",
             request.spec, ", ".join(option(name) for name in missing),
         )  # fmt: skip
 

@@ -48,9 +48,7 @@ def describe_run(run: RunFile) -> Iterator[str]:
     yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
     yield ""
     width = max(10, *(len(run.depth_module(depth)) for depth in run.depths))
-    yield f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<14}  {'stored':<12}  {'type':<7}  {'bytes':>9}  auxiliary"
-    for depth in run.depths:
-        yield _depth_line(run, depth, width)
+    yield from _depth_lines(run, width)
 
 
 def _pruning_lines(run: RunFile) -> Iterator[str]:
@@ -79,17 +77,33 @@ def _show(config: RunConfig, path: str) -> str:
     return str(list(found)) if isinstance(found, tuple) else str(found) or "-"
 
 
-def _depth_line(run: RunFile, depth: int, width: int) -> str:
-    parts = {kind: _stored(run, depth, kind) for kind in ("pooled", "maps", "class_token")}
-    held = [rows for found in parts.values() for rows in found]
-    stored = "+".join(kind for kind, found in parts.items() if found) or "nothing"
-    kind = held[0].dtype.name if held else "-"
-    accuracy = run.scores(depth).get("test_accuracy")
-    shape = " x ".join(map(str, run.depth_shape(depth)))
-    return (
-        f"{depth:>5}  {run.depth_module(depth):<{width}}  {shape:<14}  {stored:<12}  {kind:<7}  "
-        f"{show_size(sum(rows.nbytes for rows in held)):>9}  {'-' if accuracy is None else f'{accuracy:.2%}'}"
+_KINDS = {"pooled": "pooled", "maps": "maps", "class_token": "class"}
+
+
+def _kept(run: RunFile, depth: int) -> str:
+    """Return what of a depth is stored, in a word for each kind."""
+    return "+".join(word for kind, word in _KINDS.items() if _stored(run, depth, kind)) or "nothing"
+
+
+def _depth_lines(run: RunFile, width: int) -> Iterator[str]:
+    """Yield the table of depths, with module names of a width; a wide column takes its room from that of the shapes."""
+    shapes = {depth: " x ".join(map(str, run.depth_shape(depth))) for depth in run.depths}
+    kept = {depth: _kept(run, depth) for depth in run.depths}
+    wide = max(12, *map(len, kept.values()))
+    room = max(26 - wide, *map(len, ("C x H x W", *shapes.values())))
+    yield (
+        f"{'depth':>5}  {'module':<{width}}  {'C x H x W':<{room}}  {'stored':<{wide}}  {'type':<7}  {'bytes':>9}  "
+        "auxiliary"
     )
+    for depth in run.depths:
+        held = [rows for kind in _KINDS for rows in _stored(run, depth, kind)]
+        kind = held[0].dtype.name if held else "-"
+        accuracy = run.scores(depth).get("test_accuracy")
+        yield (
+            f"{depth:>5}  {run.depth_module(depth):<{width}}  {shapes[depth]:<{room}}  {kept[depth]:<{wide}}  "
+            f"{kind:<7}  {show_size(sum(rows.nbytes for rows in held)):>9}  "
+            f"{'-' if accuracy is None else f'{accuracy:.2%}'}"
+        )
 
 
 def run_facts(run: RunFile) -> dict[str, Any]:

@@ -32,9 +32,26 @@ def require_same_images(run: RunFile, baseline: RunFile) -> None:
     if different:
         raise UserError(
             f"{baseline.path} is no baseline of {run.path}: their {different[0]} images differ "
-            f"({baseline.dataset['name']} and {run.dataset['name']}, by fingerprint). Train it on the same data: "
-            "`layerwise-train --mode untrained`, with the --subset and --holdout of the run."
+            f"({baseline.dataset['name']} and {run.dataset['name']}, by fingerprint). {_made_alike(run, baseline)}"
         )
+
+
+def _made_alike(run: RunFile, baseline: RunFile) -> str:
+    """Return how a baseline of a run is made."""
+    fold = ""
+    if "validation" in baseline.splits and "validation" not in run.splits:
+        fold = f": {run.path} has no validation fold, so --holdout 0"
+    if run.extraction is None:
+        return (
+            "Train it on the same data: `layerwise-train --mode untrained`, with the --subset and --holdout of the "
+            f"run{fold}."
+        )
+    if run.extraction.get("kind") == "arrays":
+        return f"Extract it from arrays of the same samples, with the splits and --holdout of the run{fold}."
+    return (
+        "Extract it from the same data: `layerwise-extract` without --weights, with the --subset, --test-share and "
+        f"--holdout of the run{fold}."
+    )
 
 
 def beside(run: RunFile, baseline: RunFile, names: Sequence[ProbeName]) -> list[Beside]:

@@ -146,8 +146,9 @@ def unwrapped(found: Any, path: Path) -> dict[str, Tensor]:
     held = _inner(found)
     if held is not None:
         name, inner = held
-        others = [str(key) for key, value in found.items() if key != name and _is_state(value)]
-        log.info("the weights stand under %r in %s%s", name, path, f" (not read: {some(others)})" if others else "")
+        others = _states({key: value for key, value in found.items() if key != name})
+        unread = f" (not read: {some(others)}; {option('weights_key', others[0])} would read it)" if others else ""
+        log.info("the weights stand under %r in %s%s", name, path, unread)
         return unwrapped(inner, path)
     if isinstance(found, Mapping) and found and all(isinstance(value, Tensor) for value in found.values()):
         return {str(name): value for name, value in found.items()}
@@ -167,6 +168,17 @@ def _inner(found: Any) -> tuple[str, Any] | None:
     return states[0] if len(states) == 1 else None
 
 
+def _states(found: Mapping[Any, Any]) -> list[str]:
+    """Return where state dicts stand in a checkpoint, themselves or one level below, such as ema.model."""
+    names = []
+    for name, value in found.items():
+        if _is_state(value):
+            names.append(str(name))
+        elif isinstance(value, Mapping) and "param_groups" not in value:
+            names += [f"{name}.{part}" for part, inner in value.items() if _is_state(inner)]
+    return names
+
+
 def _is_state(value: Any) -> bool:
     return (
         isinstance(value, Mapping)
@@ -184,7 +196,7 @@ def _described(found: Any) -> str:
         return f"an empty dictionary, {needed}. Write one by {SAVE}."
     if "param_groups" in found:
         return f"the state of an optimizer, {needed}. Write one by {SAVE}."
-    if states := [str(name) for name, value in found.items() if _is_state(value)]:
+    if states := _states(found):
         return (
             f"{len(states)} state dicts, under {some(states)}, and one is needed. Say which: "
             f"{option('weights_key', states[0])}."

@@ -172,7 +172,8 @@ def _advice(
         )
     lacking = _tops(missing)
     is_whole = lacking.isdisjoint(_tops(name for name in own if name in state))
-    if shapes or not is_whole or lacking == _tops(own):
+    is_deeper = len(unexpected) > 1 and _tops(unexpected) <= _tops(own)  # more of the parts that the network has
+    if shapes or not is_whole or lacking == _tops(own) or is_deeper:
         return "Name the network they were saved of, built by --model-arg with the arguments it had then."
     advice = []
     if unexpected:
