@@ -59,7 +59,7 @@ def test_arrays_beside_the_groups_are_counted_in_one_line(tmp_path: Path, capsys
         (grouped(train="train", test="test") | grouped(validation="val") | {"valid/fc": np.zeros(3)},
          "has both val/ and valid/, which are both validation. Give one"),
         (grouped(train="train", test="test") | {"test/fc2": np.zeros((18, 2))},
-         "has test/fc2, but no train/fc2. Give it to both, or choose by --layers"),
+         "has test/fc2, but no train/fc2. Give it to both, or choose by layers=..."),
         (grouped(validation="val", test="test"), "has the splits test, validation, but train and test are needed"),
     ],
 )  # fmt: skip

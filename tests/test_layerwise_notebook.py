@@ -6,6 +6,8 @@ import json
 from types import SimpleNamespace
 from typing import Any
 
+import nbclient
+import nbformat
 import pytest
 
 from layerwise import notebook
@@ -67,8 +69,6 @@ def test_it_can_be_silenced_and_is_of_notebooks_alone(monkeypatch: pytest.Monkey
 
 
 def test_a_notebook_that_is_run_shows_it_without_warnings() -> None:
-    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
-    pytest.importorskip("ipykernel")
     code = (
         "import time\nfrom layerwise.commandline import heard, progress\n"
         "with heard(), progress() as bar:\n"

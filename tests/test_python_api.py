@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import subprocess
+import sys
 import typing
 from pathlib import Path
 from typing import Any
@@ -119,10 +121,6 @@ def test_what_is_wrong_usage_of_a_command_is_wrong_usage_of_its_function(own_run
 
 
 def test_mypy_sees_the_types_of_the_public_functions(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    import subprocess
-    import sys
-
     (tmp_path / "user.py").write_text(
         "import figures, layerwise, probes\n"
         "run = layerwise.train(out='a.h5', network=3)\n"
