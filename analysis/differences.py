@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pandas as pd
@@ -13,7 +14,7 @@ from layerwise.errors import UserError
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
 from probes.results.paired_tests import holm, mcnemar, paired_interval
-from probes.results.predictions import paired, read_correct
+from probes.results.predictions import open_correct, paired
 from probes.results.table import last_fits
 
 log = logging.getLogger("layerwise.analysis")
@@ -43,14 +44,16 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
     from probes.results.baseline import require_same_images
 
     found = []
-    with RunFile(first) as one, RunFile(second) as other:
+    with ExitStack() as opened:
+        one, other = (opened.enter_context(RunFile(run)) for run in (first, second))
         require_same_images(one, other)
+        correct, correct_of_other = (opened.enter_context(open_correct(run)) for run in (one, other))
         one_rows, other_rows = (_fitted(read([run]), probes) for run in (first, second))
         for key in one_rows.index.intersection(other_rows.index):
             *values, refit = key
             name = ProbeName(**dict(zip(_NAME, values, strict=True)))
             certificate = max(rows.loc[key, "certificate"].max() for rows in (one_rows, other_rows))
-            pair = paired(read_correct(one, name, int(refit)), read_correct(other, name, int(refit)))
+            pair = paired(correct(name, int(refit)), correct_of_other(name, int(refit)))
             if pair is None:
                 continue
             low, high = paired_interval(*pair)

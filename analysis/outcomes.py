@@ -12,7 +12,7 @@ import pandas as pd
 
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
-from probes.results.predictions import predictions_path, read_correct
+from probes.results.predictions import open_correct, predictions_path
 
 _NAME = PROBE_NAME
 
@@ -30,9 +30,9 @@ def outcomes(rows: pd.DataFrame) -> pd.Series | None:
     path = Path(rows["run"].iloc[0])
     if not predictions_path(path).exists():
         return None
-    with RunFile(path) as run:
+    with RunFile(path) as run, open_correct(run) as read:
         found = [
-            read_correct(run, ProbeName(**{column: row[column] for column in _NAME}), int(row["refit"]))
+            read(ProbeName(**{column: row[column] for column in _NAME}), int(row["refit"]))
             for row in rows.to_dict("records")
         ]
     known = [one for one in found if one is not None]

@@ -14,7 +14,7 @@ from layerwise.runfile import RunFile
 from probes.cli import probe
 from probes.probe import ProbeName
 from probes.results.paired_tests import holm, mcnemar, paired_interval
-from probes.results.predictions import read_correct
+from probes.results.predictions import open_correct
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +31,12 @@ def test_each_number_is_that_of_the_single_images(runs: tuple[Path, Path]) -> No
     found = differences(*runs)
     assert list(dict.fromkeys(found["probe"])) == ["linear", "ncm"]
     own = found[(found["probe"] == "linear") & (found["pooling"] == 2)]
-    with RunFile(runs[0]) as one, RunFile(runs[1]) as other:
+    with (
+        RunFile(runs[0]) as one, open_correct(one) as read, RunFile(runs[1]) as other, open_correct(other) as read_other
+    ):  # fmt: skip
         for row in own.to_dict("records"):
             name = ProbeName(depth=row["depth"], probe="linear")
-            before, after = (read_correct(run, name, 1).to_numpy() for run in (one, other))  # type: ignore[union-attr]
+            before, after = (read_one(name, 1).to_numpy() for read_one in (read, read_other))  # type: ignore[union-attr]
             assert (row["first"], row["second"]) == pytest.approx((before.mean(), after.mean()))
             assert row["difference"] == pytest.approx(after.mean() - before.mean())
             assert (row["ci_low"], row["ci_high"]) == paired_interval(before, after)

@@ -10,7 +10,7 @@ import pytest
 from conftest import make_run
 from scipy.stats import binomtest
 
-from layerwise.runfile import RunFile
+from layerwise.runfile import RunFile, sealed
 from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
 from probes.results.columns import KEY
@@ -74,6 +74,18 @@ def test_holm_is_over_the_comparisons_of_one_probe_and_the_input_is_no_depth_to_
         assert [cnn["gain_p_holm", 2], cnn["gain_p_holm", 3]] == pytest.approx([2 * p[0], p[1]])
         linear = table[table["probe"] == "linear"].set_index(["metric", "depth"])["value"]
         assert linear["gain_p", 2] == linear["gain_p_holm", 2] == 1
+
+
+def test_the_predictions_are_read_through_once_however_many_probes_there_are(
+    own_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RunFile(own_run) as run:
+        for seed in range(4):
+            put(run, {0: slice(0, 30), 1: slice(0, 20), 2: slice(0, 14)}, probe_seed=seed)
+        digest, read = sealed._digest, []
+        monkeypatch.setattr(sealed, "_digest", lambda file: read.append(1) or digest(file))
+        compare(run)
+        assert len(metric(run, "gain")) == 4 and len(read) == 1
 
 
 def test_comparisons_are_made_anew_and_other_runs_keep_theirs(own_run: Path) -> None:

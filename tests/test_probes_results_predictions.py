@@ -13,7 +13,7 @@ from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
 from probes.protocol import Fit, Predictions
-from probes.results.predictions import check_predictions, predictions_path, read_correct, save_predictions
+from probes.results.predictions import check_predictions, open_correct, predictions_path, save_predictions
 
 
 def fit(run: RunFile, wrong: int, refit: int = 0) -> Fit:
@@ -49,13 +49,15 @@ def test_predictions_are_kept_for_each_probe(own_run: Path) -> None:
 def test_what_is_right_is_read_by_index_and_probes_of_another_target_stand_apart(own_run: Path) -> None:
     own, other = ProbeName(depth=1, probe="linear"), ProbeName(depth=1, probe="linear", target="side")
     with RunFile(own_run) as run:
-        assert read_correct(run, own, 0) is None
+        with open_correct(run) as read:
+            assert read(own, 0) is None
         save(run, (own, [fit(run, 3)]), (other, [fit(run, 7)]))
-        assert [int((~read_correct(run, name, 0)).sum()) for name in (own, other)] == [3, 7]  # type: ignore[operator]
-        right = read_correct(run, own, 0)
-        assert right is not None
-        assert not right[run.indices("test")[:3]].any()
-        assert read_correct(run, own, 1) is None
+        with open_correct(run) as read:
+            assert [int((~read(name, 0)).sum()) for name in (own, other)] == [3, 7]  # type: ignore[operator]
+            right = read(own, 0)
+            assert right is not None
+            assert not right[run.indices("test")[:3]].any()
+            assert read(own, 1) is None
 
 
 @pytest.mark.parametrize("content", ["junk", "a run"])

@@ -11,7 +11,7 @@ from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.probe import ProbeName
 from probes.results.paired_tests import paired_interval
-from probes.results.predictions import paired, read_correct
+from probes.results.predictions import ReadCorrect, open_correct, paired
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,15 @@ def _made_alike(run: RunFile, baseline: RunFile) -> str:
 def beside(run: RunFile, baseline: RunFile, names: Sequence[ProbeName]) -> list[Beside]:
     """Return the probes of `names` that both runs have predictions of, refitted ones where there are."""
     found = []
-    for name in names:
-        pair = paired(_newest(run, name), _newest(baseline, name))
-        if pair is not None:
-            own, other = pair
-            found.append(Beside(name, float(own.mean()), float(other.mean()), *paired_interval(other, own)))
+    with open_correct(run) as read, open_correct(baseline) as read_baseline:
+        for name in names:
+            pair = paired(_newest(read, name), _newest(read_baseline, name))
+            if pair is not None:
+                own, other = pair
+                found.append(Beside(name, float(own.mean()), float(other.mean()), *paired_interval(other, own)))
     return found
 
 
-def _newest(run: RunFile, name: ProbeName) -> pd.Series | None:
-    refitted = read_correct(run, name, 1)
-    return read_correct(run, name, 0) if refitted is None else refitted
+def _newest(read: ReadCorrect, name: ProbeName) -> pd.Series | None:
+    refitted = read(name, 1)
+    return read(name, 0) if refitted is None else refitted

@@ -23,7 +23,7 @@ from layerwise.runfile.layout import POOL_SIDE
 from probes.probe import ProbeName
 from probes.results.columns import PROBE_NAME
 from probes.results.paired_tests import holm, mcnemar, paired_interval
-from probes.results.predictions import paired, read_correct
+from probes.results.predictions import ReadCorrect, open_correct, paired
 from probes.results.table import last_fits, locked, read_rows, read_table, table_path, write_table
 from probes.tasks.task import NO_CONTROL
 
@@ -40,21 +40,21 @@ def compare(run: RunFile) -> None:
     """Replace the comparisons in the table of a run by those of its present rows; do nothing where it has no table."""
     if not is_there(table_path(run.path)):
         return
-    with locked(run.path):
+    with locked(run.path), open_correct(run) as read:
         own = read_rows(run)
         scored = own[(own["metric"] == "accuracy") & (own["split"] == "test")]
         scored = last_fits(scored)
         # A CNN probe of other epochs is another probe; the steps of a convex fit are no setting.
         scored = scored.assign(recipe=scored["iterations"].where(scored["probe"].str.startswith("cnn-"), 0).fillna(0))
         new = pd.DataFrame(
-            [*_gains(run, scored), *_teacher_gaps(run, scored), *_against_linear(run, scored)], columns=own.columns
+            [*_gains(read, scored), *_teacher_gaps(read, scored), *_against_linear(read, scored)], columns=own.columns
         )
         table = read_table(table_path(run.path))
         stale = table["metric"].isin((*COMPARISONS, *AGAINST_LINEAR)) & table.index.isin(own.index)
         write_table(table_path(run.path), [table[~stale], new])
 
 
-def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _gains(read: ReadCorrect, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Yield the rows of gains: depth j against depth j - 1, from depth 2 on.
 
     The input is no depth to gain from: its pooled form has few features, and CNN probes take a rate chosen elsewhere.
@@ -65,20 +65,20 @@ def _gains(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
             before = by_depth.get(depth - 1)
             if before is None or depth == 1:
                 continue
-            pair = _paired(run, before, row)
+            pair = _paired(read, before, row)
             if pair is not None:
                 found.append((row, pair))
         yield from _tested("gain", found)
 
 
-def _against_linear(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _against_linear(read: ReadCorrect, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
     """Yield the rows of CNN probes against the linear probe of their depth, where the run has it."""
     for line in _lines(scored[scored["probe"].str.startswith("cnn-")]):
         found = []
         for row in line.to_dict("records"):
             same = {name: _LINEAR.get(name, row[name]) for name in _NAME}
             linear = scored[(scored[list(same)] == pd.Series(same)).all(axis=1)]
-            pair = _paired(run, linear.iloc[0].to_dict(), row) if len(linear) else None
+            pair = _paired(read, linear.iloc[0].to_dict(), row) if len(linear) else None
             if pair is not None:
                 found.append((row, pair))
         yield from _tested("linear_gap", found)
@@ -116,23 +116,25 @@ def not_trained(rows: pd.DataFrame) -> pd.DataFrame:
     return gap[pd.MultiIndex.from_frame(gap[key]).isin(pd.MultiIndex.from_frame(p[key]))]
 
 
-def _teacher_gaps(run: RunFile, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
+def _teacher_gaps(read: ReadCorrect, scored: pd.DataFrame) -> Iterator[dict[str, object]]:
     real = scored[scored["control"] == NO_CONTROL].set_index([*(name for name in _NAME if name != "control"), "recipe"])
     for row in scored[scored["control"] == "teacher"].to_dict("records"):
         key = tuple(row[name] for name in real.index.names)
         if key not in real.index:
             continue
         other = dict(zip(real.index.names, key, strict=True)) | real.loc[key].to_dict()
-        pair = _paired(run, row, other)
+        pair = _paired(read, row, other)
         if pair is not None:
             low, high = paired_interval(*pair)
             value = pair[1].mean() - pair[0].mean()
             yield row | {"metric": "teacher_gap", "value": value, "ci_low": low, "ci_high": high}
 
 
-def _paired(run: RunFile, first: dict[str, object], second: dict[str, object]) -> tuple[np.ndarray, np.ndarray] | None:
+def _paired(
+    read: ReadCorrect, first: dict[str, object], second: dict[str, object]
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Return whether two probes are right about each test image that both have seen, in one order."""
     names = [ProbeName(**{column: row[column] for column in _NAME}) for row in (first, second)]  # type: ignore[arg-type]
     refits = (int(first["refit"]), int(second["refit"]))  # type: ignore[call-overload]
-    one, other = (read_correct(run, name, refit) for name, refit in zip(names, refits, strict=True))
+    one, other = (read(name, refit) for name, refit in zip(names, refits, strict=True))
     return paired(one, other)

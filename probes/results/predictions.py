@@ -5,7 +5,8 @@ Paired comparisons of probes need the single predictions, which no accuracy give
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -23,6 +24,11 @@ from probes.tasks.task import CLASS
 FORMAT = SealedFormat(
     "layerwise-predictions", 2, "predictions of a run", "probe-depth", "Move it away, and run probe-depth again."
 )
+
+
+# Returns whether the probe of a name and a refit is right about each test image, bool by the image's index; None if
+# nothing is kept.
+ReadCorrect = Callable[[ProbeName, int], "pd.Series | None"]
 
 
 def predictions_path(run_path: Path) -> Path:
@@ -66,20 +72,26 @@ def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[Pro
             file[group].attrs["protocol_version"] = PROTOCOL_VERSION
 
 
-def read_correct(run: RunFile, name: ProbeName, refit: int) -> pd.Series | None:
-    """Return whether a probe is right about each test image, bool by the image's index; None if nothing is kept."""
+@contextmanager
+def open_correct(run: RunFile) -> Iterator[ReadCorrect]:
+    """Yield what gives the outcomes of a run's probes: the file is opened, and all of it checked, once for all."""
     path = predictions_path(run.path)
     if not is_there(path):
-        return None
+        yield lambda name, refit: None
+        return
     with open_sealed(path, FORMAT) as file:
-        group = file.get(_group(run.run_id, name, refit))
-        if group is None:
-            return None
-        return pd.Series(group["predicted"][:] == group["label"][:], index=group["index"][:])
+
+        def read(name: ProbeName, refit: int) -> pd.Series | None:
+            group = file.get(_group(run.run_id, name, refit))
+            if group is None:
+                return None
+            return pd.Series(group["predicted"][:] == group["label"][:], index=group["index"][:])
+
+        yield read
 
 
 def paired(first: pd.Series | None, second: pd.Series | None) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return what two of `read_correct` say of the images that both have, bool [n] each in one order, or None."""
+    """Return what two `ReadCorrect` say of the images that both have, bool [n] each in one order, or None."""
     if first is None or second is None:
         return None
     both = pd.concat([first, second], axis=1, join="inner")
