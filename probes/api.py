@@ -21,8 +21,7 @@ from probes.probe import Family, ProbeName
 from probes.results.baseline import beside, require_same_images
 from probes.results.columns import PROBE_NAME
 from probes.sweep import rows_at, sweep
-from probes.tasks.controls import controlled
-from probes.tasks.target import Target
+from probes.tasks.controls import asked_task
 from probes.tasks.task import Task
 
 
@@ -138,11 +137,13 @@ def compare(runs: Runs, baseline: Run, probe: Any = "linear", **options: Any) ->
 
     Raises UserError where the images differ, or `fit` would.
     """
-    found = []
+    found, given = [], several(runs)
     with opened(baseline) as other:
-        for one in _each(runs):
+        for one in _each(given):
             require_same_images(one, other)
-            rows, _ = fit(one, probe, **options), fit(other, probe, **options)
+        fit(other, probe, **options)  # once for all runs: with force=True each fit reads the test split again
+        for one in _each(given):
+            rows = fit(one, probe, **options)
             names = [ProbeName(**row) for row in rows[list(PROBE_NAME)].drop_duplicates().to_dict("records")]
             found += [
                 {
@@ -169,11 +170,7 @@ class _Asked:
 
     def families(self, run: RunFile) -> Iterator[tuple[Task, Family, list[int]]]:
         """Yield the families that fit what is asked of a run, with its labels, and the depths of each."""
-        if self.target is not None and self.control == "teacher":
-            raise UsageError(
-                "--control teacher makes labels of its own, so it takes no target; use --control permuted."
-            )
-        task = controlled(Task(run) if self.target is None else Target(run, self.target), self.control)
+        task = asked_task(run, self.target, self.control)
         names = [one for one in self.probes if isinstance(one, str)]
         own = [one for one in self.probes if isinstance(one, Classifiers)]
         found: list[Family] = [*families(run, task, names, self.settings)] if names else []

@@ -253,6 +253,7 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
     from layerwise.runfile import RunFile
     from probes.results.baseline import require_same_images
     from probes.results.table import table_path
+    from probes.tasks.controls import asked_task
 
     work: Callable[[RunFile, Task, Asked], None] = _forecast if dry_run else _probe
     with ExitStack() as opened:
@@ -260,24 +261,14 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
         other = None if baseline is None else opened.enter_context(RunFile(baseline))
         if other is not None:
             require_same_images(run, other)
-        task = _task(run, asked)
+        task = asked_task(run, asked.target, asked.control)
         work(run, task, asked)
         if other is not None:
-            work(other, _task(other, asked), of_baseline)
+            work(other, asked_task(other, asked.target, asked.control), of_baseline)
             if not dry_run:
                 _print_beside(run, other, task, asked)
     if not dry_run:
         print(f"rows in {table_path(file)}")
-
-
-def _task(run: RunFile, asked: Asked) -> Task:
-    from probes.tasks.controls import controlled
-    from probes.tasks.target import Target
-    from probes.tasks.task import Task
-
-    if asked.target is not None and asked.control == "teacher":
-        raise UsageError("--control teacher makes labels of its own, so it takes no --target; use --control permuted.")
-    return controlled(Task(run) if asked.target is None else Target(run, asked.target), asked.control)
 
 
 def _probe(run: RunFile, task: Task, asked: Asked) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,14 @@ def test_a_baseline_stands_beside_the_runs(own_run: Path) -> None:
     assert list(found["depth"]) == [1, 2]
     np.testing.assert_array_equal(found["difference"], 0)
     assert found["run"].eq(str(own_run)).all()
+
+
+def test_a_baseline_of_several_runs_is_fitted_again_once(own_run: Path, tmp_path: Path) -> None:
+    baseline = Path(shutil.copy(own_run, tmp_path / "baseline.h5"))
+    others = [Path(shutil.copy(own_run, tmp_path / f"{name}.h5")) for name in "ab"]
+    found = probes.compare(iter(others), baseline, "ncm", depths=[1], force=True)
+    assert [Path(run).name for run in found["run"]] == ["a.h5", "b.h5"]
+    assert set(probes.fit(baseline, "ncm", depths=[1])["test_reads"]) == {1}
 
 
 def test_other_labels_come_as_a_table(own_run: Path) -> None:

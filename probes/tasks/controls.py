@@ -9,17 +9,20 @@ Hewitt and Liang 2019; their selectivity is another number, since nothing but me
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from layerwise.activations import READ_BATCH, open_activations
-from layerwise.errors import UserError, unknown
+from layerwise.errors import UsageError, UserError, unknown
 from layerwise.hardware import exact_float32
 from layerwise.model.network import Normalisation
 from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
+from probes.tasks.target import Target
 from probes.tasks.task import NO_CONTROL, Task
 
 CONTROLS = (NO_CONTROL, "permuted", "teacher")
@@ -124,6 +127,16 @@ def balancing_shifts(outputs: Tensor) -> Tensor:
             share = ((outputs - shifts) / temperature).softmax(1).mean(0)
             shifts = shifts + temperature * (share * n_classes).clamp(min=1e-30).log()
     return shifts
+
+
+def asked_task(run: RunFile, target: Path | str | pd.DataFrame | None, control: str) -> Task:
+    """Return the task of a run's classes, or of a target's labels, under a control.
+
+    Raises UsageError for a target with a control that makes labels of its own.
+    """
+    if target is not None and control == "teacher":
+        raise UsageError("--control teacher makes labels of its own, so it takes no --target; use --control permuted.")
+    return controlled(Task(run) if target is None else Target(run, target), control)
 
 
 def controlled(task: Task, control: str) -> Task:
