@@ -149,9 +149,7 @@ def _call(command: str) -> str:
     return f"`{function.name}({', '.join(given)})`" if given else f"`{function.name}`"
 
 
-def python_call(
-    command: str, *, is_heard: bool = True
-) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
+def python_call(command: str) -> Callable[[Callable[Parameters, Result]], Callable[Parameters, Result]]:
     """Return the decorator of a public function that does what a command does.
 
     Its errors name its arguments; what it says is heard, as `layerwise.commandline.heard` says, unless it is called
@@ -163,7 +161,7 @@ def python_call(
 
         @functools.wraps(function)
         def called(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-            with speaking(speech), heard(quiet=bool(kwargs.get("quiet")) or not is_heard):
+            with speaking(speech), heard(quiet=bool(kwargs.get("quiet"))):
                 return function(*args, **kwargs)
 
         return called

@@ -10,12 +10,13 @@ import torch
 
 from layerwise.forecast.rehearsal import Work, seconds_per_batch
 from layerwise.model.architectures import Shape
+from layerwise.runfile.layout import POOL_SIDE
 from layerwise.units import show_seconds, show_size
 from probes.cnn.probe import CnnFamily, trial_depths
 from probes.cnn.rates import FIXED_LEARNING_RATE, LEARNING_RATES, trial_epochs
 from probes.cnn.reading import fits_memory, number_type
 from probes.cnn.schedule_free import ProbeProblem
-from probes.cnn.training import PRODUCTS, SIDE, Design, batch_size, features, new_probe, scorer
+from probes.cnn.training import PRODUCTS, Design, batch_size, features, new_probe, scorer
 from probes.names import CNN_EPOCHS
 from probes.probe import ProbeName
 
@@ -119,7 +120,7 @@ def planned_operations(
         shapes: (C, H, W) of x_0 to x_J. blocks: operations of blocks 1 to J for one image. counts: images of splits.
         designs: every probe at each depth, by the default recipe. epochs: of each.
     """
-    probeable = [depth for depth, shape in enumerate(shapes) if min(shape[1:]) >= SIDE]
+    probeable = [depth for depth, shape in enumerate(shapes) if min(shape[1:]) >= POOL_SIDE]
     trials = _first_and_last(probeable)
     train = score = recomputed = 0
     for depth in probeable:

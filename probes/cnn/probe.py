@@ -17,6 +17,7 @@ import torch
 from layerwise.errors import UserError
 from layerwise.hardware import pick_precision
 from layerwise.runfile import RunFile
+from layerwise.runfile.layout import POOL_SIDE
 from probes.cnn.depth import CnnKind, Train
 from probes.cnn.rates import (
     FIXED_LEARNING_RATE,
@@ -30,7 +31,6 @@ from probes.cnn.rates import (
 from probes.cnn.reading import Labelled, number_type
 from probes.cnn.source import Source, choose_source, describe
 from probes.cnn.training import (
-    SIDE,
     Candidate,
     Design,
     batch_size,
@@ -188,13 +188,13 @@ class CnnFamily(Family):
 
 def trial_depths(run: RunFile) -> list[int]:
     """Return the depths at which rates are tried: the first and the last block whose maps a CNN probe can read."""
-    probeable = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= SIDE]
+    probeable = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= POOL_SIDE]
     blocks = [depth for depth in probeable if depth > 0] or probeable
     return sorted({blocks[0], blocks[-1]})
 
 
 def _depths_with_maps(run: RunFile) -> list[int]:
-    found = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= SIDE]
+    found = [depth for depth in run.depths if min(run.depth_shape(depth)[1:]) >= POOL_SIDE]
     if not found:
         raise UserError(f"{run.path} has no depth with maps of at least 2x2, as CNN probes need. Use --probe linear.")
     if left_out := [str(depth) for depth in run.depths if depth not in found]:

@@ -27,6 +27,7 @@ from layerwise.model.blocks import AuxiliaryClassifier
 from layerwise.model.counts import convolution_operations
 from layerwise.model.seeds import derive_seed, initialised
 from layerwise.runfile import RunFile
+from layerwise.runfile.layout import POOL_SIDE
 from layerwise.training.loop import solve
 from layerwise.training.problem import autocast
 from probes.cnn.reading import Labelled
@@ -40,7 +41,6 @@ BATCH = 32
 # rule for Adam, which keeps the noise of the steps (Malladi et al. 2022).
 GPU_BATCH = 256
 PRODUCTS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-SIDE = 2  # of the grid to which A averages in front of the linear layer
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Design:
     def operations(self, shape: Shape, n_classes: int) -> int:
         """Return the floating-point operations of one image of shape (C, H, W), forward."""
         first, others = self.layers(shape)
-        return first + others + 2 * SIDE**2 * self.width * n_classes
+        return first + others + 2 * POOL_SIDE**2 * self.width * n_classes
 
     def training_operations(self, shape: Shape, n_classes: int) -> int:
         """Return those of one image in training; the first convolution needs no gradient of its input."""
@@ -204,12 +204,12 @@ def scorer(probe: AuxiliaryClassifier) -> nn.Module:
     pairs = zip(probe.convs, probe.norms, strict=True)
     convs = [fuse_conv_bn_eval(conv, norm) for conv, norm in pairs]  # type: ignore[type-var,arg-type]
     layers = [layer for conv in convs for layer in (conv, nn.ReLU(inplace=True))]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(SIDE), probe.pooled_norm, nn.Flatten())
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(POOL_SIDE), probe.pooled_norm, nn.Flatten())
 
 
 @torch.no_grad()
 def features(scorer: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """Return what the linear layer reads, [n, width * SIDE * SIDE], products computed as in training."""
+    """Return what the linear layer reads, [n, width * POOL_SIDE * POOL_SIDE], products computed as in training."""
     with autocast(precision, x.device):
         found: Tensor = scorer(x)
     return found
@@ -218,8 +218,8 @@ def features(scorer: nn.Module, x: Tensor, precision: str) -> Tensor:
 def require_probeable(run: RunFile, depth: int) -> None:
     """Raise UserError if the maps of a depth are smaller than the grid to which a CNN probe averages them."""
     _, height, width = run.depth_shape(depth)
-    if min(height, width) < SIDE:
+    if min(height, width) < POOL_SIDE:
         raise UserError(
             f"depth {depth} has maps of {height}x{width}, too small for a CNN probe, which "
-            f"averages to {SIDE}x{SIDE}. Leave this depth out by --depths, or use --probe linear."
+            f"averages to {POOL_SIDE}x{POOL_SIDE}. Leave this depth out by --depths, or use --probe linear."
         )
