@@ -20,6 +20,7 @@ from analysis.tables import read as _read
 from analysis.training import training_curves as _training_curves
 from analysis.trend import trends as _trends
 from analysis.widths import against_width
+from layerwise.errors import UsageError
 from layerwise.runfile.given import Run, Runs, path_of, paths_of
 from layerwise.spoken import python_call
 
@@ -140,4 +141,11 @@ def published_numbers() -> pd.DataFrame:
 
 
 def _rows(runs: Runs | pd.DataFrame) -> pd.DataFrame:
-    return runs if isinstance(runs, pd.DataFrame) else _read(paths_of(runs))
+    if not isinstance(runs, pd.DataFrame):
+        return _read(paths_of(runs))
+    if lost := ", ".join(sorted({"run", "variant", "estimator", "metric", "probe", "depth"} - set(runs))):
+        raise UsageError(
+            f"the table lacks {lost}, which rows of analysis.read have. "
+            "Those of probes.fit do not name the run: give the run files instead."
+        )
+    return runs

@@ -54,6 +54,7 @@ def select(
         UserError: if a run lacks what was asked for, or the runs cannot be compared. UsageError: if the
             question itself is wrong.
     """
+    probes = [probes] if isinstance(probes, str) else probes
     own = set(rows.loc[rows["estimator"].notna(), "probe"])
     _check_question([name for name in probes or () if name not in own], split, refit)
     chosen = of_classes(rows, features)

@@ -10,6 +10,7 @@ from analysis.factors import FACTORS
 from analysis.separability import curves
 from analysis.tables import read
 from analysis.widths import against_width
+from figures.output import SIZES
 from figures.plots import caption, separability, widths
 from figures.plots.lines import lines, restyled
 from layerwise.errors import UsageError, option, unknown
@@ -84,6 +85,8 @@ def drawn(
     ax: Any = None,
 ) -> Made:
     """Return the figure of `draw`, its points and its caption."""
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
     if by not in (*FACTORS, PROBE_WIDTH):
         raise unknown("factor", by, (*FACTORS, PROBE_WIDTH))
     if by == PROBE_WIDTH:

@@ -103,6 +103,20 @@ def test_panels_go_into_axes_of_one_s_own() -> None:
 
 
 @pytest.mark.usefixtures("rows")
+def test_beside_a_plot_of_the_reader_s_both_axes_have_their_names() -> None:
+    _, axes = page(3)
+    axes[0].plot([1, 2])
+    figures.draw(["x.h5"], ax=axes[1:])
+    assert [one.get_ylabel() for one in axes] == ["", "test accuracy (%)", ""]
+    assert [one.get_xlabel() for one in axes] == ["", "depth $j$ (0 = input)", "depth $j$ (0 = input)"]
+
+
+@pytest.mark.usefixtures("rows")
+def test_one_probe_is_its_name() -> None:
+    assert [axes.get_title() for axes in figures.draw(["x.h5"], "linear").axes] == ["linear"]
+
+
+@pytest.mark.usefixtures("rows")
 def test_in_axes_of_one_s_own_marks_are_ours_and_type_is_the_reader_s() -> None:
     own = {"lines.linewidth": 9, "lines.markersize": 30, "axes.titlesize": 21, "axes.labelsize": 15}
     with matplotlib.rc_context(own):
@@ -163,6 +177,7 @@ def test_the_caption_has_the_words_too() -> None:
             {"palette": ["red", "bleu"]},
             "palette has 'bleu', which is no colour of matplotlib; '#D55E00' or 'tab:blue' is one.",
         ),
+        ({"size": "large"}, "unknown size 'large'. Choices: single, double."),
         ({"xlabels": "layer"}, "unknown xlabels 'layer'. Choices: depth, module."),
         (
             {"xlabels": "module", "relative": True},

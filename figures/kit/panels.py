@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,13 +105,25 @@ def type_scale(axes: Axes) -> float:
     return float(axes.yaxis.label.get_fontsize()) / LABEL_SIZE
 
 
-def label_edges(axes: Axes, x: str, y: str) -> None:
-    """Name the axes of a panel in a figure of the reader's: of a grid, those at its left and lower edge."""
-    place = axes.get_subplotspec()
-    if place is None or place.is_last_row():
-        axes.set_xlabel(x)
-    if place is None or place.is_first_col():
-        axes.set_ylabel(y)
+def label_edges(every: Sequence[Axes], x: str, y: str) -> None:
+    """Name the axes of panels in a figure of the reader's: in a grid, those with no other panel to the left or below.
+
+    What else stands in that figure says nothing of these axes.
+    """
+    places = [axes.get_subplotspec() for axes in every]
+    for axes, place in zip(every, places, strict=True):
+        grid = None if place is None else place.get_gridspec()
+        others = [other for other in places if place and other and other.get_gridspec() is grid]
+        stacked = [other for other in others if place and _meet(place.colspan, other.colspan)]
+        beside = [other for other in others if place and _meet(place.rowspan, other.rowspan)]
+        if not any(place and other.rowspan.start >= place.rowspan.stop for other in stacked):
+            axes.set_xlabel(x)
+        if not any(place and other.colspan.stop <= place.colspan.start for other in beside):
+            axes.set_ylabel(y)
+
+
+def _meet(one: range, other: range) -> bool:
+    return one.start < other.stop and other.start < one.stop
 
 
 def columns(size: str, panels: int) -> int:

@@ -59,8 +59,7 @@ def draw(
             axis = accuracy_axis(curves, min(map(height_mm, own)), type_scale(own[0]))
             _draw_panels(own, panels, curves, named, ticks, axis)
             legend_in(own[0], _handles(named, panels))
-        for axes in own:
-            label_edges(axes, ticks.label, y)
+        label_edges(own, ticks.label, y)
         return cast(Figure, own[0].get_figure(root=True))
     with style.applied():
         first, *_ = named
