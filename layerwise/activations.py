@@ -25,6 +25,7 @@ from layerwise.model.network import LayerwiseNetwork, Normalisation, freeze
 from layerwise.runfile import Rows, RunFile
 from layerwise.runfile.given import Run, opened, path_of
 from layerwise.runfile.layout import POOL_SIDE
+from layerwise.spoken import python_call
 
 SOURCES = ("auto", "stored", "recompute")
 READ_BATCH = 256
@@ -90,6 +91,7 @@ class Activations:
             yield self[start : start + size]
 
 
+@python_call("layerwise-extract")
 def open_activations(
     run: Run, depth: int, split: str, *, source: str = "auto", device: torch.device | None = None
 ) -> Activations:
@@ -104,10 +106,21 @@ def open_activations(
     Raises:
         UserError: the file lacks what the source needs, with the command that would store it.
     """
+    return read_activations(run, depth, split, source=source, device=device)
+
+
+def read_activations(
+    run: Run, depth: int, split: str, *, source: str = "auto", device: torch.device | None = None
+) -> Activations:
+    """Return what `open_activations` returns, with errors in the words of whoever calls."""
     if source not in SOURCES:
         raise unknown("source", source, SOURCES)
     device = device or torch.device("cpu")
     run = run if isinstance(run, RunFile) and not run.is_closed else RunFile(path_of(run))
+    if split not in run.splits:
+        raise unknown("split", split, run.splits)
+    if depth not in run.depths:
+        raise unknown("depth", depth, run.depths)
     maps = _stored_maps(run, depth, split)
     if source == "stored" or (source == "auto" and maps is not None):
         if maps is None:
@@ -121,6 +134,7 @@ def open_activations(
     return Activations(images, compute, depth, device)
 
 
+@python_call("probe-depth")
 def pooled_features(
     run: Run, depth: int, split: str, *, side: int = POOL_SIDE, device: torch.device | None = None
 ) -> np.ndarray:
@@ -131,6 +145,13 @@ def pooled_features(
     Raises:
         UserError: maps smaller than side x side, or a file that has neither maps nor what computes them.
     """
+    return read_pooled(run, depth, split, side=side, device=device)
+
+
+def read_pooled(
+    run: Run, depth: int, split: str, *, side: int = POOL_SIDE, device: torch.device | None = None
+) -> np.ndarray:
+    """Return what `pooled_features` returns, with errors in the words of whoever calls."""
     with opened(run) as one:
         stored = one.pooled(depth, split) if side == POOL_SIDE else None
         if stored is not None:
@@ -148,7 +169,7 @@ def pooled_batches(
             f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "
             "out by --depths, or give a smaller --pool."
         )
-    for x in open_activations(run, depth, split, device=device).batches():
+    for x in read_activations(run, depth, split, device=device).batches():
         yield (average(x, side) if side else x).flatten(1).cpu().numpy()
 
 

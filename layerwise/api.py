@@ -5,10 +5,11 @@ The functions do what the commands do. Those that write a run file return it ope
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
@@ -17,6 +18,7 @@ from layerwise.configfile import read_config
 from layerwise.datasets import Dataset
 from layerwise.datasets.dataset import OWN
 from layerwise.datasets.own import own_dataset
+from layerwise.errors import UsageError, UserError
 from layerwise.export import Exported, export_run
 from layerwise.extraction.requests import ArraysRequest, Loaders, NetworkRequest, from_arrays, from_module
 from layerwise.extraction.stores import MemoryStore
@@ -44,9 +46,17 @@ def open_run(path: Run, network: Network | None = None) -> RunFile:
 
     Raises UserError if it is missing, damaged, incomplete, or no run file.
     """
-    if network is not None:
-        register(network)
-    return RunFile(path_of(path))
+    given = None if network is None else register(network)
+    run = RunFile(path_of(path))
+    trained = None if run.config is None else run.config.network
+    if given is not None and (trained is None or given["network.factory_sha256"] != trained.factory_sha256):
+        run.close()
+        had = "no blocks of your own" if trained is None or not trained.factory else f"other blocks, {trained.factory}"
+        raise UserError(
+            f"{run.path} was trained with {had} (the SHA-256 differs). Give as network what it was trained with: the "
+            "same code, and of modules the same first weights."
+        )
+    return run
 
 
 @python_call("layerwise-train")
@@ -69,7 +79,8 @@ def train(
     """Train a network block by frozen block, as `layerwise-train` does, and return its run file, opened.
 
     Args:
-        recipe: the configuration to start from, see `layerwise-train --list`.
+        recipe: the configuration to start from: "digits", "fashion-mnist", "cifar10-small" and others, which the error
+            for an unknown one lists.
         out: run file to write.
         config: in place of a recipe: a configuration, or a run file or TOML file that holds one.
         data: your own, in place of the recipe's: {"train": ..., "test": ...} (and "validation"), each a pair (images,
@@ -78,7 +89,8 @@ def train(
             stopped training goes on with no others. data_name: what files, tables and figures call them.
         network: blocks in place of the paper's: a function that returns a list of torch.nn.Module, one a block, or
             "path/to/file.py:factory"; or such a list or a Sequential, whose training begins with the weights it has.
-        settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3}.
+        settings: fields that replace those of the recipe, by dotted path: {"network.k": 1, "training.epochs": 3};
+            docs/settings.md has them all.
         data_dir: folder that holds the data set, where it is not bundled.
         device: auto, cpu or cuda.
         max_size: most bytes that the run file may take.
@@ -86,6 +98,8 @@ def train(
 
     Raises UserError where the command would print one line.
     """
+    if data is not None and "data.dataset" in (settings or {}):
+        raise UsageError('data and settings={"data.dataset": ...} both say what to train on. Leave out one of the two.')
     own = {} if network is None else register(network)
     own |= {} if data is None else _OWN_DATA | {"data.label": data_name}
     begun = recipe_named(recipe) if config is None else config
@@ -113,12 +127,12 @@ def extract_network(
     trained_on: str,
     label: str = "",
     seed: int = 0,
-    layers: str = "auto",
+    layers: str | Sequence[str] = "auto",
     tokens: str = "patch",
     layout: str = "auto",
     image_size: int | None = None,
-    mean: tuple[float, ...] | str | None = None,
-    std: tuple[float, ...] | str | None = None,
+    mean: float | tuple[float, ...] | str | None = None,
+    std: float | tuple[float, ...] | str | None = None,
     data_name: str = "data",
     classes: tuple[str, ...] = (),
     holdout: float = 0.1,
@@ -141,7 +155,7 @@ def extract_network(
         trained_on: what the network was trained on: "nothing", "other-data", "train-fold", or "train-split" (the
             validation fold was seen, so there is none). After "train-fold" loaders need a "validation".
         label: what tables and figures call it; its class where empty. seed: tells repetitions apart, for averages.
-        layers: "auto" (the output of each stage), or comma-separated names and patterns.
+        layers: "auto" (the output of each stage), or names and patterns, comma-separated or a list.
         tokens: of transformers: "patch", "class" to read the class token alone, "mean" of the patches, or "K+HxW": K
             tokens (a class token first), then patches on a grid of H x W.
         layout: where channels stand in what layers return: "auto" finds it out and says it; "channels-first" or
@@ -155,10 +169,13 @@ def extract_network(
 
     Raises UserError for layers that are not there, data that do not fit the network, or a file that would not fit.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model is a {type(model).__name__}, but a torch.nn.Module, with its weights, is needed.")
     place = Place(out=Path(out), device=pick_device(device), max_size=max_size, force=force)
     request = NetworkRequest(
-        spec=type(model).__name__, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens,
-        layout=layout, image_size=image_size, mean=mean, std=std, batch_size=batch_size,
+        spec=type(model).__name__, trained_on=trained_on, label=label or None, seed=seed,
+        layers=layers if isinstance(layers, str) else ",".join(layers), tokens=tokens, layout=layout,
+        image_size=image_size, mean=_channels(mean), std=_channels(std), batch_size=batch_size,
     )  # fmt: skip
     given = (
         data if isinstance(data, Dataset) else Loaders(loaders=data, name=data_name, classes=classes, holdout=holdout)
@@ -166,6 +183,10 @@ def extract_network(
     with on_loan(unwrapped(model), settles=trained_on == "nothing") as lent:
         from_module(request, lent, given, place).write(place, store, dtype)
     return RunFile(out)
+
+
+def _channels(values: float | tuple[float, ...] | str | None) -> tuple[float, ...] | str | None:
+    return values if values is None or isinstance(values, str | tuple) else tuple(np.ravel(values).tolist())
 
 
 @python_call("layerwise-extract")
@@ -200,6 +221,11 @@ def extract_arrays(
 
     Raises UserError for arrays that are no run: lengths that differ, labels missing, NaN, a file that would not fit.
     """
+    if not isinstance(arrays, Mapping | Path | str):
+        raise UsageError(
+            f"arrays is a {type(arrays).__name__}; expected a file, or arrays by name, "
+            '{"layer1": ..., "labels": ...}.'
+        )
     source = MemoryStore(arrays) if isinstance(arrays, Mapping) else Path(arrays)
     request = ArraysRequest(
         arrays=source, trained_on=trained_on, label=label or None, seed=seed, layers=layers, tokens=tokens,

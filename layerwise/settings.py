@@ -52,6 +52,9 @@ def set_fields(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
     """
     changed: dict[str, Any] = {}
     for path, value in values.items():
+        if path not in SETTINGS and any(known.startswith(f"{path}.") for known in SETTINGS):
+            example = next(known for known in SETTINGS if known.startswith(f"{path}."))
+            raise UsageError(f"{path} is no field, but a group of them. Give each by its path, such as {example}.")
         if path not in SETTINGS:
             raise unknown("configuration field", path, SETTINGS)
         head, _, rest = path.partition(".")

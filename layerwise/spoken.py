@@ -69,6 +69,9 @@ _FLAG = re.compile(
 )
 _SET = re.compile(r"--set (?P<path>[a-z][\w.]*\w)=(?P<value>\.\.\.|[\w-][\w.-]*[\w-]|\w)?")
 _COMMAND = re.compile(rf"`(?P<words>(?:{'|'.join(FUNCTIONS)})(?: [^`]*)?)`")
+# A command by its name alone, and no part of a path.
+_NAMED = re.compile(rf"(?<![\w/.'\"`-])(?P<command>{'|'.join(FUNCTIONS)})(?![\w/'\"-]|\.\w)")
+_OUTPUT = re.compile(r"(?<![\w/.'\"-])-o(?![\w-])")
 
 
 class Python:
@@ -93,9 +96,9 @@ class Python:
     def text(self, message: str) -> str:
         """Return a message in which commands are calls, and flags are arguments."""
         message = _COMMAND.sub(lambda found: _call(found["words"]), message)
-        message = _SET.sub(
-            lambda found: f'settings={{"{found["path"]}": {_literal(found["value"] or "...")}}}', message
-        )
+        message = _SET.sub(lambda found: self._set(found["path"], found["value"]), message)
+        message = _NAMED.sub(lambda found: FUNCTIONS[found["command"]].name, message)
+        message = _OUTPUT.sub(f"{self._function.names.get('output', 'out')}=...", message)
         return _FLAG.sub(self._spoken, message)
 
     def _spoken(self, found: re.Match[str]) -> str:
@@ -105,6 +108,13 @@ class Python:
         bare = self.option(name, found["value"])
         is_name = found["value"] is None and bare.isidentifier()
         return f"{bare}=..." if is_name else bare
+
+    def _set(self, path: str, value: str | None) -> str:
+        """Return a field of --set: the argument of its name, where data are loaded by one, or an item of `settings`."""
+        head, _, name = path.partition(".")
+        if head == "data" and name in self._parameters:
+            return f"{name}={_literal(value or '...')}"
+        return _setting(path, value)
 
     def _field(self, name: str) -> str | None:
         if not self._function.takes_fields:
@@ -146,6 +156,10 @@ def _call(command: str) -> str:
             name = word[2:].replace("-", "_")
             has_value = bool(words) and not words[0].startswith("--")
             given.append(speech.option(name, words.pop(0) if has_value else True if name in _SWITCHES else "..."))
+    fields = [words for words in given if words.startswith("settings={")]
+    if len(fields) > 1:  # one argument, however many fields it has
+        given[given.index(fields[0])] = f"settings={{{', '.join(words[10:-1] for words in fields)}}}"
+        given = [words for words in given if words not in fields]
     return f"`{function.name}({', '.join(given)})`" if given else f"`{function.name}`"
 
 

@@ -204,7 +204,8 @@ def _named(probe: Any, name: str | None, grid: Mapping[str, Any] | None, standar
     if name is not None or grid is not None:
         if any(isinstance(one, str) for one in given):
             raise UsageError(
-                "name and grid are of classifiers; probes of this project have their names and their paths."
+                "name and grid are of classifiers of scikit-learn's grammar; a probe of this project has its own name "
+                "and penalties. Leave them out, or fit the two kinds by two calls."
             )
         return [classifiers(given, name, grid, standardise)]
     found: list[str | Classifiers] = []

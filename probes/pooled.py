@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from layerwise.activations import pooled_features
+from layerwise.activations import read_pooled
 from layerwise.runfile import RunFile
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit, Kind, play
@@ -76,7 +76,7 @@ class PooledFamily(Family):
 
     def _read(self, depth: int, side: int, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return features, labels, and the labels on which something is chosen."""
-        x = pooled_features(self.run, depth, split, side=side, device=self.device)[self.task.rows(split)]
+        x = read_pooled(self.run, depth, split, side=side, device=self.device)[self.task.rows(split)]
         require_finite(x, f"{self.run.path}, depth {depth}, {split} features")
         y, chooser = self.task.labels(split), self.task.chooser
         return x, y, y if chooser is self.task else chooser.labels(split)

@@ -109,6 +109,6 @@ def auxiliary_depths(run: RunFile) -> list[int]:
     if not run.trained_depths:
         raise UserError(
             f"{run.path} has no trained auxiliary classifier to score: its network is untrained, or was trained "
-            "elsewhere. Use --probe linear, or train one by layerwise-train --mode greedy."
+            "elsewhere. Use --probe linear, or train one by `layerwise-train --mode greedy`."
         )
     return run.trained_depths

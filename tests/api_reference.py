@@ -30,8 +30,8 @@ object shows what it is, without its arrays, where Python or a notebook prints i
 `Run` is the path of a run file, or a run that is open; `Runs` one of them, or several. Accuracies are in [0, 1], but
 where a table says percent. What a command would say is said on stderr, and its progress shown on a terminal or under
 the cell of a notebook; `quiet=True`, where a function has it, or
-`logging.getLogger("layerwise").setLevel("WARNING")` for all, silences both. Errors that you can mend are a `UserError`
-of one line, which names arguments as they are written here.
+`logging.getLogger("layerwise").setLevel("WARNING")` for all, silences both, but for warnings. Errors that you
+can mend are a `UserError` of one line, which names arguments as they are written here.
 """
 
 

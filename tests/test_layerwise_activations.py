@@ -60,13 +60,15 @@ def test_the_network_from_the_file_repeats_the_scores_in_it(run_path: Path) -> N
 def test_a_file_without_maps_is_recomputed_and_says_so_when_maps_are_asked_for(tmp_path: Path) -> None:
     with RunFile(make_run(tmp_path / "run.h5")) as run:
         assert open_activations(run, 1, "test").source == "recompute"
-        with pytest.raises(UserError, match="holds no whole maps of depth 1. .*layerwise-train digits --store maps"):
+        with pytest.raises(
+            UserError, match="holds no whole maps of depth 1. .*layerwise.train.'digits', settings={.store"
+        ):
             open_activations(run, 1, "test", source="stored")
 
 
 def test_a_file_without_maps_and_images_says_which_command_stores_them(tmp_path: Path) -> None:
     with RunFile(make_run(tmp_path / "run.h5", max_size=300_000)) as run:
-        with pytest.raises(UserError, match=r"holds no images and no whole maps. .*layerwise-train digits --max-size"):
+        with pytest.raises(UserError, match=r"holds no images and no whole maps. .*layerwise.train.*max_size="):
             open_activations(run, 1, "test")
         with pytest.raises(UserError, match=r"holds no images. Make it again"):
             open_activations(run, 1, "test", source="recompute")
@@ -79,7 +81,7 @@ def test_a_file_without_blocks_says_which_command_stores_maps(run_path: Path) ->
             return None
 
     with WithoutBlocks(run_path) as run:
-        with pytest.raises(UserError, match=r"holds no blocks. .* --store maps"):
+        with pytest.raises(UserError, match=r"holds no blocks. .*settings={.store.: .maps."):
             open_activations(run, 1, "test", source="recompute")
         assert open_activations(run, 1, "test").source == "stored"
 

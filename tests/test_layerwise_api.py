@@ -6,6 +6,7 @@ import logging
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import layerwise
 from layerwise.activations import open_activations
+from layerwise.datasets import load_dataset
 from layerwise.errors import UsageError, UserError
 
 SMALL = {"network.depth": 1, "network.width": 4, "network.aux_width": 4, "training.epochs": 1, "precision": "fp32"}
@@ -117,11 +119,40 @@ def test_arrays_in_memory_or_in_a_file(tmp_path: Path) -> None:
         assert run.dataset["fingerprint"] == digest
 
 
+def test_layers_in_a_list_and_one_number_for_all_channels(tmp_path: Path) -> None:
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.ReLU(), torch.nn.Conv2d(2, 2, 3))
+    words: dict[str, Any] = {"trained_on": "nothing", "quiet": True}
+    data = load_dataset("digits", holdout=0.1)
+    made = layerwise.extract_network(net, data, out=tmp_path / "a.h5", layers=["0", "2"], mean=0.5, std=[0.2], **words)
+    with made as run:
+        assert run.depths == [0, 1, 2] and run.dataset["normalisation"] == {"mean": [0.5], "std": [0.2]}
+    for model in (net.state_dict(), torch.nn.Conv2d, 3):
+        with pytest.raises(UsageError, match="but a torch.nn.Module, with its weights, is needed"):
+            layerwise.extract_network(model, data, out=tmp_path / "b.h5", **words)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="arrays is a ndarray; expected a file, or arrays by name"):
+        layerwise.extract_arrays(np.ones((3, 4)), out=tmp_path / "b.h5", **words)  # type: ignore[arg-type]
+
+
+def test_names_of_splits_depths_and_groups_of_fields_are_checked(own_run: Path, tmp_path: Path) -> None:
+    with layerwise.open_run(own_run) as run:
+        for read in (run.labels, run.indices, lambda split: open_activations(run, 1, split)):
+            with pytest.raises(UsageError, match="unknown split 'tests'. Did you mean 'test'"):
+                read("tests")
+        with pytest.raises(UsageError, match="unknown depth '9'"):
+            open_activations(run, 9, "test")
+    with pytest.raises(UsageError, match="training is no field, but a group of them. .* such as training.epochs"):
+        layerwise.train(out=tmp_path / "a.h5", settings={"training": {"epochs": 1}})
+    with pytest.raises(UsageError, match="data_dir="):
+        load_dataset("cifar10", holdout=0.1)
+    with pytest.raises(UsageError, match=r"data.holdout is 0.9, but must be a share in \[0, 0.5\]"):
+        load_dataset("digits", holdout=0.9)
+
+
 def test_what_a_call_made_is_to_be_made_again_by_that_call(tmp_path: Path) -> None:
     arrays = {"layer": np.zeros((60, 2, 6, 6)), "labels": np.arange(60) % 3}
     words = {"out": tmp_path / "run.h5", "trained_on": "other-data", "store": "pooled"}
     with (
         layerwise.extract_arrays(arrays, **words) as run,
-        pytest.raises(UserError, match=r"with --store maps and another --out, as /provenance says it was made\.$"),
+        pytest.raises(UserError, match=r"with store=.maps. and another out=..., as /provenance says it was made\.$"),
     ):
         open_activations(run, 1, "test", source="stored")

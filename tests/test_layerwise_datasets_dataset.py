@@ -157,7 +157,7 @@ def test_a_subset_never_changes_and_is_not_the_fold() -> None:
 
 @pytest.mark.parametrize("n", [19, 1439, 10_000])
 def test_a_subset_that_cannot_be_taken_says_what_can(n: int) -> None:
-    expected = f"--subset {n} cannot be taken: the train split has 1438 images of 10 classes, so give a number from 20"
+    expected = f"subset={n} cannot be taken: the train split has 1438 images of 10 classes, so give a number from 20"
     with pytest.raises(UsageError, match=expected):
         load_dataset("digits", holdout=0.1, subset=n)
 

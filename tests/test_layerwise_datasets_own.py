@@ -79,13 +79,14 @@ def test_arrays_tensors_and_data_sets_of_pytorch_are_the_same_images() -> None:
     ("data", "words"),
     [
         ({"train": 1}, 'data has train; expected {"train": ..., "test": ...} and, where wanted, "validation"'),
-        (3, "data has a int; expected"),
+        (3, "data is a int; expected"),
         (arrays() | {"test": 5}, "data['test'] is a int; expected (images, labels), or a data set of PyTorch"),
         (arrays() | {"test": (images(3), labels(4))}, "data['test'] has 3 images and labels of shape [4]"),
         (arrays() | {"test": (images(3, 0, 4), labels(3))}, "data['test'] has images of shape [3, 4]; expected uint8"),
         (arrays() | {"test": (images(3, 0, 1, 4, 4), labels(3))}, "images of the splits have different shapes"),
-        (arrays() | {"test": (images(3) / 127 - 1, labels(3))}, "images of type float64 that are no pixels"),
-        (arrays() | {"test": (images(3), labels(3) - 1)}, "labels are of type int64; expected whole numbers from 0 on"),
+        (arrays() | {"test": (images(3) / 127 - 1, labels(3))}, "and values -1 to 0.9606 that are no pixels"),
+        (arrays() | {"test": (images(3), labels(3) - 1)}, "labels go down to -1; expected whole numbers from 0 on"),
+        (arrays() | {"test": (images(3), np.eye(3))}, "labels of shape [3, 3]; expected a label for each image, as"),
         (arrays() | {"test": (images(3), labels(3) / 2)}, "labels are of type float64; expected whole numbers"),
         (arrays() | {"test": [1, 2, 3]}, "data['test'] has items that are no pairs of an image and a label"),
         (arrays() | {"test": [(images(1)[0], 0), (images(1, 0, 1, 4, 4)[0], 1), (0, 0)]}, "images of different shapes"),
@@ -135,7 +136,7 @@ def test_given_modules_begin_with_their_weights_and_stay_as_they_are(tmp_path: P
         given[0][0].weight += 1
     with layerwise.train(network=list(given), out=tmp_path / "b.h5", **options) as run:
         assert run.config is not None and run.config.network.factory_sha256 != first
-    with pytest.raises(UserError, match="a Linear as block 1|returned a Linear"):
+    with pytest.raises(UserError, match="the blocks of torch.nn.modules.linear:Linear are a Linear, but a list"):
         layerwise.train(network=nn.Linear(2, 2), out=tmp_path / "c.h5", **options)
 
 
@@ -151,6 +152,8 @@ def test_a_stopped_training_goes_on_with_the_same_data_alone(tmp_path: Path, mon
     with pytest.raises(UserError, match="was begun with other data: the images of arrays have changed"):
         layerwise.train(data=other, out=tmp_path / "a.h5", settings=SMALL, device="cpu")
     layerwise.train(data=arrays(), out=tmp_path / "a.h5", settings=SMALL, device="cpu").close()
+    with pytest.raises(UsageError, match=r"data and settings={\"data.dataset\": ...} both say what to train on"):
+        layerwise.train(data=arrays(), out=tmp_path / "c.h5", settings={"data.dataset": "mnist"})
     with pytest.raises(UsageError, match=r"the data were given in Python, and must be given again"):
         layerwise.train(config=tmp_path / "a.h5", out=tmp_path / "b.h5")
     with layerwise.train(config=tmp_path / "a.h5", data=arrays(), out=tmp_path / "b.h5", device="cpu") as run:

@@ -191,7 +191,9 @@ def test_classes_without_names_are_numbered(tmp_path: Path, monkeypatch: Patch) 
 
 @pytest.mark.parametrize("name", TORCHVISION_SETS)
 def test_data_that_are_not_bundled_need_a_folder(name: str) -> None:
-    with pytest.raises(UsageError, match=f"^{name} is not bundled: give the folder that holds .+ by --data-dir, or by"):
+    with pytest.raises(
+        UsageError, match=f"^{name} is not bundled: give the folder that holds .+ by data_dir=..., or by"
+    ):
         load_dataset(name, holdout=0.1)
 
 
@@ -204,7 +206,7 @@ def test_missing_files_are_named_and_not_fetched_unasked(name: str, tmp_path: Pa
     message = str(caught.value)
     where = tmp_path / source.folder if source.folder else tmp_path
     assert message.startswith(f"{name} was not found whole: looked for {source.files} in {where}. Give the folder ")
-    assert message.endswith("by --data-dir, or fetch the data by --download.")
+    assert message.endswith("by data_dir=..., or fetch the data by download=True.")
     assert list(tmp_path.iterdir()) == []
 
 

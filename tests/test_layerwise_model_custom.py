@@ -241,7 +241,7 @@ def test_a_run_file_brings_no_code_and_says_what_it_needs(tmp_path: Path, monkey
     path = trained(spec, tmp_path / "run.h5")
     monkeypatch.setattr(factories, "_known", {})
     needed = (
-        r"the blocks are those of net.py:blocks, which a run file does not hold. Name the file .* --network PATH/net.py"
+        r"the blocks are those of net.py:blocks, which a run file does not hold. Name .* network='PATH/net.py:blocks'"
     )
     with layerwise.open_run(path) as run:
         probes.fit(run, "linear", depths=[1])  # reads what is stored
@@ -249,10 +249,10 @@ def test_a_run_file_brings_no_code_and_says_what_it_needs(tmp_path: Path, monkey
         with pytest.raises(UserError, match=needed):
             open_activations(run, 2, "test")
     other = written(tmp_path, RESIDUAL + "\n    # another file\n", "other.py")
-    with (
-        layerwise.open_run(path, network=other) as run,
-        pytest.raises(UserError, match="is another .its SHA-256 differs"),
-    ):
+    with pytest.raises(UserError, match="run.h5 was trained with other blocks, net.py:blocks .the SHA-256 differs"):
+        layerwise.open_run(path, network=other)
+    register(other)
+    with layerwise.open_run(path) as run, pytest.raises(UserError, match="is another .its SHA-256 differs"):
         open_activations(run, 2, "test")
     with layerwise.open_run(path, network=spec) as run:
         assert open_activations(run, 2, "test")[:2].shape == (2, 6, 8, 8)
@@ -310,9 +310,11 @@ CONV = "from torch import nn\nimport torch\nconv = lambda: nn.Conv2d(1, 1, 3, pa
 @pytest.mark.parametrize(
     ("returned", "message"),
     [
-        ("3", r"net.py:blocks returned a int, but a list of torch.nn.Module is needed, one for each block."),
-        ("[]", r"net.py:blocks returned nothing, but a list of torch.nn.Module is needed"),
-        ("[conv(), 3]", r"net.py:blocks returned a int as block 2, but a torch.nn.Module is needed."),
+        ("3", r"the blocks of net.py:blocks are a int, but a list of torch.nn.Module is needed, one for each block."),
+        ("[]", r"the blocks of net.py:blocks are nothing, but a list of torch.nn.Module is needed"),
+        ("[conv(), 3]", r"block 2 of net.py:blocks is a int, but a torch.nn.Module is needed."),
+        ("[nn.LazyConv2d(2, 3)]", r"block 1 of net.py:blocks has a lazy layer, whose shape is not known"),
+        ("[conv(), nn.Flatten()]", r"block 2 .* makes \[2, \d+\] .* Leave out what makes vectors of maps"),
         ("[nn.Conv2d(1, 0, -3)]", r"net.py:blocks failed: \w+: .* \(.*, line \d+\)\.$"),
         ("(lambda c: [c, nn.Sequential(c)])(conv())", r"blocks 1 and 2 of net.py:blocks share parameters or buffers"),
         ("(lambda n: [nn.Sequential(conv(), n), n])(nn.BatchNorm2d(1, affine=False))", r"blocks 1 and 2 .* or buffers"),

@@ -32,7 +32,7 @@ def test_paths_open_runs_and_lists_of_them_are_taken_alike(own_run: Path) -> Non
     assert again.is_closed
 
 
-@pytest.mark.parametrize(("given", "words"), [([], "no run was given"), (3, "found a int in the place of a run")])
+@pytest.mark.parametrize(("given", "words"), [([], "no run was given"), (3, "found int in the place of a run")])
 def test_what_is_no_run_is_refused(given: Any, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         paths_of(given)

@@ -35,6 +35,15 @@ FLAG = re.compile(r"(?<![\w/.-])--[a-z]")
         ("layerwise-train", "the file /tmp/--k/a--b.h5 is left", "the file /tmp/--k/a--b.h5 is left"),
         ("layerwise-train", "`layerwise-train digits --set network.k=1 --force`",
          """`layerwise.train('digits', settings={"network.k": 1}, force=True)`"""),
+        ("layerwise-train", "`layerwise-train --mode untrained --set network.activation=none --out u.h5`",
+         """`layerwise.train(settings={"mode": 'untrained', "network.activation": 'none'}, out='u.h5')`"""),
+        ("layerwise-train", "`layerwise-train --config a.h5 --mode untrained`",
+         """`layerwise.train(config='a.h5', settings={"mode": 'untrained'})`"""),
+        ("probe-depth", "Move it away, and run probe-depth again.", "Move it away, and run probes.fit again."),
+        ("layerwise-train", "/tmp/layerwise-train/x.h5 and layerwise-train.log", "/tmp/layerwise-train/x.h5 and "
+         "layerwise-train.log"),
+        ("layerwise-export", "-o is 'n.pth', but", "out=... is 'n.pth', but"),
+        ("separability-study", "or give another -o.", "or give another folder=...."),
         ("layerwise-extract", "--image-size is 0, but", "image_size=... is 0, but"),
     ],
 )  # fmt: skip

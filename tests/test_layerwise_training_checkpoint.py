@@ -255,10 +255,10 @@ def stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("training.epochs", 4, "training.epochs = 3, but this command says 4"),
-        ("seed", 1, "seed = 0, but this command says 1"),
-        ("network.k", 3, "network.k = 2, but this command says 3"),
-        ("mode", "parallel", "mode = 'greedy', but this command says 'parallel'"),
+        ("training.epochs", 4, "training.epochs = 3, and now it is 4"),
+        ("seed", 1, "seed = 0, and now it is 1"),
+        ("network.k", 3, "network.k = 2, and now it is 3"),
+        ("mode", "parallel", "mode = 'greedy', and now it is 'parallel'"),
     ],
 )
 def test_another_configuration_is_refused_with_the_field(stopped: Path, field: str, value: Any, message: str) -> None:
@@ -288,7 +288,7 @@ def test_a_state_of_a_version_without_seeding_goes_on_where_the_seeding_of_that_
         del tree["network"]["seeding"]
         file.attrs["config"] = json.dumps(tree, sort_keys=True)
         file.attrs["digest"] = sealed._digest(file)
-    with pytest.raises(UserError, match="begun with network.seeding = 1, but this command says 2"):
+    with pytest.raises(UserError, match="begun with network.seeding = 1, and now it is 2"):
         make_run(path, **fields("greedy"))
     make_run(path, **older)
     assert digest(path) == digest(make_run(tmp_path / "whole.h5", **older))
@@ -327,7 +327,7 @@ def test_what_auto_was_resolved_to_holds_whatever_memory_is_free_when_it_goes_on
     monkeypatch.setattr(reuse, "memory_room", lambda: room[other])
     # Nothing would fit now; what is computed is the same.
     monkeypatch.setattr(training, "Kept", lambda *given: training.Recomputed(*given[:-1]))
-    with pytest.raises(UserError, match=rf"begun with training.prefix = '{begun}', but this command says '{other}'"):
+    with pytest.raises(UserError, match=rf"begun with training.prefix = '{begun}', and now it is '{other}'"):
         make_run(path, **still | {"training.prefix": other})
     with RunFile(make_run(path, **still)) as run:
         assert run.config is not None
@@ -342,7 +342,7 @@ def test_a_field_that_forbids_the_prefix_of_auto_is_the_one_that_is_named(
         kill_after_saves(patch, 1)
         with pytest.raises(Killed):
             make_run(path, **views)
-    with pytest.raises(UserError, match="was begun with training.views = 1, but this command says 0"):
+    with pytest.raises(UserError, match="was begun with training.views = 1, and now it is 0"):
         make_run(path, **views | {"training.views": 0})
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import analysis
 import probes
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
@@ -33,6 +34,10 @@ def test_what_is_not_there_is_refused(own_run: Path) -> None:
             probes.fit(run, depths=[7])
         with pytest.raises(UsageError, match="unknown probe 'lineal'. Did you mean 'linear'"):
             probes.fit(run, "lineal")
+        with pytest.raises(UsageError, match="target is a dict; expected a data frame, or a CSV file. Its columns are"):
+            probes.fit(run, target={"train": [1]})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="the table lacks run, which rows of analysis.read have"):
+        analysis.curves(probes.fit(own_run, "ncm"))
 
 
 def test_errors_name_the_arguments_and_not_the_options_of_the_command(own_run: Path) -> None:

@@ -253,7 +253,8 @@ def facts(fit: Fit) -> Fit:
 # What reads labels or activations of a split that an argument names.
 READERS = {
     "labels", "images", "pooled", "maps", "class_token", "outputs", "pooled_features", "pooled_batches",
-    "open_activations", "open_splits", "features", "read_depth", "Labelled", "_read", "_data",
+    "open_activations", "read_activations", "read_pooled",
+    "open_splits", "features", "read_depth", "Labelled", "_read", "_data",
 }  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from layerwise.datasets.folder import read_imagefolder
 from layerwise.datasets.folds import stratified_split, stratified_subset, stratified_test
 from layerwise.datasets.published import read_torchvision
 from layerwise.errors import UsageError, UserError, unknown
+from layerwise.spoken import python_call
 
 # The name of data that a Python session gives, and of arrays of activations.
 OWN = "arrays"
@@ -118,6 +119,7 @@ class Dataset:
         return Sizes(self.image_shape, len(self.classes), self.counts)
 
 
+@python_call("layerwise-train")
 def load_dataset(
     name: str,
     *,
@@ -128,7 +130,7 @@ def load_dataset(
     test_share: float = 0.0,
     image_size: int = 0,
     label: str = "",
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     download: bool = False,
 ) -> Dataset:
     """Load a data set, take a subset of its train split, and set the validation fold apart.
@@ -151,19 +153,12 @@ def load_dataset(
         UserError: the folder does not hold the data, or holds them damaged; a download failed; a class is too
             small for the fold.
     """
-    if name == OWN:
-        raise UsageError(
-            "the data were given in Python, and must be given again: layerwise.train(config=..., data=...) takes them."
-        )
-    if name not in DATASETS:
-        raise unknown("data set", name, DATASETS)
-    if name == "imagefolder":
-        label = label or (data_dir.resolve().name if data_dir else "")
-    train, test, classes = _published(name, data_dir, image_size, test_share, download)
-    return with_fold(
-        label or name, train, test, classes,
-        holdout=holdout, fold_seed=fold_seed, subset=0 if subset_is_most and len(train.label) < subset else subset,
+    config = DataConfig(
+        dataset=name, holdout=holdout, fold_seed=fold_seed, subset=subset, test_share=test_share, image_size=image_size,
+        label=label,
     )  # fmt: skip
+    folder = None if data_dir is None else Path(data_dir)
+    return load_configured(config, folder, download=download, subset_is_most=subset_is_most)
 
 
 def with_fold(
@@ -184,18 +179,21 @@ def load_configured(
     config: DataConfig, data_dir: Path | None, *, download: bool = False, subset_is_most: bool = False
 ) -> Dataset:
     """Load the data set that a configuration names; see `load_dataset` for what it raises."""
-    return load_dataset(
-        config.dataset,
-        holdout=config.holdout,
-        fold_seed=config.fold_seed,
-        subset=config.subset,
-        subset_is_most=subset_is_most,
-        test_share=config.test_share,
-        image_size=config.image_size,
-        label=config.label,
-        data_dir=data_dir,
-        download=download,
-    )
+    name, label = config.dataset, config.label
+    if name == OWN:
+        raise UsageError(
+            "the data were given in Python, and must be given again: layerwise.train(config=..., data=...) takes them."
+        )
+    if name not in DATASETS:
+        raise unknown("data set", name, DATASETS)
+    if name == "imagefolder":
+        label = label or (data_dir.resolve().name if data_dir else "")
+    train, test, classes = _published(name, data_dir, config.image_size, config.test_share, download)
+    return with_fold(
+        label or name, train, test, classes,
+        holdout=config.holdout, fold_seed=config.fold_seed,
+        subset=0 if subset_is_most and len(train.label) < config.subset else config.subset,
+    )  # fmt: skip
 
 
 def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -29,10 +29,11 @@ def own_dataset(data: Dataset | Mapping[str, Any], config: DataConfig) -> Datase
         return data
     names = set(data) if isinstance(data, Mapping) else set()
     if not {"train", "test"} <= names <= {"train", "validation", "test"}:
-        found = ", ".join(map(str, data)) if isinstance(data, Mapping) else f"a {type(data).__name__}"
+        has = f"has {', '.join(map(str, data))}" if isinstance(data, Mapping) and data else "is empty"
+        found = has if isinstance(data, Mapping) else f"is a {type(data).__name__}"
         raise UsageError(
-            f'data has {found or "nothing"}; expected {{"train": ..., "test": ...}} and, where wanted, "validation", '
-            "each a pair (images, labels) or a data set of PyTorch."
+            f'data {found}; expected {{"train": ..., "test": ...}} and, where wanted, "validation", each a pair '
+            "(images, labels) or a data set of PyTorch."
         )
     parts = {split: _arrays(split, data[split]) for split in ("train", "validation", "test") if split in names}
     shapes = {split: images.shape[1:] for split, (images, _) in parts.items()}
@@ -74,7 +75,10 @@ def _arrays(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:
             f"data['{split}'] is a {type(part).__name__}; expected (images, labels), or a data set of PyTorch."
         )
     if len(images) != len(labels) or labels.ndim != 1 or not len(labels):
-        raise UserError(f"data['{split}'] has {len(images)} images and labels of shape {list(labels.shape)}.")
+        raise UserError(
+            f"data['{split}'] has {len(images)} images and labels of shape {list(labels.shape)}; expected a label for "
+            f"each image{', as labels.argmax(1) gives it' if labels.ndim == 2 and len(labels) == len(images) else ''}."
+        )
     return _pixels(split, images), labels
 
 
@@ -84,7 +88,7 @@ def _on_cpu(array: Any) -> Any:
 
 def _pixels(split: str, images: np.ndarray) -> np.ndarray:
     """Return images as uint8 [n, C, H, W]; raise UserError where they were none before."""
-    shape, kind = list(images.shape), images.dtype
+    shape, kind, given = list(images.shape), images.dtype, images
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1] > 4 and images.shape[3] <= 4:
@@ -96,7 +100,8 @@ def _pixels(split: str, images: np.ndarray) -> np.ndarray:
         images = np.round(scaled)
         if not np.isfinite(scaled).all() or images.min() < 0 or images.max() > 255 or abs(scaled - images).max() > 1e-3:
             raise UserError(
-                f"data['{split}'] has images of type {kind} that are no pixels (normalised already?); {_EXPECTED}."
+                f"data['{split}'] has images of type {kind} and values {given.min():.4g} to {given.max():.4g} that are "
+                f"no pixels; {_EXPECTED}. Of values in [0, 1], (255 * images).round().astype('uint8') makes such."
             )
     return np.ascontiguousarray(images, dtype=np.uint8)
 
@@ -104,8 +109,12 @@ def _pixels(split: str, images: np.ndarray) -> np.ndarray:
 def _coded(labels: Mapping[str, np.ndarray], train: Any) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Return the names of the classes, and the labels as their numbers; those of a PyTorch data set, if any."""
     every = np.concatenate(list(labels.values()))
-    if every.dtype.kind not in "iuUSb" or (every.dtype.kind == "i" and every.min() < 0):
+    if every.dtype.kind not in "iuUSb":
         raise UserError(f"labels are of type {every.dtype}; expected whole numbers from 0 on, or words.")
+    if every.dtype.kind == "i" and every.min() < 0:
+        raise UserError(
+            f"labels go down to {every.min()}; expected whole numbers from 0 on, or words. Leave out what has none."
+        )
     found = np.unique(every)
     named = getattr(train, "classes", None)
     if every.dtype.kind in "iu" and named is not None and found.max() < len(named):

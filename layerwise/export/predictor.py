@@ -77,7 +77,7 @@ def auxiliary_depths(run: RunFile) -> list[int]:
     if run.config is None:
         raise UserError(
             f"{run.path} has no network: it was extracted from one built elsewhere, or from arrays. Export that "
-            "network by the code that builds it; layerwise-export takes the runs of layerwise-train."
+            "network by the code that builds it; `layerwise-export` takes the runs of `layerwise-train`."
         )
     if not run.trained_depths:
         raise UserError(

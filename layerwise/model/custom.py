@@ -16,9 +16,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from layerwise.config import NetworkConfig
-from layerwise.errors import UsageError, UserError
+from layerwise.errors import UsageError, UserError, option
 from layerwise.model.seeds import own_random_stream
 from layerwise.model.userfile import function_of, place_of
 from layerwise.runfile.manifest import file_sha256
@@ -151,9 +152,14 @@ def block_shapes(config: NetworkConfig, image: Shape) -> list[Shape]:
             raise UserError(f"block {j} of {config.factory} failed on maps of {maps}: {reason}.") from error
         made = list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
         if not isinstance(made, list) or len(made) != 4 or made[0] != 2 or min(made[2:]) < 2:
+            cure = (
+                "Images of another size, or fewer blocks that halve it, may help."
+                if isinstance(made, list) and len(made) == 4
+                else "Leave out what makes vectors of maps: the classifier of each block is added by itself."
+            )
             raise UserError(
                 f"block {j} of {config.factory} makes {made} of two maps of {maps}, but [2, C, H, W] is needed, H and "
-                "W at least 2. Images of another size, or fewer blocks that halve it, may help."
+                f"W at least 2. {cure}"
             )
         found.append((made[1], made[2], made[3]))
     return found
@@ -177,7 +183,8 @@ def _blocks(config: NetworkConfig) -> list[nn.Module]:
 
 def _cure(config: NetworkConfig) -> str:
     if config.factory.rpartition(":")[0].endswith(".py"):
-        return f"Name the file that it was trained with: --network PATH/{config.factory}"
+        named = option("network", f"PATH/{config.factory}")
+        return f"Name the file that it was trained with: {named} (in Python, of layerwise.open_run)"
     return "Give what it was trained with: layerwise.open_run(path, network=...)"
 
 
@@ -191,12 +198,17 @@ def _made(make: Callable[[], Any], name: str) -> list[nn.Module]:
         raise UserError(f"{name} failed: {reason} ({place_of(error)}).") from error
     blocks = list(made) if isinstance(made, nn.Sequential) else made
     if not isinstance(blocks, (list, tuple)) or not blocks:
-        what = f"a {type(made).__name__}" if blocks else "nothing"
-        raise UserError(f"{name} returned {what}, but a list of torch.nn.Module is needed, one for each block.")
+        what = "nothing" if isinstance(blocks, (list, tuple)) or blocks is None else f"a {type(made).__name__}"
+        raise UserError(
+            f"the blocks of {name} are {what}, but a list of torch.nn.Module is needed, one for each block (or a "
+            "Sequential of them, or a function that returns such)."
+        )
     owners: dict[int, int] = {}
     for j, block in enumerate(blocks, start=1):
         if not isinstance(block, nn.Module):
-            raise UserError(f"{name} returned a {type(block).__name__} as block {j}, but a torch.nn.Module is needed.")
+            raise UserError(f"block {j} of {name} is a {type(block).__name__}, but a torch.nn.Module is needed.")
+        if any(is_lazy(tensor) for tensor in (*block.parameters(), *block.buffers())):
+            raise UserError(f"block {j} of {name} has a lazy layer, whose shape is not known. Give its size.")
         for tensor in (*block.parameters(), *block.buffers()):
             if (owner := owners.setdefault(id(tensor), j)) != j:
                 raise UserError(

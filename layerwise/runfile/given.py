@@ -29,7 +29,7 @@ def path_of(run: Run) -> Path:
     if isinstance(run, os.PathLike | str):
         return Path(run)
     raise UsageError(
-        f"found a {type(run).__name__} in the place of a run; expected the path of a run file, or what "
+        f"found {type(run).__name__} in the place of a run; expected the path of a run file, or what "
         "layerwise.open_run returns."
     )
 

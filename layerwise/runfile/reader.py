@@ -19,7 +19,7 @@ import h5py
 import numpy as np
 
 from layerwise.config import RunConfig
-from layerwise.errors import UserError
+from layerwise.errors import UserError, unknown
 from layerwise.hdf5 import open_hdf5
 from layerwise.runfile import layout
 from layerwise.runfile.checks import ADVICE, checked_entries, require_labels
@@ -152,12 +152,18 @@ class RunFile:
 
     def labels(self, split: str) -> np.ndarray:
         """Labels int64 [n] of a split."""
+        self._require_split(split)
         found = self._rows(layout.labels(split))
         return require_labels(found[:], len(self.dataset["classes"]), str(self.path), found.path)
 
     def indices(self, split: str) -> np.ndarray:
         """Position int64 [n] of each sample in the published split it comes from."""
+        self._require_split(split)
         return self._rows(layout.indices(split))[:]
+
+    def _require_split(self, split: str) -> None:
+        if split not in ("train", "validation", "test") or (split == "validation" and split not in self.splits):
+            raise unknown("split", split, self.splits)
 
     def images(self, split: str) -> Rows | None:
         """uint8 images [n, C, H, W] of a split, or None where the file holds none."""

@@ -123,10 +123,16 @@ class Checkpoint:
         saved, asked = (by_path(asdict(c)) for c in (RunConfig.from_json(file.attrs["config"]), self.config))
         # The prefix last: what "auto" becomes may follow from another field, and the message should name that one.
         for field in sorted(saved.keys() | asked.keys(), key=lambda name: (name == "training.prefix", name)):
+            if saved.get(field) != asked.get(field) and field == "network.factory_sha256":
+                raise UserError(
+                    f"{self.path and self.path.parent} was begun with other blocks: the code, the layers or the first "
+                    f"weights of {self.config.network.factory} have changed since. Bring them back to go on, or delete "
+                    "that folder to train from the start."
+                )
             if saved.get(field) != asked.get(field):
                 raise UserError(
-                    f"{self.path and self.path.parent} was begun with {field} = {saved.get(field)!r}, but this command "
-                    f"says {asked.get(field)!r}. Give the same to go on, or delete that folder to train from the start."
+                    f"{self.path and self.path.parent} was begun with {field} = {saved.get(field)!r}, and now it is "
+                    f"{asked.get(field)!r}. Give the same to go on, or delete that folder to train from the start."
                 )
         if json.loads(file.attrs["fingerprint"]) != self.fingerprint:
             raise UserError(

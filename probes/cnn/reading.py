@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerwise.activations import READ_BATCH, open_activations
+from layerwise.activations import READ_BATCH, read_activations
 from layerwise.runfile import RunFile
 from probes.tasks.task import Task
 
@@ -84,7 +84,7 @@ class Labelled:
         keep: bool = True,
     ):
         self.device, self.dtype = device, dtype
-        self._parts = [open_activations(task.run, depth, split, source=source, device=device) for split in splits]
+        self._parts = [read_activations(task.run, depth, split, source=source, device=device) for split in splits]
         self._rows = [task.rows(split) for split in splits]
         self._starts = np.cumsum([0] + [len(rows) for rows in self._rows])
         self.label = torch.from_numpy(np.concatenate([task.labels(split) for split in splits])).to(device)

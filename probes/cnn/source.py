@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from layerwise.activations import Activations, open_activations
+from layerwise.activations import Activations, read_activations
 from layerwise.errors import UserError
 from layerwise.model.counts import count_problems
 from layerwise.runfile import RunFile
@@ -40,12 +40,12 @@ def choose_source(run: RunFile, depth: int, source: str, device: torch.device) -
         UserError: the file lacks what the source needs, with the command that would store it.
     """
     if source != "auto":
-        return _measured(run, depth, open_activations(run, depth, "train", source=source, device=device), device)
-    first = _measured(run, depth, open_activations(run, depth, "train", device=device), device)
+        return _measured(run, depth, read_activations(run, depth, "train", source=source, device=device), device)
+    first = _measured(run, depth, read_activations(run, depth, "train", device=device), device)
     if first.name == "recompute" or depth == 0:
         return first
     try:
-        other = open_activations(run, depth, "train", source="recompute", device=device)
+        other = read_activations(run, depth, "train", source="recompute", device=device)
     except UserError:
         return first
     second = _measured(run, depth, other, device)

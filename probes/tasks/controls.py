@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from layerwise.activations import READ_BATCH, open_activations
+from layerwise.activations import READ_BATCH, read_activations
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.hardware import exact_float32
 from layerwise.model.network import Normalisation
@@ -108,7 +108,7 @@ class Teacher(Task):
         """Yield x_0 in batches, of the images where the file has them, since stored maps may be rounded."""
         images, scale = self.run.images(split), self.run.dataset["normalisation"]
         if images is None:
-            yield from open_activations(self.run, 0, split).batches()
+            yield from read_activations(self.run, 0, split).batches()
             return
         normalise = Normalisation(scale["mean"], scale["std"])
         for start in range(0, len(images), READ_BATCH):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import sha256
 from probes.csvfile import read_csv
@@ -20,6 +20,7 @@ log = logging.getLogger("layerwise.probes")
 _EXPECTED = "expected the columns index, label and, where train and test both count from 0, split (train or test)"
 
 
+_COLUMNS = "Its columns are index, label and, where train and test both count from 0, split (train or test)."
 _TEXT = ("label", "split")
 
 
@@ -39,6 +40,8 @@ class Target(Task):
 
     def __init__(self, run: RunFile, labels: Path | str | pd.DataFrame):
         super().__init__(run)
+        if not isinstance(labels, Path | str | pd.DataFrame):
+            raise UsageError(f"target is a {type(labels).__name__}; expected a data frame, or a CSV file. {_COLUMNS}")
         self.path = path = Path(labels) if isinstance(labels, Path | str) else Path(labels.attrs.get("name", "table"))
         if path.stem == CLASS:
             raise UserError(
