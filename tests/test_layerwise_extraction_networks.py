@@ -242,7 +242,7 @@ def test_the_input_is_computed_again_from_the_images_where_its_maps_are_not_kept
         expected = prepare(torch.from_numpy(data.splits["test"].images))
         torch.testing.assert_close(torch.cat(list(x.batches())), expected, rtol=0, atol=0)
         np.testing.assert_array_equal(pooled_features(run, 0, "test", side=0), expected.flatten(1).numpy())
-        with pytest.raises(UserError, match=r"holds no blocks .* again with --store maps and another --out, as /prov"):
+        with pytest.raises(UserError, match=r"holds no blocks .* again with store='maps' and another out=..., as"):
             open_activations(run, 1, "test")
 
 
