@@ -82,9 +82,11 @@ def test_class_folders_alone_are_split_by_a_share(tmp_path: Path, capsys: pytest
 
 
 def test_a_share_of_a_folder_that_has_splits_is_refused(folder: Path) -> None:
-    with pytest.raises(UsageError, match="holds train/, test/, but test_share is of a folder of class folders alone") as caught:
+    with pytest.raises(
+        UsageError, match="holds train/, test/, but test_share is of a folder of class folders alone"
+    ) as caught:
         load_dataset("imagefolder", holdout=0, data_dir=folder, test_share=0.2)
-    assert str(caught.value).endswith("Leave it out, or give --test-share 0 where a configuration has it.")
+    assert str(caught.value).endswith("Leave it out, or give test_share=0 where a configuration has it.")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
