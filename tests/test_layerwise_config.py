@@ -47,10 +47,15 @@ def test_a_field_is_replaced_by_its_path(path: str, text: str, value: object) ->
     assert type(found) is type(value)
 
 
-@pytest.mark.parametrize("path", ["training.rate", "training", "learning_rate", "training.epochs.x", ""])
+@pytest.mark.parametrize("path", ["training.rate", "learning_rate", "training.epochs.x", ""])
 def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
     with pytest.raises(UsageError, match=r"unknown configuration field .*training\.learning_rate"):
         set_fields(digits(), {path: "1"})
+
+
+def test_a_group_of_fields_is_answered_with_one_of_them() -> None:
+    with pytest.raises(UsageError, match="training is no field, but a group of them. Give .* such as training.epochs"):
+        set_fields(digits(), {"training": "1"})
 
 
 @pytest.mark.parametrize(

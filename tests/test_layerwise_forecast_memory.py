@@ -33,6 +33,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"network.k": 1, "network.depth": 2},
     {"network.k": 2, "network.depth": 3, "network.downsample": (1, 3)},
     {"network.k": 3, "network.depth": 2, "network.batch_norm": "off", "network.downsample": (2,)},
+    {"network.k": 3, "network.depth": 2, "network.aux_halving": True},
 ]
 by_network = pytest.mark.parametrize("fields", NETWORKS, ids=lambda f: " ".join(map(str, f.values())))
 

@@ -68,6 +68,17 @@ def test_auxiliary_is_l_a_of_k_minus_1_convolutions(k: int) -> None:
     np.testing.assert_allclose(auxiliary(x).detach().numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("sides", [(4, 6), (5, 7)])
+def test_a_halving_auxiliary_is_the_usual_one_of_maps_averaged_to_half(sides: tuple[int, int]) -> None:
+    usual, halving = (AuxiliaryClassifier(3, 5, k=3, width=4, batch_norm=True, halving=h).eval() for h in (False, True))
+    halving.load_state_dict(usual.state_dict())
+    x = random_maps(2, 3, *sides)
+    half = [x.shape[2] // 2, x.shape[3] // 2]
+    expected = usual(torch.nn.functional.adaptive_avg_pool2d(x, half))
+    assert torch.equal(halving(x), expected)
+    assert halving.convs[0](expected.new_zeros(1, 3, *half)).shape[2:] == tuple(half)
+
+
 @pytest.mark.parametrize("k", [1, 2, 3, 4])
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_parameter_count_of_each_k(k: int, batch_norm: bool) -> None:

@@ -47,6 +47,7 @@ NETWORKS: list[dict[str, Any]] = [
     {"network.k": 2, "network.depth": 1, "network.batch_norm": "off"},
     {"network.k": 3, "network.depth": 2, "network.downsample": (2,)},
     {"network.k": 3, "network.depth": 3, "network.batch_norm": "off", "network.downsample": (1, 2)},
+    {"network.k": 3, "network.depth": 2, "network.aux_halving": True},
     {"network.architecture": "paired", "network.activation": "gelu", "network.k": 4, "network.depth": 3},
 ]
 PRUNED: list[dict[str, Any]] = [
@@ -237,6 +238,14 @@ def test_scoring_is_one_pass_with_the_heads_that_were_trained(mode: str, fields:
                         net.auxiliaries[j - 1](x)
 
     assert count(config).scoring == (0 if mode == "untrained" else flops(score))
+
+
+def test_mirrored_images_are_a_second_pass_of_what_is_not_trained_on(data: Dataset) -> None:
+    config = small_config(mirrored=True)
+    net = network(config, data)
+    once = count(small_config()).scoring
+    assert count(config).scoring == flops(lambda: score_auxiliaries(net, data, config.heads, mirrored=True))
+    assert once < count(config).scoring < 2 * once
 
 
 def test_each_mode_has_its_heads() -> None:

@@ -34,6 +34,17 @@ def test_a_line_at_the_end_of_each_stage_and_none_before(capsys: pytest.CaptureF
     assert capsys.readouterr().err == "depth 2: accuracy while training 80.0%, validation accuracy 75.0%, 6 s\n"
 
 
+def test_only_a_stage_that_trains_further_is_called_fine_tuned(capsys: pytest.CaptureFixture[str]) -> None:
+    commandline.set_verbosity(quiet=False, verbose=False)
+    with Report(2) as report:
+        report.start("block 2", 10, 5)  # a block of more epochs than others
+        report.epoch(row(5))
+        report.start("fine-tuning of auxiliary 2", 10, 3, finetunes=True)
+        report.epoch(row(3))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["depth 2", "depth 2, fine-tuned"]
+
+
 def test_verbose_says_every_epoch(capsys: pytest.CaptureFixture[str]) -> None:
     commandline.set_verbosity(quiet=False, verbose=True)
     with Report(2) as report:

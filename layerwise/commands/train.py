@@ -296,6 +296,9 @@ def _print_scores(scores: Sequence[DepthScores]) -> None:
         cells = "".join(f"  {value:>10.2%}" for value in score.accuracy.values())
         joined = f"  {score.ensembles['logits', 'test']:>13.2%}" if has_ensemble else ""
         print(f"{score.depth:>5}  {' x '.join(map(str, score.shape)):<14}{cells}{joined}")
+    if scores[-1].mirrored:
+        told = ", ".join(f"{score.mirrored['test']:.2%}" for score in scores)
+        print(f"with the mirror image averaged in (test-time augmentation), test: {told}")
     if scores[0].pruned is not None:
         _print_pruning(scores)
 

@@ -36,6 +36,13 @@ class NetworkConfig:
     aux_width: int = field(
         metadata=flag("M~, channels of the first auxiliary's convolutions; they double as M does. Unused at k = 1.")
     )
+    aux_halving: bool = field(
+        default=False,
+        metadata=setting(
+            "Average maps to half their resolution before the convolutions of an auxiliary, of plain blocks; vgg11 and "
+            "paired blocks have their own way to."
+        ),
+    )
     downsample: tuple[int, ...] = field(
         default=(), metadata=setting("Blocks before which P halves the resolution and stacks four copies on channels.")
     )
@@ -112,6 +119,10 @@ class NetworkConfig:
         check(last >= 0, "network.last_aux_width", last, "a number of channels, or 0 for what network.aux_width gives")
         check(last == 0 or self.k > 1, "network.last_aux_width", last, "0 at k = 1, whose auxiliaries are linear")
         check(
+            not self.aux_halving or (self.k > 1 and self.architecture == "plain"),
+            "network.aux_halving", self.aux_halving, "false where auxiliaries have no convolutions or are not plain",
+        )  # fmt: skip
+        check(
             0 <= filters < max(1, self.width),
             "network.prune_to",
             filters,
@@ -184,6 +195,7 @@ class NetworkConfig:
         if self.architecture != "plain":
             return {"vgg11": "VGG-11", "paired": "paired"}.get(self.architecture, self.factory)
         words = [f"M_f = {self.last_aux_width}"] if self.last_aux_width else []
+        words += ["auxiliaries at half resolution"] if self.aux_halving else []
         return ", ".join([*words, *([f"pruned to {self.prune_to}"] if self.prune_to else [])])
 
     def doubled(self, width: int, j: int) -> int:

@@ -49,6 +49,13 @@ class RunConfig:
         default="epochs",
         metadata=flag("End to end and parallel: spend the greedy run's epochs, or the operations it spends in all."),
     )
+    mirrored: bool = field(
+        default=False,
+        metadata=setting(
+            "Score every auxiliary once more, apart: by the mean of its logits of each image and of its mirror image "
+            "(test-time augmentation). Nothing else reads these scores."
+        ),
+    )
     # Greedy training may fail under the settings that suit end-to-end training, and the reverse.
     tuned: str = field(
         default="",

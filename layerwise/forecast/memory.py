@@ -65,12 +65,15 @@ class Maps:
         unshuffled = sum(self.volumes[j - 1] for j in blocks if j in self.network.downsample and j > first)
         maps = self.volumes[first - 1] + unshuffled + self.copies * sum(self.trained[j] for j in blocks)
         hidden = (self.network.k - 1) * self.copies * self.auxiliary_volume(last)
+        if self.network.aux_halving:  # x_j averaged
+            hidden += self.trained[last] // 4
         return maps + hidden + self.copies * self._features(last) + self.n_classes
 
     def auxiliary_volume(self, j: int) -> int:
         """Return the values of one hidden layer of auxiliary j."""
         problem = self.problems[j - 1]
-        return prod((problem.aux_width, *problem.shape[1:]))
+        height, width = (side // 2 if self.network.aux_halving else side for side in problem.shape[1:])
+        return problem.aux_width * height * width
 
     def _features(self, j: int) -> int:
         problem = self.problems[j - 1]

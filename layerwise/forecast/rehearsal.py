@@ -112,7 +112,8 @@ class Rehearsal:
                 yield Work("training", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, "train"), self._score)
         else:
             yield from self._training()
-            yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *self.counts), self._score)
+            scored = [*self.counts, *(name for name in self.counts if name != "train" and self.config.mirrored)]
+            yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *scored), self._score)
             if self.config.network.prune_to:
                 batches = self._batches(EVALUATION_BATCH, *self.counts)
                 yield Work("scoring", EVALUATION_BATCH, batches, self._score_states)

@@ -83,7 +83,8 @@ def new_auxiliary(config: NetworkConfig, j: int, shape: Shape, n_classes: int) -
         width=config.aux_width_at(j),
         batch_norm=config.has_batch_norm,
         side=config.average,
-        halving=is_vgg,
+        halving=is_vgg or config.aux_halving,
+        padded=not is_vgg,
     )
 
 

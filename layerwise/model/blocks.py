@@ -75,8 +75,8 @@ class AuxiliaryClassifier(nn.Module):
 
     Maps [n, in_channels, H, W] to logits [n, n_classes]. At k = 1 it is linear in A x and `width` is unused.
 
-    halving: the variant for large maps of the authors' VGG-11: x is averaged to half its resolution first, and the
-        convolutions are not padded.
+    halving: whether x is averaged to half its resolution first, which makes the classifier four times cheaper.
+    padded: whether the convolutions keep the maps' size; those of the authors' VGG-11 do not.
     """
 
     def __init__(
@@ -89,11 +89,12 @@ class AuxiliaryClassifier(nn.Module):
         batch_norm: bool,
         side: int = 2,
         halving: bool = False,
+        padded: bool = True,
     ):
         super().__init__()
         self.side, self.halving = side, halving
         widths = [in_channels] + [width] * (k - 1)
-        padding = 0 if halving else 1
+        padding = 1 if padded else 0
         convs = [nn.Conv2d(a, b, kernel_size=3, padding=padding, bias=False) for a, b in pairwise(widths)]
         self.convs = nn.ModuleList(convs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in convs) if batch_norm else None

@@ -171,8 +171,9 @@ def _measured_problems(config: NetworkConfig, image: Shape, xs: list[Shape], n_c
 
 def _auxiliary(config: NetworkConfig, shape: Shape, width: int, n_classes: int) -> Part:
     part, channels = Part(), shape[0]
+    height, map_width = (side // 2 if config.aux_halving else side for side in shape[1:])
     for _ in range(config.k - 1):
-        part += _convolution(channels, (width, *shape[1:]), config.has_batch_norm)
+        part += _convolution(channels, (width, height, map_width), config.has_batch_norm)
         channels = width
     if config.has_batch_norm:
         part += _batch_norm(channels)

@@ -138,7 +138,7 @@ def train(
                 checkpoint.pruned[j] = prune(network, data["train"], j, config.training.batch_size)
                 kept, whole = len(checkpoint.pruned[j].kept), len(checkpoint.pruned[j].saliency)
                 log.info("block %d: %d of %d filters stay", j, kept, whole)
-            report.start(stage.name, steps * stage.training.epochs, stage.last_epoch)
+            report.start(stage.name, steps * stage.training.epochs, stage.last_epoch, finetunes=stage.first_epoch > 0)
             train_stage(network, data, config, stage, number, checkpoint, report)
         freeze(nn.ModuleList([*stage.blocks, *stage.classifiers]))
 

@@ -24,8 +24,9 @@ class Operations:
     """Floating-point operations of a whole run.
 
     training: for each block, including evaluation of the validation fold after every epoch, pruning and fine-tuning.
-    scoring: one pass of every split through the blocks and each trained auxiliary; where blocks were pruned, one more
-    through blocks and auxiliaries as they were before pruning, and auxiliaries right after it. dump: one pass of every
+    scoring: one pass of every split through the blocks and each trained auxiliary, and one of mirrored validation and
+    test images where that is asked for; where blocks were pruned, one more through blocks and auxiliaries as they were
+    before pruning, and auxiliaries right after it. dump: one pass of every
     split through the blocks (three where values do not fit float16, which is not known in advance).
     """
 
@@ -56,7 +57,8 @@ def count_operations(config: RunConfig, sizes: Sizes) -> Operations:
     problems = count_problems(config.network, sizes.image, sizes.n_classes)
     blocks, n = sum(p.block.operations for p in problems), sizes.total
     auxiliaries = [problems[j - 1].auxiliary.operations for j in config.heads]
-    scoring = n * (blocks + sum(auxiliaries)) if auxiliaries else 0
+    scored = n + (n - sizes.train if config.mirrored else 0)
+    scoring = scored * (blocks + sum(auxiliaries)) if auxiliaries else 0
     if config.network.prune_to:
         states = sum(p.trained.block.operations + p.trained.auxiliary.operations for p in problems)
         scoring += n * (states + blocks + sum(auxiliaries))

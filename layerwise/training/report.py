@@ -42,11 +42,14 @@ class Report:
         if self._writer is not None:
             self._writer.close()
 
-    def start(self, stage: str, steps: int, last_epoch: int | None = None) -> None:
-        """Begin a stage of so many steps in all; `last_epoch` is the number of its last epoch."""
+    def start(self, stage: str, steps: int, last_epoch: int | None = None, *, finetunes: bool = False) -> None:
+        """Begin a stage of so many steps in all; `last_epoch` is the number of its last epoch.
+
+        finetunes: whether it trains further what an earlier stage did.
+        """
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        self._stage, self._seconds, self._shown = stage, {}, ""
+        self._stage, self._seconds, self._shown, self._finetunes = stage, {}, "", finetunes
         self._last = self.epochs - 1 if last_epoch is None else last_epoch
         self._task = self._bar.add_task(stage, total=steps)
 
@@ -64,7 +67,7 @@ class Report:
         scores = f"accuracy while training {row.train.accuracy:.1%}{validation}"
         log.debug("depth %d, epoch %d: %s, loss %.4f", row.block, row.epoch, scores, row.train.loss)
         if row.epoch == self._last:
-            name = f"depth {row.block}" + (", fine-tuned" if row.epoch >= self.epochs else "")
+            name = f"depth {row.block}" + (", fine-tuned" if self._finetunes else "")
             log.info("%s: %s, %.0f s", name, scores, self._seconds[row.block])
 
     def _write(self, row: Epoch) -> None:

@@ -185,7 +185,7 @@ def _publish(
         network.to(memory_format=torch.contiguous_format)
     start = time.perf_counter()
     with products("fp32"):
-        scores = score_auxiliaries(network, dataset, config.heads)
+        scores = score_auxiliaries(network, dataset, config.heads, mirrored=config.mirrored)
         _score_pruned(network, dataset, scores, checkpoint.pruned)
     seconds["score"] = time.perf_counter() - start
     start = time.perf_counter()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerwise.datasets import Dataset
+from layerwise.datasets import Dataset, Split
 from layerwise.model.ensemble import WEIGHTINGS, ensemble
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.training.batches import DeviceSplit
@@ -27,6 +27,7 @@ class DepthScores:
     """What the auxiliary of one depth says: accuracy in [0, 1] by split, and logits float32 [n, n_classes].
 
     ensembles: accuracy of the ensemble of all auxiliaries up to this depth, by (weighting, split).
+    mirrored: accuracy by split of the mean of the logits of each image and its mirror image, where that is asked for.
     pruned: what pruning did to the block; None where nothing was pruned.
     """
 
@@ -35,30 +36,32 @@ class DepthScores:
     accuracy: dict[str, float] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)
     ensembles: dict[tuple[str, str], float] = field(default_factory=dict)
+    mirrored: dict[str, float] = field(default_factory=dict)
     pruned: Pruned | None = None
 
     def attributes(self) -> dict[str, float]:
         """Return the accuracies by the names that files give them: test_accuracy, ensemble_logits_test_accuracy."""
         own = {f"{split}_accuracy": value for split, value in self.accuracy.items()}
+        own |= {f"mirrored_{split}_accuracy": value for split, value in self.mirrored.items()}
         return own | {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in self.ensembles.items()}
 
 
 @torch.no_grad()
-def score_auxiliaries(network: LayerwiseNetwork, dataset: Dataset, depths: Sequence[int]) -> list[DepthScores]:
+def score_auxiliaries(
+    network: LayerwiseNetwork, dataset: Dataset, depths: Sequence[int], *, mirrored: bool = False
+) -> list[DepthScores]:
     """Score the auxiliaries of the given depths on the images as they are, in float32, one pass for all of them.
 
-    The ensembles join all of the given depths up to each, where there are several.
+    The ensembles join all of the given depths up to each, where there are several. mirrored: whether to score, apart
+    and in a second pass over validation and test images, the mean of the logits of each image and its mirror image.
     """
     scores = [DepthScores(j, network.shapes[j]) for j in depths]
     for name, split in dataset.splits.items() if depths else ():
-        data = DeviceSplit(split, network.device)
-        outputs: list[list[Tensor]] = [[] for _ in depths]
-        for x, _ in data.in_order(network.normalise):
-            for j, block in enumerate(network.blocks[: max(depths)], start=1):
-                x = block(x)
-                if j in depths:
-                    outputs[list(depths).index(j)].append(network.auxiliaries[j - 1](x).cpu())
-        logits = [torch.cat(found).numpy() for found in outputs]
+        logits = _logits(network, split, depths)
+        if mirrored and name in KEPT:
+            both = zip(scores, logits, _logits(network, split, depths, flip=True), strict=True)
+            for score, own, other in both:
+                score.mirrored[name] = float(((own + other).argmax(1) == split.label).mean())
         for i, score in enumerate(scores):
             score.accuracy[name] = float((logits[i].argmax(1) == split.label).mean())
             if name in KEPT:
@@ -67,3 +70,15 @@ def score_auxiliaries(network: LayerwiseNetwork, dataset: Dataset, depths: Seque
                     joined = ensemble(logits[: i + 1], weighting).argmax(1)
                     score.ensembles[weighting, name] = float((joined == split.label).mean())
     return scores
+
+
+def _logits(network: LayerwiseNetwork, split: Split, depths: Sequence[int], *, flip: bool = False) -> list[np.ndarray]:
+    """Return the logits [n, n_classes] of each auxiliary, of the images or, with `flip`, of their mirror images."""
+    outputs: dict[int, list[Tensor]] = {j: [] for j in depths}
+    for x, _ in DeviceSplit(split, network.device).in_order(network.normalise):
+        x = x.flip(3) if flip else x
+        for j, block in enumerate(network.blocks[: max(depths)], start=1):
+            x = block(x)
+            if j in depths:
+                outputs[j].append(network.auxiliaries[j - 1](x).cpu())
+    return [torch.cat(found).numpy() for found in outputs.values()]

@@ -86,6 +86,7 @@ _LATER_FIELDS: tuple[tuple[str, str, object], ...] = (
     ("network", "seeding", 1),
     ("network", "activation", "relu"),
     ("network", "norm_weight", "ones"),
+    ("network", "aux_halving", False),
     ("network", "norm_momentum", 0.1),
     ("network", "conv_bias", "auto"),
     ("training", "lr_first", 0),
@@ -121,8 +122,8 @@ def experiment(run: RunFile) -> str | None:
     for name in ("epochs", "lr_every"):  # of the greedy run, where these follow from its operations
         training[name] = training.pop(f"matched_{name}") or training[name]
     tuned = tree.pop("tuned")
-    for name in ("mode", "match", "seed", "store", "dtype"):
-        tree.pop(name, None)  # files of earlier versions have no dtype
+    for name in ("mode", "match", "seed", "store", "dtype", "mirrored"):
+        tree.pop(name, None)  # files of earlier versions have no dtype, and were not scored on mirrored images
     for name in ("k", "width", "aux_width"):
         del tree["network"][name]
     del tree["training"]["prefix"]  # computed or kept, it is the same
