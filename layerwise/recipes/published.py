@@ -1,21 +1,10 @@
-"""The recipes: functions that return a complete configuration, each with its source and its cost.
-
-A recipe is a few stated choices; a flag of `layerwise-train` replaces one field of it. Times are for two CPU
-cores; where a GPU is needed the cost is given in floating-point operations of training (forward and backward,
-with the frozen prefix computed on every batch), from which a machine's time follows; a test counts them.
-
-Where the hardware has bfloat16, products are computed in it (`--precision fp32` for float32, as in the authors' code
-for CIFAR-10). BatchNorm begins with weights of one; in the authors' PyTorch it began with uniform ones
-(`--set network.norm_weight=uniform`; docs/networks.md has what that does).
-"""
+"""The paper's recipes, as its text and its authors' documented commands have them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from layerwise.config import VGG_DEPTH, VGG_POOLS, DataConfig, NetworkConfig, RunConfig, TrainingConfig
-from layerwise.errors import unknown
 
 # The paper's CIFAR-10 recipe (section 4; pad 4, crop and flip from its code). Its code normalises by fixed constants,
 # mean (0.4914, 0.4822, 0.4465) and deviation (0.2023, 0.1994, 0.2010); here both come from the train fold alone, which
@@ -31,58 +20,6 @@ CIFAR10_TRAINING = TrainingConfig(
     crop_padding=4,
     flip=True,
 )
-
-
-def digits() -> RunConfig:
-    """scikit-learn's bundled 8x8 digits, four blocks: the demonstration.
-
-    Paper: the method of section 3 at toy size; sizes are this project's own.
-    Command: layerwise-train
-    Cost: about 20 seconds at k = 2, no download.
-    Expected: about 97 to 98% test accuracy at the last depth for k = 1, 2, 3.
-    """
-    return RunConfig(
-        recipe="digits",
-        data=DataConfig(dataset="digits"),
-        network=NetworkConfig(depth=4, width=32, k=2, aux_width=32),
-        training=TrainingConfig(epochs=24, batch_size=64, lr_every=8, crop_padding=1),
-        precision="fp32",  # maps of 8x8 are too small for bfloat16 to be faster
-    )
-
-
-def fashion_mnist() -> RunConfig:
-    """Fashion-MNIST, 28x28 grey, four blocks, P before block 3.
-
-    Paper: the method of section 3 with the CIFAR-10 layout at an eighth of
-        its width; sizes are this project's own.
-    Command: layerwise-train fashion-mnist --data-dir DIR
-    Cost: about 5 minutes of one core's time, 4 minutes on two.
-    Expected: 91.3% test accuracy at the last depth (k = 2, seed 0).
-    """
-    return RunConfig(
-        recipe="fashion-mnist",
-        data=DataConfig(dataset="fashion-mnist"),
-        network=NetworkConfig(depth=4, width=16, k=2, aux_width=16, downsample=(3,)),
-        training=TrainingConfig(epochs=6, lr_every=2, flip=True),
-    )
-
-
-def cifar10_small() -> RunConfig:
-    """CIFAR-10 for two CPU cores: 10,000 images, a quarter of the paper's width.
-
-    Paper: the layout of cifar10-k2 (J = 4, P before block 3) with M = 32,
-        M~ = 32 and 8 epochs a block; sizes are this project's own.
-    Command: layerwise-train cifar10-small --data-dir DIR
-    Cost: about 3 minutes of one core's time in bfloat16, reading of the images
-        included.
-    Expected: about 67% test accuracy at the last depth (66.8%, seed 0).
-    """
-    return RunConfig(
-        recipe="cifar10-small",
-        data=DataConfig(dataset="cifar10", subset=10_000),
-        network=NetworkConfig(depth=4, width=32, k=2, aux_width=32, downsample=(3,)),
-        training=TrainingConfig(epochs=8, lr_every=3, crop_padding=4, flip=True),
-    )
 
 
 def cifar10_k1() -> RunConfig:
@@ -270,27 +207,3 @@ def _cifar10(name: str, *, depth: int, width: int, k: int, aux_width: int, downs
         network=NetworkConfig(depth=depth, width=width, k=k, aux_width=aux_width, downsample=downsample),
         training=CIFAR10_TRAINING,
     )
-
-
-RECIPES: dict[str, Callable[[], RunConfig]] = {
-    "digits": digits,
-    "fashion-mnist": fashion_mnist,
-    "cifar10-small": cifar10_small,
-    "cifar10-k1": cifar10_k1,
-    "cifar10-k2": cifar10_k2,
-    "cifar10-k3": cifar10_k3,
-    "cifar10-k1-text": cifar10_k1_text,
-    "cifar10-k2-text": cifar10_k2_text,
-    "cifar10-k3-text": cifar10_k3_text,
-    "separability": separability,
-    "cifar10-compressed": cifar10_compressed,
-    "cifar10-compressed-end-to-end": cifar10_compressed_end_to_end,
-    "vgg11": vgg11,
-}
-
-
-def recipe(name: str) -> RunConfig:
-    """Return the configuration of the named recipe; raise UsageError with the choices for an unknown one."""
-    if name not in RECIPES:
-        raise unknown("recipe", name, RECIPES)
-    return RECIPES[name]()
