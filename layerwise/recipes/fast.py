@@ -69,8 +69,8 @@ def cifar10_best() -> RunConfig:
     """CIFAR-10 in an hour of two CPU cores: the best greedy network known here.
 
     Paper: the method of section 3 with blocks of airbench (Jordan 2024): a
-        fixed whitening layer, then two blocks of two convolutions, each trained with
-        an auxiliary of two more (k = 4), frozen, and never touched again.
+        fixed whitening layer, then two blocks of two convolutions, each
+        trained with an auxiliary of two more (k = 4), then frozen for good.
         Optimizer and augmentation as there, without test-time augmentation.
     Command: layerwise-train cifar10-best --data-dir DIR --holdout 0
     Cost: 1.8e15 floating-point operations: under an hour on two CPU cores with
