@@ -249,7 +249,7 @@ def command(*words: Any) -> int:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: Path(path).stem)
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (Path(path).stem, ""))
     return [write_run(tmp_path, f"k{k}-s{seed}", network(k=k, seed=seed)) for k in (1, 2) for seed in (0, 1)]
 
 
@@ -269,6 +269,22 @@ def test_three_files_the_same_each_time(
     assert [path.read_bytes() for path in files] == before
     with (tmp_path / "table.csv").open() as file:
         assert len(list(csv.DictReader(file))) > 0
+
+
+@pytest.mark.parametrize("words", [[], ["--keep-failed"]])
+def test_the_command_leaves_out_what_did_not_train(
+    words: list[str], runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = {"k1-s1": "9.0% on its train fold, chance 10.0%"}
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (path.stem, failed.get(path.stem, "")))
+    out = tmp_path / "table.md"
+    assert command(*runs, "--probe", "linear", *words, "-o", out) == 0
+    said = f"{runs[1]} did not train ({failed['k1-s1']}): it is left out; --keep-failed averages it with others.\n"
+    assert capsys.readouterr().err == ("" if words else said)
+    assert ("k = 1, M = 64: 1 of 2" in out.read_text()) is not bool(words)
+    assert "CNN" not in out.read_text()
+    assert command("--what", "published", "--probe", "linear", "-o", tmp_path / "p.md") == 2
+    assert "published numbers are of no probe. Leave out --probe." in capsys.readouterr().err
 
 
 def test_the_command_takes_depths_as_columns(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
