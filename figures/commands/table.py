@@ -73,6 +73,7 @@ def separability_table(
 
     Example: separability-table k1.h5 k2.h5 k3.h5 -o accuracy.md
     """
+    from figures.kit.terminal import on_terminal
     from figures.parts import TABLE_FILES, check_table, share_of  # pandas, which --help does without
     from figures.tables import made, rendered
 
@@ -86,9 +87,4 @@ def separability_table(
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():
         print(path)
-    shown = contents[".md"].decode()
-    widest = max(len(line) for line in shown.splitlines() if line.startswith("|"))
-    if widest <= shutil.get_terminal_size().columns:
-        print(shown, end="")
-    else:
-        print(f"{len(table.rows)} rows, {widest} columns wide: not shown on this terminal")
+    print(on_terminal(table, shutil.get_terminal_size().columns))
