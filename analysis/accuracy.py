@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
+from analysis.failures import only_trained
 from analysis.published import TRAINED_ON, Published, greedy
 from analysis.selection import of_classes
 from analysis.separability import curves
@@ -15,13 +17,16 @@ from probes.names import TRAINED
 _KIND = ["mode", "k", "width", "aux_width", "variant"]
 
 
-def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
+def accuracies(
+    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", keep_failed: bool = False
+) -> pd.DataFrame:
     """Return the accuracy of each kind of network at each depth, by each probe that all of its runs have.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them. Runs alike in mode, k, widths and variant
             are averaged.
-        split: train, validation or test.
+        probes: names of probes, of all kinds; None takes those that all runs of a kind have.
+        split: train, validation or test. keep_failed: average networks that did not train with the others.
 
     Returns:
         A row for each kind, probe (the auxiliary classifiers and ensembles that a run trained itself included) and
@@ -34,13 +39,14 @@ def accuracies(rows: pd.DataFrame, split: str = "test") -> pd.DataFrame:
         UserError: if the runs of one kind have no probe in common, or cannot be averaged.
     """
     found = []
+    rows = only_trained(rows, _KIND, keep_failed)
     for key, own in rows.groupby(_KIND, dropna=False, sort=True):
         kind = dict(zip(_KIND, key, strict=True))
-        probes = _common(own)
-        if not probes:
+        common = _common(own) if probes is None else list(probes)
+        if not common:
             names = ", ".join(own["run"].unique())
             raise UserError(f"{names} have no probe in common. Probe them alike with `probe-depth`.")
-        points = curves(own, probes, split)
+        points = curves(own, common, split)
         found.append(_beside(points.assign(**{name: kind[name] for name in _KIND[2:]}), own, kind))
     return pd.concat(found, ignore_index=True)
 

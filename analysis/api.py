@@ -1,7 +1,7 @@
 """The Python API of `analysis`: every table of numbers that the commands draw or print, of run files as they are given.
 
 `runs` is always a run file, by its path or open, or several; or the rows that `read` returned of them, or a part of
-these.
+these. Networks that did not train are named and left out of means over several, but with `keep_failed`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from layerwise.spoken import python_call
 
 @python_call("separability-table")
 def read(runs: Runs) -> pd.DataFrame:
-    """Return the probe results of run files: every column of docs/format.md, and `run`, the path of each.
+    """Return the probe results of run files: every column of docs/format.md, `run`, the path of each, and
+    `failed`, how a network shows that it did not train, empty for others.
 
     Raises UserError for a file that is no run, or has no results of its own beside it.
     """
@@ -42,17 +43,23 @@ def curves(
     split: str = "test",
     refit: bool = True,
     by: str = "k",
+    keep_failed: bool = False,
 ) -> pd.DataFrame:
     """Return accuracy against depth for each probe and each line of networks, with a 95% interval.
 
     Arguments and columns are those of `analysis.separability.curves`.
     """
-    return _curves(_rows(runs), probes, split, refit, by=by)
+    return _curves(_rows(runs), probes, split, refit, by=by, keep_failed=keep_failed)
 
 
 @python_call("separability-figure")
 def width_curves(
-    runs: Runs | pd.DataFrame, probes: Sequence[str] | None = None, *, split: str = "test", refit: bool = True
+    runs: Runs | pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    refit: bool = True,
+    keep_failed: bool = False,
 ) -> pd.DataFrame:
     """Return accuracy and teacher gap of CNN probes against their width.
 
@@ -62,11 +69,17 @@ def width_curves(
 
     Raises UserError where no CNN probe has several widths.
     """
-    return against_width(_rows(runs), probes, split, refit)
+    return against_width(_rows(runs), probes, split, refit, keep_failed)
 
 
 @python_call("separability-table")
-def accuracies(runs: Runs | pd.DataFrame, *, split: str = "test") -> pd.DataFrame:
+def accuracies(
+    runs: Runs | pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    keep_failed: bool = False,
+) -> pd.DataFrame:
     """Return the accuracy (in [0, 1]) of each kind of network at each depth by each probe, beside published numbers.
 
     Returns:
@@ -74,23 +87,34 @@ def accuracies(runs: Runs | pd.DataFrame, *, split: str = "test") -> pd.DataFram
         (over seeds, for one seed over images), n_runs, n_seeds, n_samples, published, source, differs (in what the
         published network is another).
     """
-    return _accuracies(_rows(runs), split)
+    return _accuracies(_rows(runs), probes, split, keep_failed)
 
 
 @python_call("separability-table")
-def trends(runs: Runs | pd.DataFrame, probes: Sequence[str] | None = None, *, split: str = "test") -> pd.DataFrame:
+def trends(
+    runs: Runs | pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    keep_failed: bool = False,
+) -> pd.DataFrame:
     """Return Page's test of a rise of accuracy over depths, for each probe, line and width, with seeds as blocks.
 
     Returns:
         A row for each: n_seeds, n_depths, L, p (one-sided, of no rise), p_holm; the last three missing with fewer than
         2 seeds or 3 depths.
     """
-    return _trends(_rows(runs), probes, split)
+    return _trends(_rows(runs), probes, split, keep_failed)
 
 
 @python_call("separability-table")
 def line_contrasts(
-    runs: Runs | pd.DataFrame, probes: Sequence[str] | None = None, *, split: str = "test", bound: float = BOUND
+    runs: Runs | pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    *,
+    split: str = "test",
+    bound: float = BOUND,
+    keep_failed: bool = False,
 ) -> pd.DataFrame:
     """Return how lines differ, between k and between modes, in early gain, slope and final level, over seeds.
 
@@ -101,7 +125,7 @@ def line_contrasts(
         A row for each probe, quantity and pair of lines: first, second, difference (second - first, in accuracy),
         ci_low, ci_high, p (of no difference), p_within (of a difference of the bound or more), p_holm, p_within_holm.
     """
-    return contrasts(_rows(runs), probes, split, bound)
+    return contrasts(_rows(runs), probes, split, bound, keep_failed)
 
 
 @python_call("separability-table")
@@ -118,21 +142,28 @@ def run_differences(first: Run, second: Run, probes: Sequence[str] | None = None
 
 
 @python_call("attribution-figure")
-def gain_parts(runs: Runs | pd.DataFrame, probe: str = "linear", *, split: str = "test", pool: int = 2) -> pd.DataFrame:
+def gain_parts(
+    runs: Runs | pd.DataFrame,
+    probe: str = "linear",
+    *,
+    split: str = "test",
+    pool: int = 2,
+    keep_failed: bool = False,
+) -> pd.DataFrame:
     """Return the gain of each depth over the input, in the parts that architecture and training give.
 
     Arguments and columns are those of `analysis.attribution.attribution`; accuracies in [0, 1].
     """
-    return attribution(_rows(runs), probe, split, pool)
+    return attribution(_rows(runs), probe, split, pool, keep_failed)
 
 
 @python_call("training-figure")
-def training_curves(runs: Runs, mode: str = "greedy") -> pd.DataFrame:
+def training_curves(runs: Runs, mode: str = "greedy", *, keep_failed: bool = False) -> pd.DataFrame:
     """Return loss (nats) and accuracy (in [0, 1]) of each auxiliary problem at each of its epochs.
 
     Columns are those of `analysis.training.training_curves`; the runs need no probes.
     """
-    return _training_curves(paths_of(runs), mode)
+    return _training_curves(paths_of(runs), mode, keep_failed)
 
 
 def published_numbers() -> pd.DataFrame:

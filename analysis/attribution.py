@@ -24,11 +24,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analysis.failures import only_trained, told
 from analysis.outcomes import mean_difference, outcomes
 from analysis.seeds import FLOOR, images_variance
 from analysis.selection import of_classes, reads_pixels, select
 from analysis.separability import asked_in, average_probe_seeds, pooled_t
-from analysis.tables import NETWORK, UNTRAINED, is_linear
+from analysis.tables import LINE, NETWORK, UNTRAINED, is_linear
 from layerwise.errors import UserError, unknown
 from probes.names import LINEAR
 from probes.results.intervals import mean_interval
@@ -58,33 +59,38 @@ class _Kind:
     key: list[str]
 
 
-def attribution(rows: pd.DataFrame, probe: str = "linear", split: str = "test", pool: int = 2) -> pd.DataFrame:
+def attribution(
+    rows: pd.DataFrame, probe: str = "linear", split: str = "test", pool: int = 2, keep_failed: bool = False
+) -> pd.DataFrame:
     """Return the parts of the gain of each depth over the pooled input, for each k of the greedy networks.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them, of greedy and untrained networks, and of networks
             trained end to end where there are.
         probe: linear or linear-ovr. split: train, validation or test. pool: the side of the average A.
+        keep_failed: average networks that did not train with the others.
 
     Returns:
         A row for each k, depth j >= 1 and part: k, depth, part (a key of `PARTS`), value (in [-1, 1]), ci_low, ci_high,
         interval (over what; empty where none can be given), n_networks, n_asked (with those that did not train),
         n_seeds, widths, probe, pooling, dataset, split, n_samples, certificate (the largest of all fits), pixels
-        (accuracy on the raw pixels minus a_0; missing where no run has it). A part that no network has is left out,
-        with a warning of what would give it; all parts of a k are of the same networks, so that they add up.
+        (accuracy on the raw pixels minus a_0; missing where no run has it), left_out, did_not_train (files). A part
+        that no network has is left out, with a warning of what would give it; all parts of a k are of the same
+        networks, so that they add up.
 
     Raises:
         UserError: if there are no greedy networks, or no untrained ones with the seeds and widths of theirs.
     """
     if probe not in LINEAR:
         raise unknown("linear probe", probe, LINEAR)
+    rows = only_trained(rows, LINE, keep_failed)
     pixels = _pixels(rows, probe, split)
     kinds = _kinds(rows[(rows["pooling"] == pool) | (rows["probe"] != probe)], probe, split)
     merged = _beside(kinds)
     points = []
     certificate = max(float(kind.networks["certificate"].max()) for kind in kinds.values())
     for _, networks in merged.groupby(["k", "depth"]):
-        reference = {"pixels": pixels - float(networks["input"].mean()), "certificate": certificate}
+        reference = {"pixels": pixels - float(networks["input"].mean()), "certificate": certificate} | told(rows)
         parts = [part for part in PARTS if set(PARTS[part]) <= set(kinds)]
         points += [_point(networks, part, kinds, split) | reference for part in parts]
     return pd.DataFrame(points).sort_values(["k", "depth"], kind="stable").reset_index(drop=True)

@@ -19,13 +19,15 @@ untrained ones differ by k in their BatchNorm only, and those of k = 2 stand for
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from analysis.failures import ASKED, told
 from analysis.seeds import Cells, difference, images_variance
+from analysis.separability import asked_in
 from analysis.tables import LINE, NETWORK, PANEL, UNTRAINED
 from analysis.trend import ordered
 from probes.results.paired_tests import holm
@@ -34,13 +36,18 @@ QUANTITIES = ("early gain", "slope", "final level")
 # The largest difference that counts as none, in accuracy.
 BOUND = 0.01
 _WIDTHS = NETWORK[:2]
-_NUMBER = ["value", "images", "span", "certificate", "initialisation"]
+_NUMBER = ["value", "images", "span", "certificate", "initialisation", ASKED]
 _PAIR = ["quantity", "first", "second", "compares"]
 _FOUND = ["difference", "ci_low", "ci_high", "p", "bound", "p_within", "freedom", "paired", "certificate"]
+_FOUND += ["n_first", "asked_first", "n_second", "asked_second"]
 
 
 def contrasts(
-    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", bound: float = BOUND
+    rows: pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    split: str = "test",
+    bound: float = BOUND,
+    keep_failed: bool = False,
 ) -> pd.DataFrame:
     """Return how each pair of lines of a panel differs in early gain, slope and final level.
 
@@ -52,16 +59,20 @@ def contrasts(
     Args:
         rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
         bound: the largest difference that counts as none, in accuracy; of slopes, over all their depths.
+        keep_failed: take networks that did not train with the others.
 
     Returns:
         A row for each panel, quantity and pair of lines: quantity (of `QUANTITIES`), first, second (mode and k of
         each), compares ("k", "mode" or "training"), difference (second - first, in accuracy, of slopes in accuracy a
         depth), ci_low, ci_high, p (of no difference), bound (in the unit of the difference), p_within (of a difference
-        of the bound or more), freedom, paired, certificate (the largest of both lines), p_holm and p_within_holm.
+        of the bound or more), freedom, paired, certificate (the largest of both lines), n_first, n_second (networks of
+        the common widths), asked_first, asked_second (with those that did not train), left_out and did_not_train (of
+        all rows), p_holm and p_within_holm.
         Interval and p are missing where no width has two seeds. A pair in which no width of both lines has the depths
         is left out.
     """
-    numbers = _numbers(ordered(rows, probes, split))
+    networks = ordered(rows, probes, split, keep_failed)
+    numbers = _numbers(networks)
     found = []
     for key, panel in numbers.groupby(PANEL, sort=False):
         for quantity in QUANTITIES:
@@ -74,7 +85,7 @@ def contrasts(
                 for pair in itertools.combinations(lines, 2)
                 if (contrast := _contrast(*pair, _compared(*pair, untrained), bound))
             ]
-    table = pd.DataFrame(found, columns=[*PANEL, *_PAIR, *_FOUND])
+    table = pd.DataFrame(found, columns=[*PANEL, *_PAIR, *_FOUND]).assign(**told(networks))
     families = table.groupby([*PANEL, "compares"], sort=False)
     adjusted = {f"{p}_holm": families[p].transform(lambda p: pd.Series(holm(p), p.index)) for p in ("p", "p_within")}
     return table.assign(**adjusted)
@@ -92,7 +103,7 @@ def _numbers(networks: pd.DataFrame) -> pd.DataFrame:
             if weights is not None:
                 number = {"value": weights @ values, "images": weights**2 @ variances, "span": np.ptp(depths)}
                 number["certificate"] = float(network["certificate"].max())
-                number["initialisation"] = network["initialisation"].iloc[0]
+                number |= network[["initialisation", ASKED]].iloc[0].to_dict()
                 found.append(dict(zip(key, name, strict=True)) | {"quantity": quantity} | number)
     return pd.DataFrame(found, columns=[*key, "quantity", *_NUMBER])
 
@@ -121,7 +132,15 @@ def _contrast(first: pd.DataFrame, second: pd.DataFrame, compares: str, bound: f
         **{"ci_low": found.mean - half, "ci_high": found.mean + half, "p": found.p_zero()},
         **{"bound": bound, "p_within": found.p_within(bound), "freedom": found.freedom, "paired": found.paired},
         "certificate": max(line["certificate"].max() for line in (first, second)),
+        **_counts("first", first, common),
+        **_counts("second", second, common),
     }
+
+
+def _counts(which: str, line: pd.DataFrame, cells: Sequence[Hashable]) -> dict[str, int]:
+    """Return how many networks of a line there are in cells, and how many with those that did not train."""
+    own = pd.concat([cell for name, cell in line.groupby(_WIDTHS, dropna=False) if name in cells])
+    return {f"n_{which}": len(own), f"asked_{which}": asked_in(own)}
 
 
 def _cells(line: pd.DataFrame) -> Cells:

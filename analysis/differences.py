@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.failures import only_trained, told
 from analysis.selection import of_classes
 from layerwise.errors import UserError
 from probes.probe import ProbeName
@@ -33,8 +34,8 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
     Returns:
         A row for each probe, width and seed of it, pooling and depth: those, first, second (test accuracies in [0, 1]),
         difference (second - first), ci_low, ci_high (paired bootstrap, 95%), p (McNemar, exact), p_holm (adjusted over
-        the depths of one probe), n_samples, certificate (the larger). The spread over images alone:
-        another seed of a network may differ more.
+        the depths of one probe), n_samples, certificate (the larger), left_out (none), did_not_train (files).
+        The spread over images alone: another seed of a network may differ more.
 
     Raises:
         UserError: if the runs are not of the same images, or have no probe with predictions in common.
@@ -48,7 +49,8 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
         one, other = (opened.enter_context(RunFile(run)) for run in (first, second))
         require_same_images(one, other)
         correct, correct_of_other = (opened.enter_context(open_correct(run)) for run in (one, other))
-        one_rows, other_rows = (_fitted(read([run]), probes) for run in (first, second))
+        tables = [only_trained(read([run]), ["run"]) for run in (first, second)]
+        one_rows, other_rows = (_fitted(rows, probes) for rows in tables)
         for key in one_rows.index.intersection(other_rows.index):
             *values, refit = key
             name = ProbeName(**dict(zip(_NAME, values, strict=True)))
@@ -69,6 +71,7 @@ def differences(first: Path, second: Path, probes: Sequence[str] | None = None) 
             f"{first} and {second} have {what} with predictions in common. `probe-depth RUN.H5` makes them for each."
         )
     table = pd.DataFrame(found).sort_values([*_LINE, "depth"], kind="stable").reset_index(drop=True)
+    table = table.assign(**told(pd.concat(tables)))
     return table.assign(p_holm=table.groupby(_LINE, sort=False)["p"].transform(lambda p: pd.Series(holm(p), p.index)))
 
 

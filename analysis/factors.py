@@ -50,6 +50,11 @@ def line_columns(by: str) -> list[str]:
     return _LINES[by]
 
 
+def network_columns(by: str) -> list[str]:
+    """Return those of the columns of lines that tell networks apart: a pooling is of the probe."""
+    return [column for column in line_columns(by) if column not in PANEL]
+
+
 def panel_columns(by: str) -> list[str]:
     """Return the columns that tell the panels apart."""
     return [column for column in PANEL if column not in line_columns(by)]

@@ -7,37 +7,110 @@ train would make a curve of nothing that was measured, and an axis of nothing th
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
+from layerwise.errors import UserError
+
+if TYPE_CHECKING:
+    from layerwise.runfile import RunFile
+
+log = logging.getLogger("layerwise.analysis")
+
 LEVEL = 0.001
-# The column of rows that says how many networks of its mode, k and widths there are, those that did not train included.
-ASKED = "asked"
+# Columns of rows. How a run shows that it did not train, empty for others; how many networks of its mode, k and widths
+# there are, those that did not train included; the networks left out of all of these rows.
+FAILED, ASKED, LEFT_OUT = "failed", "asked", "left_out"
+# Of what is made of rows, beside LEFT_OUT: the networks in it that did not train.
+DID_NOT_TRAIN = "did_not_train"
 _CELL = ["mode", "k", "width"]
+_KIND = [*_CELL, "aux_width", "variant"]
 
 
 def failures(runs: Sequence[Path]) -> dict[Path, str]:
-    """Return the runs that did not train, each with its accuracy on the train fold and that of chance, in words.
-
-    A run without a classifier of its own, untrained or built elsewhere, is none of them.
-    """
+    """Return the runs that did not train, each with its accuracy on the train fold and that of chance, in words."""
     from layerwise.runfile import RunFile
 
     found = {}
     for path in runs:
         with RunFile(path) as run:
-            if not run.trained_depths:
-                continue
-            accuracy, labels = run.scores(max(run.trained_depths))["train_accuracy"], run.labels("train")
-        chance = float(np.bincount(labels).max() / len(labels))
-        if not is_above(accuracy, chance, len(labels)):
-            found[path] = f"{100 * accuracy:.1f}% on its train fold, chance {100 * chance:.1f}%"
+            if words := failure(run):
+                found[path] = words
     return found
+
+
+def failure(run: RunFile) -> str:
+    """Return how a run shows that it did not train, in words; empty for any other.
+
+    A run without a classifier of its own, untrained or built elsewhere, is none of them.
+    """
+    if not run.trained_depths:
+        return ""
+    accuracy, labels = run.scores(max(run.trained_depths))["train_accuracy"], run.labels("train")
+    chance = float(np.bincount(labels).max() / len(labels))
+    if is_above(accuracy, chance, len(labels)):
+        return ""
+    return f"{100 * accuracy:.1f}% on its train fold, chance {100 * chance:.1f}%"
+
+
+def identified(path: Path) -> tuple[str, str]:
+    """Return run_id and `failure` of a run file, opened once for both, since opening is what takes long."""
+    from layerwise.runfile import RunFile
+
+    with RunFile(path) as run:
+        return run.run_id, failure(run)
+
+
+def only_trained(rows: pd.DataFrame, line: Sequence[str], keep_failed: bool = False) -> pd.DataFrame:
+    """Return rows without the networks that did not train, each named in a line, but for those that nothing averages.
+
+    Args:
+        rows: with FAILED, as `analysis.tables.read` returns them; rows that do not say it are of trained networks.
+        line: columns of networks, alike in what is averaged: a network that is alone in them stays, and is said to have
+            failed.
+        keep_failed: leave none out.
+
+    Returns rows with ASKED and LEFT_OUT; rows that have the latter are returned as they are.
+
+    Raises:
+        UserError: if none of several networks trained.
+    """
+    if FAILED not in rows or LEFT_OUT in rows:
+        return rows
+    if ASKED not in rows:
+        rows = rows.assign(**{ASKED: rows.groupby(_KIND, dropna=False)["run"].transform("nunique")})
+    failed, alone = rows[FAILED] != "", rows.groupby(list(line), dropna=False)["run"].transform("nunique") == 1
+    out = failed & ~alone & (not keep_failed)
+    without = set(rows.loc[out, "run"])
+    for run, words in rows.loc[failed, ["run", FAILED]].drop_duplicates().itertuples(index=False):
+        if run in without:
+            log.warning("%s did not train (%s): it is left out; --keep-failed averages it with others.", run, words)
+        elif not keep_failed:
+            log.warning("%s did not train (%s): it is shown, for nothing is averaged with it.", run, words)
+    if out.all():
+        raise UserError(
+            f"none of the {rows['run'].nunique()} networks trained, so nothing is averaged. Train others, or give "
+            "--keep-failed."
+        )
+    return rows[~out].assign(**{LEFT_OUT: _named(rows[out])})
+
+
+def told(rows: pd.DataFrame) -> dict[str, str]:
+    """Return LEFT_OUT and DID_NOT_TRAIN of what is made of rows: the files, each with how it failed; "; " between."""
+    left_out = rows[LEFT_OUT].iloc[0] if LEFT_OUT in rows and len(rows) else ""
+    return {LEFT_OUT: left_out, DID_NOT_TRAIN: _named(rows[rows[FAILED] != ""]) if FAILED in rows else ""}
+
+
+def _named(failed: pd.DataFrame) -> str:
+    pairs = failed[["run", FAILED]].drop_duplicates().itertuples(index=False)
+    return "; ".join(f"{Path(run).name} ({words})" for run, words in pairs)
 
 
 def with_asked(rows: pd.DataFrame, networks: Iterable[tuple[str, int, int]]) -> pd.DataFrame:

@@ -27,10 +27,11 @@ from analysis.factors import (
     check_lines,
     line_columns,
     line_name,
+    network_columns,
     panel_columns,
     probes_with_lines,
 )
-from analysis.failures import ASKED
+from analysis.failures import ASKED, FAILED, LEFT_OUT, only_trained, told
 from analysis.seeds import FLOOR, images_variance, pooled
 from analysis.selection import of_classes, reads_pixels, select
 from analysis.tables import LINE, NETWORK, PANEL
@@ -55,6 +56,7 @@ def curves(
     refit: bool = True,
     *,
     by: str = "k",
+    keep_failed: bool = False,
 ) -> pd.DataFrame:
     """Return accuracy against depth for each probe and each line of networks, with a 95% interval.
 
@@ -64,6 +66,7 @@ def curves(
         by: the factor that lines stand for. "k": a line for each k of each mode; "mode"; "width": M; "pool": the
             pooling of the probe; "seed". Other variants of network (VGG-11, pruned) beside plain ones are other modes.
             What a line averages over are the other fixed factors, k and M, and seeds.
+        keep_failed: average networks that did not train with the others (`analysis.failures`).
 
     Returns:
         A row for each point, ordered as drawn. by: as given. Panel: probe, probe_width, pooling. Line: mode, and k,
@@ -74,15 +77,16 @@ def curves(
         protocol_version (of the rows used); reads: what the probe reads of x_j, "2x2", "vector" where maps have one
         pixel, empty for whole maps; module: the layer's name, empty where not one; certificate: the largest of the fits
         averaged, in nats a sample, missing for other probes; n_asked: n_runs, and the networks of this line that did
-        not train and are left out; of CNN probes: epochs, accuracy_half (after half of them; missing where it
-        was not measured), not_trained (files whose probe is significantly below the linear one); pixels, pixels_low,
-        pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
+        not train and are left out; left_out: these networks of all lines, each with how it failed; did_not_train: those
+        averaged here, which are alone in their line or kept; of CNN probes: epochs, accuracy_half (after half of them;
+        missing where it was not measured), not_trained (files whose probe is significantly below the linear one);
+        pixels, pixels_low, pixels_high: accuracy of the same linear probe on the raw pixels, where the runs have it.
 
     Raises:
         UserError: if the runs lack what was asked for or cannot be compared. UsageError: for an unknown factor.
     """
     panel, line_of = panel_columns(by), line_columns(by)
-    every = rows = apart_by_variant(rows)
+    every = rows = only_trained(apart_by_variant(rows), network_columns(by), keep_failed)
     rows = select(rows, probes_with_lines(rows, probes, by), split, refit, line_of)
     check_lines(rows, by)
     networks = average_probe_seeds(rows)
@@ -118,7 +122,8 @@ def pooled_t(
 def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Return a row for each network, probe and depth: the mean over the seeds of the probe."""
     key = ["run", "dataset", "split", *PANEL, *LINE, *NETWORK, "depth"]
-    rows = rows.assign(reads=_reads(rows), asked=rows.get(ASKED, np.nan))
+    about = {ASKED: rows.get(ASKED, np.nan), FAILED: rows.get(FAILED, ""), LEFT_OUT: rows.get(LEFT_OUT, "")}
+    rows = rows.assign(reads=_reads(rows), **about)
     return rows.groupby(key, dropna=False, as_index=False).agg(
         value=("value", "mean"),
         probe_seeds=("value", "size"),
@@ -139,7 +144,7 @@ def average_probe_seeds(rows: pd.DataFrame) -> pd.DataFrame:
         reads=("reads", "first"),
         module=("module", "first"),
         certificate=("certificate", "max"),
-        asked=("asked", "first"),
+        **{column: (column, "first") for column in about},
     )
 
 
@@ -207,6 +212,7 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
         "module": networks["module"].iloc[0] if networks["module"].nunique() == 1 else "",
         "certificate": float(networks["certificate"].max()),
         "n_asked": len(networks) if by == "seed" else asked_in(networks),
+        **told(networks),
         "not_trained": _listed(networks.loc[networks["not_trained"], "run"].map(lambda run: Path(run).name)),
         **{column: _listed(networks[column]) for column in ("refit", "selection", "protocol_version")},
     }
@@ -214,7 +220,7 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
 
 def asked_in(networks: pd.DataFrame) -> int:
     """Return how many networks there are with those that did not train and are left out (`failures.with_asked`)."""
-    cells = networks.groupby(CELL, dropna=False)["asked"].agg(lambda asked: asked.fillna(len(asked)).iloc[0])
+    cells = networks.groupby(CELL, dropna=False)[ASKED].agg(lambda asked: asked.fillna(len(asked)).iloc[0])
     return int(cells.sum())
 
 

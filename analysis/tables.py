@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from analysis.failures import FAILED, identified
 from layerwise.errors import UserError
 from probes.results.columns import SCHEMA
 from probes.results.predictions import predictions_path
@@ -31,22 +32,21 @@ def read(runs: Sequence[Path]) -> pd.DataFrame:
             same or another name, is counted once; the predictions beside a run, which `*.h5` names too, are left out.
 
     Returns:
-        The rows whose run_id is that of the run file, all columns, and `run`: the path as given.
+        The rows whose run_id is that of the run file, all columns, `run`: the path as given, and `failed`: how the
+        network shows that it did not train, empty for others.
 
     Raises:
         UserError: if a file is no run, or its table is missing, unreadable or holds only older runs.
     """
-    from layerwise.runfile import run_id
-
     names: dict[str, Path] = {}
     tables = []
     for run in without_predictions(runs):
-        identity = run_id(run)
+        identity, failed = identified(run)
         if identity in names:
             log.warning("%s is the same run as %s; it is counted once.", run, names[identity])
             continue
         names[identity] = run
-        tables.append(_rows(run, identity))
+        tables.append(_rows(run, identity).assign(**{FAILED: failed}))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from analysis.failures import failure, only_trained, told
 from analysis.seeds import images_variance, pooled
+from analysis.separability import asked_in
 from analysis.tables import without_predictions
 from layerwise.errors import UserError
 
@@ -17,16 +19,18 @@ MEASURES = ("loss", "accuracy")
 _NETWORK = ["width", "aux_width"]
 
 
-def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
+def training_curves(runs: Sequence[Path], mode: str = "greedy", keep_failed: bool = False) -> pd.DataFrame:
     """Return loss and accuracy of each block's auxiliary problem at each of its epochs.
 
     Args:
-        runs: run files, probed or not. mode: those of another mode of training are left out.
+        runs: run files, probed or not. mode: those of another mode of training are left out. keep_failed: average
+            networks that did not train with the others.
 
     Returns:
         A row for each k, block, epoch (from 1), split (train or validation) and measure (loss, in nats, or accuracy, in
         [0, 1]): value, the mean over widths of the means over seeds; ci_low, ci_high (Student's t over seeds, pooled
-        within widths; missing where no width has two seeds), n_runs, n_seeds, widths, learning_rate (the last of the
+        within widths; missing where no width has two seeds), n_runs, n_asked (with those that did not train, and are
+        left out), left_out, did_not_train, n_seeds, widths, learning_rate (the last of the
         epoch), mode, dataset, finetuning (the epoch from which the auxiliary is trained on above its pruned block;
         missing without pruning). Accuracy on the train fold is that while training, on augmented images.
 
@@ -40,7 +44,7 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
             f"none of the {len(runs)} runs was trained by mode {mode} here, so there is no training to draw. "
             f"`layerwise-train --mode {mode}` makes one."
         )
-    history = pd.concat(own, ignore_index=True)
+    history = only_trained(pd.concat(own, ignore_index=True), ["k"], keep_failed)
     for column, what in (("dataset", "data sets"), ("epochs", "numbers of epochs"), ("variant", "networks")):
         if history[column].nunique() > 1:
             some = "; ".join(f"{value} ({run})" for value, run in history.groupby(column)["run"].first().items())
@@ -50,7 +54,7 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy") -> pd.DataFrame:
         for key, group in history.groupby(["k", "block", "epoch", "split", "measure"])
         if group["value"].notna().any()
     ]
-    return pd.DataFrame(points)
+    return pd.DataFrame(points).assign(**told(history))
 
 
 def _history(path: Path) -> pd.DataFrame | None:
@@ -60,6 +64,7 @@ def _history(path: Path) -> pd.DataFrame | None:
     with RunFile(path) as run:
         config, history, dataset = run.config, run.history(), run.dataset["name"]
         counts = {split: len(run.labels(split)) for split in run.splits}
+        failed = failure(run)
     if config is None or history is None:
         return None
     table = pd.DataFrame(history)
@@ -76,8 +81,8 @@ def _history(path: Path) -> pd.DataFrame | None:
     ]
     net = config.network
     return pd.concat(parts).assign(
-        run=str(path), mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width, seed=config.seed,
-        epochs=int(table["epoch"].max()), dataset=dataset, variant=net.variant or "plain",
+        run=str(path), failed=failed, mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width,
+        seed=config.seed, epochs=int(table["epoch"].max()), dataset=dataset, variant=net.variant or "plain",
         finetuning=config.training.epochs + 1 if net.prune_to else math.nan,
     )  # fmt: skip
 
@@ -96,7 +101,7 @@ def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
             "ci_low": float(np.clip(mean - half, 0, None)),
             "ci_high": float(np.clip(mean + half, 0, most)),
         },
-        **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique()},
+        **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique(), "n_asked": asked_in(rows)},
         "widths": ", ".join(map(str, sorted(set(rows["width"])))),
         **first[["learning_rate", "mode", "dataset", "finetuning"]].to_dict(),
     }

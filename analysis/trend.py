@@ -13,6 +13,7 @@ from math import nan
 import pandas as pd
 from scipy import stats
 
+from analysis.failures import only_trained, told
 from analysis.selection import select
 from analysis.separability import asked_in, average_probe_seeds
 from analysis.tables import LINE, NETWORK, PANEL
@@ -21,22 +22,26 @@ from probes.results.paired_tests import holm
 WIDTHS = NETWORK[:2]
 
 
-def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test") -> pd.DataFrame:
+def trends(
+    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", keep_failed: bool = False
+) -> pd.DataFrame:
     """Return Page's test of a rise over depths, for each panel, line and width, with seeds as blocks.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them. probes, split: as in `analysis.selection.select`.
+        keep_failed: take networks that did not train with the others.
 
     Returns:
         A row for each panel (probe, probe_width, pooling), line (mode, k) and cell (width, aux_width): n_seeds, n_asked
         (seeds, with those whose network did not train), n_depths, certificate (the largest), L (Page's statistic), p
         (one-sided, of no rise), p_fall (one-sided, of no fall), p_holm and p_fall_holm (each adjusted over all rows,
-        one family); from L on missing with fewer than 2 seeds or 3 depths.
+        one family); from L on missing with fewer than 2 seeds or 3 depths. left_out, did_not_train: of all rows.
 
     Source: Page 1963, by scipy.stats.page_trend_test (exact where there are few seeds and depths).
     """
     found = []
-    for key, cell in ordered(rows, probes, split).groupby([*PANEL, *LINE, *WIDTHS], dropna=False, sort=False):
+    networks = ordered(rows, probes, split, keep_failed)
+    for key, cell in networks.groupby([*PANEL, *LINE, *WIDTHS], dropna=False, sort=False):
         block = cell.pivot(index="seed", columns="depth", values="value").dropna(axis="columns").to_numpy()
         n_seeds, n_depths = block.shape
         has_test = n_seeds >= 2 and n_depths >= 3
@@ -48,11 +53,11 @@ def trends(rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str =
             | {"L": rise.statistic if rise else nan, "p": rise.pvalue if rise else nan}
             | {"p_fall": fall.pvalue if fall else nan}
         )
-    table = pd.DataFrame(found)
+    table = pd.DataFrame(found).assign(**told(networks))
     return table.assign(p_holm=holm(table["p"]), p_fall_holm=holm(table["p_fall"]))
 
 
-def ordered(rows: pd.DataFrame, probes: Sequence[str] | None, split: str) -> pd.DataFrame:
+def ordered(rows: pd.DataFrame, probes: Sequence[str] | None, split: str, keep_failed: bool = False) -> pd.DataFrame:
     """Return the accuracy of each network at each depth of the trend, means over the seeds of a probe."""
-    networks = average_probe_seeds(select(rows, probes, split))
+    networks = average_probe_seeds(select(only_trained(rows, LINE, keep_failed), probes, split))
     return networks[networks["depth"] > 0]

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from analysis.failures import DID_NOT_TRAIN, LEFT_OUT, only_trained
 from analysis.separability import curves
 from analysis.tables import LINE
 from layerwise.errors import UsageError, UserError
@@ -20,26 +21,33 @@ from probes.tasks.task import CLASS
 MEASURES = ("accuracy", "teacher_gap")
 _POINT = ["probe", "depth", "probe_width"]
 _FACTS = ["dataset", "split", "n_samples", "chance", "refit", "selection", "protocol_version", "n_runs", "widths"]
-_FACTS += ["epochs", "accuracy_half", "not_trained"]
+_FACTS += ["epochs", "accuracy_half", "not_trained", "n_asked", LEFT_OUT, DID_NOT_TRAIN]
 
 
 def against_width(
-    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", refit: bool = True
+    rows: pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    split: str = "test",
+    refit: bool = True,
+    keep_failed: bool = False,
 ) -> pd.DataFrame:
     """Return accuracy and, where the teacher control was probed, the teacher gap of CNN probes against their width.
 
     Args:
         rows: probe results as `analysis.tables.read` returns them, of one kind of network (mode, k).
         probes, split, refit: which rows to take, see `analysis.selection.select`; only CNN probes have a width.
+        keep_failed: average networks that did not train with the others.
 
     Returns:
         A row for each point, ordered as drawn: probe, measure ("accuracy" or "teacher_gap"), depth, probe_width, value
         (accuracy in [0, 1], teacher gap in [-1, 1]), ci_low, ci_high; interval: over what, empty where none can be
-        given; mode, k, dataset, split, n_samples, chance, refit, selection, protocol_version, n_runs, widths.
+        given; mode, k, dataset, split, n_samples, chance, refit, selection, protocol_version, n_runs, widths,
+        n_asked, left_out, did_not_train.
 
     Raises:
         UserError: no CNN probe of several widths, several kinds of network, or what `curves` raises.
     """
+    rows = only_trained(rows, LINE, keep_failed)
     names = _cnn_probes(rows, probes)
     accuracy = curves(rows, names, split, refit)
     _require_one_kind(accuracy)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.seeds import FLOOR
 from figures.kit.table import Table
-from figures.kit.words import IMAGES_SHARE, certified
+from figures.kit.words import IMAGES_SHARE, certified, who_trained
 from layerwise.errors import unknown
 from probes.names import LINEAR, TRAINED
 
@@ -87,6 +87,7 @@ def _notes(points: pd.DataFrame) -> list[str]:
     fewer = points[points["n_runs"] < points["n_asked"]].drop_duplicates(_KIND)
     counts = [f"{', '.join(_words(one))}: {one['n_runs']} of {one['n_asked']}" for one in fewer.to_dict("records")]
     notes += [f"Networks that trained: {'; '.join(counts)}."] if counts else []
+    notes += who_trained(points)
     for _, own in points[points["differs"] != ""].groupby(["mode", "k", "width", "variant"]):
         first = own.iloc[0].to_dict()
         notes.append(f"Published beside {', '.join(_words(first))}: {first['source']}. Here: {first['differs']}.")

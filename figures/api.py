@@ -39,6 +39,7 @@ def draw(
     relative: bool = False,
     size: str = "single",
     xlabels: str = "depth",
+    keep_failed: bool = False,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: Mapping[str, Any] | Sequence[Any] | str | None = None,
     ax: Axes | Sequence[Axes] | np.ndarray | None = None,
@@ -54,6 +55,8 @@ def draw(
         relative: whether depth is j / J, for networks of different depth.
         size: "single" (85 mm wide) or "double" (170 mm).
         xlabels: what stands on the axis: "depth", or "module", the layers' names.
+        keep_failed: average networks that did not train with the others. They are named and left out otherwise, but for
+            one that is alone in its line.
         labels: words for the lines, by their names in the caption ("k = 1", say), or one for each in the order of the
             legend.
         palette: colours likewise, or the name of a palette of seaborn or matplotlib.
@@ -65,9 +68,14 @@ def draw(
 
     Raises UserError where a run lacks what was asked for, or the runs cannot be compared.
     """
-    return drawn(
-        paths_of(runs), probes, split, refit, by, relative, size, xlabels=xlabels, labels=labels, palette=palette, ax=ax
-    )[0]
+    own: dict[str, Any] = {
+        "xlabels": xlabels,
+        "labels": labels,
+        "palette": palette,
+        "ax": ax,
+        "keep_failed": keep_failed,
+    }
+    return drawn(paths_of(runs), probes, split, refit, by, relative, size, **own)[0]
 
 
 def drawn(
@@ -80,6 +88,7 @@ def drawn(
     size: str,
     *,
     xlabels: str = "depth",
+    keep_failed: bool = False,
     labels: Mapping[str, str] | Sequence[str] | None = None,
     palette: Mapping[str, Any] | Sequence[Any] | str | None = None,
     ax: Any = None,
@@ -96,9 +105,9 @@ def drawn(
         for name, value in own.items():
             if value is not None:
                 raise UsageError(f"lines against the width of a probe are depths. Leave out {option(name)}.")
-        points = against_width(read(runs), probes, split, refit)
+        points = against_width(read(runs), probes, split, refit, keep_failed)
         return widths.draw(points, size), points, widths.caption(points)
-    points = curves(read(runs), probes, split, refit, by=by)
+    points = curves(read(runs), probes, split, refit, by=by, keep_failed=keep_failed)
     named = restyled(lines(points), labels, palette)
     figure = separability.draw(points, size, relative, named=named, xlabels=xlabels, ax=ax)
     return figure, points, caption.caption(points, relative, named)

@@ -16,7 +16,7 @@ from analysis.tables import read
 from analysis.trend import trends
 from figures.accuracy_table import accuracy_table, or_dash, panel_name
 from figures.kit.table import Table, latex, markdown
-from figures.kit.words import IMAGES_SHARE, certified
+from figures.kit.words import IMAGES_SHARE, certified, who_trained
 from probes.csvfile import write_csv
 
 
@@ -42,7 +42,7 @@ def trends_table(tests: pd.DataFrame) -> Table:
         "Page's trend test: does accuracy rise with depth, from depth 1 on? Seeds are the blocks; one-sided p, of no "
         "rise, and of no fall; Holm over all rows, for each.",
         2,
-        certified(tests),
+        [*certified(tests), *who_trained(tests)],
         label="trends",
     )
 
@@ -50,6 +50,10 @@ def trends_table(tests: pd.DataFrame) -> Table:
 def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
     """Return contrasts, as `analysis.contrasts.contrasts` makes them with that bound."""
     points = f"{100 * bound:g} point{'' if bound == BOUND else 's'}"
+    found = found.assign(
+        networks=[f"{_of(n.n_first, n.asked_first)}, {_of(n.n_second, n.asked_second)}" for n in found.itertuples()]
+    )
+    fewer = ((found["n_first"] < found["asked_first"]) | (found["n_second"] < found["asked_second"])).any()
     return _plain(
         found,
         {
@@ -57,6 +61,7 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
             "quantity": ("quantity", str),
             "first": ("first line", str),
             "second": ("second line", str),
+            **({"networks": ("networks", str)} if fewer else {}),
             "difference": ("points", _points),
             "ci": ("95% interval", str),
             "p": ("p", _p),
@@ -65,8 +70,9 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
         },
         "The second line minus the first, in percentage points: early gain (depth 2 minus depth 1), slope (points a "
         "depth, least squares) and final level (last depth); Student's t over seeds, and at least the images' share.",
-        4,
+        5 if fewer else 4,
         [
+            *(["Networks: of the first line and of the second, those that trained."] if fewer else []),
             "p: of no difference. "
             f"p, {points} or more: of a difference of at least that, of slopes over all their depths; small where the "
             f"lines are shown to differ by less than {points}.",
@@ -77,6 +83,7 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
             *(["-: not tested, for that takes two seeds or more of both lines."] if found["p"].isna().any() else []),
             IMAGES_SHARE,
             *certified(found),
+            *who_trained(found),
         ],
         label="contrasts",
     )
@@ -99,7 +106,7 @@ def differences_table(found: pd.DataFrame, first: str, second: str) -> Table:
         f"Accuracy (%) of {second} minus that of {first} on the same {found['n_samples'].iloc[0]} test images: "
         "paired bootstrap, exact McNemar test, Holm over depths.",
         1,
-        certified(found),
+        [*certified(found), *who_trained(found)],
         label="differences",
     )
 
@@ -170,33 +177,48 @@ _LINE_COLUMNS: dict[str, tuple[str, Callable[[Any], str]]] = {
 
 
 def made(
-    runs: Sequence[Path], what: str, split: str = "test", bound: float = BOUND, columns: str = "probe"
+    runs: Sequence[Path],
+    what: str,
+    split: str = "test",
+    bound: float = BOUND,
+    columns: str = "probe",
+    *,
+    probes: Sequence[str] | None = None,
+    keep_failed: bool = False,
 ) -> tuple[pd.DataFrame, Table]:
     """Return the numbers of a table, and the table as it is shown.
 
     what: accuracy, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts. columns:
-    of accuracy, see `accuracy_table`.
+    of accuracy, see `accuracy_table`. probes: names; None takes those that the runs have. keep_failed: average networks
+    that did not train with the others.
     """
     if what == "published":
         return pd.DataFrame([vars(number) for number in NUMBERS]), published_table()
     if what == "differences":
         first, second = runs
-        found = differences(first, second)
+        found = differences(first, second, probes)
         return found, differences_table(found, *(run.name for run in runs))
-    return of_rows(read(runs), what, split, bound, columns)
+    return of_rows(read(runs), what, split, bound, columns, probes=probes, keep_failed=keep_failed)
 
 
 def of_rows(
-    rows: pd.DataFrame, what: str, split: str = "test", bound: float = BOUND, columns: str = "probe"
+    rows: pd.DataFrame,
+    what: str,
+    split: str = "test",
+    bound: float = BOUND,
+    columns: str = "probe",
+    *,
+    probes: Sequence[str] | None = None,
+    keep_failed: bool = False,
 ) -> tuple[pd.DataFrame, Table]:
     """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
     if what == "accuracy":
-        found = accuracies(rows, split)
+        found = accuracies(rows, probes, split, keep_failed)
         return found, accuracy_table(found, columns)
     if what == "trends":
-        found = trends(rows, split=split)
+        found = trends(rows, probes, split, keep_failed)
         return found, trends_table(found)
-    found = contrasts(rows, split=split, bound=bound)
+    found = contrasts(rows, probes, split, bound, keep_failed)
     return found, contrasts_table(found, bound)
 
 

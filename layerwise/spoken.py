@@ -47,7 +47,7 @@ FUNCTIONS = {
     "separability-figure": Function("figures.draw", _FIGURE),
     "attribution-figure": Function("figures.draw_attribution", {"output": "out"}),
     "training-figure": Function("figures.draw_training", {"output": "out"}),
-    "separability-table": Function("figures.table", {"output": "out"}),
+    "separability-table": Function("figures.table", _FIGURE),
     "separability-study": Function(
         "figures.run_study",
         {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},
@@ -56,6 +56,7 @@ FUNCTIONS = {
 }
 # Flags that take no value; as an argument they are True, or, as --no-refit, False.
 _SWITCHES = {"force", "relative", "quick", "download", "dry_run", "vary_fold", "allow_other", "quiet", "verbose"}
+_SWITCHES |= {"keep_failed"}
 # What follows a flag is its value where it is a number, a word in capitals that stands for one, or one of these. Any
 # other word goes on with the sentence: "--download fetches published data sets".
 _VALUES = (

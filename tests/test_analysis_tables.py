@@ -16,7 +16,7 @@ from tests.probe_rows import row, run_rows, write_run
 def ids(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """Stand in for run files: the run_id of each is the one given here for its stem, or else that stem."""
     known: dict[str, str] = {}
-    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: known.get(Path(path).stem, Path(path).stem))
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (known.get(path.stem, path.stem), ""))
     return known
 
 

@@ -24,7 +24,7 @@ Capture = pytest.CaptureFixture[str]
 @pytest.fixture(autouse=True)
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Write the results of two runs; a run file is named by its stem, and its run_id is that stem."""
-    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: Path(path).stem)
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (Path(path).stem, ""))
     probes = (("linear", 0), ("cnn-1", 64))
     return [
         write_run(tmp_path, f"k{k}", run_rows([0.3, 0.6, 0.7 + 0.05 * k], probes, run_id=f"k{k}", k=k)) for k in (1, 2)

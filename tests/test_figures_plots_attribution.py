@@ -84,7 +84,7 @@ def test_the_caption_says_what_is_drawn() -> None:
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: Path(path).stem)
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (Path(path).stem, ""))
     by_run: dict[str, list[dict[str, Any]]] = {}
     for row in study(seeds=2, widths=(8,), ks=(1,)):
         by_run.setdefault(row["run_id"], []).append(row)

@@ -18,6 +18,7 @@ from figures import tables
 from figures.accuracy_table import accuracy_table
 from figures.commands.table import separability_table
 from figures.kit.table import Table, latex, markdown
+from figures.kit.terminal import on_terminal
 from layerwise.commandline import call
 from layerwise.errors import UserError
 from tests.probe_rows import row, run_rows, table, write_run
@@ -249,7 +250,7 @@ def command(*words: Any) -> int:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    monkeypatch.setattr("layerwise.runfile.run_id", lambda path: Path(path).stem)
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (Path(path).stem, ""))
     return [write_run(tmp_path, f"k{k}-s{seed}", network(k=k, seed=seed)) for k in (1, 2) for seed in (0, 1)]
 
 
@@ -262,13 +263,31 @@ def test_three_files_the_same_each_time(
     assert command(*runs, "--what", what, "-o", out) == 0
     shown = capsys.readouterr().out
     files = [out.with_suffix(suffix) for suffix in (".md", ".tex", ".csv")]
-    assert shown == "".join(f"{path}\n" for path in files) + out.read_text()
+    assert shown.startswith("".join(f"{path}\n" for path in files) + out.read_text()[:60])
+    for line in out.read_text().splitlines()[4:6]:  # of a row on one line, the cells of the file
+        assert re.sub(r"[ |]+", " ", line).strip() in re.sub(r" +", " ", shown)
     before = [path.read_bytes() for path in files]
     assert command(*runs, "--what", what, "-o", out) == 1
     assert command(*runs, "--what", what, "-o", out, "--force") == 0
     assert [path.read_bytes() for path in files] == before
     with (tmp_path / "table.csv").open() as file:
         assert len(list(csv.DictReader(file))) > 0
+
+
+@pytest.mark.parametrize("words", [[], ["--keep-failed"]])
+def test_the_command_leaves_out_what_did_not_train(
+    words: list[str], runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = {"k1-s1": "9.0% on its train fold, chance 10.0%"}
+    monkeypatch.setattr("analysis.tables.identified", lambda path: (path.stem, failed.get(path.stem, "")))
+    out = tmp_path / "table.md"
+    assert command(*runs, "--probe", "linear", *words, "-o", out) == 0
+    said = f"{runs[1]} did not train ({failed['k1-s1']}): it is left out; --keep-failed averages it with others.\n"
+    assert capsys.readouterr().err == ("" if words else said)
+    assert ("k = 1, M = 64: 1 of 2" in out.read_text()) is not bool(words)
+    assert "CNN" not in out.read_text()
+    assert command("--what", "published", "--probe", "linear", "-o", tmp_path / "p.md") == 2
+    assert "published numbers are of no probe. Leave out --probe." in capsys.readouterr().err
 
 
 def test_the_command_takes_depths_as_columns(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
@@ -288,12 +307,34 @@ def test_the_bound_of_contrasts_is_in_points(runs: list[Path], tmp_path: Path) -
     assert bounds == pytest.approx({"early gain": 0.025, "slope": 0.0125, "final level": 0.025})
 
 
-def test_a_table_wider_than_the_terminal_is_not_printed(
-    runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", ["accuracy", "trends", "contrasts"])
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_table_is_no_wider_than_the_terminal_and_its_file_has_all_columns(
+    what: str, width: int, runs: list[Path], tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    assert command(*runs, "-o", tmp_path / "table.md") == 0
-    assert re.search(r"^8 rows, \d+ columns wide: not shown on this terminal$", capsys.readouterr().out, re.MULTILINE)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert command(*runs, "--what", what, "-o", tmp_path / "table.md") == 0
+    shown = capsys.readouterr().out.splitlines()[3:]
+    assert max(map(len, shown)) <= width
+    head = (tmp_path / "table.md").read_text().splitlines()[2].strip("| ").split("|")
+    assert not [word for title in head for word in title.split() if word not in " ".join(shown).split()]
+
+
+def test_cells_are_broken_between_words_and_what_does_not_fit_stands_below() -> None:
+    made = Table(
+        head=["first line", "points", "p"],
+        rows=[["end-to-end, k = 1", "1.0 [0.5, 1.5]", "< 0.001"]],
+        caption="c",
+        text=1,
+    )
+    assert on_terminal(made, 80).splitlines()[2:] == [
+        *("first line                 points        p", "-----------------  --------------  -------"),
+        "end-to-end, k = 1  1.0 [0.5, 1.5]  < 0.001",
+    ]
+    assert on_terminal(made, 23).splitlines()[2:] == [
+        *("first line       points", "-----------  ----------", "end-to-end,         1.0", "k = 1        [0.5, 1.5]"),
+        *("", "first line         p", "-----------  -------", "end-to-end,  < 0.001", "k = 1"),
+    ]
 
 
 def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from figures.commands.options import Output, Runs, Size
+from figures.commands.options import KeepFailed, Output, Runs, Size
 from figures.output import write_figure
 from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
@@ -28,6 +28,7 @@ def attribution_figure(
     pool: Annotated[
         int, typer.Option(help="The grid that the probe reads, as probe-depth's --pool.", rich_help_panel=SHOWN)
     ] = 2,
+    keep_failed: KeepFailed = False,
     size: Size = "single",
     force: Force = False,
     quiet: Quiet = False,
@@ -52,6 +53,6 @@ def attribution_figure(
     def make() -> Made:
         from figures.parts import attribution_made
 
-        return attribution_made(runs, probe, split, pool, size)
+        return attribution_made(runs, probe, split, pool, size, keep_failed)
 
     write_figure(make, output, runs, size, force)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from figures.commands.options import Output, Runs, Size
+from figures.commands.options import KeepFailed, Output, Runs, Size
 from figures.output import write_figure
 from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
@@ -71,6 +71,7 @@ def separability_figure(
             rich_help_panel=SHOWN,
         ),
     ] = None,
+    keep_failed: KeepFailed = False,
     size: Size = "single",
     force: Force = False,
     quiet: Quiet = False,
@@ -98,6 +99,7 @@ def separability_figure(
 
         words = None if labels is None else [word.strip() for word in labels.split(",")]
         colours = palette.split(",") if palette and ("," in palette or palette.startswith("#")) else palette
-        return drawn(runs, probes, split, refitted, by, relative, size, xlabels=xlabels, labels=words, palette=colours)
+        own: dict[str, Any] = {"xlabels": xlabels, "labels": words, "palette": colours, "keep_failed": keep_failed}
+        return drawn(runs, probes, split, refitted, by, relative, size, **own)
 
     write_figure(make, output, runs, size, force)

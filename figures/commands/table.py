@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from figures.commands.options import KeepFailed
 from figures.file_set import write
 from figures.output import outputs
 from layerwise.commandline import OUTPUT, SHOWN, run, set_verbosity
@@ -38,6 +39,14 @@ def separability_table(
             rich_help_panel=SHOWN,
         ),
     ] = "accuracy",
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="Probes to show, e.g. linear,cnn-1 or auxiliary,ensemble.",
+            show_default="those that the runs have",
+            rich_help_panel=SHOWN,
+        ),
+    ] = None,
     columns: Annotated[
         str,
         typer.Option(
@@ -52,6 +61,7 @@ def separability_table(
             rich_help_panel=SHOWN,
         ),
     ] = None,
+    keep_failed: KeepFailed = False,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -63,21 +73,18 @@ def separability_table(
 
     Example: separability-table k1.h5 k2.h5 k3.h5 -o accuracy.md
     """
+    from figures.kit.terminal import on_terminal
     from figures.parts import TABLE_FILES, check_table, share_of  # pandas, which --help does without
     from figures.tables import made, rendered
 
     set_verbosity(quiet, verbose)
     given = runs or []
-    check_table(what, len(given), bound)
+    probes = None if probe is None else [name.strip() for name in probe.split(",")]
+    check_table(what, len(given), bound, probes)
     paths = outputs(output, given, force, TABLE_FILES, "table")
-    data, table = made(given, what, split, share_of(bound), columns)
+    data, table = made(given, what, split, share_of(bound), columns, probes=probes, keep_failed=keep_failed)
     contents = rendered(data, table)
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():
         print(path)
-    shown = contents[".md"].decode()
-    widest = max(len(line) for line in shown.splitlines() if line.startswith("|"))
-    if widest <= shutil.get_terminal_size().columns:
-        print(shown, end="")
-    else:
-        print(f"{len(table.rows)} rows, {widest} columns wide: not shown on this terminal")
+    print(on_terminal(table, shutil.get_terminal_size().columns))

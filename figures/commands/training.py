@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from figures.commands.options import Output, Runs, Size
+from figures.commands.options import KeepFailed, Output, Runs, Size
 from figures.output import write_figure
 from layerwise.commandline import SHOWN, run, set_verbosity
 from layerwise.commands.options import Force, Quiet, Verbose
@@ -27,6 +27,7 @@ def training_figure(
     mode: Annotated[
         str, typer.Option(help=f"Draw the runs of one mode: {', '.join(TRAINED_MODES)}.", rich_help_panel=SHOWN)
     ] = "greedy",
+    keep_failed: KeepFailed = False,
     size: Size = "single",
     force: Force = False,
     quiet: Quiet = False,
@@ -47,6 +48,6 @@ def training_figure(
     def make() -> Made:
         from figures.parts import training_made
 
-        return training_made(runs, mode, size)
+        return training_made(runs, mode, size, keep_failed)
 
     write_figure(make, output, runs, size, force)

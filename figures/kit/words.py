@@ -3,10 +3,44 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
 IMAGES_SHARE = "The images' share: the normal interval of half the variance that these images give an accuracy."
+# What a network that did not train is, in the words of `analysis.failures`.
+_TEST = "its own last classifier is not better than chance on its train fold, exact binomial test at 0.001"
+
+
+def who_trained(points: pd.DataFrame) -> list[str]:
+    """Name the networks that did not train: those that are left out of points, and those that are in them."""
+    if "left_out" not in points or points.empty:
+        return []
+    return [
+        *left_out(_files(points["left_out"])),
+        *_did_not_train(
+            "shown, though it did not train", "shown, though they did not train", _files(points["did_not_train"])
+        ),
+    ]
+
+
+def left_out(named: Sequence[str], is_finite: bool = True) -> list[str]:
+    """Name the networks that are left out, each with how that shows. is_finite: whether the loss of each was."""
+    return _did_not_train("left out, for it did not train", "left out, for they did not train", named, is_finite)
+
+
+def _did_not_train(one: str, several: str, named: Sequence[str], is_finite: bool = True) -> list[str]:
+    if not named:
+        return []
+    test = _TEST if is_finite else f"{_TEST}, or its loss was not finite"
+    if len(named) == 1:
+        return [f"{one[0].upper()}{one[1:]} ({test}): {named[0]}."]
+    test = test.replace("its own", "their own").replace("its ", "their ")
+    return [f"{len(named)} networks {several} ({test}): {', '.join(named)}."]
+
+
+def _files(column: pd.Series) -> list[str]:
+    return sorted({word for words in column for word in words.split("; ") if word})
 
 
 def certified(points: pd.DataFrame) -> list[str]:

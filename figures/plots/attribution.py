@@ -15,7 +15,7 @@ from analysis.seeds import FLOOR
 from figures.kit import style
 from figures.kit.legend import Handle, figure_with_legend
 from figures.kit.panels import limits, round_ticks
-from figures.kit.words import IMAGES_SHARE, certified
+from figures.kit.words import IMAGES_SHARE, certified, who_trained
 from figures.plots.caption import averaged_by_k
 
 # A row of panels each: parts of one row share an axis, since those of the other may be ten times as large.
@@ -126,6 +126,7 @@ def caption(points: pd.DataFrame) -> str:
             "add up to the gain over the input.",
             *pixels,
             f"{networks}, each M weighing the same.",
+            *who_trained(points),
             *certified(points),
             f"Bars: {bars}." if bars else "No interval: no width has two seeds, and no outcomes of single images.",
             *([IMAGES_SHARE] if FLOOR in bars else []),

@@ -7,7 +7,7 @@ import pandas as pd
 from analysis.seeds import FLOOR
 from figures.kit.axis import is_cut, is_failed, span
 from figures.kit.style import line_label, plain
-from figures.kit.words import IMAGES_SHARE
+from figures.kit.words import IMAGES_SHARE, who_trained
 from figures.plots.fits import probes, protocol
 from figures.plots.lines import Key, Line, keyed, lines
 from layerwise.config import MODES
@@ -51,6 +51,7 @@ def _lines(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:
         sentences.append("A bar shorter than its marker is hidden by it.")
     if any(FLOOR in averaged for averaged in named):
         sentences.append(IMAGES_SHARE)
+    sentences += who_trained(curves)
     sentences += _failed(curves, drawn)
     if is_cut(curves).any():
         sentences.append("An arrowhead ends a bar, and the axis a band, that goes on beyond the axis.")
@@ -118,7 +119,7 @@ def kind_of_network(points: pd.DataFrame) -> str:
     first = points.iloc[0]
     what = plain(line_label(first["mode"], None if pd.isna(first["k"]) else int(first["k"])))
     width = f", M = {first['widths']}" if first["widths"] else ""
-    networks = "one network" if first["n_runs"] == 1 else f"the mean of {first['n_runs']} networks"
+    networks = "one network" if first["n_runs"] == 1 else f"the mean of {of_asked(first)} networks"
     return f"{networks} ({what}{width})"
 
 

@@ -64,6 +64,10 @@ def keyed(points: pd.DataFrame) -> Iterator[tuple[Key, pd.DataFrame]]:
 
 def lines(points: pd.DataFrame) -> dict[Key, Line]:
     """Return the lines of points as `analysis.separability.curves` returns them, in the legend's order."""
+    return _failed(_lines(points), points)
+
+
+def _lines(points: pd.DataFrame) -> dict[Key, Line]:
     by = points["by"].iloc[0]
     keys = list(dict.fromkeys(key for key, _ in keyed(points)))
     if len(keys) > style.MOST_LINES:
@@ -77,6 +81,14 @@ def lines(points: pd.DataFrame) -> dict[Key, Line]:
     thin = _THIN if by == "seed" else {}
     signs = style.ordered_styles(len(keys))
     return {key: Line(label=words.format(key[1]), sign=sign | thin) for key, sign in zip(keys, signs, strict=True)}
+
+
+def _failed(found: dict[Key, Line], points: pd.DataFrame) -> dict[Key, Line]:
+    """Return the lines, of which those of one network that did not train say so."""
+    if "did_not_train" not in points:
+        return found
+    own = [key for key, line in keyed(points) if (line["did_not_train"] != "").all() and (line["n_runs"] == 1).all()]
+    return found | {key: replace(found[key], label=f"{found[key].label}, did not train") for key in own}
 
 
 def restyled(

@@ -14,7 +14,7 @@ from analysis.seeds import FLOOR
 from figures.kit import style
 from figures.kit.legend import Handle, figure_with_legend
 from figures.kit.panels import limits, round_ticks
-from figures.kit.words import IMAGES_SHARE
+from figures.kit.words import IMAGES_SHARE, who_trained
 from figures.plots.caption import averaged_by_k
 
 _ROWS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
@@ -91,11 +91,12 @@ def caption(points: pd.DataFrame) -> str:
     bands = ""
     if points["ci_low"].notna().any():
         bands = f" Areas: 95% interval over seeds (t; of accuracy {FLOOR}) of the train curve. {IMAGES_SHARE}"
+    failed = "".join(f" {sentence}" for sentence in who_trained(points))
     after = ""
     if points["finetuning"].notna().any():
         after = f" From epoch {int(points['finetuning'].max())} on (grey line) it is trained on above its pruned block."
     return (
         f"Training of each block's auxiliary problem on {first['dataset']}, mode {first['mode']}: cross-entropy and "
         f"accuracy against the epochs of that problem. {networks}, each M weighing the same. Train: while training, on "
-        f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops.{after}"
+        f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops.{after}{failed}"
     )

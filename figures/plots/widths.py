@@ -16,6 +16,7 @@ from figures.kit import style
 from figures.kit.axis import AccuracyAxis, accuracy_axis
 from figures.kit.legend import figure_with_legend
 from figures.kit.panels import limits, round_ticks
+from figures.kit.words import who_trained
 from figures.plots.caption import kind_of_network
 from figures.plots.fits import convergence, protocol
 from layerwise.errors import UsageError
@@ -116,6 +117,7 @@ def caption(points: pd.DataFrame) -> str:
         "CNN-p: a CNN with p hidden layers, trained on the whole maps.",
         *convergence(points[points["measure"] == "accuracy"].rename(columns={"value": "accuracy"})),
     ]
+    sentences += who_trained(points)
     if "teacher_gap" in set(points["measure"]):
         sentences.append(
             "Teacher gap: accuracy on the classes minus that on balanced labels from a fixed random network, in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ import pandas as pd
 
 from figures import tables
 from figures.file_set import write
-from figures.kit.table import Table, markdown
+from figures.kit.table import Table
+from figures.kit.terminal import on_terminal
 from figures.study.definition import INITIALISATION, RATE
 from probes.csvfile import write_csv
 
 
 def write_choices(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
-    """Write study/choices.csv and tables/choices.*; return the table as text.
+    """Write study/choices.csv and tables/choices.*; return the table as text, as wide as the terminal.
 
     rows: as `figures.study.grid.results` returns them.
     """
@@ -24,7 +26,7 @@ def write_choices(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
     (folder / "tables").mkdir(exist_ok=True)
     contents = {folder / "tables" / f"choices{suffix}": c for suffix, c in tables.rendered(found, table).items()}
     write({**contents, folder / "choices.csv": str(write_csv(found)).encode()}, force=True)
-    return markdown(table)
+    return on_terminal(table, shutil.get_terminal_size().columns)
 
 
 def choices_table(rows: Sequence[dict[str, Any]]) -> Table:

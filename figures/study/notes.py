@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from figures.kit.words import left_out
 from figures.study.definition import INITIALISATION, RATE, Study, Unit, diverged_path, run_path
 from layerwise.config import MATCHED
-
-_NOT_TRAINED = (
-    "left out, for it did not train (its own last classifier is not better than chance on its train fold, exact "
-    "binomial test at 0.001, or its loss was not finite)"
-)
 
 
 def failed(folder: Path, units: Sequence[Unit]) -> dict[Unit, str]:
@@ -30,7 +26,6 @@ def notes(folder: Path, study: Study, units: Sequence[Unit], without: Mapping[Un
     """
     trained = [unit for unit in units if unit not in without]
     named = [f"{unit.name} ({words})" for unit, words in without.items()]
-    said = f"{_NOT_TRAINED}: {', '.join(named)}" if len(named) == 1 else _of_several(named)
     fold = [
         "Each seed has a validation fold, and so training images, of its own: intervals over seeds include that choice."
     ]
@@ -38,13 +33,8 @@ def notes(folder: Path, study: Study, units: Sequence[Unit], without: Mapping[Un
         *(fold if study.vary_fold else []),
         *_matched(folder, study, trained),
         *_settings(study),
-        *([said[0].upper() + said[1:] + "."] if named else []),
+        *left_out(named, is_finite=False),
     ]
-
-
-def _of_several(named: Sequence[str]) -> str:
-    words = _NOT_TRAINED.replace("it did not", "they did not").replace("its own", "their own").replace("its ", "their ")
-    return f"{len(named)} networks {words}: {', '.join(named)}"
 
 
 def _matched(folder: Path, study: Study, units: Sequence[Unit]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from analysis.attribution import attribution
-from analysis.failures import ASKED, with_asked
+from analysis.failures import ASKED, FAILED, with_asked
 from analysis.separability import curves
 from analysis.tables import UNTRAINED, is_linear, read
 from analysis.training import training_curves
@@ -87,7 +87,7 @@ def _rows(every: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of all networks that figures and tables are made of, to be kept beside what quotes them."""
     own = every[(every["split"] == "test") & every["metric"].isin(_METRICS)]
     own = last_fits(own)
-    return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=[DIGEST, ASKED])
+    return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=[DIGEST, ASKED, FAILED])
 
 
 def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
