@@ -93,7 +93,7 @@ def test_a_share_of_a_folder_that_has_splits_is_refused(folder: Path) -> None:
 def test_a_folder_that_is_none_is_said_to_be_none(share: float, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no folder")
     for name, what in (("nowhere", "does not exist"), ("notes.txt", "is no folder")):
-        with pytest.raises(UserError, match=f"{name} {what}; expected the folder of the images, given by --data-dir."):
+        with pytest.raises(UserError, match=f"{name} {what}; expected the folder of the images, given by data_dir=."):
             load_dataset("imagefolder", holdout=0, data_dir=tmp_path / name, test_share=share)
 
 
