@@ -8,7 +8,7 @@ need torch.
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from layerwise.hidden import hidden
+from layerwise.hidden import hidden, is_command
 
 if TYPE_CHECKING:
     from layerwise.api import export_network, extract_arrays, extract_network, open_run, train
@@ -25,7 +25,7 @@ def __getattr__(name: str) -> Any:
     return getattr(api, name)
 
 
-for _line in hidden():
+for _line in () if is_command() else hidden():
     warnings.warn(_line, stacklevel=2)
 
 

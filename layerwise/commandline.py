@@ -63,6 +63,8 @@ def run(command: Callable[..., Any], prog: str) -> NoReturn:
     """
     prepare_process()
     open_standard_streams()
+    for line in hidden():  # here, where every command has its name, and not at the import of what may not be needed
+        _say(f"{prog}: {line}")
     with stoppable():
         code = call(command, prog, sys.argv[1:])
     for signum in (signal.SIGINT, signal.SIGTERM):  # what is said is done: the end of Python's own takes 0.1 s and more
@@ -241,8 +243,7 @@ def _answer(error: BaseException, prog: str) -> int:
         case _StdoutError():
             _say(f"{prog}: standard output takes no more ({error.strerror}). What was complete before is kept.")
             return 1
-        case ImportError() if (line := next(hidden(), None)) is not None:
-            _say(f"{prog}: {line}")
+        case ImportError() if any(hidden()):  # which `run` has said
             return 1
         case MemoryError() | RuntimeError() if _is_out_of_memory(error):
             _say(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = ("layerwise", "probes", "analysis", "figures")
+COMMANDS = (
+    "layerwise-train", "layerwise-inspect", "layerwise-export", "layerwise-extract", "probe-depth",
+    "separability-study", "separability-figure", "attribution-figure", "training-figure", "separability-table",
+)  # fmt: skip
 
 
 def hidden() -> Iterator[str]:
@@ -24,6 +29,11 @@ def hidden() -> Iterator[str]:
                 f"the package {name} of layerwise-probes is hidden by {paths[0]}, which Python finds first. Rename "
                 "that, or run this from another folder."
             )
+
+
+def is_command() -> bool:
+    """Return whether this process is a command of this project, which says such a line itself, once."""
+    return bool(sys.argv) and Path(sys.argv[0]).name in COMMANDS
 
 
 def require_shown() -> None:

@@ -93,7 +93,7 @@ def test_a_share_of_a_folder_that_has_splits_is_refused(folder: Path) -> None:
 def test_a_folder_that_is_none_is_said_to_be_none(share: float, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no folder")
     for name, what in (("nowhere", "does not exist"), ("notes.txt", "is no folder")):
-        with pytest.raises(UserError, match=f"{name} {what}; expected the folder of the images, given by data_dir=..."):
+        with pytest.raises(UserError, match=f"{name} {what}; expected the folder of the images, given by data_dir=."):
             load_dataset("imagefolder", holdout=0, data_dir=tmp_path / name, test_share=share)
 
 
@@ -248,10 +248,12 @@ def test_a_corrupt_file_is_named(folder: Path, kind: str, kept: float) -> None:
         load(folder)
 
 
-def test_the_first_corrupt_file_in_order_is_named(folder: Path) -> None:
+def test_corrupt_files_of_both_splits_are_named_at_once(folder: Path) -> None:
     for where in ("test/cat/a.png", "train/dog/a.png", "train/dog/b.png"):
         (folder / where).write_bytes(b"no image")
-    with pytest.raises(UserError, match=f"{folder}/train/dog/a.png cannot be read as an image [(]Unidentified"):
+    why = r"[(]UnidentifiedImageError: cannot identify image file[)]"
+    names = f"{folder}/train/dog/a.png {why}, {folder}/train/dog/b.png {why}, {folder}/test/cat/a.png {why}"
+    with pytest.raises(UserError, match=f"^3 images cannot be read: {names}. Replace or remove what is no image.$"):
         load(folder)
 
 

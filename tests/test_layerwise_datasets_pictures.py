@@ -190,3 +190,27 @@ def test_what_is_no_file_is_named_and_not_waited_for(kind: str, tmp_path: Path) 
         path.symlink_to(tmp_path / "gone.png")
     with pytest.raises(UserError, match=f"{path} cannot be read as an image .FileNotFoundError: no file, or a link"):
         decode([[str(path)]], 0)
+
+
+def test_pictures_that_cannot_be_read_are_named_up_to_five_and_counted(tmp_path: Path) -> None:
+    good = [saved(tmp_path, f"{i}.png", Image.fromarray(COLOURS)) for i in range(3)]
+    (tmp_path / "deep.png").write_bytes(png16(2, 3))
+    bad = [tmp_path / f"bad{i}.png" for i in range(6)]
+    for path in bad:
+        path.write_bytes(b"no image")
+    with pytest.raises(UserError) as caught:
+        decode([[str(bad[0]), str(tmp_path / "deep.png"), *good], [str(path) for path in bad[1:]]], 0)
+    message = str(caught.value)
+    assert message.startswith(f"7 images cannot be read: {bad[0]} (Unidentified")
+    assert f"{tmp_path}/deep.png (more than 8 bits a channel, mode RGB;16B), {bad[1]} (Unid" in message
+    assert message.endswith("and 2 more. Convert those of more than 8 bits to 8. Replace or remove what is no image.")
+    assert str(bad[3]) in message and str(bad[4]) not in message
+
+
+def test_an_unreadable_first_picture_does_not_set_the_form(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"no image")
+    colour = saved(tmp_path, "b.png", Image.fromarray(COLOURS))
+    with pytest.raises(UserError, match=r"^\S*a.png cannot be read as an image .*Replace it or remove it[.]$"):
+        decode([[str(tmp_path / "a.png"), colour]], 0)
+    with pytest.raises(UserError, match=r"^2 images cannot be read"):
+        decode([[str(tmp_path / "a.png")], [str(tmp_path / "gone.png")]], 0)

@@ -76,6 +76,16 @@ def test_setting_up_and_a_hiccup_do_not_count() -> None:
     assert machine.sizes == [4, 4, 16, 16] + [64] * (MOST + 1)
 
 
+def test_on_busy_cores_the_fastest_batch_counts() -> None:
+    # Call 6 is the first of the full batches that is timed, and three of the four after it are disturbed too.
+    machine = SlowMachine(0.001, 0.0001, hiccups=(6, 7, 9, 10))
+    assert machine.seconds(64, 4.0) == pytest.approx(0.0074)
+    # Call 1 times the smallest batch: it is not taken for a slow machine, whose full batches are 16 small ones.
+    machine = SlowMachine(0.001, 0.0001, hiccups=(1,))
+    assert machine.seconds(64, 1.0) == pytest.approx(0.0074)
+    assert machine.sizes[:5] == [4, 4, 4, 16, 16]
+
+
 @pytest.mark.parametrize("k", [1, 2])
 @pytest.mark.parametrize("mode", TRAINING)
 def test_what_is_timed_is_the_work_of_the_run(mode: str, k: int) -> None:

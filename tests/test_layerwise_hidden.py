@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from layerwise.hidden import hidden
+from layerwise.hidden import COMMANDS, hidden
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,8 +51,25 @@ def test_a_command_that_needs_it_says_it_in_one_line(tmp_path: Path) -> None:
         "import sys; sys.argv = ['separability-figure', 'x.h5', '-o', 'f.pdf']\n"
         "from figures.commands.separability import figure_command; figure_command()"
     )
-    last = said(tmp_path, "-W", "ignore", "-c", code).splitlines()
-    assert last == [
+    assert said(tmp_path, "-c", code).splitlines() == [
         f"separability-figure: the package analysis of layerwise-probes is hidden by {tmp_path / 'analysis.py'}, which "
         "Python finds first. Rename that, or run this from another folder."
     ]
+
+
+@pytest.mark.parametrize("name", ["probes/__init__.py", "analysis.py"])
+def test_a_command_that_does_not_need_it_says_it_once(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("x = 1\n")
+    code = (
+        f"import sys; sys.argv = ['bin/layerwise-inspect', {str(ROOT / 'tests' / 'golden' / 'run-v1.h5')!r}]\n"
+        "from layerwise.commands.inspect import inspect_command; inspect_command()"
+    )
+    (line,) = said(tmp_path, "-c", code).splitlines()
+    assert line.startswith("layerwise-inspect: the package ") and f" is hidden by {file}" in line
+
+
+def test_every_command_is_known_as_one() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert sorted(COMMANDS) == sorted(scripts)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,6 +29,7 @@ log = logging.getLogger("layerwise.imagefolder")
 
 GREY_MODES = ("1", "L", "LA")
 FILES_IN_TASK = 64
+NAMED = 5  # files in an error; more would hide what to do
 # torchvision's list, with the other endings of those formats, .gif and .avif. Pillow knows more, and some of them
 # (.eps) it hands to other programs.
 ENDINGS = (
@@ -50,6 +52,41 @@ class _ColourFoundError(Exception):
     """An image in colour stands among those read as grey."""
 
 
+class _UnreadError(Exception):
+    """A file of which no picture is read.
+
+    alone: the message where it is the only one. why, advice: of it among others, where its path stands before.
+    """
+
+    def __init__(self, alone: str, why: str, advice: str) -> None:
+        super().__init__(alone)
+        self.alone, self.why, self.advice = alone, why, advice
+
+
+@dataclass
+class _Account:
+    """What reading found: files by how they are changed, and by path why they are not read, in the order of reading."""
+
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    unread: dict[str, _UnreadError] = field(default_factory=dict)
+
+    def add(self, other: _Account) -> None:
+        for how, of in other.changed.items():
+            self.changed.setdefault(how, []).extend(of)
+        self.unread |= other.unread
+
+    def require_read(self) -> None:
+        """Raise UserError for all files that are not read: who mends one at a time reads a large folder as often."""
+        found = list(self.unread.items())
+        if len(found) == 1:
+            raise UserError(found[0][1].alone)
+        if found:
+            named = ", ".join(f"{path} ({error.why})" for path, error in found[:NAMED])
+            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+            advice = " ".join(sorted({error.advice for _, error in found}))
+            raise UserError(f"{len(found)} images cannot be read: {named}{more}. {advice}")
+
+
 @dataclass(frozen=True)
 class _Form:
     """The form of every image: channels C, height H and width W in pixels; `first` is the file that set it.
@@ -65,27 +102,39 @@ class _Form:
 
 
 def decode(paths: Sequence[Sequence[str]], image_size: int) -> list[np.ndarray]:
-    """Decode lists of files to uint8 arrays [n, C, H, W] of one form, which the very first file sets.
+    """Decode lists of files to uint8 arrays [n, C, H, W] of one form, which the first file that can be read sets.
 
-    Raises UserError for a file that is no picture of 8 bits a channel, or of another size at image_size 0.
+    Raises UserError for all files together that are no pictures of 8 bits a channel, or one of another size at
+    image_size 0.
     """
-    first = paths[0][0]
-    with _opened(first) as image:
-        channels = 1 if image.mode in GREY_MODES else 3
-        upright, _ = _turned(image)
-        size = (image_size, image_size) if image_size else (upright.height, upright.width)
-    form = _Form(channels, *size, first, bool(image_size))
+    form = _first_form(paths, image_size)
     try:
         return _decode_all(paths, form)
     except _ColourFoundError:
         return _decode_all(paths, replace(form, channels=3))
 
 
+def _first_form(paths: Sequence[Sequence[str]], image_size: int) -> _Form:
+    account = _Account()
+    for path in chain.from_iterable(paths):
+        try:
+            with _opened(path) as image:
+                channels = 1 if image.mode in GREY_MODES else 3
+                upright, _ = _turned(image)
+                size = (image_size, image_size) if image_size else (upright.height, upright.width)
+                return _Form(channels, *size, path, bool(image_size))
+        except _UnreadError as error:
+            account.unread[path] = error
+    account.require_read()
+    raise AssertionError("no file was given")
+
+
 def _decode_all(paths: Sequence[Sequence[str]], form: _Form) -> list[np.ndarray]:
     """Decode all lists, and say in one line how many pictures are not read pixel for pixel as they are stored."""
-    changed: dict[str, list[str]] = {}
-    arrays = [_decode_list(some, form, changed) for some in paths]
-    if changed:
+    account = _Account()
+    arrays = [_decode_list(some, form, account) for some in paths]
+    account.require_read()
+    if changed := account.changed:
         log.warning("images: %s", "; ".join(f"{len(of)} {how} ({_example(of)})" for how, of in changed.items()))
     return arrays
 
@@ -94,38 +143,42 @@ def _example(paths: Sequence[str]) -> str:
     return paths[0] if len(paths) == 1 else f"first {paths[0]}"
 
 
-def _decode_list(paths: Sequence[str], form: _Form, changed: dict[str, list[str]]) -> np.ndarray:
-    """Decode files into one array [n, C, H, W]; the error is that of the first bad file in order."""
+def _decode_list(paths: Sequence[str], form: _Form, account: _Account) -> np.ndarray:
+    """Decode files into one array [n, C, H, W], of which rows that cannot be read hold anything."""
     images = np.empty((len(paths), form.channels, form.height, form.width), dtype=np.uint8)
     task = partial(_decode_some, images, paths, form)
     with progress() as bar, ThreadPoolExecutor() as pool:
         reading = bar.add_task("reading images", total=len(paths))
         for done, found in pool.map(task, range(0, len(paths), FILES_IN_TASK)):
-            for how, of in found.items():
-                changed.setdefault(how, []).extend(of)
+            account.add(found)
             bar.update(reading, advance=done)
     return images
 
 
-def _decode_some(
-    images: np.ndarray, paths: Sequence[str], form: _Form, start: int
-) -> tuple[int, Mapping[str, list[str]]]:
-    """Decode FILES_IN_TASK files from `start` on into their rows; return how many, and which were changed how."""
+def _decode_some(images: np.ndarray, paths: Sequence[str], form: _Form, start: int) -> tuple[int, _Account]:
+    """Decode FILES_IN_TASK files from `start` on into their rows; return how many, and what was found."""
     some = paths[start : start + FILES_IN_TASK]
-    changed: dict[str, list[str]] = {}
+    account = _Account()
     for i, path in enumerate(some, start):
-        with _opened(path) as image:
-            if form.channels == 1 and image.mode not in GREY_MODES:
-                raise _ColourFoundError
-            changes = [FIRST_FRAME] if getattr(image, "is_animated", False) else []
-            upright, was_turned = _turned(image)
-            flat, was_composed = _composed(upright)
-            changes += [TURNED] * was_turned + [COMPOSED] * was_composed
-            _require_size(path, flat, form)
-            images[i] = _pixels(flat, form)
-        for how in changes:
-            changed.setdefault(how, []).append(path)
-    return len(some), changed
+        try:
+            images[i], changes = _decode_one(path, form)
+        except _UnreadError as error:
+            account.unread[path] = error
+        else:
+            account.add(_Account({how: [path] for how in changes}))
+    return len(some), account
+
+
+def _decode_one(path: str, form: _Form) -> tuple[np.ndarray, list[str]]:
+    """Return the pixels of a picture, uint8 [C, H, W], and how they are changed."""
+    with _opened(path) as image:
+        if form.channels == 1 and image.mode not in GREY_MODES:
+            raise _ColourFoundError
+        changes = [FIRST_FRAME] if getattr(image, "is_animated", False) else []
+        upright, was_turned = _turned(image)
+        flat, was_composed = _composed(upright)
+        _require_size(path, flat, form)
+        return _pixels(flat, form), changes + [TURNED] * was_turned + [COMPOSED] * was_composed
 
 
 @contextmanager
@@ -138,14 +191,19 @@ def _opened(path: str) -> Iterator[Image]:
             raise FileNotFoundError("no file, or a link to none")
         with PIL.Image.open(path) as image:
             if _is_deep(image):
-                raise UserError(f"{path} has more than 8 bits a channel (mode {_mode(image)}): convert it to 8 bits.")
+                raise _UnreadError(
+                    f"{path} has more than 8 bits a channel (mode {_mode(image)}): convert it to 8 bits.",
+                    f"more than 8 bits a channel, mode {_mode(image)}", "Convert those of more than 8 bits to 8.",
+                )  # fmt: skip
             yield image
-    except (UserError, _ColourFoundError):
+    except (UserError, _UnreadError, _ColourFoundError):
         raise
     except Exception as error:  # of many kinds: each decoder stumbles in its own way
-        raise UserError(
-            f"{path} cannot be read as an image ({type(error).__name__}: {error}). Replace it or remove it."
-        ) from error
+        why = f"{type(error).__name__}: {error}"
+        raise _UnreadError(
+            f"{path} cannot be read as an image ({why}). Replace it or remove it.",
+            why.replace(f" {path!r}", ""), "Replace or remove what is no image.",  # Pillow names the path too
+        ) from error  # fmt: skip
 
 
 def _is_deep(image: Image) -> bool:
