@@ -95,7 +95,7 @@ def test_panels_go_into_axes_of_one_s_own() -> None:
     assert [one.get_ylabel() for one in axes] == ["test accuracy (%)", ""]
     assert [one.get_xlabel() for one in axes] == ["depth $j$ (0 = input)"] * 2
     assert len({one.get_ylim() for one in axes}) == 1
-    assert legend(figure) == ["$k$ = 1", "$k$ = 2", "2x2-pooled input"]
+    assert legend(figure) == ["$k$ = 1", "$k$ = 2", "input (linear: 2x2-pooled)"]
     assert len(figure.axes) == 2 and figure.get_figwidth() == 7
     one, (single,) = page(1)
     assert figures.draw(["x.h5"], ["linear"], ax=single) is one

@@ -180,6 +180,14 @@ def is_pooled_input(points: pd.DataFrame) -> pd.Series:
     return (points["depth"] == 0) & ~points["reads"].isin(["", VECTOR])
 
 
+def is_apart(points: pd.DataFrame) -> pd.Series:
+    """Return which points stand apart from their line: the pooled input, and the input of a CNN probe.
+
+    A CNN probe's rate is chosen at blocks alone, so that what it gains over the input is no result.
+    """
+    return is_pooled_input(points) | ((points["depth"] == 0) & points["probe"].str.startswith("cnn-"))
+
+
 def is_failed(points: pd.DataFrame) -> pd.Series:
     """Return which points are near chance, where with them the axis would be over twice as long.
 

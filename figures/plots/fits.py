@@ -63,6 +63,11 @@ def probes(curves: pd.DataFrame) -> list[str]:
         )
         sentences += convergence(curves, " (a cross, where it is more than half of those averaged)")
         own = curves[curves["probe"].str.startswith("cnn-")]
+        if (own["depth"] == 0).any():
+            sentences.append(
+                "Their input is hollow too, and apart from the lines: no rate was chosen at it, so a gain over it is "
+                "no result."
+            )
         if all(has_shared_input(panel) for _, panel in own.groupby(PANEL)):
             bars = " and ".join(dict.fromkeys(own.loc[own["depth"] == 0, "interval"]))
             bar = f"; its bar: {bars}" if bars else ""

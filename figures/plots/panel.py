@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from figures.kit import style
-from figures.kit.axis import AccuracyAxis, is_pooled_input
+from figures.kit.axis import AccuracyAxis, is_apart, is_pooled_input
 from figures.plots.lines import Key, Line, keyed
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
@@ -34,7 +34,7 @@ def draw_panel(axes: Axes, panel: pd.DataFrame, named: dict[Key, Line], axis: Ac
     shared = has_shared_input(panel)
     for key, line in keyed(panel):
         if named[key].band:
-            _draw_band(axes, line[(line["depth"] > 0) if shared else ~is_pooled_input(line)], named[key], axis)
+            _draw_band(axes, line[(line["depth"] > 0) if shared else ~is_apart(line)], named[key], axis)
         else:
             _draw_line(axes, line, named[key], shifts[key], axis, shared)
     if shared:
@@ -62,10 +62,13 @@ def is_not_trained(points: pd.DataFrame) -> pd.Series:
 
 
 def references(panels: list[pd.DataFrame]) -> list[Line2D]:
-    """Return what stands in the legend for signs of no line: the pooled input, where lines share it, the raw pixels."""
-    inputs = [panel[is_pooled_input(panel)] for panel in panels if has_shared_input(panel)]
-    grids = dict.fromkeys(grid for points in inputs for grid in points["reads"])
-    found = [Line2D([], [], label=f"{' or '.join(grids)}-pooled input", **_INPUT, **_HOLLOW)] if grids else []
+    """Return what stands in the legend for signs of no line: the input, where lines share it, the raw pixels."""
+    inputs = [panel[is_apart(panel)] for panel in panels if has_shared_input(panel)]
+    grids = dict.fromkeys(grid for points in inputs for grid in points.loc[is_pooled_input(points), "reads"])
+    is_whole = any((~is_pooled_input(points)).any() for points in inputs)
+    pooled = f"{' or '.join(grids)}-pooled"
+    name = (f"input (linear: {pooled})" if is_whole else f"{pooled} input") if grids else "input"
+    found = [Line2D([], [], label=name, **_INPUT, **_HOLLOW)] if grids or is_whole else []
     if any(panel["pixels"].notna().any() for panel in panels):
         found.append(Line2D([], [], label="raw pixels", **_PIXELS, **_HOLLOW))
     return found
@@ -82,18 +85,19 @@ def _draw_band(axes: Axes, line: pd.DataFrame, band: Line, axis: AccuracyAxis) -
 def _draw_line(
     axes: Axes, line: pd.DataFrame, drawn: Line, shift: float, axis: AccuracyAxis, shared_input: bool
 ) -> None:
-    """Draw one line; a linear probe reads few features at depth 0, so that this point stands apart, hollow.
+    """Draw one line; what stands apart from it at depth 0 is hollow, and no line leads there.
 
     shared_input: the point at depth 0 is drawn once for all lines, which begin there where they include it.
     """
-    apart, sign = is_pooled_input(line), {**drawn.sign, "label": drawn.label}
+    apart, sign = is_apart(line), {**drawn.sign, "label": drawn.label}
     hollow = {**sign, **_HOLLOW, "linestyle": "none", "label": "_input"}
     if shared_input:
         line, apart = line[~apart], apart[~apart]
     elif axis.input_below:
-        heights = [axis.input_height] * int(apart.sum())
-        axes.plot(line.loc[apart, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
-        line, apart = line[~apart], apart[~apart]
+        below = is_pooled_input(line)
+        heights = [axis.input_height] * int(below.sum())
+        axes.plot(line.loc[below, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
+        line, apart = line[~below], apart[~below]
     line = line.assign(own=~(shared_input & (line["depth"] == 0)))
     for points, properties in ((line[~apart], _FILLED), (line[apart & line["own"]], hollow)):
         if points.empty:
@@ -109,7 +113,7 @@ def _draw_line(
 
 def _draw_shared_input(axes: Axes, inputs: pd.DataFrame, axis: AccuracyAxis) -> None:
     """Draw the input once, with the widest of the intervals: lines of more seeds have others around the same number."""
-    is_hollow = is_pooled_input(inputs).any()
+    is_hollow = is_apart(inputs).any()
     sign = {**_INPUT, **(_HOLLOW if is_hollow else _FILLED), "label": "_input", "zorder": 3.5}
     if axis.input_below and is_pooled_input(inputs).any():
         axes.plot([0.0], [axis.input_height], transform=axes.get_xaxis_transform(), **sign)
