@@ -11,6 +11,9 @@ from analysis.tables import LINE, NETWORK, PANEL
 from layerwise.config import MODES
 from layerwise.errors import UserError
 
+# How the hyper-parameters of a fit were chosen; tables of some versions have one of these alone.
+_CHOICE = {"selection", "criterion"}
+
 log = logging.getLogger("layerwise.analysis")
 
 
@@ -62,6 +65,21 @@ def same_training_images(rows: pd.DataFrame) -> None:
     for _, fits in rows.groupby(["probe", "refit"], sort=False):
         if found := _difference(fits, "n_train", "fitted on", "images"):
             log.warning("%s, so a difference between their lines need not be due to the networks.", found)
+
+
+def same_choice(rows: pd.DataFrame) -> None:
+    """Warn where hyper-parameters of a probe were chosen in another way, or by another criterion, from run to run."""
+    for probe, fits in rows.groupby("probe", sort=False):
+        for column in _CHOICE & set(fits):
+            found = fits.groupby(column, sort=False)["run"].first()
+            if len(found) > 1:
+                how = ", ".join(f"{way} ({run})" for way, run in found.items())
+                log.warning(
+                    "hyper-parameters of probe %s were not chosen alike: %s, so a difference between lines need not be "
+                    "due to the networks.",
+                    probe,
+                    how,
+                )
 
 
 def same_depths(rows: pd.DataFrame) -> None:

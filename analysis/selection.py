@@ -10,6 +10,7 @@ import pandas as pd
 from analysis.comparability import (
     by_run,
     each_seed_once,
+    same_choice,
     same_data,
     same_depths,
     same_experiment,
@@ -71,6 +72,7 @@ def select(
     same_images(chosen, split)
     same_fit_in_lines(chosen, line)
     same_training_images(chosen)
+    same_choice(chosen)
     same_depths(chosen)
     each_seed_once(chosen)
     return with_convergence(chosen, rows)

@@ -195,3 +195,15 @@ def test_two_networks_of_one_label_are_told_to_have_another() -> None:
     assert len(select(table(elsewhere([0.3], "net", run_id="a") + elsewhere([0.4], "net", run_id="b", seed=1)))) == 2
     different = elsewhere([0.3], "net", run_id="a") + elsewhere([0.4], "net", run_id="b", seed=1, experiment="another")
     assert "a.h5 and b.h5 have the same label, net, and would be averaged, but are different exp" in refusal(different)
+
+
+def test_penalties_that_were_not_chosen_alike_are_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    rows = run_rows([0.4, 0.6], k=1, run_id="a") + run_rows([0.4, 0.6], k=2, run_id="b", selection="seen")
+    select(table(rows), ["linear"])
+    assert [record.message for record in caplog.records] == [
+        "hyper-parameters of probe linear were not chosen alike: validation (a.h5), seen (b.h5), so a difference "
+        "between lines need not be due to the networks."
+    ]
+    caplog.clear()
+    select(table(run_rows([0.4, 0.6], k=1) + run_rows([0.4, 0.6], k=2)), ["linear"])
+    assert not caplog.records

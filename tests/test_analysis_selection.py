@@ -52,7 +52,11 @@ def test_a_run_without_validation_fold_gives_what_it_has(caplog: pytest.LogCaptu
     with caplog.at_level(logging.WARNING, logger="layerwise"):
         chosen = select(table(two_runs(refit=0, selection="seen")))
     assert dict(zip(chosen["run_id"], chosen["refit"], strict=True)) == {"a": 1, "b": 0}
-    assert caplog.messages == ["b.h5 has no refitted probe linear; the one fitted on its train fold is drawn."]
+    assert caplog.messages == [
+        "b.h5 has no refitted probe linear; the one fitted on its train fold is drawn.",
+        "hyper-parameters of probe linear were not chosen alike: validation (a.h5), seen (b.h5), so a difference "
+        "between lines need not be due to the networks.",
+    ]
 
 
 def test_the_validation_split() -> None:

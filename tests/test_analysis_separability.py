@@ -49,7 +49,17 @@ COLUMNS = [
         "split",
         "n_samples",
     ),
-    *("epochs", "accuracy_half", "reads", "module", "certificate", "n_asked", "not_trained"),
+    *(
+        "epochs",
+        "accuracy_half",
+        "reads",
+        "module",
+        "certificate",
+        "n_asked",
+        "left_out",
+        "did_not_train",
+        "not_trained",
+    ),
     *("refit", "selection", "protocol_version", "pixels", "pixels_low", "pixels_high"),
 ]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import os
 import subprocess
 import sys
@@ -109,6 +110,28 @@ def test_beside_a_plot_of_the_reader_s_both_axes_have_their_names() -> None:
     figures.draw(["x.h5"], ax=axes[1:])
     assert [one.get_ylabel() for one in axes] == ["", "test accuracy (%)", ""]
     assert [one.get_xlabel() for one in axes] == ["", "depth $j$ (0 = input)", "depth $j$ (0 = input)"]
+
+
+@pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("size", [(7, 5), (7, 2), (3.2, 1.8), (2, 1.5)])
+@pytest.mark.parametrize("place", [1, 3])
+def test_the_legend_covers_no_line_however_small_the_axes(size: tuple[float, float], place: int) -> None:
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    every = [figure.add_subplot(1, 3, n + 1) for n in range(3)] if place > 1 else [figure.add_subplot()]
+    figures.draw(["x.h5"], "linear", ax=every[0])
+    legend = every[0].get_legend()
+    assert legend is not None
+    box = legend.get_window_extent(figure.canvas.get_renderer())  # type: ignore[attr-defined]
+    for line in data_lines(every[0]):
+        points = line.get_transform().transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
+        bits = [
+            one + (other - one) * part for one, other in itertools.pairwise(points) for part in np.linspace(0, 1, 9)
+        ]
+        assert not any(box.contains(x, y) for x, y in bits)
+    assert not any(box.overlaps(axes.bbox) for axes in every[1:])
+    if (size, place) == ((7, 5), 1):
+        assert box.x1 <= every[0].bbox.x1 and box.y0 >= every[0].bbox.y0
 
 
 @pytest.mark.usefixtures("rows")

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
+from matplotlib.transforms import Bbox
 
 from figures.kit import style
 from figures.kit.panels import Grid, columns
 
 _GAP_MM = 1.0  # between the legend and what stands above and below it
 _SIDE_GAP_MM, _SIDE_SHARE = 3.0, 0.3  # of a legend beside a panel: what is between, and how much of the page it takes
+# Of a legend in the reader's axes: its distance from their edge, how many places are tried to each side, and in how
+# many bits a line between two points is looked at.
+_PAD_MM, _STEPS, _BITS = 1.0, 13, 16
 _MOST_ROWS = 6  # of a single column, before long names are broken for the sake of a second
 # Of a name in lines: room for the sign before it, and how much shorter than the page its average line is, since letters
 # differ in width.
@@ -70,10 +76,69 @@ def figure_with_legend(
     return figure, grid
 
 
-def legend_in(axes: Axes, handles: Sequence[Handle]) -> None:
-    """Draw the legend where the lines of a panel leave room, in the type of the reader's figure."""
-    labels = [_label(handle) for handle in handles]
-    axes.legend(handles=handles, labels=labels, handlelength=style.HANDLE_LENGTH)
+def legend_in(every: Sequence[Axes], handles: Sequence[Handle]) -> None:
+    """Draw the legend in the first panel where it covers nothing, else beside the panels, in the reader's type.
+
+    A legend that is set where it covers least (matplotlib's "best") still covers lines where axes are small.
+    """
+    first, last = every[0], every[-1]
+    how: dict[str, Any] = {"handles": handles, "labels": [_label(handle) for handle in handles]}
+    how |= {"handlelength": style.HANDLE_LENGTH, "borderaxespad": 0.0}
+    box = first.legend(**how).get_window_extent(_renderer(first))
+    corner = _free_corner(first, box.width, box.height)
+    if corner is not None:
+        first.legend(loc="lower left", bbox_to_anchor=corner, **how)
+        return
+    first.legend().remove()
+    around = (first.get_tightbbox(_renderer(first)) or first.bbox).transformed(first.transAxes.inverted())
+    outside: list[tuple[Axes, Any, tuple[float, float]]] = [
+        (last, "upper left", (1.03, 1.0)),
+        (first, "upper left", (0.0, around.y0 - 0.03)),
+        (first, "lower left", (0.0, around.y1 + 0.03)),
+    ]
+    for axes, loc, anchor in outside:
+        legend = axes.legend(loc=loc, bbox_to_anchor=anchor, **how)
+        taken = legend.get_window_extent(_renderer(axes))
+        others = [one.get_tightbbox(_renderer(axes)) for one in axes.figure.axes if one is not axes]
+        if not any(other is not None and taken.overlaps(other) for other in others):
+            return
+        legend.remove()
+    last.legend(loc="upper left", bbox_to_anchor=(1.03, 1.0), **how)
+
+
+def _free_corner(axes: Axes, width: float, height: float) -> tuple[float, float] | None:
+    """Return where in the axes the lower left corner of a box in pixels may be, so that it covers nothing drawn."""
+    drawn, inner = _drawn_in(axes), axes.bbox.padded(-_PAD_MM / style.MM_PER_INCH * axes.figure.dpi)
+    if width > inner.width or height > inner.height:
+        return None
+    steps = np.linspace(0, 1, _STEPS)
+    for down, right in itertools.product(steps, steps):
+        x, y = inner.x0 + right * (inner.width - width), inner.y1 - height - down * (inner.height - height)
+        if not Bbox.from_bounds(x, y, width, height).count_overlaps(drawn):
+            corner = axes.transAxes.inverted().transform((x, y))
+            return float(corner[0]), float(corner[1])
+    return None
+
+
+def _drawn_in(axes: Axes) -> list[Bbox]:
+    """Return boxes in pixels around all lines, bit by bit, with their markers, around bands, intervals and words."""
+    half = max((float(line.get_markersize()) for line in axes.lines), default=0.0) / 2 / 72 * axes.figure.dpi
+    paths = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
+    for collection in axes.collections:
+        paths += [collection.get_transform().transform_path(path) for path in collection.get_paths()]
+    boxes = [text.get_window_extent(_renderer(axes)) for text in axes.texts]
+    for path in paths:
+        vertices = np.asarray(path.vertices, float)
+        if len(vertices) > 1:
+            vertices = np.asarray(path.interpolated(_BITS).vertices, float)
+        for one, other in zip(vertices, [*vertices[1:], vertices[-1]], strict=True):
+            if np.isfinite([one, other]).all():
+                boxes.append(Bbox([np.minimum(one, other) - half, np.maximum(one, other) + half]))
+    return boxes
+
+
+def _renderer(axes: Axes) -> Any:
+    return axes.get_figure(root=True)._get_renderer()  # type: ignore[union-attr]
 
 
 def _fits_beside(legend: tuple[float, float], grid: Grid) -> bool:

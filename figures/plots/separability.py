@@ -58,8 +58,8 @@ def draw(
         with style.marks():
             axis = accuracy_axis(curves, min(map(height_mm, own)), type_scale(own[0]))
             _draw_panels(own, panels, curves, named, ticks, axis)
-            legend_in(own[0], _handles(named, panels))
         label_edges(own, ticks.label, y)
+        legend_in(own, _handles(named, panels))
         return cast(Figure, own[0].get_figure(root=True))
     with style.applied():
         first, *_ = named
