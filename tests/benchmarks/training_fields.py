@@ -3,11 +3,11 @@
     PYTHONPATH=. python3 -m tests.benchmarks.training_fields --data-dir DIR --out fields [--seeds 3] [--only NAMES]
 
 DIR holds CIFAR-10 as train/CLASS and test/CLASS. 20,000 of its training images, 10,000 of them the validation fold,
-M = M~ = 32, k = 2, J = 4, P before block 3, 8 epochs a block, batches of 128. Each field is set, alone, in "base": linear
-schedule and Nesterov; "paper" has the paper's schedule and momentum. Those of another network are compared with one of
-the same (`against`). OUT.csv gets a row for each network and depth as soon as it is trained, OUT.md what each differs by,
-paired by seed; given again, the command goes on. Accuracies are of auxiliaries, on the fold; the test split's are not
-read.
+M = M~ = 32, k = 2, J = 4, P before block 3, 8 epochs a block, batches of 128. Each field is set, alone, in "base":
+linear schedule and Nesterov; "paper" has the paper's schedule and momentum. Those of another network are compared with
+one of the same (`against`). OUT.csv gets a row for each network and depth as soon as it is trained, OUT.md what each
+differs by, paired by seed; given again, the command goes on. Accuracies are of auxiliaries, on the fold; the test
+split's are not read.
 """
 
 from __future__ import annotations
@@ -97,12 +97,10 @@ def differences(rows: pd.DataFrame) -> pd.DataFrame:
         row: dict[str, object] = {"variant": name, "against": variant.against, "seeds": len(own)}
         row["validation"] = 100 * own["validation"].mean()
         if variant.against in last.index.get_level_values(0):
-            both = own.join(last.loc[variant.against], rsuffix="_other", how="inner")
+            both = own.join(last.loc[variant.against].add_suffix("_other"), how="inner")
             change = 100 * (both["validation"] - both["validation_other"])
-            wide = (
-                stats.t.ppf(0.975, len(both) - 1) * change.std() / math.sqrt(len(both)) if len(both) > 1 else math.nan
-            )
-            row |= {"points": change.mean(), "low": change.mean() - wide, "high": change.mean() + wide}
+            low, high = stats.t.interval(0.95, len(both) - 1, change.mean(), change.sem())  # nan of one seed
+            row |= {"points": change.mean(), "low": low, "high": high}
             row["seconds"] = both["seconds"].sum() / both["seconds_other"].sum()
         found.append(row)
     return pd.DataFrame(found)
