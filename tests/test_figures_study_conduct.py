@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -10,6 +12,8 @@ import pytest
 import analysis
 import figures
 from figures.commands.study import separability_study
+from figures.study.budgets import BUDGETS
+from figures.study.conduct import types_subset
 from layerwise.commandline import call
 from layerwise.errors import UsageError, UserError
 
@@ -45,3 +49,23 @@ def test_what_the_command_refuses_is_refused_in_words_of_python(tmp_path: Path) 
         figures.run_study(tmp_path / "s", launcher="ssh")
     with pytest.raises(UsageError, match="slurm=... is of launcher='slurm'. Give both"):
         figures.run_study(tmp_path / "s", slurm={"timeout_min": 3})
+
+
+def test_a_budget_takes_at_most_its_subset_and_a_typed_one_all_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smoke = BUDGETS["smoke"]
+    more = replace(smoke.study, settings={**smoke.study.settings, "data.subset": 5000})
+    monkeypatch.setitem(BUDGETS, "smoke", smoke._replace(study=more))
+    settings = {name: value for name, value in SMALL.items() if name != "data.subset"}
+    options: dict[str, Any] = {
+        "k": [2], "width": [4], "seeds": 1, "beside": (), "probes": ["linear"], "grid": "none", "device": "cpu",
+        "quiet": True,
+    }  # fmt: skip
+    rows = figures.run_study(tmp_path / "study", **options, settings=settings)
+    assert rows["n_train"].max() == 1438  # all that digits has
+    again = figures.run_study(tmp_path / "study", **options, settings=settings)
+    pd.testing.assert_frame_equal(again, rows)
+    with pytest.raises(UserError, match="cannot be taken: the train split has 1438 images"):
+        figures.run_study(tmp_path / "other", **options, settings={**settings, "data.subset": 5000})
+    assert types_subset({}, ["end-to-end:data.subset=3"]) and not types_subset({"data.subset": None}, ["seed=1"])

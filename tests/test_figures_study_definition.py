@@ -412,7 +412,7 @@ def test_a_study_with_a_grid_chooses_first_prints_it_and_goes_on(
     words += ["--set", "network.initialisation=default"]
     assert command(folder, *words) == 0
     shown = capsys.readouterr().out
-    assert "grid greedy k=1           2     2" in shown and "| chosen |" in shown
+    assert "grid greedy k=1           2     2" in shown and "  chosen\n" in shown
     table = pd.read_csv(folder / "choices.csv")
     assert list(table["training.learning_rate"]) == [0.1, 0.0333] and table["chosen"].sum() == 1
     assert {path.suffix for path in (folder / "grid").iterdir()} == {".json"}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from figures.study.budgets import BUDGETS, asked
-from figures.study.conduct import FIELDS, conduct, launcher_named
+from figures.study.conduct import FIELDS, conduct, launcher_named, types_subset
 from figures.study.definition import BESIDE
 from figures.study.work import Machine
 from layerwise.commandline import FITTED, INPUT, MACHINE, NETWORK, OUTPUT, TRAINING, run, set_verbosity
@@ -178,7 +178,8 @@ def separability_study(
         probe_widths=_integers(probe_width, "--probe-width"), probe_seeds=probe_seeds, probe_epochs=probe_epochs,
         vary_fold=vary_fold, match=match, grid=grid,
     )  # fmt: skip
-    conduct(output, study, Machine(data_dir, device, download), launch, dry_run=dry_run, tell=_show)
+    machine = Machine(data_dir, device, download, not types_subset(fields, settings or []))
+    conduct(output, study, machine, launch, dry_run=dry_run, tell=_show)
 
 
 def _show(line: str) -> None:

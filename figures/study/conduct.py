@@ -18,6 +18,7 @@ from figures.study.launch_slurm import launch_slurm, parse_options
 from figures.study.work import Machine, is_complete
 from layerwise.commandline import if_stopped
 from layerwise.errors import UsageError, UserError, unknown
+from layerwise.settings import parse_setting
 from layerwise.spoken import python_call
 
 if TYPE_CHECKING:
@@ -95,10 +96,16 @@ def run_study(
         probes=_tuple(probes), probe_widths=_tuple(widths), probe_seeds=probe_seeds, probe_epochs=probe_epochs,
         vary_fold=vary_fold, match=match, grid=grid,
     )  # fmt: skip
-    machine = Machine(None if data_dir is None else Path(data_dir), device, download)
+    machine = Machine(None if data_dir is None else Path(data_dir), device, download, not types_subset(settings or {}))
     conduct(Path(folder), study, machine, launch, tell=log.info)
     runs = [path for unit in study.units() if (path := run_path(Path(folder), unit)).exists()]
     return read(runs)
+
+
+def types_subset(fields: Mapping[str, Any], words: Sequence[str] = ()) -> bool:
+    """Return whether a subset was asked for: one that the budget has of its own is "at most"."""
+    settings = [parse_setting(word)[0].rpartition(":")[2] for word in words]
+    return fields.get("data.subset") is not None or "data.subset" in settings
 
 
 def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:

@@ -5,6 +5,7 @@ Linear probes are not counted: their number of steps is not known before.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,11 +13,15 @@ from typing import TYPE_CHECKING
 from figures.study.definition import Study, Unit
 from figures.study.grid import Piece, Trial, trial_config
 from figures.study.work import Machine
+from layerwise.settings import set_fields
 from probes.names import hidden_convolutions
 
 if TYPE_CHECKING:
+    from layerwise.config import RunConfig
     from layerwise.datasets import Dataset
     from probes.cnn.training import Design
+
+log = logging.getLogger("layerwise.study")
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,16 @@ def load(study: Study, machine: Machine) -> Dataset:
     from layerwise.datasets import load_configured
 
     data = study.config(study.units()[0]).data
-    return load_configured(data, machine.data_dir, download=machine.download)
+    dataset = load_configured(data, machine.data_dir, download=machine.download, subset_is_most=machine.subset_is_most)
+    if (count := dataset.sizes.total_train) < data.subset:
+        log.info("all %d training images are used; the budget takes at most %d", count, data.subset)
+    return dataset
+
+
+def _of_data(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Return a configuration without a subset that the data are less than, as each network of the study will be."""
+    is_less = dataset.sizes.total_train < config.data.subset
+    return set_fields(config, {"data.subset": 0}) if is_less else config
 
 
 def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Cost:
@@ -60,7 +74,7 @@ def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Co
     from probes.cnn.forecast import planned_operations
 
     asked = trial_config(study, unit) if isinstance(unit, Trial) else study.config(unit)
-    config = resolve(asked, dataset, pick_device(machine.device))
+    config = resolve(_of_data(asked, dataset), dataset, pick_device(machine.device))
     if isinstance(unit, Trial):
         return Cost(count_operations(config, dataset.sizes).total, 0, 0)
     problems = count_problems(config.network, dataset.image_shape, len(dataset.classes))
@@ -97,7 +111,8 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     from probes.cnn.forecast import Bench, throughput
 
     device, sizes = pick_device(machine.device), dataset.sizes
-    config = resolve(study.config(Unit("greedy", max(study.ks), max(study.widths), 0)), dataset, device)
+    largest = study.config(Unit("greedy", max(study.ks), max(study.widths), 0))
+    config = resolve(_of_data(largest, dataset), dataset, device)
     storage = plan_storage(config, dataset, Place.max_size)
     seconds = forecast_seconds(Rehearsal(config, sizes, storage, device))
     network = count_operations(config, sizes).total / sum(seconds.values())

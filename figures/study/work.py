@@ -14,6 +14,7 @@ from figures.study.definition import Job, Study, Unit, difference, diverged_path
 from figures.study.grid import Piece, Trial
 from layerwise.errors import DivergedError, UserError
 from layerwise.publication import published
+from layerwise.settings import set_fields
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
@@ -24,11 +25,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Machine:
-    """Where the data lie and what computes: what a study does not say of itself."""
+    """Where the data lie and what computes: what a study does not say of itself.
+
+    subset_is_most: whether data of fewer images than the subset are taken whole, since nobody asked for that number.
+    """
 
     data_dir: Path | None = None
     device: str = "auto"
     download: bool = False
+    subset_is_most: bool = False
 
 
 def is_complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> bool:
@@ -43,7 +48,7 @@ def is_complete(folder: Path, study: Study, unit: Unit, machine: Machine) -> boo
         return True
     if not path.exists():
         return False
-    with _opened(path, study, unit) as run:
+    with _opened(path, study, unit, machine) as run:
         return not any(left for job in study.jobs(unit) for _, _, left in _families(run, job, machine))
 
 
@@ -67,7 +72,7 @@ def complete(folder: Path, study: Study, unit: Piece, machine: Machine) -> float
         return time.perf_counter() - start
     from probes.sweep import sweep
 
-    with _opened(path, study, unit) as run:
+    with _opened(path, study, unit, machine) as run:
         for job in study.jobs(unit):
             for task, family, left in _families(run, job, machine):
                 if left:
@@ -85,21 +90,34 @@ def _place(path: Path, machine: Machine) -> Place:
     from layerwise.hardware import pick_device
     from layerwise.runfile.place import Place
 
-    return Place(out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download)
+    return Place(
+        out=path, device=pick_device(machine.device), data_dir=machine.data_dir, download=machine.download,
+        subset_is_most=machine.subset_is_most,
+    )  # fmt: skip
 
 
 @contextmanager
-def _opened(path: Path, study: Study, unit: Unit) -> Iterator[RunFile]:
+def _opened(path: Path, study: Study, unit: Unit, machine: Machine) -> Iterator[RunFile]:
     from layerwise.runfile import RunFile
 
     with RunFile(path) as run:
-        other = "it was not trained here" if run.config is None else difference(run.config, study.config(unit))
+        other = "it was not trained here"
+        if run.config is not None:
+            expected = study.config(unit)
+            if machine.subset_is_most and _n_images(run) < expected.data.subset:
+                expected = set_fields(expected, {"data.subset": 0})
+            other = difference(run.config, expected)
         if other:
             raise UserError(
                 f"{path} is no network of this study: {other}. Move it away, and the same command trains the one that "
                 "belongs there."
             )
         yield run
+
+
+def _n_images(run: RunFile) -> int:
+    """Return how many images a run was trained on, its validation fold included."""
+    return sum(len(run.labels(split)) for split in run.splits if split != "test")
 
 
 def _families(run: RunFile, job: Job, machine: Machine) -> Iterator[tuple[Task, Family, dict[int, list[ProbeName]]]]:
