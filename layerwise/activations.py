@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from layerwise.errors import UserError, unknown
+from layerwise.errors import UsageError, UserError, unknown
 from layerwise.extraction.preprocessing import Preprocessing
 from layerwise.hardware import exact_float32
 from layerwise.model.blocks import average
@@ -116,11 +116,8 @@ def read_activations(
     if source not in SOURCES:
         raise unknown("source", source, SOURCES)
     device = device or torch.device("cpu")
-    run = run if isinstance(run, RunFile) and not run.is_closed else RunFile(path_of(run))
-    if split not in run.splits:
-        raise unknown("split", split, run.splits)
-    if depth not in run.depths:
-        raise unknown("depth", depth, run.depths)
+    run = run if isinstance(run, RunFile) else RunFile(path_of(run))
+    run = run.reopened() if run.is_closed else run  # which refuses another file that took its name
     maps = _stored_maps(run, depth, split)
     if source == "stored" or (source == "auto" and maps is not None):
         if maps is None:
@@ -164,6 +161,8 @@ def pooled_batches(
 ) -> Iterator[np.ndarray]:
     """Yield what `pooled_features` returns in batches, always averaged from whole maps; raise as it does."""
     height, width = run.depth_shape(depth)[1:]
+    if not isinstance(side, int | np.integer) or side < 0:
+        raise UsageError(f"side is {side!r}; expected that of the average A, from 1 on, or 0 for x_j as it is.")
     if side > min(height, width):
         raise UserError(
             f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from torch import nn
 
-from layerwise.config import DataConfig, RunConfig
+from layerwise.config import DataConfig, NetworkConfig, RunConfig
 from layerwise.configfile import read_config
 from layerwise.datasets import Dataset
 from layerwise.datasets.dataset import OWN
@@ -49,14 +49,22 @@ def open_run(path: Run, network: Network | None = None) -> RunFile:
     given = None if network is None else register(network)
     run = RunFile(path_of(path))
     trained = None if run.config is None else run.config.network
-    if given is not None and (trained is None or given["network.factory_sha256"] != trained.factory_sha256):
+    if given is not None and (trained is None or not trained.factory):
         run.close()
-        had = "no blocks of your own" if trained is None or not trained.factory else f"other blocks, {trained.factory}"
+        raise UserError(f"{run.path} holds no blocks of your own, and needs none. Leave out network.")
+    if given is not None and trained is not None and not _are_same(given, trained):
+        run.close()
         raise UserError(
-            f"{run.path} was trained with {had} (the SHA-256 differs). Give as network what it was trained with: the "
-            "same code, and of modules the same first weights."
+            f"{run.path} was trained with other blocks, {trained.factory} (the SHA-256 or the name differs). Give as "
+            "network what it was trained with: the same code, and of modules the same first weights."
         )
     return run
+
+
+def _are_same(given: Mapping[str, Any], trained: NetworkConfig) -> bool:
+    """Return whether registered blocks are those of a configuration; a file, which has one digest, may define many."""
+    name = given["network.factory"].rpartition(":")[2]
+    return (given["network.factory_sha256"], name) == (trained.factory_sha256, trained.factory.rpartition(":")[2])
 
 
 @python_call("layerwise-train")

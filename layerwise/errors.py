@@ -80,7 +80,8 @@ def unknown(what: str, found: object, choices: Iterable[object]) -> UsageError:
         choices: what may be written; listed in the order given.
     """
     names = [str(choice) for choice in choices]
-    nearest = get_close_matches(str(found), names, n=1, cutoff=0.5)
+    # A value of another type may read like a choice.
+    nearest = [name for name in get_close_matches(str(found), names, n=1, cutoff=0.5) if name != str(found)]
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UsageError(f"unknown {what} {str(found)!r}.{hint} Choices: {', '.join(names)}.")
 

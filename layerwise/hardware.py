@@ -15,12 +15,18 @@ from layerwise.errors import UsageError, UserError, unknown
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def pick_device(name: str) -> torch.device:
-    """Return the device named "auto", "cpu" or "cuda"; raise UsageError where it is not available."""
+def pick_device(name: str | torch.device) -> torch.device:
+    """Return the device named "auto", "cpu" or "cuda", or given as torch has it.
+
+    Raises UsageError where it is not available.
+    """
+    given, name = name, name.type if isinstance(name, torch.device) else name
     if name not in DEVICES:
         raise unknown("device", name, DEVICES)
     if name == "cuda" and not torch.cuda.is_available():
         raise UsageError("--device cuda was asked for, but torch sees no GPU here; use --device cpu or auto.")
+    if isinstance(given, torch.device):
+        return given
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 

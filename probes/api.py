@@ -16,7 +16,7 @@ from layerwise.runfile.given import Run, Runs, opened, several
 from layerwise.spoken import python_call
 from probes.estimator import Classifiers, EstimatorFamily, classifiers
 from probes.families import families
-from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings, hidden_convolutions
+from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings, hidden_convolutions, whole_numbers
 from probes.probe import Family, ProbeName
 from probes.results.baseline import beside, require_same_images
 from probes.results.columns import PROBE_NAME
@@ -34,14 +34,14 @@ def fit(
     name: str | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     standardise: bool = True,
-    depths: Sequence[int] | None = None,
+    depths: int | Sequence[int] | None = None,
     control: str = "none",
     target: Path | str | pd.DataFrame | None = None,
-    pools: Sequence[int] = (2,),
+    pools: int | Sequence[int] = (2,),
     features: str = "native",
     pixels: bool = True,
     max_memory: int | None = None,
-    widths: Sequence[int] = (64, 128, 256),
+    widths: int | Sequence[int] = (64, 128, 256),
     seeds: int = CNN_SEEDS,
     epochs: int = CNN_EPOCHS,
     source: str = "auto",
@@ -59,7 +59,7 @@ def fit(
             which the validation fold chooses by accuracy.
         grid: lists of values of parameters of one classifier, {"C": [0.1, 1, 10]}, among which it chooses too.
         standardise: of classifiers: whether features are standardised before them, as they are for linear probes.
-        depths: depths to probe; None takes all at which the probe has something to say.
+        depths: depths to probe, one or several; None takes all at which the probe has something to say.
         control: none, permuted or teacher: labels of a control task.
         target: other labels of the same images: a table of index, label and split, or the path of one as CSV.
         pools: of linear, knn, ncm and classifiers: sides of the average A.
@@ -79,8 +79,8 @@ def fit(
     rows have the same name.
     """
     settings = Settings(
-        pools=pools, features=features, pixels=pixels, widths=widths, seeds=seeds, epochs=epochs,
-        source=source, device=pick_device(device), max_memory=max_memory,
+        pools=whole_numbers("pools", pools), features=features, pixels=pixels, widths=whole_numbers("widths", widths),
+        seeds=seeds, epochs=epochs, source=source, device=pick_device(device), max_memory=max_memory,
     )  # fmt: skip
     asked = _Asked(_named(probe, name, grid, standardise), settings, depths, control, target, force)
     return pd.concat([_fitted(one, asked) for one in _each(runs)], ignore_index=True)
@@ -95,10 +95,10 @@ def estimators(
     name: str | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     standardise: bool = True,
-    depths: Sequence[int] | None = None,
+    depths: int | Sequence[int] | None = None,
     control: str = "none",
     target: Path | str | pd.DataFrame | None = None,
-    pools: Sequence[int] = (2,),
+    pools: int | Sequence[int] = (2,),
     device: str = "auto",
     quiet: bool = False,
 ) -> pd.DataFrame:
@@ -116,8 +116,9 @@ def estimators(
     Raises UsageError for a probe that no estimator of scikit-learn's can stand for, and what `fit` raises.
     """
     settings = Settings(
-        pools=pools, features="native", widths=(64,), seeds=1, epochs=1, source="auto", device=pick_device(device)
-    )
+        pools=whole_numbers("pools", pools), features="native", widths=(64,), seeds=1, epochs=CNN_EPOCHS,
+        source="auto", device=pick_device(device),
+    )  # fmt: skip
     asked = _Asked(_named(probe, name, grid, standardise), settings, depths, control, target, force=False)
     return pd.DataFrame([row for one in _each(runs) for row in _estimators(one, asked)])
 
@@ -163,7 +164,7 @@ class _Asked:
 
     probes: Sequence[str | Classifiers]
     settings: Settings
-    depths: Sequence[int] | None
+    depths: int | Sequence[int] | None
     control: str
     target: Path | str | pd.DataFrame | None
     force: bool
@@ -183,11 +184,13 @@ class _Asked:
     def _chosen(self, family: Family, run: RunFile) -> list[int]:
         if self.depths is None:
             return family.depths()
-        family.check([depth for depth in self.depths if depth in run.depths])
-        for depth in self.depths:
+        if not (depths := whole_numbers("depths", self.depths)):
+            raise UsageError("depths names none; expected one or several, or None for all.")
+        family.check([depth for depth in depths if depth in run.depths])
+        for depth in depths:
             if depth not in family.depths():
                 raise unknown("depth", depth, family.depths())
-        return list(self.depths)
+        return list(depths)
 
 
 def _each(runs: Runs) -> Iterator[RunFile]:

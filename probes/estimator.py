@@ -56,7 +56,7 @@ class Classifiers:
                     f"found {what} in the place of a probe; expected the name of one, or a classifier of "
                     "scikit-learn's grammar, such as LogisticRegression()."
                 )
-        if not _NAME.fullmatch(self.name) or _RESERVED.match(self.name):
+        if not _NAME.fullmatch(str(self.name)) or _RESERVED.match(self.name):
             raise UsageError(
                 f"a classifier cannot be called {self.name!r} in the rows; expected letters, digits, dots and hyphens, "
                 "and no beginning of this project's own probes (linear, cnn, knn, ...). Give another name=..."

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from layerwise.errors import UsageError, unknown
@@ -44,7 +45,13 @@ class Settings:
     pixels: bool = True
 
     def __post_init__(self) -> None:
-        counts = (("probe widths", self.widths), ("number of seeds", (self.seeds,)), ("epochs", (self.epochs,)))
+        for name in ("seeds", "epochs", "max_memory"):
+            if not isinstance(number := getattr(self, name), Integral) and (name, number) != ("max_memory", None):
+                raise UsageError(f"{name} is {number!r}; expected a whole number.")
+        counts = (
+            ("poolings", self.pools), ("probe widths", self.widths), ("number of seeds", [self.seeds]),
+            ("epochs", [self.epochs]),
+        )  # fmt: skip
         for what, found in counts:
             if not found or any(number < 1 for number in found):
                 raise UsageError(f"found {what} {', '.join(map(str, found)) or 'none'}, expected positive integers.")
@@ -56,6 +63,14 @@ class Settings:
             raise unknown("pooling", side, POOLS)
         for name in ("pools", "widths"):  # a value named twice counts once
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
+
+
+def whole_numbers(name: str, given: object) -> tuple[int, ...]:
+    """Return one whole number, or several, each once, as a tuple; raise UsageError for anything else."""
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    if not all(isinstance(one, Integral) for one in found):
+        raise UsageError(f"{name} is {given!r}; expected a whole number, or several in a list.")
+    return tuple(dict.fromkeys(int(one) for one in found))
 
 
 def hidden_convolutions(name: str) -> int | None:

@@ -15,7 +15,7 @@ from foreign_networks import SmallNet, made_dataset
 from torch.utils.data import DataLoader, TensorDataset
 
 import layerwise
-from layerwise.activations import open_activations
+from layerwise.activations import open_activations, pooled_features
 from layerwise.datasets import load_dataset
 from layerwise.errors import UsageError, UserError
 
@@ -140,6 +140,8 @@ def test_names_of_splits_depths_and_groups_of_fields_are_checked(own_run: Path, 
                 read("tests")
         with pytest.raises(UsageError, match="unknown depth '9'"):
             open_activations(run, 9, "test")
+        with pytest.raises(UsageError, match="side is 1.5; expected that of the average A, from 1 on, or 0"):
+            pooled_features(run, 1, "test", side=1.5)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="training is no field, but a group of them. .* such as training.epochs"):
         layerwise.train(out=tmp_path / "a.h5", settings={"training": {"epochs": 1}})
     with pytest.raises(UsageError, match="data_dir="):

@@ -40,6 +40,7 @@ from layerwise.training.run import train_run
 from probes.cli import probe as probe_command
 from probes.results.table import read_rows
 
+GOLDEN = Path(__file__).parent / "golden" / "run-v1.h5"
 IMAGE = (1, 8, 8)
 RESIDUAL = """
     import torch
@@ -249,13 +250,23 @@ def test_a_run_file_brings_no_code_and_says_what_it_needs(tmp_path: Path, monkey
         with pytest.raises(UserError, match=needed):
             open_activations(run, 2, "test")
     other = written(tmp_path, RESIDUAL + "\n    # another file\n", "other.py")
-    with pytest.raises(UserError, match="run.h5 was trained with other blocks, net.py:blocks .the SHA-256 differs"):
+    with pytest.raises(UserError, match="run.h5 was trained with other blocks, net.py:blocks .the SHA-256 or the"):
         layerwise.open_run(path, network=other)
     register(other)
     with layerwise.open_run(path) as run, pytest.raises(UserError, match="is another .its SHA-256 differs"):
         open_activations(run, 2, "test")
     with layerwise.open_run(path, network=spec) as run:
         assert open_activations(run, 2, "test")[:2].shape == (2, 6, 8, 8)
+
+
+def test_other_blocks_of_one_file_and_blocks_of_a_run_without_any_are_refused(tmp_path: Path) -> None:
+    two = written(tmp_path, RESIDUAL + "\n    def others():\n        return blocks()[:1]\n", "two.py")
+    with pytest.raises(
+        UserError, match="was trained with other blocks, two.py:blocks .the SHA-256 or the name differs"
+    ):
+        layerwise.open_run(trained(two, tmp_path / "two.h5"), network=two.replace(":blocks", ":others"))
+    with pytest.raises(UserError, match="run-v1.h5 holds no blocks of your own, and needs none. Leave out network"):
+        layerwise.open_run(GOLDEN, network=two)
 
 
 def test_by_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

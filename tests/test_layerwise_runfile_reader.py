@@ -12,7 +12,7 @@ import pytest
 from conftest import make_run, small_config, train_network
 
 from layerwise.datasets import load_dataset
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import Rows, RunFile, run_id
 from layerwise.runfile.describe import describe_run
@@ -103,6 +103,22 @@ def test_the_file_holds_what_was_trained(run_path: Path) -> None:
         assert history["validation_accuracy"].tolist() == [e.validation.accuracy for e in epochs if e.validation]
         assert run.scores(2)["validation_accuracy"] == history["validation_accuracy"][-1]
         assert set(run.provenance) >= {"run_id", "created", "software", "seconds", "threads", "device", "command"}
+
+
+def test_depths_splits_and_kinds_that_are_not_there_are_refused(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        for read in (run.pooled, run.maps, run.class_token, run.outputs):
+            with pytest.raises(UsageError, match=r"^unknown depth '9'. Choices: 0, 1, 2"):
+                read(9, "test")
+            with pytest.raises(UsageError, match="^unknown split 'tests'. Did you mean 'test'"):
+                read(1, "tests")
+        for told in (run.depth_shape, run.depth_module, run.depth_form, run.scores, run.pruning):
+            with pytest.raises(UsageError, match="^unknown depth '9'"):
+                told(9)
+        with pytest.raises(UsageError, match="unknown split 'tests'"):
+            run.images("tests")
+        with pytest.raises(UsageError, match="unknown kind of weights 'block'. Did you mean 'blocks'"):
+            run.weights("block", 1)
 
 
 def test_anyone_with_h5py_can_read_it(run_path: Path) -> None:

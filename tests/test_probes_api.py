@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.naive_bayes import GaussianNB
 
 import analysis
 import probes
@@ -26,6 +28,34 @@ def test_rows_are_returned_and_kept(own_run: Path) -> None:
     test = table[(table["split"] == "test") & (table["metric"] == "accuracy") & (table["refit"] == 1)]
     found = kept[(kept["split"] == "test") & (kept["metric"] == "accuracy") & (kept["refit"] == 1)]
     np.testing.assert_allclose(test.set_index("depth")["value"], found.set_index("depth")["value"])
+
+
+def test_one_number_is_a_list_of_one_and_twice_is_once(own_run: Path) -> None:
+    with RunFile(own_run) as run:
+        alone = probes.fit(run, "ncm", depths=1, pools=1, device=torch.device("cpu"))
+        listed = probes.fit(run, "ncm", depths=[1, 1], pools=[1])
+    pd.testing.assert_frame_equal(alone, listed)
+    assert alone["depth"].unique() == [1] and alone["pooling"].unique() == [1]
+    assert len(probes.estimators(own_run, depths=1, pools=2)) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ({"depths": "1"}, "depths is '1'; expected a whole number, or several in a list"),
+        ({"depths": [1.0]}, "depths is .1.0.; expected a whole number, or several"),
+        ({"depths": []}, "depths names none; expected one or several, or None for all"),
+        ({"pools": ()}, "found poolings none, expected positive integers"),
+        ({"widths": "8"}, "widths is '8'; expected a whole number, or several"),
+        ({"seeds": [0, 1]}, "seeds is .0, 1.; expected a whole number"),
+        ({"epochs": 1.5}, "epochs is 1.5; expected a whole number"),
+        ({"max_memory": "1GB"}, "max_memory is '1GB'; expected a whole number"),
+        ({"probe": GaussianNB(), "name": 3}, "a classifier cannot be called 3 in the rows"),
+    ],
+)
+def test_numbers_of_another_kind_are_refused(own_run: Path, words: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        probes.fit(own_run, **words)
 
 
 def test_what_is_not_there_is_refused(own_run: Path) -> None:

@@ -26,6 +26,8 @@ from layerwise.runfile.checks import ADVICE, checked_entries, require_labels
 from layerwise.runfile.layout import SPLITS
 from layerwise.runfile.rows import Rows
 
+MODULES = ("blocks", "auxiliaries")  # whose weights a file holds
+
 
 class RunFile:
     """An open, complete run file of format version 1. Use it as a context manager.
@@ -143,10 +145,12 @@ class RunFile:
 
     def depth_module(self, depth: int) -> str:
         """Name of the module whose output the depth is."""
+        self._require_depth(depth)
         return self._attribute(layout.depth(depth), "module")
 
     def depth_shape(self, depth: int) -> tuple[int, int, int]:
         """Shape (C, H, W) of x_j."""
+        self._require_depth(depth)
         channels, height, width = self._attribute(layout.depth(depth), "shape")
         return int(channels), int(height), int(width)
 
@@ -165,25 +169,36 @@ class RunFile:
         if split not in ("train", "validation", "test") or (split == "validation" and split not in self.splits):
             raise unknown("split", split, self.splits)
 
+    def _require_depth(self, depth: int) -> None:
+        if depth not in self.depths:
+            raise unknown("depth", depth, self.depths)
+
     def images(self, split: str) -> Rows | None:
         """uint8 images [n, C, H, W] of a split, or None where the file holds none."""
+        self._require_split(split)
         return self._rows_or_none(layout.images(split))
 
     def pooled(self, depth: int, split: str) -> Rows | None:
-        """A x_j [n, C, 2, 2], or None."""
-        return self._rows_or_none(layout.activations(depth, split, "pooled"))
+        """A x_j [n, C, 2, 2], or None where the file holds none."""
+        return self._activations(depth, split, "pooled")
 
     def maps(self, depth: int, split: str) -> Rows | None:
-        """x_j [n, C, H, W] whole, or None."""
-        return self._rows_or_none(layout.activations(depth, split, "maps"))
+        """x_j [n, C, H, W] whole, or None where the file holds none."""
+        return self._activations(depth, split, "maps")
 
     def class_token(self, depth: int, split: str) -> Rows | None:
-        """Class token [n, C] of a transformer's layer, or None."""
-        return self._rows_or_none(layout.activations(depth, split, "class_token"))
+        """Class token [n, C] of a transformer's layer, or None where the file holds none."""
+        return self._activations(depth, split, "class_token")
+
+    def _activations(self, depth: int, split: str, kind: str) -> Rows | None:
+        self._require_depth(depth)
+        self._require_split(split)
+        return self._rows_or_none(layout.activations(depth, split, kind))
 
     def depth_form(self, depth: int) -> str:
         """How x_j was read from the module's output: "maps", "patch tokens", "vector" and the like."""
-        return self._depth(depth).attrs.get("form", "maps")
+        self._require_depth(depth)
+        return self._file[layout.depth(depth)].attrs.get("form", "maps")
 
     @property
     def trained_depths(self) -> list[int]:
@@ -192,17 +207,21 @@ class RunFile:
 
     def weights(self, kind: str, j: int) -> dict[str, np.ndarray] | None:
         """Parameters and buffers of block j ("blocks") or its auxiliary ("auxiliaries") by name, or None."""
+        if kind not in MODULES:
+            raise unknown("kind of weights", kind, MODULES)
         if (folder := layout.module(kind, j)) not in self._file:
             return None
         return {name: self._rows(layout.weights(kind, j, name))[:] for name in self._file[folder]}
 
     def scores(self, j: int) -> dict[str, float]:
         """Accuracy of auxiliary j in [0, 1] a split; empty where the file has no auxiliaries."""
+        self._require_depth(j)
         folder = layout.module("auxiliaries", j)
         return dict(self._file[folder].attrs) if folder in self._file else {}
 
     def pruning(self, j: int) -> tuple[np.ndarray, np.ndarray, dict[str, float]] | None:
         """What pruning did to block j: filters kept int64 [F], saliencies float64 [M], accuracies by name; or None."""
+        self._require_depth(j)
         if (folder := layout.pruning(j)) not in self._file:
             return None
         kept, saliency = (self._rows(path)[:] for path in (layout.kept_filters(j), layout.saliencies(j)))
@@ -210,6 +229,8 @@ class RunFile:
 
     def outputs(self, j: int, split: str) -> np.ndarray | None:
         """Logits float32 [n, n_classes] of auxiliary j on a split, or None."""
+        self._require_depth(j)
+        self._require_split(split)
         rows = self._rows_or_none(layout.outputs(j, split))
         return None if rows is None else rows[:]
 
@@ -241,9 +262,6 @@ class RunFile:
     def _found_identity(self) -> tuple[str, str]:
         found = self._file.attrs.get("content_digest"), self._file[layout.PROVENANCE].attrs.get("run_id")
         return str(found[0]), str(found[1])
-
-    def _depth(self, depth: int) -> h5py.Group:
-        return self._file[layout.depth(depth)]
 
     def _attribute(self, path: str, name: str) -> Any:
         found = self._file[path].attrs.get(name) if path in self._file else None
