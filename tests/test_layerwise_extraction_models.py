@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -167,8 +168,9 @@ def test_axes_are_known_of_swin_and_unknown_of_others() -> None:
 
 
 def test_weights_of_torchvision_by_name_are_fetched_by_its_own_function(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "layerwise.extract")
     url = published(tmp_path, monkeypatch)
     for word in ("IMAGENET1K_V1", "DEFAULT"):
         made = build("torchvision:resnet18", {}, 0, word)
@@ -178,6 +180,8 @@ def test_weights_of_torchvision_by_name_are_fetched_by_its_own_function(
         saved = torch.load(file, weights_only=True)
         assert torch.equal(made.module.conv1.weight, saved["conv1.weight"])
     assert (tmp_path / "cache/hub/checkpoints" / file.name).exists()
+    # Said once: the second time they lie in the library's cache.
+    assert caplog.messages == [f"torchvision:resnet18: fetching the weights IMAGENET1K_V1 from {url}"]
 
 
 def test_weights_that_cannot_be_fetched_are_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,8 +55,11 @@ def test_a_network_without_a_preset_takes_the_data_as_they_are(
     assert made.counts == {"train": 90, "validation": 10, "test": 359}
 
 
-def test_a_train_split_that_was_seen_leaves_no_fold(request_of: Any, place: Place) -> None:
+def test_a_train_split_that_was_seen_leaves_no_fold(
+    request_of: Any, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
     made = from_network(request_of(trained_on="train-split"), DIGITS, place)
+    assert "does not say how it takes its images" in caplog.messages[0]
     assert made.counts == {"train": 100, "test": 359}
     assert made.origin.facts["data"]["holdout"] == 0
 

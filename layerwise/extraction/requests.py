@@ -122,7 +122,7 @@ def from_module(
                 "by holdout=0."
             )
         preset = preset or timm_preset(model)
-        if preset is None and request.trained_on == "other-data":
+        if preset is None and request.trained_on != "nothing":
             _warn_of_preprocessing(request)
         wishes = Wishes(image_size=request.image_size, mean=request.mean, std=request.std)
         preprocessing = preprocessing_for(model.to(place.device), preset, data, wishes)

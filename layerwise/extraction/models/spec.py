@@ -23,6 +23,8 @@ from layerwise.model.seeds import initialised
 from layerwise.model.userfile import function_of, place_of
 from layerwise.runfile.manifest import file_sha256
 
+log = logging.getLogger("layerwise.extract")
+
 
 @dataclass(frozen=True)
 class Foreign:
@@ -109,6 +111,8 @@ def _built(
     published: Published | None = None,
 ) -> nn.Module:
     hub = logging.getLogger("huggingface_hub")  # which warns of each of its tries
+    if published is not None and published.cached() is None:  # else silent for as long as the library tries
+        log.info("%s: fetching the weights %s from %s", spec, published.name, published.source)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of googlenet: that its initialisation will change
