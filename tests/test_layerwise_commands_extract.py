@@ -96,7 +96,8 @@ def test_networks_built_elsewhere_stand_beside_a_greedy_run_in_one_figure(
     paths = [str(path) for path in runs.values()]
     assert call(figure, "separability-figure", [*paths, "-o", str(tmp_path / "any.pdf"), "--size", "double"]) == 0
     out, said = capsys.readouterr()
-    assert said == ""
+    # An epoch at this size may be none: then that is said, and nothing else.
+    assert all("greedy.h5 did not train" in line for line in said.splitlines())
     assert "k = 2, greedy" in out and "ViT; resnet18; resnet18, untrained: one network" in out
     points = pd.read_csv(tmp_path / "any.csv")
     for name, deepest in (("linear", 5), ("cnn-1", 4)):
