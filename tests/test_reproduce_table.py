@@ -68,7 +68,7 @@ def test_a_call_without_time_ends_after_its_first_network(first: Path) -> None:
     assert [facts["recipe"] for facts in kept(first)["networks"]] == [K3]
     text = Path(f"{first}.md").read_text()
     assert "| cifar10-k2 | 90.4 (90.7) | not yet run | | | |" in text
-    assert "| cifar10-k3 | 91.7 (92.8) | not yet run" not in text
+    assert "| cifar10-k3, on 200 images | 91.7 (92.8) | " in text
 
 
 def test_given_again_it_goes_on_to_the_end(came_back: Path, images: Path) -> None:
@@ -140,7 +140,7 @@ def test_a_network_that_was_stopped_before_its_linear_probes_is_not_trained_agai
     (facts,) = kept(tmp_path / "table2")["networks"]
     assert not facts["finished"]
     assert {row["probe"] for row in kept(tmp_path / "table2")["rows"]} == set(reproduce.OWN_CLASSIFIERS)
-    assert "| cifar10-k3 | 91.7 (92.8) | not yet run" not in (tmp_path / "table2.md").read_text()
+    assert "| cifar10-k3, on 200 images | 91.7 (92.8) | " in (tmp_path / "table2.md").read_text()
     assert call(images, tmp_path / "table2", "--budget", "0") == 0
     (again,) = kept(tmp_path / "table2")["networks"]
     assert again["finished"] and again["run_id"] == facts["run_id"]
@@ -229,6 +229,20 @@ def test_archives_that_are_damaged_or_write_elsewhere_are_refused(images: Path, 
         with pytest.raises(UserError, match=rf"{name}.tar.gz cannot be unpacked into .* Give a whole part of CIFAR-10"):
             cifar10_folder.unpack([tmp_path / f"{name}.tar.gz"], tmp_path / "data")
     assert not (tmp_path / "outside.png").exists()
+
+
+def test_a_table_of_the_whole_split_shows_accuracy_and_ensemble_beside_the_papers() -> None:
+    about = {"recipe": K3, "n_train": 50_000, "training_seconds": 125.9, "device": "NVIDIA H200", "precision": "bf16"}
+    found = {"auxiliary": (0.9172, 0.9116, 0.9224), "ensemble": (0.9281, 0.9229, 0.933), "linear": (0.9, 0.894, 0.9057)}
+    rows = [
+        about | {"depth": 4, "probe": probe, "accuracy": value, "ci_low": low, "ci_high": high}
+        for probe, (value, low, high) in found.items()
+    ]
+    lines = list(reproduce.markdown(rows))
+    assert lines[2] == (
+        "| cifar10-k3 | 91.7 (92.8) | 91.72 (91.16 to 92.24) | 92.81 (92.29 to 93.30) | 126 s | NVIDIA H200, bf16 |"
+    )
+    assert lines[-1] == "| cifar10-k3 |  |  |  |  | 90.00 (89.40 to 90.57) |"
 
 
 def test_the_table_of_the_results_page_is_the_one_that_the_script_makes() -> None:

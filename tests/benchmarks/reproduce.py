@@ -212,8 +212,9 @@ def markdown(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             continue
         last = max(depth for _, depth in own)
         one, joined = own["auxiliary", last], own["ensemble", last]
+        title = name if one["n_train"] == 50_000 else f"{name}, on {one['n_train']:,} images"
         device = f"{one['device']}, {one['precision']}"
-        yield f"| {name} | {paper} | {cell(one)} | {cell(joined)} | {one['training_seconds']:.0f} s | {device} |"
+        yield f"| {title} | {paper} | {cell(one)} | {cell(joined)} | {one['training_seconds']:.0f} s | {device} |"
     linear = [row for row in rows if row["probe"] == "linear"]
     if linear:
         depths = range(max(row["depth"] for row in linear) + 1)
