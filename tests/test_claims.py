@@ -226,9 +226,18 @@ def published_networks() -> str:
     return " ".join(f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items()).replace("%", "")
 
 
+def search() -> str:
+    own = pd.read_csv(RESULTS / "search.csv")
+    lines = [
+        f"| {row.run} | {row.depth} | {100 * row.train:.1f} | {100 * row.validation:.1f} | {row.seconds} |"
+        for row in own.itertuples()
+    ]
+    return " ".join(lines)
+
+
 CLAIMS: dict[str, list[Callable[[], str]]] = {
     "README.md": [levels, beside_untrained, own_classifiers, levels_table, changes],
-    "docs/results.md": [published_networks],
+    "docs/results.md": [published_networks, search],
     "docs/study.md": [
         levels,
         beside_untrained,
