@@ -147,7 +147,7 @@ def _refit(rows: pd.DataFrame, refit: bool) -> pd.DataFrame:
         matching = group[group["refit"] == int(refit and probe not in TRAINED)]
         if matching.empty and not refit:
             raise UserError(f"{run} has only refitted rows of probe {probe} for this split. Leave out --no-refit.")
-        if matching.empty:
+        if matching.empty and (rows.loc[rows["probe"] == probe, "refit"] == 1).any():
             log.warning("%s has no refitted probe %s; the one fitted on its train fold is drawn.", run, probe)
         kept.append(group if matching.empty else matching)
     return pd.concat(kept)

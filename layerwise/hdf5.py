@@ -194,6 +194,10 @@ def _not_opened(path: Path, kind: str, writer: str, advice: str, error: OSError)
             f"{path} is marked as open for writing. Close it in the program that has it open; if that was killed, "
             f"`h5clear -s {path}` removes the mark."
         )
+    if kind == "run file" and path.suffix == ".npz":
+        return UserError(
+            f"{path} is no run file but arrays: `layerwise-extract --from {path}` makes a run file of them."
+        )
     if not h5py.is_hdf5(path):
         return UserError(f"{path} is no {kind}: it is not HDF5. Expected a file written by {writer}.")
     return UserError(

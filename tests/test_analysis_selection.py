@@ -59,6 +59,12 @@ def test_a_run_without_validation_fold_gives_what_it_has(caplog: pytest.LogCaptu
     ]
 
 
+def test_runs_that_all_lack_a_validation_fold_are_alike(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, logger="layerwise"):
+        select(table(run_rows([0.5], run_id="a", refit=0, selection="seen")))
+    assert caplog.messages == []
+
+
 def test_the_validation_split() -> None:
     rows = run_rows([0.5], run_id="a") + run_rows([0.4], run_id="a", refit=0, split="validation")
     assert select(table(rows), None, "validation", False)["value"].tolist() == [0.4]

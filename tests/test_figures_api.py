@@ -190,7 +190,7 @@ def test_the_caption_has_the_words_too() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"labels": ["one"]}, "labels has 1 for 2 lines: k = 1, k = 2. Give one for each."),
+        ({"labels": ["one"]}, "labels has 1 for 2 lines: k = 1; k = 2. Give one for each."),
         ({"labels": {"k = 3": "x"}}, "unknown line in labels 'k = 3'. Did you mean 'k = 2'? Choices: k = 1, k = 2."),
         (
             {"palette": "sunny"},

@@ -58,17 +58,19 @@ def test_five_files_their_paths_and_a_caption(runs: list[Path], tmp_path: Path, 
 
 def test_words_colours_and_names_of_layers(runs: list[Path], tmp_path: Path, capsys: Capture) -> None:
     assert command(*runs, "-o", tmp_path / "a.pdf", "--labels", "shallow, deep", "--palette", "#010203,red") == 0
-    assert "shallow; deep: one network each (M = 64);" in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "shallow; deep: one network each (M = 64);" in out
+    assert "labels: shallow for k = 1; deep for k = 2" in err
     assert b"#010203" in (tmp_path / "a.svg").read_bytes()
     assert command(*runs, "-o", tmp_path / "b.pdf", "--palette", "deep", "--xlabels", "module") == 0
     assert command(runs[0], "-o", tmp_path / "c.pdf", "--palette", "red") == 0
     assert refusal(capsys, *runs, "-o", tmp_path / "d.pdf", "--labels", "one") == (
         2,
-        "--labels has 1 for 2 lines: k = 1, k = 2. Give one for each.",
+        "--labels has 1 for 2 lines: k = 1; k = 2. Give one for each.",
     )
     assert refusal(capsys, *runs, "-o", tmp_path / "d.pdf", "--palette", "red") == (
         2,
-        "--palette has 1 for 2 lines: k = 1, k = 2. Give one for each.",
+        "--palette has 1 for 2 lines: k = 1; k = 2. Give one for each.",
     )
 
 

@@ -86,8 +86,13 @@ def test_what_was_fitted_and_chosen() -> None:
     rows = run_rows([0.3], seed=0) + run_rows([0.3], seed=1, refit=0, selection="seen")
     assert caption(curves(table(rows))).endswith(
         "Probes refitted on train + validation, or fitted on all images where a run has no validation fold; "
-        "hyper-parameters fixed, for the network was trained on all training images; hyper-parameters chosen "
-        "on the validation fold; protocol version 1."
+        "hyper-parameters fixed where a run has no validation fold; hyper-parameters chosen on the validation fold; "
+        "protocol version 1."
+    )
+    rows = run_rows([0.3], refit=0, selection="seen")
+    assert caption(curves(table(rows))).endswith(
+        "Probes fitted on all of the train split; hyper-parameters fixed, for want of a validation fold; protocol "
+        "version 1."
     )
     rows = run_rows([0.3], refit=0, selection="fixed")
     assert caption(curves(table(rows), refit=False)).endswith(

@@ -147,7 +147,8 @@ def test_list_layers_shows_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert run_extract(*RESNET, "--list-layers") == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert "* marks the layers that are read; --layers takes others, by name or pattern" in err
     starred = [line.split()[1] for line in out.splitlines() if line.startswith("*")]
     assert starred == ["maxpool", "layer1", "layer2", "layer3", "layer4"]
     assert "layer1.0.relu:2" in out
@@ -190,6 +191,18 @@ def test_the_folder_of_data_sets_in_the_environment_does_not_disturb_arrays(
     np.savez(tmp_path / "a.npz", layer=np.zeros((60, 4)), labels=np.arange(60) % 3)
     monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
     assert run_extract("--from", f"{tmp_path}/a.npz", "--trained-on", "nothing", "--list-layers") == 0
+
+
+def test_a_folder_that_is_typed_beside_bundled_data_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = f"--data-dir {tmp_path} is not read, for the data set is digits, which is bundled."
+    monkeypatch.delenv("LAYERWISE_DATA", raising=False)
+    assert run_extract(*RESNET, "--list-layers", "--data-dir", str(tmp_path)) == 0
+    assert said in capsys.readouterr().err
+    monkeypatch.setenv("LAYERWISE_DATA", str(tmp_path))
+    assert run_extract(*RESNET, "--list-layers") == 0
+    assert said not in capsys.readouterr().err
 
 
 def test_the_forecast_is_what_the_file_takes(nets: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

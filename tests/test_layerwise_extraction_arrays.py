@@ -185,7 +185,8 @@ def grouped(train: np.ndarray, test: np.ndarray | None) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (arrays(labels=None), "the arrays has no array 'labels'. Give the class of each sample there"),
+        (arrays(labels=None), "the arrays has no array 'labels'. Give the class of each sample there, in the order "),
+        (arrays(labels=None), "the rows. It has stem, block, fc"),
         (arrays(stem=None, block=None, fc=None), "the arrays holds no array of a layer (found: labels)"),
         (arrays(fc=np.zeros((59, 5))), "fc has 59 rows, but labels has 60. Each array needs a row for each sample"),
         (arrays(index=np.arange(3)), "index has 3 rows, but labels has 60"),

@@ -133,6 +133,8 @@ def test_the_layer_that_reads_the_image_says_how_many_channels(model: nn.Module,
     [
         (3, Wishes(image_size=0), "--image-size is 0, but must be a number of pixels of at least 1"),
         (3, Wishes(mean=(0.1, 0.2)), "--mean has 2 values, but takes one, or one for each of 3 channels"),
+        (3, Wishes(mean=(125.0, 123.0, 114.0)), r"--mean has 125, but speaks of images scaled to \[0, 1\]. Divide"),
+        (3, Wishes(mean=(-0.5,)), "--mean has -0.5, but speaks of images"),
         (3, Wishes(std=(0.1, 0.0, 1.0)), "--std has 0, but each value must be above 0"),
         (2, Wishes(), "made has images of 2 channels, but the network's first convolution takes 3"),
     ],

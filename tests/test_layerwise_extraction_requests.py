@@ -42,8 +42,8 @@ def test_a_network_without_a_preset_takes_the_data_as_they_are(
 ) -> None:
     from_network(request_of(trained_on="other-data", mean="data"), DIGITS, place)
     assert caplog.messages[0].endswith(
-        "nets.py:small does not say how it takes its images: size, mean and deviation of these images are taken. Give "
-        "--image-size, --std as they were in its training."
+        "nets.py:small does not say how it takes its images: size and deviation of these images are taken. Give "
+        "--image-size, --std as in its training."
     )
     caplog.clear()
     words = {"mean": "data", "std": "data", "image_size": 8}
@@ -61,6 +61,10 @@ def test_a_train_split_that_was_seen_leaves_no_fold(
     made = from_network(request_of(trained_on="train-split"), DIGITS, place)
     assert "does not say how it takes its images" in caplog.messages[0]
     assert made.counts == {"train": 100, "test": 359}
+    assert caplog.messages[0].endswith(
+        "nets.py:small does not say how it takes its images: mean and deviation of these images are taken. Give "
+        "--mean, --std as in its training."
+    )
     assert made.origin.facts["data"]["holdout"] == 0
 
 

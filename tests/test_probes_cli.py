@@ -90,6 +90,9 @@ def test_a_file_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Capture
     path.write_text("no")
     assert run_probe(path) == 1
     assert "is no run file: it is not HDF5" in capsys.readouterr().err
+    path = path.rename(tmp_path / "a.npz")
+    assert run_probe(path) == 1
+    assert f"a.npz is no run file but arrays: `layerwise-extract --from {path}` makes a" in capsys.readouterr().err
 
 
 def run_several(paths: list[Path], *words: str) -> int:

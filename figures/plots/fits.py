@@ -16,7 +16,7 @@ from probes.names import QUICK_EPOCHS, TRAINED
 
 _SELECTION = {
     "validation": "hyper-parameters chosen on the validation fold",
-    "seen": "hyper-parameters fixed, for the network was trained on all training images",
+    "seen": "hyper-parameters fixed where a run has no validation fold",
     "fixed": "hyper-parameters fixed",
 }
 _REFIT = {
@@ -138,6 +138,8 @@ def _fitted(probe: str, points: pd.DataFrame) -> str:
     version = f"protocol version {', '.join(_values(points, 'protocol_version'))}"
     if probe in TRAINED:
         return f"fitted on the train fold in the training of the network itself, with nothing chosen; {version}"
+    if (_values(points, "refit"), _values(points, "selection")) == (["0"], ["seen"]):
+        return f"fitted on all of the train split; hyper-parameters fixed, for want of a validation fold; {version}"
     chosen = "; ".join(_SELECTION.get(selection, selection) for selection in _values(points, "selection"))
     return f"{_REFIT[', '.join(_values(points, 'refit'))]}; {chosen}; {version}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,8 @@ from figures.kit.axis import is_pooled_input
 from figures.kit.legend import Handle
 from layerwise.config import MODES
 from layerwise.errors import UsageError, UserError, option, unknown
+
+log = logging.getLogger("layerwise.figures")
 
 Key = tuple[Any, ...]
 _THIN = {"linewidth": 0.6, "markersize": 2.6}
@@ -104,6 +107,8 @@ def restyled(
     """
     names = [line.name for line in found.values()]
     words = _given(option("labels"), labels, names)
+    if words:
+        log.info("labels: %s", "; ".join(f"{word} for {name}" for name, word in words.items()))
     colours = _given(option("palette"), _colours(palette, len(names)) if isinstance(palette, str) else palette, names)
     for colour in colours.values():
         if not is_color_like(colour):
@@ -130,7 +135,7 @@ def _given(what: str, given: Mapping[str, Any] | Sequence[Any] | None, names: Se
                 raise unknown(f"line in {what}", name, names)
         return dict(given)
     if len(given) != len(names):
-        raise UsageError(f"{what} has {len(given)} for {len(names)} lines: {', '.join(names)}. Give one for each.")
+        raise UsageError(f"{what} has {len(given)} for {len(names)} lines: {'; '.join(names)}. Give one for each.")
     return dict(zip(names, given, strict=True))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +23,9 @@ from layerwise.commands.options import (
     RunOut,
     Verbose,
     check_run_name,
+    is_typed,
     takes_fields,
+    warn_of_unread,
 )
 from layerwise.config import RunConfig
 from layerwise.errors import UsageError
@@ -245,6 +246,7 @@ def extract(
     }  # fmt: skip
     _check_flags(arrays, of_images, data_dir, fields, settings or [])
     config = _configure(fields, settings or [])
+    warn_of_unread(data_dir, config.data.dataset)
     place = _place(device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download)
     extraction = _of_network(model, of_images, said, config, place) if model else _of_arrays(arrays, said, config)
     if list_layers:
@@ -275,8 +277,7 @@ def _check_flags(
     given = {
         **of_images, "--dataset": "data.dataset" in fields, "--subset": "data.subset" in fields,
         "--test-share": "data.test_share" in fields, "--fold-seed": "data.fold_seed" in fields,
-        # Typed, and not only the environment variable that stands for it.
-        "--data-dir": data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA"),
+        "--data-dir": is_typed(data_dir),
         "--set data.image_size": any(setting.startswith("data.image_size") for setting in settings),
     }  # fmt: skip
     if flags := [flag for flag, value in given.items() if value]:
@@ -333,6 +334,7 @@ def _print_layers(extraction: Extraction) -> None:
 
     if isinstance(extraction, NetworkExtraction):
         print("\n".join(describe_layers(extraction.layers, extraction.chosen)))
+        commandline.log.info("* marks the layers that are read; --layers takes others, by name or pattern")
         return
     for j, depth in extraction.depths.items():
         print(f"{j:>5}  {depth.module}  {' x '.join(map(str, depth.facts['source_shape']))}  {depth.facts['form']}")

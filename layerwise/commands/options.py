@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from layerwise import commandline
 from layerwise.commandline import INPUT, MACHINE, NETWORK, OUTPUT, TRAINING
 from layerwise.config import RunConfig
 from layerwise.errors import UsageError
@@ -54,6 +56,22 @@ RunNetwork = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+
+
+def is_typed(data_dir: Path | None) -> bool:
+    """Tell whether a folder of data was typed, and is not only the environment variable that stands for it."""
+    return data_dir is not None and str(data_dir) != os.environ.get("LAYERWISE_DATA")
+
+
+def warn_of_unread(data_dir: Path | None, dataset: str) -> None:
+    """Say so where a folder of data was typed, but the data set is the bundled one."""
+    if is_typed(data_dir) and dataset == "digits":
+        commandline.log.warning(
+            "--data-dir %s is not read, for the data set is digits, which is bundled. --dataset imagefolder reads a "
+            "folder of images.",
+            data_dir,
+        )
+
 
 # The group of a field, by its path or by the part of the configuration that it belongs to.
 _PANELS = {

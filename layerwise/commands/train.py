@@ -22,6 +22,7 @@ from layerwise.commands.options import (
     Verbose,
     check_run_name,
     takes_fields,
+    warn_of_unread,
 )
 from layerwise.config import RunConfig
 from layerwise.datasets import DATASETS
@@ -150,6 +151,8 @@ def train(
     if print_config:
         _print_config(source, config)
         return
+
+    warn_of_unread(data_dir, config.data.dataset)
 
     from layerwise.hardware import pick_device
     from layerwise.runfile.place import Place

@@ -158,9 +158,12 @@ class ArrayExtraction(Extraction):
         for prefix in prefixes:
             labels = f"{prefix}labels"
             if labels not in held:
+                names = list(self.store.names())
+                others = f" and {len(names) - 5} more" if len(names) > 5 else ""
+                it_has = f" It has {', '.join(names[:5])}{others}." if names else ""
                 raise UserError(
                     f"{self.store.name} has no array {labels!r}. Give the class of each sample there, in the order of "
-                    "the rows."
+                    f"the rows.{it_has}"
                 )
             n = self.store.shape(labels)[0] if self.store.shape(labels) else 0
             for name in [*self.layers, *(r for r in ("splits", "index") if prefix + r in held)]:

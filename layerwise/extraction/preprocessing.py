@@ -110,6 +110,11 @@ def preprocessing_for(model: nn.Module, preset: Preset | None, dataset: Dataset,
                 f"{channels} here. Give others: --mean data --std data are those of the train fold."
             )
         constants[name] = _a_channel(name, data[name] if chosen in (None, "data") else chosen, channels)
+    if isinstance(wishes.mean, tuple) and (beyond := [value for value in wishes.mean if not 0 <= value <= 1]):
+        raise UsageError(
+            f"--mean has {beyond[0]:g}, but speaks of images scaled to [0, 1]. Divide a mean and a deviation of "
+            "0 to 255 by 255."
+        )
     if min(constants["std"]) <= 0:
         raise UsageError(f"--std has {min(constants['std']):g}, but each value must be above 0.")
     return Preprocessing(channels=channels, resize=resize, crop=crop, interpolation=interpolation, **constants)

@@ -145,13 +145,19 @@ def from_module(
 
 
 def _warn_of_preprocessing(request: NetworkRequest) -> None:
-    """Say what is assumed where neither the network nor its user says how it takes its images."""
-    names = ("image_size", "mean", "std")
-    if missing := [name for name in names if getattr(request, name) is None]:
+    """Say what is assumed where neither the network nor its user says how it takes its images.
+
+    The size is what it was in the training of a network that was trained on these images.
+    """
+    words = {"image_size": "size", "mean": "mean", "std": "deviation"}
+    if request.trained_on != "other-data":
+        del words["image_size"]
+    if missing := [name for name in words if getattr(request, name) is None]:
+        *first, last = (words[name] for name in missing)
+        taken = f"{', '.join(first)} and {last} of these images are" if first else f"{last} of these images is"
         log.warning(
-            "%s does not say how it takes its images: size, mean and deviation of these images are taken. Give %s as "
-            "they were in its training.",
-            request.spec, ", ".join(option(name) for name in missing),
+            "%s does not say how it takes its images: %s taken. Give %s as in its training.",
+            request.spec, taken, ", ".join(option(name) for name in missing),
         )  # fmt: skip
 
 
