@@ -133,10 +133,10 @@ def test_killed_between_pruning_and_the_first_epoch_after_it_it_prunes_the_same_
 ) -> None:
     start = training.Report.start
 
-    def killed(self: Any, stage: str, *words: Any) -> None:
+    def killed(self: Any, stage: str, *words: Any, **named: Any) -> None:
         if stage == f"fine-tuning of auxiliary {block}":
             raise Killed
-        start(self, stage, *words)
+        start(self, stage, *words, **named)
 
     path = tmp_path / "run.h5"
     with monkeypatch.context() as patch:

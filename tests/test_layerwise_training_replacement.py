@@ -76,9 +76,9 @@ def test_no_step_is_spent_on_the_blocks_below(
     trained = []
     start = training.Report.start
 
-    def noted(self: Any, stage: str, *words: Any) -> None:
+    def noted(self: Any, stage: str, *words: Any, **named: Any) -> None:
         trained.append(stage)
-        start(self, stage, *words)
+        start(self, stage, *words, **named)
 
     monkeypatch.setattr(training.Report, "start", noted)
     replace_auxiliary(sources["pruned"], tmp_path / "run.h5")
