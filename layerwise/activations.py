@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layerwise.datasets.dataset import OWN
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.extraction.preprocessing import Preprocessing
 from layerwise.hardware import exact_float32
@@ -243,5 +244,12 @@ def _again(run: RunFile, flag: str) -> str:
         is_command = Path(program).name == "layerwise-extract"
         made = f" (`{shlex.join(['layerwise-extract', *words])}`)" if is_command else ""
         return f"Make it again with --store maps and another --out, as /provenance says it was made{made}."
-    recipe = run.config.recipe if run.config else "RECIPE"
-    return f"Make it again with them: `layerwise-train {recipe} {flag} --out {run.path.name} --force`"
+    if run.config is None:
+        return f"Make it again with {flag}."
+    # The file knows its configuration, but not where the images are, nor blocks and data of one's own.
+    own = ["the same network"] if run.config.network.factory else []
+    if run.config.data.dataset != "digits":
+        own.append("the same images" if run.config.data.dataset == OWN else "the folder of its images, --data-dir")
+    beside = f" with {' and '.join(own)}" if own else ""
+    again = f"layerwise-train --config {run.path.name} {flag} --out {run.path.stem}-again.h5"
+    return f"Make it again with them{',' if own else ''}{beside}: `{again}`"

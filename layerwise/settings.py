@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from layerwise.config import RunConfig
 from layerwise.errors import UsageError, unknown
 
@@ -68,7 +70,9 @@ def set_fields(config: RunConfig, values: Mapping[str, Any]) -> RunConfig:
 
 
 def value_of(path: str, value: Any) -> Any:
-    """Return the value of a field that a text means, and any other as it is."""
+    """Return the value of a field that a text means, a number of numpy's as Python's own, and any other as it is."""
+    if isinstance(value, np.generic):  # of np.arange, say
+        value = value.item()
     return _parse(SETTINGS[path], value) if isinstance(value, str) else value
 
 

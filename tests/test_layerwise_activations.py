@@ -10,6 +10,7 @@ import pytest
 import torch
 from conftest import make_run
 
+import layerwise
 from layerwise.activations import load_network, open_activations, pooled_features
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
@@ -61,9 +62,22 @@ def test_a_file_without_maps_is_recomputed_and_says_so_when_maps_are_asked_for(t
     with RunFile(make_run(tmp_path / "run.h5")) as run:
         assert open_activations(run, 1, "test").source == "recompute"
         with pytest.raises(
-            UserError, match="holds no whole maps of depth 1. .*layerwise.train.'digits', settings={.store"
+            UserError,
+            match="no whole maps of depth 1. .*layerwise.train.config='run.h5', settings={.store.: .maps.}, out",
         ):
             open_activations(run, 1, "test", source="stored")
+
+
+def test_a_run_of_data_and_blocks_of_one_s_own_is_made_again_with_them(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
+    data = {name: (images, np.arange(40) % 2) for name in ("train", "test")}
+    small = {"network.depth": 1, "network.width": 2, "network.aux_width": 2, "training.epochs": 1}
+    layerwise.train(data=data, out=tmp_path / "own.h5", settings=small, device="cpu", quiet=True).close()
+    with RunFile(tmp_path / "own.h5") as run, pytest.raises(UserError) as refused:
+        open_activations(run, 1, "test", source="stored")
+    assert "Make it again with them, with the same images: `layerwise.train(config='own.h5'" in str(refused.value)
+    assert "out='own-again.h5'" in str(refused.value)
 
 
 def test_a_file_without_maps_and_images_says_which_command_stores_them(tmp_path: Path) -> None:

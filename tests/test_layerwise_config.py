@@ -7,6 +7,7 @@ from dataclasses import FrozenInstanceError, asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import settings_reference
 
@@ -51,6 +52,12 @@ def test_a_field_is_replaced_by_its_path(path: str, text: str, value: object) ->
 def test_an_unknown_field_is_answered_with_the_fields(path: str) -> None:
     with pytest.raises(UsageError, match=r"unknown configuration field .*training\.learning_rate"):
         set_fields(digits(), {path: "1"})
+
+
+def test_a_number_of_numpy_is_one() -> None:
+    config = set_fields(digits(), {"network.k": np.int64(3), "training.learning_rate": np.float32(0.5)})
+    assert (config.network.k, config.training.learning_rate) == (3, 0.5)
+    assert type(config.network.k) is int
 
 
 def test_a_group_of_fields_is_answered_with_one_of_them() -> None:

@@ -371,3 +371,12 @@ def test_what_is_stored_stands_in_its_column(tmp_path: Path) -> None:
         head, line = list(describe_run(run))[-2:]
     assert "  pooled+maps+class  float16  " in line
     assert line.index("float16") == head.index("type") and len(head) <= 80
+
+
+def test_a_closed_run_says_that_it_was_closed(run_path: Path) -> None:
+    run = RunFile(run_path)
+    run.close()
+    for read in (lambda: run.labels("test"), lambda: run.pooled(1, "test"), lambda: run.depths, lambda: run.scores(1)):
+        with pytest.raises(UserError, match=r"run.h5 was closed, so nothing of it .* any more. Open it again"):
+            read()
+    assert repr(run).endswith("closed)") and "closed" in run._repr_html_()

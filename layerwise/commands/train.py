@@ -152,7 +152,8 @@ def train(
         _print_config(source, config)
         return
 
-    warn_of_unread(data_dir, config.data.dataset)
+    if source is None:
+        warn_of_unread(data_dir, config.data.dataset)
 
     from layerwise.hardware import pick_device
     from layerwise.runfile.place import Place

@@ -38,7 +38,7 @@ class RunFile:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
-        self._file = open_hdf5(self.path, "run file", f"`layerwise-train --out {self.path.name}`", ADVICE)
+        self._handle = open_hdf5(self.path, "run file", f"`layerwise-train --out {self.path.name}`", ADVICE)
         # Rows are read through this descriptor, so that a file put under the same name meanwhile is never read.
         self._bytes = FileIO(self.path)
         self._opened: dict[str, Rows] = {}
@@ -60,8 +60,14 @@ class RunFile:
 
     def close(self) -> None:
         """Close the file; rows opened from it cannot be read any more."""
-        self._file.close()
+        self._handle.close()
         self._bytes.close()
+
+    @property
+    def _file(self) -> h5py.File:
+        if not self._handle:
+            raise UserError(f"{self.path} was closed, so nothing of it can be read any more. Open it again.")
+        return self._handle
 
     def __fspath__(self) -> str:
         """The path, so that a run stands wherever one does."""
@@ -81,14 +87,14 @@ class RunFile:
         return reopened(self.path, self._identity)
 
     def __repr__(self) -> str:
-        if not self._file:
+        if not self._handle:
             return f"RunFile({str(self.path)!r}, closed)"
         sizes = ", ".join(f"{split} {self._file[layout.labels(split)].shape[0]}" for split in self.splits)
         depths = f"depths {min(self.depths)}..{max(self.depths)}"
         return f"RunFile({str(self.path)!r}: {self.network_name}, {self.dataset['name']} ({sizes}), {depths})"
 
     def _repr_html_(self) -> str:
-        depths = self.depths if self._file else []
+        depths = self.depths if self._handle else []
         rows = [(j, self.depth_module(j), " x ".join(map(str, self.depth_shape(j)))) for j in depths]
         lines = "".join(f"<tr><td>{j}</td><td>{escape(module)}</td><td>{shape}</td></tr>" for j, module, shape in rows)
         head = "<tr><th>depth</th><th>module</th><th>C x H x W</th></tr>"
