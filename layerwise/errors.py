@@ -82,6 +82,9 @@ def unknown(what: str, found: object, choices: Iterable[object]) -> UsageError:
     names = [str(choice) for choice in choices]
     # A value of another type may read like a choice.
     nearest = [name for name in get_close_matches(str(found), names, n=1, cutoff=0.5) if name != str(found)]
+    # Of dotted paths, one that ends alike is meant: mode for training.mode, network.k for k.
+    ends = str(found).rpartition(".")[2]
+    nearest = [name for name in names if name.rpartition(".")[2] == ends and name != str(found)] or nearest
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     return UsageError(f"unknown {what} {str(found)!r}.{hint} Choices: {', '.join(names)}.")
 

@@ -96,6 +96,7 @@ class Python:
 
     def text(self, message: str) -> str:
         """Return a message in which commands are calls, and flags are arguments."""
+        message = message.replace("the same command", "the same call")
         message = _COMMAND.sub(lambda found: _call(found["words"]), message)
         message = _SET.sub(lambda found: self._set(found["path"], found["value"]), message)
         message = _NAMED.sub(lambda found: FUNCTIONS[found["command"]].name, message)

@@ -49,3 +49,9 @@ def test_missing_packages_come_with_the_command_that_installs_them() -> None:
     two = str(missing_package("x", ["a", "b"], "e", ", or y"))
     assert two.startswith("x needs the packages a and b, which are not installed; install them by: pip install ")
     assert two.endswith("'.[e]' in the folder of this project, or y")
+
+
+def test_a_dotted_path_that_ends_alike_is_meant_before_one_that_looks_alike() -> None:
+    choices = ["mode", "network.k", "training.momentum"]
+    assert "Did you mean 'mode'?" in str(unknown("field", "training.mode", choices))
+    assert "Did you mean 'network.k'?" in str(unknown("field", "k", choices))

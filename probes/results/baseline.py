@@ -42,10 +42,8 @@ def _made_alike(run: RunFile, baseline: RunFile) -> str:
     if "validation" in baseline.splits and "validation" not in run.splits:
         fold = f": {run.path} has no validation fold, so --holdout 0"
     if run.extraction is None:
-        return (
-            "Train it on the same data: `layerwise-train --mode untrained`, with the --subset and --holdout of the "
-            f"run{fold}."
-        )
+        again = f"layerwise-train --config {run.path.name} --mode untrained --out untrained.h5"
+        return f"Make it of the same data, as the run says it: `{again}`"
     if run.extraction.get("kind") == "arrays":
         return f"Extract it from arrays of the same samples, with the splits and --holdout of the run{fold}."
     return (
