@@ -236,9 +236,12 @@ def _fitted(run: RunFile, asked: _Asked) -> pd.DataFrame:
 
 
 def _estimators(run: RunFile, asked: _Asked) -> Iterator[dict[str, Any]]:
-    for task, family, depths in asked.families(run):
+    found = list(asked.families(run))
+    for _, family, depths in found:
+        family.require_estimators()
         if isinstance(family, EstimatorFamily):
             family.require_same(depths)
+    for task, family, depths in found:
         family.fitted = {}
         sweep(run, task, family, depths)
         for name, estimator in (pair for depth in depths for pair in family.estimators(depth)):

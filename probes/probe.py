@@ -77,11 +77,14 @@ class Family(ABC):
         """Return the probes of a depth with their names, as scikit-learn estimators of A x_j, [n, C side side].
 
         Each is the last fit, the refit where there is one. What this family did not fit itself, since its rows stood in
-        the table, is fitted now; no test split is read.
-
-        Raises UsageError for probes that are none.
+        the table, is fitted now; no test split is read. Probes for which `require_estimators` raises have none.
         """
-        raise UsageError(f"{self.title}: no estimator of scikit-learn's can stand for it, so none can be returned.")
+        raise NotImplementedError
+
+    def require_estimators(self) -> None:
+        """Raise UsageError where no estimator of scikit-learn's can stand for these probes: before they are fitted."""
+        if type(self).estimators is Family.estimators:
+            raise UsageError(f"{self.title}: no estimator of scikit-learn's can stand for it, so none can be returned.")
 
     def check(self, depths: Sequence[int]) -> None:  # noqa: B027 - most can probe every depth of a run
         """Raise UserError, saying why, if one of these depths, which a user asks for, cannot be probed."""

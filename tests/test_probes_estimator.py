@@ -140,8 +140,13 @@ def test_estimators_are_those_that_were_scored_and_read_no_test_split(own_run: P
     assert set(again["test_reads"]) == {1}
     fresh = probes.estimators(own_run, "linear-ovr", depths=[0, 2])  # which has no rows yet
     assert list(zip(fresh["depth"], fresh["pooling"], strict=True)) == [(0, 2), (0, 0), (2, 2)]
-    with pytest.raises(UsageError, match="knn probe: no estimator of scikit-learn's can stand for it"):
-        probes.estimators(own_run, "knn", depths=[1])
+
+
+@pytest.mark.parametrize("probe", ["knn", "cnn-1", "auxiliary"])
+def test_probes_that_give_no_estimator_are_refused_before_any_is_fitted(own_run: Path, probe: str) -> None:
+    with pytest.raises(UsageError, match=r"no estimator of scikit-learn's can stand for it"):
+        probes.estimators(own_run, ["linear", probe], depths=[1])
+    assert not own_run.with_suffix(".probes.csv").exists()
 
 
 def test_a_baseline_stands_beside_the_runs(own_run: Path) -> None:
