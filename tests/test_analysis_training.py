@@ -114,6 +114,16 @@ def test_the_drawn_lines_are_the_points(points: pd.DataFrame) -> None:
         assert drops == [2.5]  # the rate of epochs 1 and 2 is that before the drop
 
 
+def test_an_epoch_alone_is_a_marker_and_ticks_are_whole(points: pd.DataFrame) -> None:
+    one = points[points["epoch"] == 1]
+    assert " Bars: 95% interval over seeds" in caption(one)
+    for axes in draw(one).axes:
+        assert {line.get_marker() for line in data_lines(axes)} == {"o"}
+        low, high = axes.get_xlim()
+        assert [tick for tick in axes.get_xticks() if low <= tick <= high] == [1]
+    assert {line.get_marker() for axes in draw(points).axes for line in data_lines(axes)} == {"None"}
+
+
 def test_the_caption_says_what_is_averaged(points: pd.DataFrame) -> None:
     words = caption(points)
     assert "k = 2: mean of 2 networks (M = 6; 2 seeds)" in words and "Areas: 95% interval over seeds (t; of " in words

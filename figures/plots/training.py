@@ -20,6 +20,11 @@ from figures.plots.caption import averaged_by_k
 _ROWS = {"loss": "cross-entropy (nats)", "accuracy": "accuracy (%)"}
 _SCALE = {"loss": 1.0, "accuracy": 100.0}
 _DASHES: dict[str, Any] = {"train": "solid", "validation": (0, (3, 1.5))}
+# Of an epoch that stands alone, since a line through one point is not seen.
+_POINT: dict[str, dict[str, Any]] = {
+    "train": {"marker": "o", "markersize": 3.0},
+    "validation": {"marker": "o", "markersize": 3.0, "markerfacecolor": "white"},
+}
 _MARGIN = 0.05
 
 
@@ -53,7 +58,10 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
 def _handles(points: pd.DataFrame, colours: dict[int, str]) -> list[Handle]:
     blocks: list[Handle] = [Line2D([], [], color=colour, label=f"block {block}") for block, colour in colours.items()]
     splits = [split for split in _DASHES if split in set(points["split"])]
-    return blocks + [Line2D([], [], color="black", linestyle=_DASHES[split], label=split) for split in splits]
+    alone = _POINT if points["epoch"].nunique() == 1 else {}
+    return blocks + [
+        Line2D([], [], color="black", linestyle=_DASHES[split], label=split, **alone.get(split, {})) for split in splits
+    ]
 
 
 def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
@@ -61,7 +69,9 @@ def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
     axes.set_ylim(*limits(values, _MARGIN, 1e-3 * scale))
     axes.set_xlim(points["epoch"].min() - 0.5, points["epoch"].max() + 0.5)
     axes.yaxis.set_major_locator(round_ticks(5, integer=scale > 1))
-    axes.xaxis.set_major_locator(round_ticks(5, integer=True))
+    epochs = round_ticks(5, integer=True)
+    epochs.set_params(min_n_ticks=1)  # with two at least, one epoch would have ticks at 0.6, 0.8, ...
+    axes.xaxis.set_major_locator(epochs)
 
 
 def _mark_drops(axes: Axes, points: pd.DataFrame) -> None:
@@ -79,9 +89,11 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, split: str, scale: f
     low, high = (scale * line[name].to_numpy(float) for name in ("ci_low", "ci_high"))
     if split == "train" and np.isfinite(low).all():
         axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0, zorder=1)
-    axes.plot(
-        x, y, color=colour, linestyle=_DASHES[split], linewidth=0.9, zorder=2, label=f"block {line['block'].iloc[0]}"
-    )
+        if len(x) == 1:
+            axes.vlines(x, low, high, color=colour, linewidth=0.9, zorder=1.5)
+    alone = _POINT[split] if len(x) == 1 else {}
+    name = f"block {line['block'].iloc[0]}"
+    axes.plot(x, y, color=colour, linestyle=_DASHES[split], linewidth=0.9, zorder=2, label=name, **alone)
 
 
 def caption(points: pd.DataFrame) -> str:
@@ -90,7 +102,8 @@ def caption(points: pd.DataFrame) -> str:
     networks = averaged_by_k(points, "n_runs", "mean of ")
     bands = ""
     if points["ci_low"].notna().any():
-        bands = f" Areas: 95% interval over seeds (t; of accuracy {FLOOR}) of the train curve. {IMAGES_SHARE}"
+        shown = "Areas" if points["epoch"].nunique() > 1 else "Bars"
+        bands = f" {shown}: 95% interval over seeds (t; of accuracy {FLOOR}) of the train curve. {IMAGES_SHARE}"
     failed = "".join(f" {sentence}" for sentence in who_trained(points))
     after = ""
     if points["finetuning"].notna().any():
