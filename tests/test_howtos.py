@@ -124,4 +124,5 @@ def test_the_notebook_runs_from_nothing_and_is_kept_without_outputs(
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert any("text/html" in output.get("data", {}) for output in cells[3].outputs)
+    assert any("image/png" in output.get("data", {}) for output in cells[-1].outputs)
     assert {"k1.h5", "k3.probes.csv", "figure.pdf"} <= {path.name for path in tmp_path.iterdir()}
