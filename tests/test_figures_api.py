@@ -67,6 +67,11 @@ def test_the_figure_is_drawn_from_the_rows_beside_the_runs(own_run: Path) -> Non
     assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
 
 
+def test_rows_in_the_place_of_runs_are_refused() -> None:
+    with pytest.raises(UsageError, match="found DataFrame in the place of a run; expected the path of a run file"):
+        figures.draw(table(run_rows([0.4, 0.6])))  # type: ignore[arg-type]
+
+
 @pytest.fixture
 def rows(monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
     """Return the rows that `draw` reads here: k = 1, 2 with linear and CNN-1 probes."""

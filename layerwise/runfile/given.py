@@ -16,6 +16,8 @@ Runs = Run | Iterable[Run]
 
 def several(runs: Runs) -> list[Run]:
     """Return one run, or many, as a list; raise UsageError where there is none, or something is no run."""
+    if hasattr(runs, "columns"):  # a data frame is iterated by the names of its columns, which would pass for paths
+        raise _no_run(runs)
     found = [runs] if isinstance(runs, os.PathLike | str) or not isinstance(runs, Iterable) else list(runs)
     if not found:
         raise UsageError("no run was given; expected at least one: its path, or what layerwise.open_run returns.")
@@ -28,8 +30,12 @@ def path_of(run: Run) -> Path:
     """Return where a run lies; raise UsageError where it is none."""
     if isinstance(run, os.PathLike | str):
         return Path(run)
-    raise UsageError(
-        f"found {type(run).__name__} in the place of a run; expected the path of a run file, or what "
+    raise _no_run(run)
+
+
+def _no_run(found: object) -> UsageError:
+    return UsageError(
+        f"found {type(found).__name__} in the place of a run; expected the path of a run file, or what "
         "layerwise.open_run returns."
     )
 
