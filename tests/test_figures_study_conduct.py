@@ -51,6 +51,25 @@ def test_what_the_command_refuses_is_refused_in_words_of_python(tmp_path: Path) 
         figures.run_study(tmp_path / "s", slurm={"timeout_min": 3})
 
 
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"k": "1"}, "k is '1'; expected a whole number, or several in a list"),
+        ({"width": [4.5]}, r"width is \[4.5\]; expected a whole number, or several in a list"),
+        ({"seeds": [0, 1]}, r"seeds is \[0, 1\]; expected a whole number\."),
+        ({"probe_epochs": "2"}, r"probe_epochs is '2'; expected a whole number\."),
+        ({"probes": 3}, "probes is 3; expected a word, or several in a list"),
+        ({"beside": [None]}, r"beside is \[None\]; expected a word, or several in a list"),
+        # One stands for a list of one, and is taken: what is refused comes after it.
+        ({"width": 4, "k": 1, "probes": "linear", "beside": "parallel", "grid": "x"}, "unknown grid 'x'"),
+        ({"probes": "linaer"}, "unknown probe 'linaer'"),
+    ],
+)
+def test_one_is_a_list_of_one_and_anything_else_is_one_line(tmp_path: Path, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        figures.run_study(tmp_path / "s", **given)
+
+
 def test_a_budget_takes_at_most_its_subset_and_a_typed_one_all_of_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from layerwise.commandline import if_stopped
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.settings import parse_setting
 from layerwise.spoken import python_call
+from probes.names import whole_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,12 +45,12 @@ def run_study(
     budget: str = "smoke",
     *,
     settings: Mapping[str, Any] | None = None,
-    k: Sequence[int] | None = None,
-    width: Sequence[int] | None = None,
+    k: int | Sequence[int] | None = None,
+    width: int | Sequence[int] | None = None,
     seeds: int | None = None,
-    beside: Sequence[str] | None = None,
-    probes: Sequence[str] | None = None,
-    widths: Sequence[int] | None = None,
+    beside: str | Sequence[str] | None = None,
+    probes: str | Sequence[str] | None = None,
+    widths: int | Sequence[int] | None = None,
     probe_seeds: int | None = None,
     probe_epochs: int | None = None,
     vary_fold: bool = False,
@@ -92,8 +94,9 @@ def run_study(
     fields = {name: value for name, value in (settings or {}).items() if name in FIELDS}
     words = [f"{name}={value}" for name, value in (settings or {}).items() if name not in FIELDS]
     study = asked(
-        budget, fields, words, ks=_tuple(k), widths=_tuple(width), seeds=seeds, modes=_tuple(beside),
-        probes=_tuple(probes), probe_widths=_tuple(widths), probe_seeds=probe_seeds, probe_epochs=probe_epochs,
+        budget, fields, words, ks=_numbers("k", k), widths=_numbers("width", width), seeds=_number("seeds", seeds),
+        modes=_words("beside", beside), probes=_words("probes", probes), probe_widths=_numbers("widths", widths),
+        probe_seeds=_number("probe_seeds", probe_seeds), probe_epochs=_number("probe_epochs", probe_epochs),
         vary_fold=vary_fold, match=match, grid=grid,
     )  # fmt: skip
     machine = Machine(None if data_dir is None else Path(data_dir), device, download, not types_subset(settings or {}))
@@ -108,8 +111,24 @@ def types_subset(fields: Mapping[str, Any], words: Sequence[str] = ()) -> bool:
     return fields.get("data.subset") is not None or "data.subset" in settings
 
 
-def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    return None if values is None else tuple(values)
+def _numbers(name: str, given: object) -> tuple[int, ...] | None:
+    return None if given is None else whole_numbers(name, given)
+
+
+def _number(name: str, given: object) -> int | None:
+    if given is None or isinstance(given, Integral):
+        return None if given is None else int(given)
+    raise UsageError(f"{name} is {given!r}; expected a whole number.")
+
+
+def _words(name: str, given: object) -> tuple[str, ...] | None:
+    """Return one word, or several, each once, as a tuple; raise UsageError for anything else."""
+    if given is None:
+        return None
+    found = tuple(given) if isinstance(given, Iterable) and not isinstance(given, str) else (given,)
+    if not all(isinstance(one, str) for one in found):
+        raise UsageError(f"{name} is {given!r}; expected a word, or several in a list.")
+    return tuple(dict.fromkeys(found))
 
 
 def launcher_named(name: str, slurm: Sequence[str], jobs: int | None) -> Launch:
