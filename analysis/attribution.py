@@ -116,7 +116,10 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
     if not of["end-to-end"].empty:
         kinds["end-to-end"] = _kind(of["end-to-end"], [*_GREEDY, "depth"])
     else:
-        log.warning("no run is end-to-end, so what greedy training leaves is not shown (--mode end-to-end).")
+        log.warning(
+            "no run is end-to-end, so what greedy training leaves is not shown: `layerwise-train --mode end-to-end` "
+            "makes one, `separability-study --with end-to-end` those of a study."
+        )
     linear = rows[is_linear(rows)]
     projected = linear[(linear["features"] == "input") & (linear["probe"] == probe)]
     lacking = sorted(set(linear["run"]) - set(projected["run"]))

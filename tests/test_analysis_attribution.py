@@ -13,6 +13,7 @@ import pytest
 from analysis import attribution as module
 from analysis.attribution import OVER_SEEDS, PARTS, attribution
 from layerwise.errors import UsageError, UserError
+from layerwise.spoken import FUNCTIONS, Python
 from tests.probe_rows import run_rows, table
 
 # Accuracy at depth 0, 1, 2 of each kind of network.
@@ -149,7 +150,11 @@ def test_what_is_missing_is_left_out_and_said(caplog: pytest.LogCaptureFixture) 
     rows = [row for row in study() if row["mode"] != "end-to-end" and row["features"] == "native"]
     found = attribution(table(rows))
     assert set(found["part"]) == {"relu", "training"}
-    assert "no run is end-to-end, so what greedy training leaves is not shown (--mode end-to-end)." in caplog.text
+    said = "no run is end-to-end, so what greedy training leaves is not shown: "
+    command = "`layerwise-train --mode end-to-end` makes one, `separability-study --with end-to-end` those of a study."
+    assert said + command in caplog.text
+    python = Python(FUNCTIONS["separability-study"], {"beside": None}).text(command)
+    assert "`figures.run_study(beside='end-to-end')` those of a study." in python
     assert "--probe linear --features input`" in caplog.text
 
 
