@@ -114,6 +114,12 @@ def test_the_drawn_lines_are_the_points(points: pd.DataFrame) -> None:
         assert drops == [2.5]  # the rate of epochs 1 and 2 is that before the drop
 
 
+def test_an_axis_holds_what_is_drawn_and_no_more(points: pd.DataFrame) -> None:
+    far = points.assign(ci_high=points["ci_high"].mask(points["split"] == "validation", 1e3))
+    for axes, expected in zip(draw(far).axes, draw(points).axes, strict=True):
+        assert axes.get_ylim()[1] <= expected.get_ylim()[1] < 1e3
+
+
 def test_the_caption_says_what_is_averaged(points: pd.DataFrame) -> None:
     words = caption(points)
     assert "k = 2: mean of 2 networks (M = 6; 2 seeds)" in words and "Areas: 95% interval over seeds (t; of " in words
