@@ -30,9 +30,10 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy", keep_failed: boo
         A row for each k, block, epoch (from 1), split (train or validation) and measure (loss, in nats, or accuracy, in
         [0, 1]): value, the mean over widths of the means over seeds; ci_low, ci_high (Student's t over seeds, pooled
         within widths; missing where no width has two seeds), n_runs, n_asked (with those that did not train, and are
-        left out), left_out, did_not_train, n_seeds, widths, learning_rate (the last of the
-        epoch), mode, dataset, finetuning (the epoch from which the auxiliary is trained on above its pruned block;
-        missing without pruning). Accuracy on the train fold is that while training, on augmented images.
+        left out), left_out (of all k), did_not_train (of those averaged here: alone in their line, or kept), n_seeds,
+        widths, learning_rate (the last of the epoch), mode, dataset, finetuning (the epoch from which the auxiliary is
+        trained on above its pruned block; missing without pruning). Accuracy on the train fold is that while training,
+        on augmented images.
 
     Raises:
         UserError: if no run of that mode has a history, or the runs differ in data or in their number of epochs.
@@ -54,7 +55,7 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy", keep_failed: boo
         for key, group in history.groupby(["k", "block", "epoch", "split", "measure"])
         if group["value"].notna().any()
     ]
-    return pd.DataFrame(points).assign(**told(history))
+    return pd.DataFrame(points)
 
 
 def _history(path: Path) -> pd.DataFrame | None:
@@ -104,4 +105,5 @@ def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
         **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique(), "n_asked": asked_in(rows)},
         "widths": ", ".join(map(str, sorted(set(rows["width"])))),
         **first[["learning_rate", "mode", "dataset", "finetuning"]].to_dict(),
+        **told(rows),
     }

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analysis.seeds import FLOOR
 from figures.kit.table import Table
-from figures.kit.words import IMAGES_SHARE, certified, who_trained
+from figures.kit.words import IMAGES_SHARE, certified, trained_for, who_trained
 from layerwise.errors import unknown
 from probes.names import LINEAR, TRAINED
 
@@ -79,11 +79,12 @@ def _kind(first: pd.Series) -> list[str]:
 
 
 def _notes(points: pd.DataFrame) -> list[str]:
-    """Say what intervals are, how far fits are from their optimum, what is left out, how published networks differ."""
+    """Say what intervals are, how far fits went, what is left out, how published networks differ."""
     intervals = "; ".join(dict.fromkeys(interval for interval in points["interval"] if interval))
     notes = [f"Brackets: 95% interval over {intervals}."] if intervals else []
     notes += [IMAGES_SHARE] if FLOOR in intervals else []
     notes += certified(points)
+    notes += trained_for(points, "CNN probes")
     fewer = points[points["n_runs"] < points["n_asked"]].drop_duplicates(_KIND)
     counts = [f"{', '.join(_words(one))}: {one['n_runs']} of {one['n_asked']}" for one in fewer.to_dict("records")]
     notes += [f"Networks that trained: {'; '.join(counts)}."] if counts else []

@@ -72,7 +72,7 @@ def contrasts_table(found: pd.DataFrame, bound: float = BOUND) -> Table:
         "depth, least squares) and final level (last depth); Student's t over seeds, and at least the images' share.",
         5 if fewer else 4,
         [
-            *(["Networks: of the first line and of the second, those that trained."] if fewer else []),
+            *(["Networks: of the first line and of the second, those that are not left out."] if fewer else []),
             "p: of no difference. "
             f"p, {points} or more: of a difference of at least that, of slopes over all their depths; small where the "
             f"lines are shown to differ by less than {points}.",
@@ -154,11 +154,16 @@ def _percent(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    return "-" if pd.isna(value) else f"{100 * value:+.2f}"
+    return "-" if pd.isna(value) else _signed(value)
 
 
 def _ends(low: float, high: float) -> str:
-    return "-" if pd.isna(low) else f"[{100 * low:+.2f}, {100 * high:+.2f}]"
+    return "-" if pd.isna(low) else f"[{_signed(low)}, {_signed(high)}]"
+
+
+def _signed(value: float) -> str:
+    """Return points with their sign; what rounds to zero is +0.00, whatever the rounding of sums left below it."""
+    return f"{round(100 * value, 2) + 0.0:+.2f}"
 
 
 def _p(value: float) -> str:

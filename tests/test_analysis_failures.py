@@ -136,4 +136,8 @@ def test_training_curves_are_of_networks_that_trained(tmp_path: Path) -> None:
     assert "Left out, for it did not train" in training_plot.caption(points)
     alone = training_curves([bad])
     assert "Shown, though it did not train" in training_plot.caption(alone)
+    assert training_plot.draw(alone).axes[0].get_title() == "$k$ = 2, did not train"
+    other = make_run(tmp_path / "k1.h5", **{"training.epochs": 2, "network.k": "1"})
+    beside = training_curves([other, bad])
+    assert [axes.get_title() for axes in training_plot.draw(beside).axes[:2]] == ["$k$ = 1", "$k$ = 2, did not train"]
     assert identified(bad)[1] == failures([bad])[bad]

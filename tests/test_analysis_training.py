@@ -124,6 +124,12 @@ def test_an_epoch_alone_is_a_marker_and_ticks_are_whole(points: pd.DataFrame) ->
     assert {line.get_marker() for axes in draw(points).axes for line in data_lines(axes)} == {"None"}
 
 
+def test_an_axis_holds_what_is_drawn_and_no_more(points: pd.DataFrame) -> None:
+    far = points.assign(ci_high=points["ci_high"].mask(points["split"] == "validation", 1e3))
+    for axes, expected in zip(draw(far).axes, draw(points).axes, strict=True):
+        assert axes.get_ylim()[1] <= expected.get_ylim()[1] < 1e3
+
+
 def test_the_caption_says_what_is_averaged(points: pd.DataFrame) -> None:
     words = caption(points)
     assert "k = 2: mean of 2 networks (M = 6; 2 seeds)" in words and "Areas: 95% interval over seeds (t; of " in words

@@ -214,6 +214,27 @@ def test_networks_that_did_not_train_are_counted() -> None:
     assert [line[4] for line in tables.trends_table(trends(rows, ["linear"])).rows] == ["2 of 3"]
 
 
+@pytest.mark.parametrize(
+    ("epochs", "note"),
+    [
+        (12, "CNN probes were trained for 12 epochs."),
+        (2, "CNN probes were trained for 2 epochs only (quick), far from convergence."),
+    ],
+)
+def test_it_says_for_how_long_cnn_probes_were_trained(epochs: int, note: str) -> None:
+    rows = table(run_rows([0.5, 0.6], (("cnn-1", 64),), iterations=epochs))
+    assert note in accuracy_table(accuracies(rows)).notes
+    assert not any("CNN" in one for one in accuracy_table(accuracies(table(network()))).notes)
+
+
+def test_nothing_is_minus_zero() -> None:
+    rows = [network(k=k, seed=seed) for k in (1, 2) for seed in (0, 1)]
+    found = contrasts(table([one for many in rows for one in many]), ["linear"])
+    made = tables.contrasts_table(found.assign(difference=-1e-17, ci_low=-1e-17, ci_high=-0.00004))
+    shown = [cell for line in made.rows for cell in line]
+    assert "+0.00" in shown and "[+0.00, +0.00]" in shown and not any("-0.00" in cell for cell in shown)
+
+
 def test_a_row_for_each_network_and_depth() -> None:
     made = accuracy_table(accuracies(table(network(dataset="cifar10") + network(k=2, dataset="cifar10"))))
     assert made.head == ["network", "k", "M", "depth", "linear", "auxiliary", "ensemble", "published (ensemble)"]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from probes.names import QUICK_EPOCHS
+
 IMAGES_SHARE = "The images' share: the normal interval of half the variance that these images give an accuracy."
 # What a network that did not train is, in the words of `analysis.failures`.
 _TEST = "its own last classifier is not better than chance on its train fold, exact binomial test at 0.001"
@@ -49,6 +51,15 @@ def certified(points: pd.DataFrame) -> list[str]:
     if not len(known):
         return []
     return [f"Each linear fit is within {bound(float(known.max()))} nats of its optimum, proved."]
+
+
+def trained_for(points: pd.DataFrame, who: str) -> list[str]:
+    """Say for how many epochs CNN probes were trained, and that few are far from enough. who: "They", "CNN probes"."""
+    epochs = sorted(set(points["epochs"].dropna())) if "epochs" in points else []
+    if not epochs:
+        return []
+    sentence = f"{who} were trained for {' or '.join(map(str, epochs))} epochs"
+    return [f"{sentence} only (quick), far from convergence." if epochs[0] <= QUICK_EPOCHS else f"{sentence}."]
 
 
 def bound(certificate: float) -> str:

@@ -10,9 +10,9 @@ from analysis.convergence import changes, warnings
 from analysis.separability import VECTOR
 from analysis.tables import PANEL
 from figures.kit.axis import is_pooled_input
-from figures.kit.words import certified
+from figures.kit.words import certified, trained_for
 from figures.plots.panel import has_shared_input
-from probes.names import QUICK_EPOCHS, TRAINED
+from probes.names import TRAINED
 
 _SELECTION = {
     "validation": "hyper-parameters chosen on the validation fold",
@@ -97,10 +97,7 @@ def convergence(curves: pd.DataFrame, sign: str = "") -> list[str]:
 
     sign: how the last are drawn, where that is another way.
     """
-    epochs = sorted(set(curves["epochs"].dropna()))
-    quick = any(number <= QUICK_EPOCHS for number in epochs)
-    trained = f"They were trained for {' or '.join(map(str, epochs))} epochs"
-    sentences = [f"{trained} only (quick), far from convergence." if quick else f"{trained}."] if epochs else []
+    sentences = trained_for(curves, "They")
     found = [f"{_title(change.probe)} by at most {100 * change.largest:.1f} points" for change in changes(curves)]
     if found:
         sentences.append(f"From half of the epochs to all of them the accuracy of a curve changes: {', '.join(found)}.")

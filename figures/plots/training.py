@@ -50,7 +50,7 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
             for (block, split), line in of_k.groupby(["block", "split"]):
                 _draw_line(axes, line, colours[block], str(split), _SCALE[measure])
             if row == 0:
-                axes.set_title(f"$k$ = {k}")
+                axes.set_title(f"$k$ = {k}{', did not train' if _failed(of_k) else ''}")
             grid.label(axes, row, column, "epoch", _ROWS[measure])
         return figure
 
@@ -64,9 +64,15 @@ def _handles(points: pd.DataFrame, colours: dict[int, str]) -> list[Handle]:
     ]
 
 
+def _failed(points: pd.DataFrame) -> bool:
+    """Return whether what is drawn of a k is one network, which did not train."""
+    return bool((points["did_not_train"] != "").all() and (points["n_runs"] == 1).all())
+
+
 def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
-    values = scale * points[["value", "ci_low", "ci_high"]].to_numpy(float)
-    axes.set_ylim(*limits(values, _MARGIN, 1e-3 * scale))
+    drawn = points[["value", "ci_low", "ci_high"]].astype(float)
+    drawn.loc[points["split"] != "train", ["ci_low", "ci_high"]] = np.nan  # no area is drawn of these
+    axes.set_ylim(*limits(scale * drawn.to_numpy(), _MARGIN, 1e-3 * scale))
     axes.set_xlim(points["epoch"].min() - 0.5, points["epoch"].max() + 0.5)
     axes.yaxis.set_major_locator(round_ticks(5, integer=scale > 1))
     epochs = round_ticks(5, integer=True)
