@@ -392,6 +392,24 @@ def fashion() -> str:
     return " ".join([*lines, *(line(str(j), j, 2) for j in range(1, 5))])
 
 
+def norm_weight() -> str:
+    own = pd.read_csv(RESULTS / "norm-weight.csv").set_index(["norm_weight", "depth"])["test"] * 100
+    return " ".join(
+        f"| {j} | " + " | ".join(f"{own[w, j].mean():.1f} ({own[w, j].std():.1f})" for w in ("ones", "uniform")) + " |"
+        for j in range(1, 5)
+    )
+
+
+def norm_weight_differences() -> str:
+    own = pd.read_csv(RESULTS / "norm-weight.csv").set_index(["norm_weight", "seed", "depth"])["test"] * 100
+    change = (own["uniform"] - own["ones"]).unstack("depth")
+    means, last = [f"{value:.1f}" for value in change.mean()], [f"{value:.1f}" for value in change[4]]
+    return (
+        f"within seeds, uniform weights give {', '.join(means[:3])} and {means[3]} points more, and at depth 4 those "
+        f"are {last[0]}, {last[1]} and {last[2]}"
+    )
+
+
 CLAIMS: dict[str, list[Callable[[], str]]] = {
     "README.md": [
         levels,
@@ -405,6 +423,7 @@ CLAIMS: dict[str, list[Callable[[], str]]] = {
         quickstart_training,
         quickstart_probes,
     ],
+    "docs/networks.md": [norm_weight, norm_weight_differences],
     "docs/results.md": [published_networks, search, digits, fashion],
     "docs/study.md": [
         levels,

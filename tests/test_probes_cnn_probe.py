@@ -205,7 +205,9 @@ def test_maps_too_small_are_left_out_and_refused_where_they_are_asked_for(
 def test_a_run_with_neither_maps_nor_images_names_the_command(tmp_path: Path) -> None:
     with (
         RunFile(make_run(tmp_path / "run.h5", max_size=300_000)) as run,
-        pytest.raises(UserError, match=r"holds no images and no whole maps.*layerwise-train --config run.h5 --max-size"),
+        pytest.raises(
+            UserError, match=r"holds no images and no whole maps.*layerwise-train --config run.h5 --max-size"
+        ),
     ):
         fits(run)
 
