@@ -108,6 +108,11 @@ def told(rows: pd.DataFrame) -> dict[str, str]:
     return {LEFT_OUT: left_out, DID_NOT_TRAIN: _named(rows[rows[FAILED] != ""]) if FAILED in rows else ""}
 
 
+def is_failed_alone(points: pd.DataFrame) -> bool:
+    """Return whether what is made of rows is of one network, which did not train."""
+    return bool((points[DID_NOT_TRAIN] != "").all() and (points["n_runs"] == 1).all())
+
+
 def _named(failed: pd.DataFrame) -> str:
     pairs = failed[["run", FAILED]].drop_duplicates().itertuples(index=False)
     return "; ".join(f"{Path(run).name} ({words})" for run, words in pairs)

@@ -55,8 +55,9 @@ FUNCTIONS = {
     ),
 }
 # Flags that take no value; as an argument they are True, or, as --no-refit, False.
-_SWITCHES = {"force", "relative", "quick", "download", "dry_run", "vary_fold", "allow_other", "quiet", "verbose"}
-_SWITCHES |= {"keep_failed"}
+_SWITCHES = {
+    "force", "relative", "quick", "download", "dry_run", "vary_fold", "allow_other", "quiet", "verbose", "keep_failed",
+}  # fmt: skip
 # What follows a flag is its value where it is a number, a word in capitals that stands for one, or one of these. Any
 # other word goes on with the sentence: "--download fetches published data sets".
 _VALUES = (

@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from analysis.factors import line_columns
+from analysis.failures import is_failed_alone
 from analysis.tables import PANEL
 from figures.kit import style
 from figures.kit.axis import is_pooled_input
@@ -90,7 +91,7 @@ def _failed(found: dict[Key, Line], points: pd.DataFrame) -> dict[Key, Line]:
     """Return the lines, of which those of one network that did not train say so."""
     if "did_not_train" not in points:
         return found
-    own = [key for key, line in keyed(points) if (line["did_not_train"] != "").all() and (line["n_runs"] == 1).all()]
+    own = [key for key, line in keyed(points) if is_failed_alone(line)]
     return found | {key: replace(found[key], label=f"{found[key].label}, did not train") for key in own}
 
 

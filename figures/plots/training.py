@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from analysis.failures import is_failed_alone
 from analysis.seeds import FLOOR
 from figures.kit import style
 from figures.kit.legend import Handle, figure_with_legend
@@ -50,7 +51,7 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
             for (block, split), line in of_k.groupby(["block", "split"]):
                 _draw_line(axes, line, colours[block], str(split), _SCALE[measure])
             if row == 0:
-                axes.set_title(f"$k$ = {k}{', did not train' if _failed(of_k) else ''}")
+                axes.set_title(f"$k$ = {k}{', did not train' if is_failed_alone(of_k) else ''}")
             grid.label(axes, row, column, "epoch", _ROWS[measure])
         return figure
 
@@ -62,11 +63,6 @@ def _handles(points: pd.DataFrame, colours: dict[int, str]) -> list[Handle]:
     return blocks + [
         Line2D([], [], color="black", linestyle=_DASHES[split], label=split, **alone.get(split, {})) for split in splits
     ]
-
-
-def _failed(points: pd.DataFrame) -> bool:
-    """Return whether what is drawn of a k is one network, which did not train."""
-    return bool((points["did_not_train"] != "").all() and (points["n_runs"] == 1).all())
 
 
 def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:

@@ -26,8 +26,8 @@ class Operations:
     training: for each block, including evaluation of the validation fold after every epoch, pruning and fine-tuning.
     scoring: one pass of every split through the blocks and each trained auxiliary, and one of mirrored validation and
     test images where that is asked for; where blocks were pruned, one more through blocks and auxiliaries as they were
-    before pruning, and auxiliaries right after it. dump: one pass of every
-    split through the blocks (three where values do not fit float16, which is not known in advance).
+    before pruning, and auxiliaries right after it. dump: one pass of every split through the blocks (three where values
+    do not fit float16, which is not known in advance).
     """
 
     training: tuple[int, ...]

@@ -17,10 +17,8 @@ from probes.tasks.task import CLASS, Task
 
 log = logging.getLogger("layerwise.probes")
 
-_EXPECTED = "expected the columns index, label and, where train and test both count from 0, split (train or test)"
-
-
-_COLUMNS = "Its columns are index, label and, where train and test both count from 0, split (train or test)."
+_COLUMNS = "index, label and, where train and test both count from 0, split (train or test)"
+_EXPECTED = f"expected the columns {_COLUMNS}"
 _TEXT = ("label", "split")
 
 
@@ -41,7 +39,9 @@ class Target(Task):
     def __init__(self, run: RunFile, labels: Path | str | pd.DataFrame):
         super().__init__(run)
         if not isinstance(labels, Path | str | pd.DataFrame):
-            raise UsageError(f"target is a {type(labels).__name__}; expected a data frame, or a CSV file. {_COLUMNS}")
+            raise UsageError(
+                f"target is a {type(labels).__name__}; expected a data frame, or a CSV file, with {_COLUMNS}."
+            )
         self.path = path = Path(labels) if isinstance(labels, Path | str) else Path(labels.attrs.get("name", "table"))
         if path.stem == CLASS:
             raise UserError(
