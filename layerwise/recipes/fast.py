@@ -36,7 +36,7 @@ def cifar10_k1_fast() -> RunConfig:
         linear auxiliary has no use for; rate 0.05, since it has no BatchNorm.
     Command: layerwise-train cifar10-k1-fast --data-dir DIR --holdout 0
     Cost: 2.0e16 floating-point operations: a GPU.
-    Expected: not measured at this size (docs/results.md has M = 32).
+    Expected: not measured yet.
     """
     return _fast("cifar10-k1-fast", cifar10_k1(), learning_rate=0.05)
 
@@ -48,7 +48,7 @@ def cifar10_k2_fast() -> RunConfig:
         is that auxiliaries read half the resolution.
     Command: layerwise-train cifar10-k2-fast --data-dir DIR --holdout 0
     Cost: 3.7e15 floating-point operations: a GPU.
-    Expected: not measured at this size (docs/results.md has M = 32).
+    Expected: not measured yet.
     """
     return _fast("cifar10-k2-fast", cifar10_k2())
 
@@ -60,23 +60,23 @@ def cifar10_k3_fast() -> RunConfig:
         is that auxiliaries read half the resolution.
     Command: layerwise-train cifar10-k3-fast --data-dir DIR --holdout 0
     Cost: 4.4e15 floating-point operations: a GPU.
-    Expected: not measured at this size (docs/results.md has M = 32).
+    Expected: not measured yet.
     """
     return _fast("cifar10-k3-fast", cifar10_k3())
 
 
 def cifar10_best() -> RunConfig:
-    """CIFAR-10 in an hour of two CPU cores: the best greedy network known here.
+    """CIFAR-10 in about an hour of CPU time: the best greedy network known here.
 
     Paper: the method of section 3 with blocks of airbench (Jordan 2024): a
         fixed whitening layer, then two blocks of two convolutions, each
         trained with an auxiliary of two more (k = 4), then frozen for good.
         Optimizer and augmentation as there, without test-time augmentation.
     Command: layerwise-train cifar10-best --data-dir DIR --holdout 0
-    Cost: 1.8e15 floating-point operations: under an hour on two CPU cores with
-        bfloat16, or a GPU.
-    Expected: 93.5% test accuracy at the last depth, 92.5% at the one before
-        (seed 0, trained beside a validation fold).
+    Cost: 1.8e15 floating-point operations: 64 minutes of one CPU core with
+        AMX in bfloat16, and about 10 for scoring and dump; or a GPU.
+    Expected: 94.0% test accuracy at the last depth, 92.8% at the one before
+        (seed 0; other seeds not measured yet).
     """
     return RunConfig(
         recipe="cifar10-best",
