@@ -64,7 +64,7 @@ def test_what_is_not_there_is_refused(own_run: Path) -> None:
             probes.fit(run, depths=[7])
         with pytest.raises(UsageError, match="unknown probe 'lineal'. Did you mean 'linear'"):
             probes.fit(run, "lineal")
-        with pytest.raises(UsageError, match="target is a dict; expected a data frame, or a CSV file. Its columns are"):
+        with pytest.raises(UsageError, match="target is a dict; expected a data frame, or a CSV file, with index"):
             probes.fit(run, target={"train": [1]})  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="the table lacks run, which rows of analysis.read have"):
         analysis.curves(probes.fit(own_run, "ncm"))
