@@ -32,7 +32,8 @@ from layerwise.training.run import train_run
 KEPT = "greedy, the prefix kept"
 PRUNED = "greedy, pruned"
 FAST = "greedy, by a fast recipe"
-MODES = ("greedy", KEPT, PRUNED, FAST, "parallel", "end-to-end", "untrained")
+PAIRED = "greedy, paired blocks above a whitening stem"
+MODES = ("greedy", KEPT, PRUNED, FAST, PAIRED, "parallel", "end-to-end", "untrained")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -65,6 +66,9 @@ def fields(mode: str) -> dict[str, Any]:
         extra, mode = {"training.crop_padding": 1, "training.views": 2, "training.prefix": "cache"}, "greedy"
     if mode == FAST:
         extra, mode = {f"training.{name}": value for name, value in FAST_TRAINING.items()}, "greedy"
+    if mode == PAIRED:
+        paired = {"architecture": "paired", "activation": "gelu", "k": 4, "depth": 3}
+        extra, mode = {f"network.{name}": value for name, value in paired.items()}, "greedy"
     if mode == PRUNED:
         extra, mode = extra | {"network.prune_to": 2, "network.k": 3, "training.finetune_epochs": 2}, "greedy"
     return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
@@ -94,6 +98,7 @@ def kill_after_saves(monkeypatch: pytest.MonkeyPatch, saves: int) -> None:
     ("mode", "saves"),
     [("greedy", n) for n in (1, 2, 3, 4, 6)]
     + [(KEPT, n) for n in (3, 4, 5)]
+    + [(m, n) for m in (FAST, PAIRED) for n in (1, 3, 4)]
     + [(PRUNED, n) for n in (2, 3, 4, 5, 6, 8, 9, 10)]  # before a pruning, in and after a fine-tuning
     + [(m, n) for m in ("parallel", "end-to-end") for n in (1, 3)],
 )

@@ -81,7 +81,8 @@ class Checkpoint:
             self.pruned = _read_pruned(file)
             narrow_all(network, self.pruned)
             for name, module in _parts(network):
-                _load_module(module, file[f"modules/{name}"])
+                if module.state_dict():  # a whitening stem has no classifier, so nothing of it is in the file
+                    _load_module(module, file[f"modules/{name}"])
             self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
             self.stage, self.epochs_done = int(file.attrs["stage"]), int(file.attrs["epochs_done"])
             self.history = from_rows(file["history"][:])
