@@ -56,18 +56,30 @@ def test_a_block_is_two_convolutions_with_a_pool_between() -> None:
     assert torch.allclose(block(x), by_hand)
 
 
-@pytest.mark.parametrize("width", [0, 5])
-def test_a_classifier_reads_the_largest_value_of_each_map(width: int) -> None:
+@pytest.mark.parametrize("hidden", [0, 1, 2])
+def test_a_classifier_reads_the_largest_value_of_each_map(hidden: int) -> None:
     torch.manual_seed(0)
-    classifier = PairedClassifier(4, 10, width).eval()
-    x = torch.randn(2, 4, 6, 6)
-    hidden = x if classifier.block is None else classifier.block(x)
-    assert torch.allclose(classifier(x), hidden.amax((2, 3)) @ classifier.linear.weight.T / 9)
+    classifier = PairedClassifier(4, 10, hidden, 5).eval()
+    assert sum(isinstance(part, nn.Conv2d) for part in classifier.modules()) == hidden
+    x, block = torch.randn(2, 4, 6, 6), classifier.block
+    read = x
+    if block is not None:
+        read = F.gelu(block.first_norm(F.max_pool2d(F.conv2d(x, block.first.weight, padding=1), 2)))
+    if isinstance(block, PairedBlock):
+        read = F.gelu(block.second_norm(F.conv2d(read, block.second.weight, padding=1)))
+    assert torch.allclose(classifier(x), read.amax((2, 3)) @ classifier.linear.weight.T / 9)
 
 
 def network(**fields: Any) -> LayerwiseNetwork:
     config = small_config(**PAIRED | fields)
     return LayerwiseNetwork(config.network, (3, 32, 32), 10, (0.5,) * 3, (0.2,) * 3, 0)
+
+
+@pytest.mark.parametrize("k", [2, 3, 4])
+def test_a_problem_of_a_paired_block_has_k_hidden_layers(k: int) -> None:
+    net = network(**{"network.k": k})
+    for block, auxiliary in zip(net.blocks[1:], net.auxiliaries[1:], strict=True):
+        assert sum(isinstance(part, nn.Conv2d) for part in nn.Sequential(block, auxiliary).modules()) == k
 
 
 def test_shapes_widths_and_auxiliaries_are_those_of_airbench() -> None:
@@ -113,7 +125,7 @@ def test_the_whitening_layer_is_fixed_and_a_depth_like_any_other(mode: str, tmp_
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"network.k": 3}, "network.k is 3, but must be 2 or 4, since the blocks are paired convolutions"),
+        ({"network.k": 1}, "network.k is 1, but must be 2, 3 or 4, since the blocks are paired convolutions"),
         ({"network.depth": 1}, "network.depth is 1, but must be at least 2: block 1 is the whitening layer"),
         ({"network.batch_norm": "off"}, "network.batch_norm is 'off', but must be auto or on, since"),
         ({"network.activation": "relu"}, "network.activation is 'relu', but must be gelu, since the network is paired"),

@@ -161,7 +161,7 @@ class NetworkConfig:
         }  # fmt: skip
         if self.architecture == "paired":
             only |= {"activation": "gelu", "average": 2}
-            check(self.k in (2, 4), "network.k", self.k, "2 or 4, since the blocks are paired convolutions")
+            check(self.k in (2, 3, 4), "network.k", self.k, "2, 3 or 4, since the blocks are paired convolutions")
             check(self.depth > 1, "network.depth", self.depth, "at least 2: block 1 is the whitening layer")
             check(self.batch_norm != "off", "network.batch_norm", "off", "auto or on, since the network is paired")
         if self.architecture == "vgg11":

@@ -72,7 +72,7 @@ def new_auxiliary(config: NetworkConfig, j: int, shape: Shape, n_classes: int) -
         if j < config.first_trained:
             return nn.Identity()  # of the whitening layer, at which nothing is trained
         is_large = min(shape[1:]) >= POOLED
-        return PairedClassifier(shape[0], n_classes, config.aux_width if config.k == 4 and is_large else 0)
+        return PairedClassifier(shape[0], n_classes, config.k - 2 if is_large else 0, config.aux_width)
     is_vgg = config.architecture == "vgg11"
     if is_vgg and j == config.depth:
         return VggHead(shape, n_classes)

@@ -2,7 +2,9 @@
 
     x_1 = gelu( W x_0 )                                            W whitens 2x2 patches, and is never trained
     x_j = gelu( BN conv gelu( BN maxpool conv x_{j-1} ) )          the paired block, j >= 2
-    z_j = L max (the same once more, where maps are large) x_j     its auxiliary classifier
+    z_j = L max h( x_j )                                           its auxiliary classifier
+
+h: for k = 2 nothing, for k = 3 gelu( BN maxpool conv ), for k = 4 the paired block once more; nothing on small maps.
 
 W has the eigenvectors of the patches' covariance, each divided by the root of its eigenvalue, and their negatives. It
 follows from images alone, no labels.
@@ -45,30 +47,42 @@ class WhiteningStem(nn.Module):
         self.weight.copy_(torch.cat([filters, -filters]))
 
 
-class PairedBlock(nn.Module):
-    """Two 3x3 convolutions with a 2x2 max-pool between: [n, in_channels, H, W] to [n, width, H // 2, W // 2]."""
+class PooledConvolution(nn.Module):
+    """A 3x3 convolution, a 2x2 max-pool, BatchNorm and gelu: [n, in_channels, H, W] to [n, width, H // 2, W // 2]."""
 
     def __init__(self, in_channels: int, width: int):
         super().__init__()
         self.first = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.first_norm = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.gelu(self.first_norm(F.max_pool2d(self.first(x), 2)))
+
+
+class PairedBlock(PooledConvolution):
+    """A pooled convolution and another 3x3 one: [n, in_channels, H, W] to [n, width, H // 2, W // 2]."""
+
+    def __init__(self, in_channels: int, width: int):
+        super().__init__(in_channels, width)
         self.second = nn.Conv2d(width, width, 3, padding=1, bias=False)
         self.second_norm = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.gelu(self.first_norm(F.max_pool2d(self.first(x), 2)))
-        return F.gelu(self.second_norm(self.second(x)))
+        return F.gelu(self.second_norm(self.second(super().forward(x))))
 
 
 class PairedClassifier(nn.Module):
-    """Maps [n, in_channels, H, W] to logits [n, n_classes]: a paired block where width is above 0, the largest value of
-    each map, and a linear layer without bias.
+    """Maps [n, in_channels, H, W] to logits [n, n_classes]: hidden layers, the largest value of each map, and a linear
+    layer without bias.
+
+    hidden: convolutions of its own, each `width` wide: none, a pooled one, or those of a paired block.
     """
 
-    def __init__(self, in_channels: int, n_classes: int, width: int):
+    def __init__(self, in_channels: int, n_classes: int, hidden: int, width: int):
         super().__init__()
-        self.block = PairedBlock(in_channels, width) if width else None
-        self.linear = nn.Linear(width or in_channels, n_classes, bias=False)
+        kind = (None, PooledConvolution, PairedBlock)[hidden]
+        self.block = kind and kind(in_channels, width)
+        self.linear = nn.Linear(width if hidden else in_channels, n_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         x = x if self.block is None else self.block(x)
