@@ -410,6 +410,73 @@ def norm_weight_differences() -> str:
     )
 
 
+@cache
+def cnn_recipes() -> pd.DataFrame:
+    """Return accuracies in % of each way to train a CNN probe: columns way, rate, epochs, probe, run, depth."""
+    own = pd.read_csv(RESULTS / "cnn-recipes.csv")
+    return own[["way", "rate", "epochs", "probe", "run", "depth", "train", "validation"]]
+
+
+WAYS = {
+    "one cycle": "AdamW, one cycle (protocol 2); for 6 epochs another training",
+    "constant, averaged eta 8": "AdamW, constant rate, weights averaged by (s / t)^8",
+    "schedule-free": "schedule-free AdamW",
+}
+
+
+@cache
+def cnn_1_means() -> pd.DataFrame:
+    """Return means over the two runs and two depths: index way, rate, epochs."""
+    own = cnn_recipes().query("probe == 'cnn-1'")
+    assert set(own.groupby(["way", "rate", "epochs"]).size()) == {4}
+    return own.groupby(["way", "rate", "epochs"])[["train", "validation"]].mean()
+
+
+def cnn_ways() -> str:
+    """Return the table of ways to train a CNN-1 probe."""
+    means, lines = cnn_1_means(), []
+    for way, name in WAYS.items():
+        for i, rate in enumerate(means.loc[way].index.unique("rate")):
+            half, whole = (means["validation"][way, rate, epochs] for epochs in (6, 12))
+            cells = [name if i == 0 else "", f"{rate:g}", f"{half:.1f}", f"{whole:.1f}"]
+            lines.append(f"| {' | '.join(cells)} | {means['train'][way, rate, 12]:.1f} |".replace("|  |", "| |"))
+    return " ".join(lines)
+
+
+def averages_powers() -> str:
+    best = cnn_1_means()["validation"].unstack("way").filter(like="eta").rename(columns=lambda way: way[-1])
+    behind = (best.max(axis=1) - best["8"]).unstack("epochs")
+    assert (behind[6].dropna() == 0).all()
+    return f"8 is the best after 6 epochs at each rate, and within {behind[12].max():.2f} points of the best after 12"
+
+
+def cnn_ways_at_best() -> str:
+    best = cnn_1_means()["validation"].groupby(["way", "epochs"]).max()
+    half, whole = ([f"{best[way, epochs]:.1f}" for way in WAYS] for epochs in (6, 12))
+    return (
+        f"At their best rates one cycle, the average and schedule-free reach {half[0]}, {half[1]} and {half[2]}% after "
+        f"6 epochs, and {whole[0]}, {whole[1]} and {whole[2]}% after 12"
+    )
+
+
+def cnn_2_ways() -> str:
+    own = cnn_recipes().query("probe == 'cnn-2' and epochs == 12").set_index(["way", "rate", "run"])["validation"]
+    of = {rate: f"{own['schedule-free', rate, 'fashion']:.1f} and {own['schedule-free', rate, 'cifar']:.1f}"
+          for rate in (0.003, 0.01, 0.03)}  # fmt: skip
+    most = {way: [own[way].xs(run, level="run").max() for run in ("fashion", "cifar")] for way in WAYS}
+    cycle, average = (f"{most[way][0]:.1f} and {most[way][1]:.1f}" for way in list(WAYS)[:2])
+    return (
+        f"schedule-free reaches {of[0.003]}% (rate 0.003), {of[0.01]} (0.01), {of[0.03]} (0.03), one cycle {cycle} and "
+        f"the average {average} at the best rate of each"
+    )
+
+
+def cnn_second_half() -> str:
+    own = cnn_1_means()["validation"]["schedule-free"]
+    added = [f"{own[rate, 12] - own[rate, 6]:.1f}" for rate in (0.003, 0.01)]
+    return f"in the table above the second half still adds {added[0]} and {added[1]} points at the two rates"
+
+
 CLAIMS: dict[str, list[Callable[[], str]]] = {
     "README.md": [
         levels,
@@ -424,6 +491,7 @@ CLAIMS: dict[str, list[Callable[[], str]]] = {
         quickstart_probes,
     ],
     "docs/networks.md": [norm_weight, norm_weight_differences],
+    "docs/protocol.md": [cnn_ways, cnn_ways_at_best, averages_powers, cnn_2_ways, cnn_second_half],
     "docs/results.md": [published_networks, search, digits, fashion],
     "docs/study.md": [
         levels,
