@@ -42,7 +42,7 @@ def accuracies(
     rows = only_trained(rows, _KIND, keep_failed)
     for key, own in rows.groupby(_KIND, dropna=False, sort=True):
         kind = dict(zip(_KIND, key, strict=True))
-        common = _common(own) if probes is None else list(probes)
+        common = _common(own) if probes is None else [probes] if isinstance(probes, str) else list(probes)
         if not common:
             names = ", ".join(own["run"].unique())
             raise UserError(f"{names} have no probe in common. Probe them alike with `probe-depth`.")

@@ -129,7 +129,7 @@ def _same_estimators(rows: pd.DataFrame) -> None:
         if group["asked"].nunique() > 1:
             raise UserError(
                 f"probe {probe} is another classifier from run to run: {by_run(group, 'asked')}. Give each a name of "
-                "its own, and fit them to every run."
+                "its own, and fit them to every run, or name the probes to take (--probe)."
             )
 
 

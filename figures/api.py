@@ -60,7 +60,8 @@ def draw(
         labels: words for the lines, by their names in the caption ("k = 1", say), or one for each in the order of the
             legend.
         palette: colours likewise, or the name of a palette of seaborn or matplotlib.
-        ax: axes of a figure of your own, one for each panel, as `plt.subplots(1, 2)[1]`; they keep their size and type.
+        ax: axes of a figure of your own, one for each panel, as `plt.subplots(1, 2, layout="constrained")[1]`;
+            they keep their size and type. Without a layout, a legend beside small axes may be cut off by savefig.
 
     Returns:
         A matplotlib figure; `figure.savefig("figure.pdf")` writes it, in its own style with TrueType letters, whatever

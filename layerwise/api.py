@@ -179,6 +179,11 @@ def extract_network(
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model is a {type(model).__name__}, but a torch.nn.Module, with its weights, is needed.")
+    if not isinstance(data, Dataset | Mapping):
+        raise UsageError(
+            f"data is a {type(data).__name__}; expected a data set of layerwise.datasets.load_dataset, or loaders "
+            'by name, {"train": ..., "test": ...} and, where wanted, "validation".'
+        )
     place = Place(out=Path(out), device=pick_device(device), max_size=max_size, force=force)
     request = NetworkRequest(
         spec=type(model).__name__, trained_on=trained_on, label=label or None, seed=seed,

@@ -61,7 +61,7 @@ def fit(
         standardise: of classifiers: whether features are standardised before them, as they are for linear probes.
         depths: depths to probe, one or several; None takes all at which the probe has something to say.
         control: none, permuted or teacher: labels of a control task.
-        target: other labels of the same images: a table of index, label and split, or the path of one as CSV.
+        target: other labels of the same images: a table of index, label and split (train or test), or its path as CSV.
         pools: of linear, knn, ncm and classifiers: sides of the average A.
         features: of linear probes: native, or projected: matched to the least width, input to the input's number.
         pixels: of linear probes: whether depth 0 is probed as raw pixels too, as a reference.
@@ -240,7 +240,7 @@ def _estimators(run: RunFile, asked: _Asked) -> Iterator[dict[str, Any]]:
     for _, family, depths in found:
         family.require_estimators()
         if isinstance(family, EstimatorFamily):
-            family.require_same(depths)
+            family.require_same(depths, may_force=False)  # `estimators` takes no force
     for task, family, depths in found:
         family.fitted = {}
         sweep(run, task, family, depths)

@@ -182,13 +182,14 @@ class EstimatorFamily(PooledFamily):
                 fitted |= chosen | refitted
         return [(name, fitted[name].pipeline) for name in self.names(depth)]
 
-    def require_same(self, depths: Sequence[int]) -> None:
+    def require_same(self, depths: Sequence[int], may_force: bool = True) -> None:
         """Raise UserError where rows of this name are of other classifiers, and would be taken for these."""
+        way = "Give name=... to keep both" + (", or force=True to replace them." if may_force else ".")
         table, known = read_rows(self.run), {self.asked.shown(i) for i in range(len(self.asked.candidates))}
         for name in (name for depth in depths for name in self.names(depth)):
             other = [text for text in rows_of(table, name)["estimator"].fillna("").unique() if text not in known]
             if other:
                 raise UserError(
                     f"{self.run.path} has rows of {name.probe!r} at depth {name.depth} by {other[0]}, and not by "
-                    f"{self.asked.shown(0)}. Give name=... to keep both, or force=True to replace them."
+                    f"{self.asked.shown(0)}. {way}"
                 )

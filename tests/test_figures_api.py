@@ -140,6 +140,20 @@ def test_the_legend_covers_no_line_however_small_the_axes(size: tuple[float, flo
 
 
 @pytest.mark.usefixtures("rows")
+@pytest.mark.parametrize("layout", ["constrained", "tight"])
+def test_a_legend_below_the_axes_covers_no_word_after_a_layout_of_the_reader_s(layout: str) -> None:
+    figure = Figure(figsize=(9, 3), layout=layout)
+    FigureCanvasAgg(figure)
+    every = list(figure.subplots(1, 3))
+    figures.draw(["x.h5"], ax=every[:2])
+    figure.canvas.draw()
+    (legend,) = [axes.get_legend() for axes in every if axes.get_legend() is not None]
+    box = legend.get_window_extent()
+    assert box.y1 <= every[0].xaxis.label.get_window_extent().y0
+    assert box.y0 >= 0
+
+
+@pytest.mark.usefixtures("rows")
 def test_one_probe_is_its_name() -> None:
     assert [axes.get_title() for axes in figures.draw(["x.h5"], "linear").axes] == ["linear"]
 

@@ -92,6 +92,8 @@ def test_a_network_runs_over_data_loaders_as_they_are(tmp_path: Path) -> None:
         assert run.images("test") is None
     with pytest.raises(UsageError, match="classes names 1, but labels reach to 1; name every class"):
         layerwise.extract_network(net, loaders, classes=("a",), force=True, **words)
+    with pytest.raises(UsageError, match="data is a tuple; expected a data set of layerwise.datasets.load_dataset, or"):
+        layerwise.extract_network(net, (np.zeros(3), np.zeros(3)), force=True, **words)
     with layerwise.extract_network(net, loaders, force=True, **words | {"trained_on": "train-split"}) as run:
         assert run.splits == ["train", "test"]
 

@@ -75,6 +75,15 @@ def test_arrays_tensors_and_data_sets_of_pytorch_are_the_same_images() -> None:
     assert own_dataset(data, CONFIG) is data
 
 
+@pytest.mark.filterwarnings("error")
+def test_arrays_that_cannot_be_written_are_taken_without_a_warning() -> None:
+    x, y = images(30), labels(30)
+    frozen = np.frombuffer(x.tobytes(), np.uint8).reshape(x.shape)
+    found = own_dataset({"train": (frozen, y), "test": (frozen, y)}, CONFIG)
+    torch.from_numpy(found.splits["test"].images)
+    np.testing.assert_array_equal(found.splits["test"].images, x)
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [

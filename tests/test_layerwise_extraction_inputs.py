@@ -69,6 +69,10 @@ def test_a_fold_that_is_given_is_kept_and_none_is_made_at_holdout_0() -> None:
         ({"train": loader(9, 4)}, "the loaders are named 'train', but 'train' and 'test' are needed"),
         ({"train": loader(9, 4), "val": loader(9, 4), "test": loader(9, 4)}, "named 'train', 'val', 'test', but"),
         ({"train": [torch.zeros(2)], "test": loader(9, 4)}, r"a batch of the train loader is no pair \(x, label\)"),
+        (
+            {"train": (np.zeros((3, 1, 4, 4)), np.zeros(3)), "test": loader(9, 4)},
+            r"with a tensor x. Of arrays DataLoader\(TensorDataset\(x, labels\), 64\) makes such",
+        ),
         ({"train": [(torch.zeros(2, 1), torch.zeros(3))], "test": loader(9, 4)}, "has 2 inputs and 3 labels"),
         (
             {"train": [(torch.zeros(2, 1), torch.rand(2))], "test": loader(9, 4)},

@@ -142,6 +142,14 @@ def test_estimators_are_those_that_were_scored_and_read_no_test_split(own_run: P
     assert list(zip(fresh["depth"], fresh["pooling"], strict=True)) == [(0, 2), (0, 0), (2, 2)]
 
 
+def test_estimators_of_another_classifier_under_a_name_that_is_taken_need_a_name(own_run: Path) -> None:
+    probes.fit(own_run, LOGISTIC, depths=[1])
+    other = LogisticRegression(C=7)
+    with pytest.raises(UserError, match=r"Give name=\.\.\. to keep both\.$"):
+        probes.estimators(own_run, other, depths=[1])
+    assert list(probes.estimators(own_run, other, depths=[1], name="other")["probe"]) == ["other"]
+
+
 @pytest.mark.parametrize("probe", ["knn", "cnn-1", "auxiliary"])
 def test_probes_that_give_no_estimator_are_refused_before_any_is_fitted(own_run: Path, probe: str) -> None:
     with pytest.raises(UsageError, match=r"no estimator of scikit-learn's can stand for it"):
@@ -193,9 +201,10 @@ def test_figures_leave_classifiers_out_unless_they_are_named(own_run: Path, tmp_
     caption = figures.caption(own_run, ["LogisticRegression"])
     assert "LogisticRegression: a classifier of scikit-learn, without a certificate, on 2x2-pooled" in caption
     assert set(figures.table(own_run)["probe"]) == {"linear", "LogisticRegression"}
+    assert set(analysis.accuracies(own_run, "linear")["probe"]) == {"linear"}
     with pytest.raises(UsageError, match="unknown probe 'LogisticRegressor'"):
         figures.draw(own_run, ["LogisticRegressor"])
     rows = analysis.read(own_run)
     other = rows.assign(run="b.h5", run_id="b", seed=1, estimator=rows["estimator"].str.replace("0.01", "7"))
-    with pytest.raises(UserError, match="probe LogisticRegression is another classifier from run to run"):
+    with pytest.raises(UserError, match="LogisticRegression is another classifier from run to run.*or name the probes"):
         analysis.curves(pd.concat([rows, other]), ["LogisticRegression"])

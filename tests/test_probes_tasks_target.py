@@ -76,7 +76,7 @@ def test_the_split_tells_apart_images_of_the_same_index(tmp_path: Path, data_dir
         ("index,class\n1,2\n", "has no column label; expected the columns index, label and"),
         ("label\n1\n", "has no column index"),
         ("index,label\n1.5,a\n", "has an index that is no whole number"),
-        ("index,label,split\n1,a,dev\n", "has the split 'dev'; expected"),
+        ("index,label,split\n1,a,dev\n", "has the split 'dev'; expected.*Images of a validation fold are train's"),
         ("index,label\n1,a\n1,b\n", "labels index 1 more than once; expected one label an image"),
         ("index,label\n1,0.25\n2,1\n", "has the label 0.25, a number with a fraction; expected classes"),
         ("index,label\n99999,a\n", "has no label for the 1295 train images of run.h5; expected two different"),

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, ScaledTranslation
 
 from figures.kit import style
 from figures.kit.panels import Grid, columns
@@ -90,14 +90,17 @@ def legend_in(every: Sequence[Axes], handles: Sequence[Handle]) -> None:
         first.legend(loc="lower left", bbox_to_anchor=corner, **how)
         return
     first.legend().remove()
-    around = (first.get_tightbbox(_renderer(first)) or first.bbox).transformed(first.transAxes.inverted())
-    outside: list[tuple[Axes, Any, tuple[float, float]]] = [
-        (last, "upper left", (1.03, 1.0)),
-        (first, "upper left", (0.0, around.y0 - 0.03)),
-        (first, "lower left", (0.0, around.y1 + 0.03)),
+    around, gap = first.get_tightbbox(_renderer(first)) or first.bbox, _GAP_MM / style.MM_PER_INCH
+    dpi = first.get_figure(root=True).dpi  # type: ignore[union-attr]
+    outside: list[tuple[Axes, Any, tuple[float, float], float]] = [
+        (last, "upper left", (1.03, 1.0), 0.0),
+        (first, "upper left", (0.0, 0.0), (around.y0 - first.bbox.y0) / dpi - gap),
+        (first, "lower left", (0.0, 1.0), (around.y1 - first.bbox.y1) / dpi + gap),
     ]
-    for axes, loc, anchor in outside:
-        legend = axes.legend(loc=loc, bbox_to_anchor=anchor, **how)
+    for axes, loc, anchor, up in outside:
+        # In inches, since a layout of the reader's shrinks the axes afterwards, but not the words beside them.
+        moved = axes.transAxes + ScaledTranslation(0, up, axes.get_figure(root=True).dpi_scale_trans)  # type: ignore[union-attr]
+        legend = axes.legend(loc=loc, bbox_to_anchor=anchor, bbox_transform=moved, **how)
         taken = legend.get_window_extent(_renderer(axes))
         others = [one.get_tightbbox(_renderer(axes)) for one in axes.figure.axes if one is not axes]
         if not any(other is not None and taken.overlaps(other) for other in others):

@@ -71,7 +71,8 @@ def run_study(
             on where it was stopped, and a study can grow.
         budget: sizes to start from: smoke, cpu, gpu, paper. What is None below is the budget's own.
         settings: fields of the configuration by dotted path, of one mode by "end-to-end:training.learning_rate".
-        k, width, seeds: of the networks: their k and widths M, how many seeds. beside: modes beside greedy training.
+        k, width, seeds: of the networks: their k and widths M, how many seeds. beside: modes beside greedy and
+            untrained networks, which every study has: "parallel", "end-to-end"; [] for none.
         probes, widths, probe_seeds, probe_epochs: probes of every depth; of CNN probes widths, seeds and epochs.
         vary_fold: whether each seed has a validation fold of its own. match: operations or epochs.
         grid: small or none: what is chosen for each mode and k on the validation fold.

@@ -103,7 +103,8 @@ def _pixels(split: str, images: np.ndarray) -> np.ndarray:
                 f"data['{split}'] has images of type {kind} and values {given.min():.4g} to {given.max():.4g} that are "
                 f"no pixels; {_EXPECTED}. Of values in [0, 1], (255 * images).round().astype('uint8') makes such."
             )
-    return np.ascontiguousarray(images, dtype=np.uint8)
+    # Writable, since torch warns of arrays that are not, as np.frombuffer makes them.
+    return np.require(images, np.uint8, ["C", "W"])
 
 
 def _coded(labels: Mapping[str, np.ndarray], train: Any) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ class Exported:
     """
 
     path: Path
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = field(repr=False)  # long: it holds the whole configuration
     parameters: int
     images: str
     difference: float

@@ -120,7 +120,10 @@ def _read_labels(name: str, loader: Any) -> np.ndarray:
     found: list[np.ndarray] = []
     for batch in loader:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2 or not isinstance(batch[0], Tensor):
-            raise UserError(f"a batch of the {name} loader is no pair (x, label) with a tensor x.")
+            raise UserError(
+                f"a batch of the {name} loader is no pair (x, label) with a tensor x. Of arrays "
+                "DataLoader(TensorDataset(x, labels), 64) makes such, x as the network takes it."
+            )
         _real(name, batch[0])
         found.append(_labels(name, batch[1]))
         if len(found[-1]) != len(batch[0]):

@@ -121,7 +121,7 @@ def _checked(table: pd.DataFrame, path: Path) -> pd.DataFrame:
     if not pd.api.types.is_integer_dtype(table["index"]):
         raise UserError(f"{path} has an index that is no whole number; {_EXPECTED}.")
     if "split" in table and (wrong := sorted(set(table["split"].fillna("")) - {"train", "test"})):
-        raise UserError(f"{path} has the split {wrong[0]!r}; {_EXPECTED}.")
+        raise UserError(f"{path} has the split {wrong[0]!r}; {_EXPECTED}. Images of a validation fold are train's.")
     key = [name for name in ("split", "index") if name in table]
     table = table.dropna(subset="label")[[*key, "label"]].sort_values(key)
     if table.duplicated(key).any():
