@@ -345,7 +345,7 @@ def search() -> str:
     return " ".join(lines)
 
 
-def _of(study: str, run: str, probe: str, depth: int, pooling: int, refit: int = 1) -> pd.Series:
+def accuracy_row(study: str, run: str, probe: str, depth: int, pooling: int, refit: int = 1) -> pd.Series:
     """Return the row of a test accuracy."""
     own = rows(study).query("run == @run and probe == @probe and depth == @depth and pooling == @pooling")
     return own[(own["metric"] == "accuracy") & (own["split"] == "test") & (own["refit"] == refit)].iloc[0]
@@ -355,7 +355,9 @@ def digits() -> str:
     """Return the table of the demo: a cell for each probe, of k = 1, 2, 3."""
 
     def cell(probe: str, depth: int, pooling: int, refit: int = 1) -> str:
-        found = [f"{100 * _of('digits', f'k{k}.h5', probe, depth, pooling, refit)['value']:.2f}" for k in (1, 2, 3)]
+        found = [
+            f"{100 * accuracy_row('digits', f'k{k}.h5', probe, depth, pooling, refit)['value']:.2f}" for k in (1, 2, 3)
+        ]
         return f"{found[0]} for all" if depth == 0 and len(set(found)) == 1 else ", ".join(found)
 
     lines = [f"| 0, input | {cell('linear', 0, 2)} | {cell('cnn-1', 0, 0)} | |"]
@@ -366,11 +368,13 @@ def digits() -> str:
 
 
 def quickstart_training() -> str:
-    return f"test accuracy {_of('digits', 'k2.h5', 'auxiliary', 4, 0, 0)['value']:.1%} at depth 4"
+    return f"test accuracy {accuracy_row('digits', 'k2.h5', 'auxiliary', 4, 0, 0)['value']:.1%} at depth 4"
 
 
 def quickstart_probes() -> str:
-    last, pooled, pixels = (_of("digits", "k2.h5", "linear", depth, side) for depth, side in ((4, 2), (0, 2), (0, 0)))
+    last, pooled, pixels = (
+        accuracy_row("digits", "k2.h5", "linear", depth, side) for depth, side in ((4, 2), (0, 2), (0, 0))
+    )
     interval = f"{100 * last['ci_low']:.1f} to {100 * last['ci_high']:.1f}"
     return (
         f"{last['value']:.1%} at depth 4 ({interval}), {pooled['value']:.1%} on the pooled input, "
@@ -380,9 +384,9 @@ def quickstart_probes() -> str:
 
 def fashion() -> str:
     def line(name: str, depth: int, pooling: int) -> str:
-        one = _of("fashion-mnist", "k2.h5", "linear", depth, pooling)
+        one = accuracy_row("fashion-mnist", "k2.h5", "linear", depth, pooling)
         own = [
-            f"{100 * _of('fashion-mnist', 'k2.h5', probe, depth, 0, 0)['value']:.2f}" if depth else ""
+            f"{100 * accuracy_row('fashion-mnist', 'k2.h5', probe, depth, 0, 0)['value']:.2f}" if depth else ""
             for probe in ("auxiliary", "ensemble")
         ]
         interval = f"{100 * one['ci_low']:.2f} to {100 * one['ci_high']:.2f}"
