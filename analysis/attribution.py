@@ -106,7 +106,7 @@ def _kinds(rows: pd.DataFrame, probe: str, split: str) -> dict[str, _Kind]:
         if of[mode].empty:
             raise UserError(
                 f"no run is {mode}, and the gain of greedy networks over untrained ones cannot be split without. "
-                f"`layerwise-train --mode {mode}` makes one, `probe-depth` its results."
+                f"`layerwise-train --mode {mode} --out {mode}.h5` makes one, `probe-depth` its results."
             )
     kinds = {
         "input": _kind(of["greedy"][of["greedy"]["depth"] == 0], _GREEDY),
