@@ -21,6 +21,7 @@ from analysis.contrasts import contrasts
 from analysis.separability import curves
 from probes.csvfile import read_csv
 from probes.results.columns import DIGEST, SCHEMA, dtypes
+from probes.results.intervals import wilson_interval
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -322,18 +323,102 @@ def parts() -> str:
     )
 
 
+RESNETS = {"r20.h5": 3, "r32.h5": 5, "r44.h5": 7, "r56.h5": 9}  # blocks of a stage
+
+
 def published_networks() -> str:
-    own = rows("resnets").set_index(["run", "module", "pooling"])["value"]
-    last = {"r20.h5": 2, "r32.h5": 4}
+    """Return the table of the published networks, but for their own classifiers, which the rows do not have."""
+    table = rows("resnets")
+    own = table.set_index(["run", "module", "pooling"])["value"]
+
+    def at(module: str, pooling: int = 2) -> list[str]:
+        return [f"{100 * own[run, module.format(last=blocks - 1), pooling]:.2f}" for run, blocks in RESNETS.items()]
+
+    def first_above(percent: int) -> list[str]:
+        blocks = table[(table["pooling"] == 2) & (100 * table["value"] > percent)].sort_values("depth")
+        return [blocks[blocks["run"] == run].iloc[0]["module"].removeprefix("layer") for run in RESNETS]
+
     lines = {
-        "pooled input, raw pixels": [f"{own[run, 'input', 2]:.2%}, {own[run, 'input', 0]:.2%}" for run in last],
-        "first convolution, after BatchNorm": [f"{own[run, 'bn1', 2]:.2%}" for run in last],
-        **{
-            f"last block of stage {i}": [f"{own[run, f'layer{i}.{block}', 2]:.2%}" for run, block in last.items()]
-            for i in (1, 2, 3)
-        },
+        "pooled input, raw pixels": [", ".join(both) for both in zip(at("input"), at("input", 0), strict=True)],
+        "first convolution, after BatchNorm": at("bn1"),
+        **{f"last block of stage {i}": at(f"layer{i}.{{last}}") for i in (1, 2, 3)},
+        "first block above 50, 70, 90%": [
+            ", ".join(cells) for cells in zip(*map(first_above, (50, 70, 90)), strict=True)
+        ],
     }
-    return " ".join(f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items()).replace("%", "")
+    return " ".join(f"| {name} | {' | '.join(cells)} |" for name, cells in lines.items())
+
+
+def published_steps() -> str:
+    """Name the largest step from a block to the next of each published network."""
+    table = rows("resnets")
+    pooled = table[table["pooling"] == 2].sort_values(["run", "depth"])
+    steps = pooled.assign(step=100 * pooled.groupby("run")["value"].diff()).query("depth > 1")
+    top = steps.loc[steps.groupby("run")["step"].idxmax()].set_index("run")
+    return ", ".join(f"{top['step'][run]:.1f} points at {top['module'][run].removeprefix('layer')}" for run in RESNETS)
+
+
+def best_probes() -> str:
+    own = rows("resnets").query("run == 'best.h5' and pooling == 2 and depth > 0").sort_values("depth")["value"]
+    cells = [f"{100 * value:.2f}" for value in own]
+    return f"{', '.join(cells[:-1])} and {cells[-1]}%"
+
+
+def best_seeds() -> str:
+    """Return the table of seeds of cifar10-best."""
+    lines = []
+    for seed, own in pd.read_csv(RESULTS / "best.csv").groupby("seed"):
+        early, last = (one for _, one in own.sort_values("depth").iterrows())
+        low, high = wilson_interval(last["test"], 10_000)
+        lines.append(
+            f"| {seed} | {100 * early['test']:.2f} | {100 * last['test']:.2f} | {100 * low:.2f} to {100 * high:.2f} | "
+            f"{100 * last['mirrored']:.2f} | {early['seconds']} + {last['seconds']} |"
+        )
+    return " ".join(lines)
+
+
+@cache
+def disagreement() -> pd.DataFrame:
+    return pd.read_csv(RESULTS / "disagreement.csv")
+
+
+def disagreement_tables() -> str:
+    """Return for each source of votes the lines of networks: accuracies with intervals at some of the depths."""
+    found = []
+    for source in ("CIFAR-10H", "CIFAR-10N"):
+        for network, depths in DISAGREEMENT_DEPTHS.items():
+            own = disagreement().query("source == @source and network == @network").set_index("depth")
+            cells = [
+                f"{100 * own['accuracy'][j]:.1f} ({100 * own['low'][j]:.1f} to {100 * own['high'][j]:.1f})"
+                for j in depths
+            ]
+            found.append(f"| {source} | {network} | {' | '.join(cells)} |")
+    return " ".join(found)
+
+
+# The input, the depths where two thirds are still to come and one third is, and the last.
+DISAGREEMENT_DEPTHS = {"ResNet-20": (0, 4, 7, 10), "ResNet-56": (0, 10, 19, 28), "greedy, k = 4": (0, 1, 2, 3)}
+
+
+def disagreement_from() -> str:
+    """Say from which depth on a probe is above what the class of an image alone says, by its interval."""
+
+    def first(source: str, network: str) -> str:
+        own = disagreement().query("source == @source and network == @network").sort_values("depth")
+        above = own["low"] > own["class_alone"]
+        start = len(own) - int(above[::-1].cumprod().sum())
+        return own.iloc[start]["module"] if start < len(own) else "none"
+
+    of = {s: [first(s, network) for network in DISAGREEMENT_DEPTHS] for s in ("CIFAR-10H", "CIFAR-10N")}
+    return (
+        f"{', '.join(of['CIFAR-10H'][:2])} and {of['CIFAR-10H'][2]} for the votes of CIFAR-10H, and "
+        f"{', '.join(of['CIFAR-10N'][:2])} and {of['CIFAR-10N'][2]} for those of CIFAR-10N"
+    )
+
+
+def class_alone() -> str:
+    alone = disagreement().groupby("source")["class_alone"].first()
+    return f"{alone['CIFAR-10H']:.1%} and {alone['CIFAR-10N']:.1%}"
 
 
 def search() -> str:
@@ -496,7 +581,8 @@ CLAIMS: dict[str, list[Callable[[], str]]] = {
     ],
     "docs/networks.md": [norm_weight, norm_weight_differences],
     "docs/protocol.md": [cnn_ways, cnn_ways_at_best, averages_powers, cnn_2_ways, cnn_second_half],
-    "docs/results.md": [published_networks, search, digits, fashion],
+    "docs/disagreement.md": [disagreement_tables, disagreement_from, class_alone],
+    "docs/results.md": [published_networks, published_steps, best_probes, best_seeds, search, digits, fashion],
     "docs/study.md": [
         levels,
         beside_untrained,

@@ -8,6 +8,7 @@ import pytest
 from conftest import make_run
 
 from layerwise.runfile import RunFile
+from tests.benchmarks import seeds_table
 from tests.benchmarks.search_table import rows
 
 
@@ -25,3 +26,12 @@ def test_a_run_without_a_fold_is_refused(tmp_path: Path) -> None:
     path = make_run(tmp_path / "a.h5", **{"data.holdout": 0.0})
     with pytest.raises(SystemExit, match="a.h5 is no run that was trained beside a validation fold"):
         rows(path, "digits")
+
+
+def test_seeds_beside_each_other_with_test_accuracies(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "b.h5", mirrored=True, seed=3)
+    found = seeds_table.rows(path)
+    assert [(row["recipe"], row["seed"], row["depth"]) for row in found] == [("digits", 3, 1), ("digits", 3, 2)]
+    with RunFile(path) as run:
+        for name, attribute in (("test", "test_accuracy"), ("mirrored", "mirrored_test_accuracy")):
+            assert [row[name] for row in found] == [run.scores(j)[attribute] for j in (1, 2)]
