@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from analysis.api import (
         accuracies,
         curves,
+        depth_geometry,
+        depth_similarity,
         gain_parts,
         line_contrasts,
         published_numbers,
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "accuracies",
     "curves",
+    "depth_geometry",
+    "depth_similarity",
     "gain_parts",
     "line_contrasts",
     "published_numbers",

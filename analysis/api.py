@@ -14,6 +14,8 @@ from analysis.accuracy import accuracies as _accuracies
 from analysis.attribution import attribution
 from analysis.contrasts import BOUND, contrasts
 from analysis.differences import differences
+from analysis.geometry.depth import SUBSAMPLE
+from analysis.geometry.table import Asked, measured
 from analysis.published import NUMBERS
 from analysis.separability import curves as _curves
 from analysis.tables import read as _read
@@ -164,6 +166,61 @@ def training_curves(runs: Runs, mode: str = "greedy", *, keep_failed: bool = Fal
     Columns are those of `analysis.training.training_curves`; the runs need no probes.
     """
     return _training_curves(paths_of(runs), mode, keep_failed)
+
+
+@python_call("analyze-depth")
+def depth_geometry(
+    runs: Runs,
+    *,
+    split: str = "test",
+    depths: int | Sequence[int] | None = None,
+    pool: int = 2,
+    subsample: int = SUBSAMPLE,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Return what the features of each depth are like: dimension, sparsity, and how they lie by class.
+
+    Args:
+        runs: run files on the same images; they need no probes.
+        split: whose images are measured. depths: None for all of each run.
+        pool: side of the average A of maps, 0 for none.
+        subsample: images that intrinsic dimensions are estimated from.
+        device: where maps are computed or averaged that a file does not hold.
+
+    Returns:
+        A row for each run, depth and measure of docs/analysis.md: value, ci_low, ci_high (95%), error (standard
+        error), interval (over images, or over seeds, in the rows of means over runs that differ in their seed alone;
+        these name no run), n (images), n_runs, and whose depth it is.
+
+    Raises UserError where the runs are of different images.
+    """
+    return measured(paths_of(runs), _asked(split, depths, pool, subsample, device), with_similarity=False).geometry
+
+
+@python_call("analyze-depth")
+def depth_similarity(
+    runs: Runs,
+    *,
+    split: str = "test",
+    depths: int | Sequence[int] | None = None,
+    pool: int = 2,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """Return how alike each two depths are, of one run or of two: debiased and biased CKA, and the shape distance.
+
+    Arguments are those of `depth_geometry`.
+
+    Returns:
+        A row for each pair of depths and measure: value, ci_low, ci_high, error, interval, n and n_runs as of
+        `depth_geometry`, and the columns that say whose depth it is, with _a and _b.
+
+    Raises UserError where the runs are of different images.
+    """
+    return measured(paths_of(runs), _asked(split, depths, pool, SUBSAMPLE, device), with_geometry=False).similarity
+
+
+def _asked(split: str, depths: int | Sequence[int] | None, pool: int, subsample: int, device: str) -> Asked:
+    return Asked(split, [depths] if isinstance(depths, int) else depths, pool, subsample, device)
 
 
 def published_numbers() -> pd.DataFrame:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from figures.api import draw
+    from figures.depths import draw_geometry, draw_similarity
     from figures.parts import attribution_caption, caption, draw_attribution, draw_training, table, training_caption
     from figures.study.conduct import run_study
 
@@ -15,6 +16,8 @@ __all__ = [
     "caption",
     "draw",
     "draw_attribution",
+    "draw_geometry",
+    "draw_similarity",
     "draw_training",
     "run_study",
     "table",
@@ -28,10 +31,11 @@ def __getattr__(name: str) -> Any:
     from layerwise.hidden import require_shown
 
     require_shown()
-    from figures import api, parts
+    from figures import api, depths, parts
     from figures.study import conduct
 
-    return getattr({"draw": api, "run_study": conduct}.get(name, parts), name)
+    homes = {"draw": api, "run_study": conduct, "draw_geometry": depths, "draw_similarity": depths}
+    return getattr(homes.get(name, parts), name)
 
 
 def __dir__() -> list[str]:

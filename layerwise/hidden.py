@@ -10,7 +10,8 @@ from pathlib import Path
 PACKAGES = ("layerwise", "probes", "analysis", "figures")
 COMMANDS = (
     "layerwise-train", "layerwise-inspect", "layerwise-export", "layerwise-extract", "probe-depth",
-    "separability-study", "separability-figure", "attribution-figure", "training-figure", "separability-table",
+    "analyze-depth", "separability-study", "separability-figure", "attribution-figure", "training-figure",
+    "separability-table",
 )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ FUNCTIONS = {
     "attribution-figure": Function("figures.draw_attribution", {"output": "out"}),
     "training-figure": Function("figures.draw_training", {"output": "out"}),
     "separability-table": Function("figures.table", _FIGURE),
+    "analyze-depth": Function("figures.draw_geometry", {"output": "out"}),
     "separability-study": Function(
         "figures.run_study",
         {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},

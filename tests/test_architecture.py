@@ -48,7 +48,7 @@ FLOORS = {
         {"tables", "file_set"},
         {"output", "plots"},
         {"api"},
-        {"parts"},
+        {"parts", "depths"},
         {"study"},
         {"commands"},
     ),

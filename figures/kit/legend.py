@@ -76,6 +76,21 @@ def figure_with_legend(
     return figure, grid
 
 
+def legend_above(width: float, height: float, handles: Sequence[Handle]) -> tuple[Figure, float]:
+    """Return a figure with a legend above its panels, which are so high, and how high the band of it is, in mm."""
+    if not handles:
+        return style.new_figure(width, height), 0.0
+    style.warn_of_missing("".join(map(_label, handles)))
+    ruler = style.new_figure(width, height)
+    for handle in handles:
+        _wrap(ruler, handle, width)
+    count = _widest_that_fits(ruler, handles, width)
+    band = _extent_mm(ruler, handles, count)[1] + 2 * _GAP_MM
+    figure = style.new_figure(width, height + band)
+    _legend(figure, _by_rows(handles, count), count, "upper center", (0.5, 1 - _GAP_MM / (height + band)))
+    return figure, band
+
+
 def legend_in(every: Sequence[Axes], handles: Sequence[Handle]) -> None:
     """Draw the legend in the first panel where it covers nothing, else beside the panels, in the reader's type.
 

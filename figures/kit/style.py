@@ -232,6 +232,11 @@ def ordered_styles(count: int) -> list[dict[str, Any]]:
     return [{"color": shade, "marker": MARKERS[place % len(MARKERS)]} for place, shade in enumerate(shades)]
 
 
+def colour_map(name: str) -> Any:
+    """Return a colour map of seaborn, in which what is missing is light grey."""
+    return seaborn.color_palette(name, as_cmap=True).with_extremes(bad="0.85")
+
+
 def line_label(mode: str, k: int | None, alone: bool = True) -> str:
     """Return the legend's words for a kind of network; greedy training, the subject, is not named where it is alone."""
     depth = [] if k is None else [f"$k$ = {k}"]

@@ -1,0 +1,186 @@
+"""Measures of each depth as curves, and their caption."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
+
+from analysis.geometry.measures import MEASURES
+from analysis.geometry.table import SEEDS, lines_of
+from figures.kit import style
+from figures.kit.legend import legend_above
+from figures.kit.panels import limits, round_ticks
+
+# Measures that are read together share a panel.
+PANELS = (
+    ("effective_rank", "participation_ratio"),
+    ("twonn", "mle"),
+    ("zeros", "hoyer", "dead"),
+    ("nc1", "cdnv"),
+    ("nc2_norms", "nc2_angles", "nc3"),
+    ("nc4", "ncm_error"),
+    ("fisher_ratio",),
+    ("margin",),
+)
+# Ratios without an upper end, which change by powers of ten from depth to depth.
+_LOGARITHMIC = {"effective_rank", "participation_ratio", "nc1", "cdnv", "fisher_ratio"}
+_SIGNS = ("\u25cf", "\u25cb", "\u25b3")
+_STYLES: tuple[dict[str, Any], ...] = (
+    {"marker": "o", "linestyle": "solid"},
+    {"marker": "o", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
+    {"marker": "^", "linestyle": (0, (1, 1)), "markerfacecolor": "white"},
+)
+# On the page, in mm: room left of a panel, right of the last, below and above it, and its height.
+_LEFT, _RIGHT, _BOTTOM, _HEIGHT, _LINE = 10.0, 2.0, 5.0, 27.0, 3.3
+_NAME = 4.5  # below the last row, for the name of its axis
+_MARGIN = 0.06
+
+
+def draw(table: pd.DataFrame, size: str = "single", panels: Sequence[Sequence[str]] = PANELS, ax: Any = None) -> Figure:
+    """Return the figure: a panel for each group of measures, a line for each network, against depth.
+
+    Args:
+        table: as `analysis.depth_geometry` returns it.
+        size: "single" (85 mm wide, two panels in a row) or "double" (170 mm, four).
+        panels: names of measures, those of one panel together.
+        ax: axes of a figure of the reader's, one for each panel.
+    """
+    lines = list(lines_of(table))
+    styles = _line_styles(lines)
+    if ax is not None:
+        every = list(np.atleast_1d(ax).ravel())
+        with style.marks():
+            for axes, panel in zip(every, panels, strict=True):
+                _draw_panel(axes, panel, lines, styles)
+                axes.set_xlabel("depth $j$")
+            if len(lines) > 1:
+                every[0].legend(handles=_handles(styles))
+        return every[0].get_figure(root=True)
+    with style.applied():
+        across = min(len(panels), 4 if size == "double" else 2)
+        width, rows = style.WIDTHS_MM[size], [panels[first : first + across] for first in range(0, len(panels), across)]
+        # A row of panels is as high as its longest title asks.
+        titles = [1.5 + _LINE * max(map(len, row)) for row in rows]
+        ends = np.cumsum([title + _HEIGHT + _BOTTOM for title in titles])
+        handles = _handles(styles) if len(lines) > 1 else []
+        figure, band = legend_above(width, float(ends[-1]) + _NAME, handles)
+        height, side = band + float(ends[-1]) + _NAME, (width - _RIGHT) / across - _LEFT
+        for place, panel in enumerate(panels):
+            row, column = divmod(place, across)
+            left, bottom = _LEFT + column * (side + _LEFT), height - band - float(ends[row]) + _BOTTOM
+            axes = figure.add_axes((left / width, bottom / height, side / width, _HEIGHT / height))
+            _draw_panel(axes, panel, lines, styles)
+            if place + across >= len(panels):
+                axes.set_xlabel("depth $j$")
+        return figure
+
+
+def _line_styles(lines: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, dict[str, Any]]:
+    """Return the colour of each line, by its words; two of one mode and k, which would share it, get others."""
+    found: dict[str, dict[str, Any]] = {}
+    for place, (words, rows) in enumerate(lines):
+        mode, k = rows["mode"].iloc[0], rows["k"].iloc[0]
+        colour = style.line_style(mode, None if pd.isna(k) else int(k), place)["color"]
+        taken = [one["color"] for one in found.values()]
+        found[words] = {"color": style.line_style("", None, place)["color"] if colour in taken else colour}
+    return found
+
+
+def _handles(styles: dict[str, dict[str, Any]]) -> list[Line2D]:
+    return [Line2D([], [], label=words.replace("$", r"\$"), **how) for words, how in styles.items()]
+
+
+def _draw_panel(
+    axes: Axes, panel: Sequence[str], lines: Sequence[tuple[str, pd.DataFrame]], styles: dict[str, dict[str, Any]]
+) -> None:
+    own = pd.concat([rows for _, rows in lines])
+    is_log = set(panel) <= _LOGARITHMIC and _is_wide(own.loc[own["measure"].isin(panel), "value"])
+    drawn = []
+    for number, measure in enumerate(panel):
+        for words, rows in lines:
+            own = rows[(rows["measure"] == measure) & rows["value"].notna()].sort_values("depth")
+            x, y, low, high = (own[name].to_numpy(float) for name in ("depth", "value", "ci_low", "ci_high"))
+            axes.plot(x, y, label=f"{words}, {MEASURES[measure].words}", zorder=2, **styles[words], **_STYLES[number])
+            known = np.isfinite(low)
+            # An end at 0 stands below every logarithmic axis: a bar that goes on to its edge.
+            low = np.maximum(low, 1e-300) if is_log else low
+            axes.vlines(x[known], low[known], high[known], linewidth=0.8, zorder=1.5, **styles[words])
+            drawn.append(np.column_stack([y, np.where(known, low, y), np.where(known, high, y)]))
+    signs = [f"{_SIGNS[number]} " if len(panel) > 1 else "" for number in range(len(panel))]
+    title = "\n".join(f"{sign}{MEASURES[measure].words}" for sign, measure in zip(signs, panel, strict=True))
+    axes.set_title(title, loc="left", fontsize=style.LABEL_SIZE)
+    _set_axes(axes, np.concatenate(drawn), is_log)
+    depths = sorted({int(depth) for _, rows in lines for depth in rows["depth"]})
+    axes.set_xlim(depths[0] - 0.5, depths[-1] + 0.5)
+    ticks = round_ticks(6, integer=True)
+    ticks.set_params(min_n_ticks=1)
+    axes.xaxis.set_major_locator(ticks)
+
+
+def _is_wide(values: pd.Series) -> bool:
+    """Return whether only a logarithmic axis shows all values: positive ones, the largest 20 times the least."""
+    return bool(values.min() > 0 and values.max() > 20 * values.min())
+
+
+def _set_axes(axes: Axes, drawn: np.ndarray, is_log: bool) -> None:
+    """Set the limits of an axis that shows every value, and every interval that does not squeeze these."""
+    if not len(drawn):
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "missing at every depth", transform=axes.transAxes, ha="center", va="center")
+        return
+    if is_log:
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        least, most = drawn[:, 0].min(), drawn[:, 0].max()
+        ends = np.clip(drawn, least / 3, most * 3)
+        low, high = limits(np.log10(ends), _MARGIN, 0.05)
+        axes.set_ylim(10**low, 10**high)
+        return
+    low, high = limits(drawn, _MARGIN, 1e-3)
+    # From just below 0, so that a marker there is whole, where the values come near it.
+    axes.set_ylim(-_MARGIN * high if 0 <= drawn.min() < 0.2 * drawn.max() else low, high)
+    axes.yaxis.set_major_locator(round_ticks(5))
+
+
+def caption(table: pd.DataFrame) -> str:
+    """Return the caption, one paragraph."""
+    first, lines = table.iloc[0], list(lines_of(table))
+    sampled = table[table["measure"] == "twonn"]["n"]
+    seeds = sorted({int(n) for n in table.loc[table["interval"] == SEEDS, "n_runs"]})
+    pooled = "not averaged" if first["pooling"] == "none" else f"{first['pooling']}-pooled"
+    missing = [
+        f"{MEASURES[str(name)].words} at depth{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+        for name, rows in table[table["value"].isna()].groupby("measure", sort=False)["depth"].unique().items()
+    ]
+    return " ".join(
+        [
+            f"What the features of each depth j of {'; '.join(words for words, _ in lines)} are like, on "
+            f"{first_n(table)} {first['split']} images of {first['dataset']} (features {pooled}).",
+            f"TwoNN and Levina-Bickel: intrinsic dimension, of {_span(sampled)} different images drawn from them. "
+            "Zeros, Hoyer sparsity: means over images; dead units: features with one value for all images. NC1 to NC4: "
+            "neural collapse (Papyan et al. 2020), NC3 and NC4 with the classifier of least squares. CDNV: "
+            "class-distance normalised variance. Class mean error: images that lie nearer to another class's mean. "
+            "Class means are those of these images.",
+            "Bars: 95% intervals over images"
+            + (f"; of means of {_span(seeds)} runs, over seeds (t; at least the images' share)" if seeds else "")
+            + "; one that reaches the edge of a panel goes on.",
+            f"Missing: {'; '.join(missing)}." if missing else "",
+        ]
+    ).strip()  # fmt: skip
+
+
+def first_n(table: pd.DataFrame) -> int:
+    """Return how many images were measured."""
+    return int(table["n"].max())
+
+
+def _span(numbers: Any) -> str:
+    low, high = int(min(numbers)), int(max(numbers))
+    return str(low) if low == high else f"{low} to {high}"
