@@ -176,7 +176,8 @@ def depth_geometry(
     depths: int | Sequence[int] | None = None,
     pool: int = 2,
     subsample: int = SUBSAMPLE,
-    device: str = "cpu",
+    max_memory: int | None = None,
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Return what the features of each depth are like: dimension, sparsity, and how they lie by class.
 
@@ -185,6 +186,8 @@ def depth_geometry(
         split: whose images are measured. depths: None for all of each run.
         pool: side of the average A of maps, 0 for none.
         subsample: images that intrinsic dimensions are estimated from.
+        max_memory: bytes of features that a file does not hold, as of another `pool`; the rest of them is kept in an
+            unlinked file beside the run. None for 8 GB.
         device: where maps are computed or averaged that a file does not hold.
 
     Returns:
@@ -194,7 +197,9 @@ def depth_geometry(
 
     Raises UserError where the runs are of different images.
     """
-    return measured(paths_of(runs), _asked(split, depths, pool, subsample, device), with_similarity=False).geometry
+    return measured(
+        paths_of(runs), _asked(split, depths, pool, subsample, max_memory, device), with_similarity=False
+    ).geometry
 
 
 @python_call("analyze-depth")
@@ -204,7 +209,8 @@ def depth_similarity(
     split: str = "test",
     depths: int | Sequence[int] | None = None,
     pool: int = 2,
-    device: str = "cpu",
+    max_memory: int | None = None,
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Return how alike each two depths are, of one run or of two: debiased and biased CKA, and the shape distance.
 
@@ -216,11 +222,16 @@ def depth_similarity(
 
     Raises UserError where the runs are of different images.
     """
-    return measured(paths_of(runs), _asked(split, depths, pool, SUBSAMPLE, device), with_geometry=False).similarity
+    return measured(
+        paths_of(runs), _asked(split, depths, pool, SUBSAMPLE, max_memory, device), with_geometry=False
+    ).similarity
 
 
-def _asked(split: str, depths: int | Sequence[int] | None, pool: int, subsample: int, device: str) -> Asked:
-    return Asked(split, [depths] if isinstance(depths, int) else depths, pool, subsample, device)
+def _asked(
+    split: str, depths: int | Sequence[int] | None, pool: int, subsample: int, max_memory: int | None, device: str
+) -> Asked:
+    several = [depths] if isinstance(depths, int) else depths
+    return Asked(split, several, pool, subsample, device, Asked.max_memory if max_memory is None else max_memory)
 
 
 def published_numbers() -> pd.DataFrame:

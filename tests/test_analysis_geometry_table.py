@@ -54,6 +54,13 @@ def test_pairs_are_those_of_the_features_also_whole_and_of_other_splits(run_path
         assert (row["depth_a"], row["depth_b"], row["n_features_a"]) == (0, 2, whole[0].shape[1])
 
 
+def test_features_that_are_computed_may_go_to_the_disk(run_path: Path) -> None:
+    in_memory = analysis.depth_geometry(run_path, pool=4, depths=2)
+    on_disk = analysis.depth_geometry(run_path, pool=4, depths=2, max_memory=0)
+    assert on_disk["value"].tolist() == pytest.approx(in_memory["value"].tolist(), nan_ok=True)
+    assert sorted(path.name for path in run_path.parent.iterdir()) == ["run.h5"]
+
+
 def test_seeds_are_averaged_and_runs_compared(run_path: Path, other_seed: Path) -> None:
     found = analysis.depth_geometry([run_path, other_seed], depths=1)
     both = found[found["run"] != ""]

@@ -62,9 +62,9 @@ def _linked(value: float, influences: Array, nearest: NDArray[np.int64]) -> Meas
     """Return an estimate of which images that are near have influences that depend on each other.
 
     They share distances: the standard error counts the products of the influences of two images of which one is among
-    the two nearest of the other. Of repeated draws from four distributions of 300 and 1,000 points, intervals were then
-    0.93 to 1.16 (twonn) and 1.10 to 1.28 (mle) times as wide as they should be; without these products they were down
-    to 0.77, and with those of all 20 neighbours up to 2.1.
+    the two nearest of the other. Intervals are then as wide as repeated draws differ, to 7% below and 28% above
+    (tests/benchmarks/geometry_intervals.py); without these products they were down to 0.77 of that, with those of all
+    20 neighbours up to 2.1.
 
     Args:
         influences: [n]. nearest: numbers of the nearest images, [n, 2 or more].

@@ -44,13 +44,17 @@ IMAGES, SEEDS = "images", "seeds"
 @dataclass(frozen=True)
 class Asked:
     """What is measured: which images, depths (numbers, a text as "0-3", or None for all), side of the average A, and
-    how many images intrinsic dimensions are estimated from."""
+    how many images intrinsic dimensions are estimated from.
+
+    max_memory: bytes of features that a file does not hold; what they take beyond it goes to the disk.
+    """
 
     split: str = "test"
     depths: Sequence[int] | str | None = None
     pool: int = 2
     subsample: int = SUBSAMPLE
-    device: str = "cpu"
+    device: str = "auto"
+    max_memory: int = 8 * 10**9
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,10 @@ def _features(run: RunFile, asked: Asked) -> dict[int, Source]:
                 f"{_MOST_FEATURES} are measured. Give a smaller --pool, or leave the depth out by --depths."
             )
     device = pick_device(asked.device)
-    return {j: features(run, Task(run), j, asked.split, side=asked.pool, device=device) for j in depths}
+    room = asked.max_memory // len(depths)
+    return {
+        j: features(run, Task(run), j, asked.split, side=asked.pool, device=device, max_memory=room) for j in depths
+    }
 
 
 def _geometry(files: Sequence[RunFile], sources: dict[tuple[int, int], Source], asked: Asked) -> dict[Any, Found]:

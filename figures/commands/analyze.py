@@ -10,7 +10,7 @@ import typer
 from figures.commands.options import Size
 from figures.file_set import write
 from figures.output import SIZES, SUFFIXES, outputs
-from layerwise.commandline import INPUT, OUTPUT, run, set_verbosity
+from layerwise.commandline import INPUT, MACHINE, OUTPUT, run, set_verbosity
 from layerwise.commands.options import Device, Force, Quiet, RunNetwork, Verbose
 from layerwise.errors import UsageError, unknown
 
@@ -53,6 +53,13 @@ def analyze_depth(
     subsample: Annotated[
         int, typer.Option(help="Images that intrinsic dimensions are estimated from.", rich_help_panel=INPUT)
     ] = 5000,
+    max_memory: Annotated[
+        str,
+        typer.Option(
+            help="Features that a file does not hold take so much memory, and a file beside the run beyond that.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = "8GB",
     network: RunNetwork = None,
     device: Device = "auto",
     size: Size = "double",
@@ -86,10 +93,11 @@ def analyze_depth(
     from analysis.geometry.table import Asked
     from figures.depths import analysed, contents
     from layerwise.model.custom import register
+    from layerwise.units import parse_size
 
     if network is not None:
         register(network)
-    made = analysed(runs, Asked(split, depths, pool, subsample, device), size)
+    made = analysed(runs, Asked(split, depths, pool, subsample, device, parse_size(max_memory)), size)
     write(contents(made, paths), force)
     for one, (_, _, caption) in made.items():
         for path in paths[one].values():
