@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from figures.api import draw
-    from figures.depths import draw_geometry, draw_similarity
+    from figures.depths import draw_depths, draw_geometry, draw_similarity
     from figures.parts import attribution_caption, caption, draw_attribution, draw_training, table, training_caption
     from figures.study.conduct import run_study
 
@@ -16,6 +16,7 @@ __all__ = [
     "caption",
     "draw",
     "draw_attribution",
+    "draw_depths",
     "draw_geometry",
     "draw_similarity",
     "draw_training",
@@ -34,7 +35,8 @@ def __getattr__(name: str) -> Any:
     from figures import api, depths, parts
     from figures.study import conduct
 
-    homes = {"draw": api, "run_study": conduct, "draw_geometry": depths, "draw_similarity": depths}
+    homes = {"draw": api, "run_study": conduct}
+    homes |= dict.fromkeys(("draw_depths", "draw_geometry", "draw_similarity"), depths)
     return getattr(homes.get(name, parts), name)
 
 

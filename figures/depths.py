@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from analysis import depth_geometry, depth_similarity
-from analysis.geometry.measures import MEASURES, SIMILARITIES
+from analysis.geometry.accuracy import with_accuracy
+from analysis.geometry.measures import ACCURACY, MEASURES, SIMILARITIES
 from analysis.geometry.table import Asked, measured
 from figures import output
 from figures.kit.style import rendered
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # Of each of the two sets of files that the command writes, what stands before the suffix.
 SETS = ("geometry", "similarity")
+# Of the depth figure, unless others are named: how many dimensions, and how far classes are apart.
+CHOSEN = ("effective_rank", "twonn", "cdnv", "margin")
 
 
 @python_call("analyze-depth")
@@ -77,6 +80,47 @@ def draw_similarity(
     names = _named(measures, SIMILARITIES)
     _check_axes(ax, len(names))
     return similarity.draw(table, size, names, ax)
+
+
+@python_call("depth-figure")
+def draw_depths(
+    runs: Runs,
+    measures: str | Sequence[str] = CHOSEN,
+    probe: str = "linear",
+    *,
+    split: str = "test",
+    pool: int = 2,
+    size: str = "single",
+    ax: Any = None,
+) -> Figure:
+    """Return the figure of accuracy against depth, and of measures of the features below it, on one axis.
+
+    Args:
+        runs: probed run files on the same images.
+        measures: names in docs/analysis.md, a panel each. probe: one that has one number at a depth, as linear.
+        split: train, validation or test. pool: side of the averages that are measured, and that the probe reads.
+        size: "single" (85 mm wide) or "double" (170 mm).
+        ax: axes of a figure of your own, one for each panel: one for accuracy, and one for each measure.
+
+    Raises UserError where a run was not probed, or the runs are of different images.
+    """
+    _check_size(size)
+    panels = panels_of(measures)
+    _check_axes(ax, len(panels))
+    return geometry.draw(with_accuracy(paths_of(runs), Asked(split, pool=pool), probe), size, panels, ax, across=1)
+
+
+def panels_of(measures: str | Sequence[str]) -> list[tuple[str, ...]]:
+    """Return the panels of the depth figure: accuracy, and below it each of the measures."""
+    return [(ACCURACY,), *((name,) for name in _named(measures, MEASURES))]
+
+
+def depths_made(runs: Sequence[Path], measures: Sequence[str], probe: str, asked: Asked, size: str) -> Made:
+    """Return the figure of `draw_depths`, its points and its caption."""
+    panels = panels_of(measures)
+    table = with_accuracy(paths_of(runs), asked, probe)
+    points = table[table["measure"].isin([name for (name,) in panels])]
+    return geometry.draw(points, size, panels, across=1), points, geometry.caption(points, panels)
 
 
 def _table(runs: Any, column: str, make: Any, how: Mapping[str, Any]) -> pd.DataFrame:

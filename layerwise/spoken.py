@@ -49,6 +49,7 @@ FUNCTIONS = {
     "training-figure": Function("figures.draw_training", {"output": "out"}),
     "separability-table": Function("figures.table", _FIGURE),
     "analyze-depth": Function("figures.draw_geometry", {"output": "out"}),
+    "depth-figure": Function("figures.draw_depths", {"output": "out"}),
     "separability-study": Function(
         "figures.run_study",
         {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},

@@ -12,10 +12,14 @@ from matplotlib.figure import Figure
 
 import analysis
 import figures
+import probes
+from analysis.geometry import accuracy
+from analysis.selection import select
 from figures.commands.analyze import analyze_depth
+from figures.commands.depth import depth_figure
 from figures.plots import geometry, similarity
 from layerwise.commandline import call
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, UserError
 from tests.conftest import make_run
 from tests.figure_checks import check_page, check_texts
 
@@ -141,3 +145,57 @@ def test_the_command_refuses(words: list[str], message: str, own_run: Path, caps
     assert analyze(*given) == 2
     assert capsys.readouterr().err == f"analyze-depth: {message.replace('FOLDER', str(folder))}\n"
     assert sorted(path.name for path in folder.iterdir()) == ["run.h5"]
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = make_run(tmp_path_factory.mktemp("probed") / "run.h5", store="maps")
+    probes.fit(path, "ncm", quiet=True)
+    return path
+
+
+def test_the_depth_figure_shows_accuracy_above_measures(probed: Path) -> None:
+    figure = figures.draw_depths(probed, ["twonn", "nc1"], "ncm", size="double")
+    check_page(figure, 170.0)
+    check_texts(figure)
+    assert [one.get_title(loc="left") for one in figure.axes] == ["accuracy of probe ncm (%)", "TwoNN", "NC1"]
+    rows = analysis.read(probed)
+    rows = rows[(rows["metric"] == "accuracy") & (rows["split"] == "test") & (rows["refit"] == 1)].sort_values("depth")
+    (line,) = figure.axes[0].lines
+    assert np.asarray(line.get_ydata()) == pytest.approx(100 * rows["value"].to_numpy())
+    assert len({one.get_xlim() for one in figure.axes}) == 1
+    own = Figure().subplots(2, 1)
+    assert figures.draw_depths(probed, "cdnv", "ncm", ax=own) is own[0].figure
+
+
+def test_the_depth_figures_command(probed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = [str(probed), "--probe", "ncm", "--measures", "nc1, margin", "-o", str(tmp_path / "depth.pdf")]
+    assert call(depth_figure, "depth-figure", words) == 0
+    out = capsys.readouterr().out
+    assert "Accuracy: of probe ncm, on the same images." in out and "TwoNN" not in out
+    points = pd.read_csv(tmp_path / "depth.csv")
+    assert set(points["measure"]) == {"accuracy", "nc1", "margin"}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--measures", "nc1,nc9"], "unknown measure 'nc9'. Did you mean 'nc"),
+        (["--probe", "linear"], "has no rows of probe linear (found: ncm)"),
+        (["--probe", "ncm", "--pool", "4"], "has no rows of probe ncm that read 4x4 averages, which are measured."),
+    ],
+)
+def test_the_depth_figure_refuses(
+    words: list[str], message: str, probed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(depth_figure, "depth-figure", [str(probed), *words, "-o", str(tmp_path / "depth.pdf")]) in (1, 2)
+    assert message in capsys.readouterr().err
+
+
+def test_a_probe_with_several_numbers_is_refused(probed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(rows: pd.DataFrame, *how: Any) -> pd.DataFrame:
+        return pd.concat([select(rows, *how)] * 2)
+
+    monkeypatch.setattr(accuracy, "select", twice)
+    with pytest.raises(UserError, match="has 2 numbers of probe ncm at depth 0, of several widths or seeds of the"):
+        figures.draw_depths(probed, "nc1", "ncm")

@@ -33,6 +33,8 @@ MEASURES = {
     "fisher_ratio": Measure("Fisher ratio"),
     "margin": Measure("margin", least=-1.0, most=1.0),
 }
+# What a probe reads there, in rows beside these.
+ACCURACY = "accuracy"
 SIMILARITIES = {
     "cka": Measure("debiased CKA", least=-math.inf, most=1.0),
     "cka_biased": Measure("biased CKA", most=1.0),

@@ -89,10 +89,10 @@ def measured(runs: Sequence[Path], asked: Asked, *, with_geometry: bool = True, 
         ]
         known = {key: depth.moments for key, depth in found.items()}
         pairs = _pairs(known or _moments(sources), sources, about) if with_similarity else []
-    by_depth, by_pair = ["depth", "measure"], ["depth_a", "depth_b", "measure"]
+    by_pair = ["depth_a", "depth_b", "measure"]
     within = [row for row in pairs if row["run_a"] == row["run_b"]]
     return Tables(
-        pd.DataFrame(rows + _over_seeds(rows, LINE, by_depth, "run")),
+        pd.DataFrame(rows + averaged(rows)),
         pd.DataFrame(pairs + _over_seeds(within, [f"{name}_a" for name in LINE], by_pair, "run_a", "run_b")),
     )
 
@@ -245,6 +245,11 @@ def _row(one: Measured, interval: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def averaged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows of the means over runs of one line, from rows of single runs."""
+    return _over_seeds(rows, LINE, ["depth", "measure"], "run")
+
+
 def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str], *runs: str) -> list[dict[str, Any]]:
     """Return the means over runs that are of one line and differ in their seed, with Student's interval over these.
 
@@ -259,7 +264,7 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
             continue
         estimate = pooled([list(group["value"])], [list(group["error"].fillna(0.0) ** 2)])
         first, half = dict(group.iloc[0]), estimate.half_width()
-        measure: Measure = (MEASURES | SIMILARITIES)[first["measure"]]
+        measure = (MEASURES | SIMILARITIES).get(first["measure"], Measure("", most=1.0))  # else it is an accuracy
         first |= {name: "" for run in runs for name in (run, run.replace("run", "run_id"))}
         first |= {name: math.nan for name in ("seed", "seed_a", "seed_b") if name in first}
         first |= {
@@ -273,10 +278,10 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
 
 def lines_of(table: pd.DataFrame, run: str = "run") -> Iterable[tuple[str, pd.DataFrame]]:
     """Yield the rows of each line of a figure with its words: means over seeds where there are, else single runs."""
-    averaged = table[table[run] == ""]
+    means = table[table[run] == ""]
     line = LINE if "network" in table else [f"{name}_a" for name in LINE]
-    known = {tuple(map(str, key)) for key in averaged[line].drop_duplicates().itertuples(index=False)}
-    for key, rows in averaged.groupby(line, dropna=False, sort=False):
+    known = {tuple(map(str, key)) for key in means[line].drop_duplicates().itertuples(index=False)}
+    for key, rows in means.groupby(line, dropna=False, sort=False):
         yield str(key[0]), rows
     for path, rows in table[table[run] != ""].groupby(run, sort=False):
         key = tuple(map(str, next(rows[line].itertuples(index=False))))

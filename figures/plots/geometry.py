@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
-from analysis.geometry.measures import MEASURES
+from analysis.geometry.measures import ACCURACY, MEASURES
 from analysis.geometry.table import SEEDS, lines_of
 from figures.kit import style
 from figures.kit.legend import legend_above
@@ -43,14 +43,20 @@ _NAME = 4.5  # below the last row, for the name of its axis
 _MARGIN = 0.06
 
 
-def draw(table: pd.DataFrame, size: str = "single", panels: Sequence[Sequence[str]] = PANELS, ax: Any = None) -> Figure:
+def draw(
+    table: pd.DataFrame,
+    size: str = "single",
+    panels: Sequence[Sequence[str]] = PANELS,
+    ax: Any = None,
+    across: int | None = None,
+) -> Figure:
     """Return the figure: a panel for each group of measures, a line for each network, against depth.
 
     Args:
         table: as `analysis.depth_geometry` returns it.
         size: "single" (85 mm wide, two panels in a row) or "double" (170 mm, four).
         panels: names of measures, those of one panel together.
-        ax: axes of a figure of the reader's, one for each panel.
+        ax: axes of a figure of the reader's, one for each panel. across: panels in a row, where not the usual number.
     """
     lines = list(lines_of(table))
     styles = _line_styles(lines)
@@ -64,7 +70,7 @@ def draw(table: pd.DataFrame, size: str = "single", panels: Sequence[Sequence[st
                 every[0].legend(handles=_handles(styles))
         return every[0].get_figure(root=True)
     with style.applied():
-        across = min(len(panels), 4 if size == "double" else 2)
+        across = across or min(len(panels), 4 if size == "double" else 2)
         width, rows = style.WIDTHS_MM[size], [panels[first : first + across] for first in range(0, len(panels), across)]
         # A row of panels is as high as its longest title asks.
         titles = [1.5 + _LINE * max(map(len, row)) for row in rows]
@@ -100,21 +106,24 @@ def _handles(styles: dict[str, dict[str, Any]]) -> list[Line2D]:
 def _draw_panel(
     axes: Axes, panel: Sequence[str], lines: Sequence[tuple[str, pd.DataFrame]], styles: dict[str, dict[str, Any]]
 ) -> None:
-    own = pd.concat([rows for _, rows in lines])
-    is_log = set(panel) <= _LOGARITHMIC and _is_wide(own.loc[own["measure"].isin(panel), "value"])
+    every = pd.concat([rows for _, rows in lines])
+    is_log = set(panel) <= _LOGARITHMIC and _is_wide(every.loc[every["measure"].isin(panel), "value"])
     drawn = []
     for number, measure in enumerate(panel):
         for words, rows in lines:
             own = rows[(rows["measure"] == measure) & rows["value"].notna()].sort_values("depth")
-            x, y, low, high = (own[name].to_numpy(float) for name in ("depth", "value", "ci_low", "ci_high"))
-            axes.plot(x, y, label=f"{words}, {MEASURES[measure].words}", zorder=2, **styles[words], **_STYLES[number])
+            x = own["depth"].to_numpy(float)
+            y, low, high = (_scale(measure) * own[name].to_numpy(float) for name in ("value", "ci_low", "ci_high"))
+            axes.plot(x, y, label=f"{words}, {measure}", zorder=2, **styles[words], **_STYLES[number])
             known = np.isfinite(low)
             # An end at 0 stands below every logarithmic axis: a bar that goes on to its edge.
             low = np.maximum(low, 1e-300) if is_log else low
             axes.vlines(x[known], low[known], high[known], linewidth=0.8, zorder=1.5, **styles[words])
             drawn.append(np.column_stack([y, np.where(known, low, y), np.where(known, high, y)]))
     signs = [f"{_SIGNS[number]} " if len(panel) > 1 else "" for number in range(len(panel))]
-    title = "\n".join(f"{sign}{MEASURES[measure].words}" for sign, measure in zip(signs, panel, strict=True))
+    named = [f"accuracy of probe {every['probe'].dropna().iloc[0]} (%)" if one == ACCURACY else MEASURES[one].words
+             for one in panel]  # fmt: skip
+    title = "\n".join(map("".join, zip(signs, named, strict=True)))
     axes.set_title(title, loc="left", fontsize=style.LABEL_SIZE)
     _set_axes(axes, np.concatenate(drawn), is_log)
     depths = sorted({int(depth) for _, rows in lines for depth in rows["depth"]})
@@ -122,6 +131,11 @@ def _draw_panel(
     ticks = round_ticks(6, integer=True)
     ticks.set_params(min_n_ticks=1)
     axes.xaxis.set_major_locator(ticks)
+
+
+def _scale(measure: str) -> float:
+    """Return by what a measure is multiplied: accuracies are drawn in percent, as everywhere."""
+    return 100.0 if measure == ACCURACY else 1.0
 
 
 def _is_wide(values: pd.Series) -> bool:
@@ -149,10 +163,10 @@ def _set_axes(axes: Axes, drawn: np.ndarray, is_log: bool) -> None:
     axes.yaxis.set_major_locator(round_ticks(5))
 
 
-def caption(table: pd.DataFrame) -> str:
+def caption(table: pd.DataFrame, panels: Sequence[Sequence[str]] = PANELS) -> str:
     """Return the caption, one paragraph."""
+    table = table[table["measure"].isin([measure for panel in panels for measure in panel])]
     first, lines = table.iloc[0], list(lines_of(table))
-    sampled = table[table["measure"] == "twonn"]["n"]
     seeds = sorted({int(n) for n in table.loc[table["interval"] == SEEDS, "n_runs"]})
     pooled = "not averaged" if first["pooling"] == "none" else f"{first['pooling']}-pooled"
     missing = [
@@ -162,23 +176,33 @@ def caption(table: pd.DataFrame) -> str:
     return " ".join(
         [
             f"What the features of each depth j of {'; '.join(words for words, _ in lines)} are like, on "
-            f"{first_n(table)} {first['split']} images of {first['dataset']} (features {pooled}).",
-            f"TwoNN and Levina-Bickel: intrinsic dimension, of {_span(sampled)} different images drawn from them. "
-            "Zeros, Hoyer sparsity: means over images; dead units: features with one value for all images. NC1 to NC4: "
-            "neural collapse (Papyan et al. 2020), NC3 and NC4 with the classifier of least squares. CDNV: "
-            "class-distance normalised variance. Class mean error: images that lie nearer to another class's mean. "
-            "Class means are those of these images.",
+            f"{int(table['n'].max())} {first['split']} images of {first['dataset']} (features {pooled}).",
+            *_explained(table),
             "Bars: 95% intervals over images"
             + (f"; of means of {_span(seeds)} runs, over seeds (t; at least the images' share)" if seeds else "")
             + "; one that reaches the edge of a panel goes on.",
-            f"Missing: {'; '.join(missing)}." if missing else "",
+            *([f"Missing: {'; '.join(missing)}."] if missing else []),
         ]
-    ).strip()  # fmt: skip
+    )  # fmt: skip
 
 
-def first_n(table: pd.DataFrame) -> int:
-    """Return how many images were measured."""
-    return int(table["n"].max())
+def _explained(table: pd.DataFrame) -> list[str]:
+    """Return what a reader needs to know of the measures that are drawn, a sentence for each kind."""
+    shown, sampled = set(table["measure"]), table[table["measure"].isin(["twonn", "mle"])]["n"]
+    probes = table["probe"].dropna() if "probe" in table else []
+    said = {
+        (ACCURACY,): f"Accuracy: of probe {next(iter(probes), '')}, on the same images.",
+        ("twonn", "mle"): "TwoNN and Levina-Bickel: intrinsic dimension, of "
+        f"{_span(sampled) if len(sampled) else ''} different images drawn from them.",
+        ("zeros", "hoyer"): "Zeros, Hoyer sparsity: means over images.",
+        ("dead",): "Dead units: features with one value for all images.",
+        ("nc1", "nc2_norms", "nc2_angles", "nc3", "nc4"): "NC1 to NC4: neural collapse (Papyan et al. 2020), NC3 and "
+        "NC4 with the classifier of least squares.",
+        ("cdnv",): "CDNV: class-distance normalised variance.",
+        ("ncm_error",): "Class mean error: images that lie nearer to another class's mean.",
+        ("nc1", "cdnv", "nc4", "ncm_error", "margin", "fisher_ratio"): "Class means are those of these images.",
+    }
+    return [words for names, words in said.items() if shown & set(names)]
 
 
 def _span(numbers: Any) -> str:
