@@ -25,6 +25,7 @@ from analysis.widths import against_width
 from layerwise.errors import UsageError
 from layerwise.runfile.given import Run, Runs, path_of, paths_of
 from layerwise.spoken import python_call
+from probes.names import whole_numbers
 
 
 @python_call("separability-table")
@@ -230,7 +231,7 @@ def depth_similarity(
 def _asked(
     split: str, depths: int | Sequence[int] | None, pool: int, subsample: int, max_memory: int | None, device: str
 ) -> Asked:
-    several = [depths] if isinstance(depths, int) else depths
+    several = None if depths is None else whole_numbers("depths", depths)
     return Asked(split, several, pool, subsample, device, Asked.max_memory if max_memory is None else max_memory)
 
 

@@ -16,6 +16,7 @@ from analysis.geometry.depth import geometry
 from analysis.geometry.measures import MEASURES, SIMILARITIES
 from analysis.geometry.similarity import similarity
 from analysis.seeds import pooled
+from figures.plots.geometry import caption
 from layerwise import open_run
 from layerwise.activations import pooled_features
 from layerwise.errors import UsageError, UserError
@@ -82,6 +83,25 @@ def test_seeds_are_averaged_and_runs_compared(run_path: Path, other_seed: Path) 
     assert averaged.set_index("measure").loc["cka", "value"] == pytest.approx(within["value"].mean())
 
 
+def test_a_network_that_did_not_train_is_measured_and_not_averaged(
+    run_path: Path, other_seed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    third = make_run(other_seed.with_name("third.h5"), seed=2)
+    runs = [run_path, other_seed, third]
+    monkeypatch.setattr(module, "failure", lambda run: "10.1%" if run.path == third else "")
+    with caplog.at_level(logging.WARNING, "layerwise.analysis"):
+        found = module.measured(runs, module.Asked(depths=[1, 2]))
+    assert caplog.messages == [f"{third} did not train (10.1%): it is measured, but no mean over seeds counts it."]
+    assert set(found.geometry.loc[found.geometry["run"] == "", "n_runs"]) == {2}
+    assert set(found.similarity.loc[found.similarity["run_a"] == "", "n_runs"]) == {2}
+    (line,) = module.lines_of(found.geometry)
+    assert line[0] == "greedy, k = 2"
+    assert "Left out, for it did not train (its own last" in caption(found.geometry)
+    assert f"{third} (10.1%)" in caption(found.geometry)
+    failed = found.geometry[found.geometry["run"] == str(third)]
+    assert "Shown, though it did not train" in caption(failed)
+
+
 def test_runs_over_different_images_are_refused(run_path: Path, tmp_path: Path) -> None:
     other = make_run(tmp_path / "other.h5", **{"data.subset": 300})
     message = (
@@ -130,6 +150,7 @@ def test_what_cannot_be_measured_is_said_in_one_line(
 def test_what_is_missing_is_told(run_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     from layerwise.runfile import RunFile
 
+    monkeypatch.setattr(module, "failure", lambda run: "")
     monkeypatch.setattr(RunFile, "labels", lambda run, split: np.append(np.zeros(len(run.indices(split)) - 1, int), 1))
     with caplog.at_level(logging.WARNING, "layerwise.analysis"):
         found = module.measured([run_path], module.Asked(pool=0, subsample=2, depths="1-2"), with_similarity=False)

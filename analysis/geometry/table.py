@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from analysis.failures import failure
 from analysis.geometry.classes import numbered
 from analysis.geometry.depth import PASSES, SUBSAMPLE, Found, geometry
 from analysis.geometry.influence import Measured
@@ -79,6 +80,7 @@ def measured(runs: Sequence[Path], asked: Asked, *, with_geometry: bool = True, 
         files = [stack.enter_context(RunFile(path)) for path in dict.fromkeys(runs)]
         _require_same_images(files, asked.split)
         _require_different(files)
+        _tell_failed(files)
         sources = {(i, j): x for i, run in enumerate(files) for j, x in _features(run, asked).items()}
         about = {key: _about(files[key[0]], key[1], sources[key], asked) for key in sources}
         found = _geometry(files, sources, asked) if with_geometry else {}
@@ -115,6 +117,12 @@ def _require_same_images(runs: Sequence[RunFile], split: str) -> None:
             f"{run.path} cannot be analysed beside {first.path}: {what}. Similarity is of the same images; analyse the "
             "runs one by one, or make them of the same data, subset and --holdout."
         )
+
+
+def _tell_failed(runs: Sequence[RunFile]) -> None:
+    for run in runs:
+        if words := failure(run):
+            log.warning("%s did not train (%s): it is measured, but no mean over seeds counts it.", run.path, words)
 
 
 def _require_different(runs: Sequence[RunFile]) -> None:
@@ -231,7 +239,7 @@ def _about(run: RunFile, depth: int, x: Source, asked: Asked) -> dict[str, Any]:
         "mode": "" if config is None else config.mode, "k": math.nan if net is None else net.k,
         "width": math.nan if net is None else net.width, "aux_width": math.nan if net is None else net.aux_width,
         "experiment": experiment(run) or "", "seed": seed if config is None else config.seed,
-        "depth": depth, "module": run.depth_module(depth), "n_features": width(x),
+        "failed": failure(run), "depth": depth, "module": run.depth_module(depth), "n_features": width(x),
         "dataset": run.dataset["name"], "split": asked.split,
         "pooling": f"{asked.pool}x{asked.pool}" if asked.pool else "none", "subsample": asked.subsample,
     }  # fmt: skip
@@ -254,11 +262,13 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
     """Return the means over runs that are of one line and differ in their seed, with Student's interval over these.
 
     It is never narrower than what the images alone give, as for accuracies (`analysis.seeds`). Such rows name no run.
+    Networks that did not train are left out.
     """
-    if not rows:
+    trained = [row for row in rows if not row.get("failed", row.get("failed_a"))]
+    if not trained:
         return []
     found = []
-    for _, group in pd.DataFrame(rows).groupby([*line, *place], dropna=False, sort=False):
+    for _, group in pd.DataFrame(trained).groupby([*line, *place], dropna=False, sort=False):
         seed = "seed" if "seed" in group else "seed_a"
         if len(group) < 2 or group[seed].nunique() < len(group) or group["value"].isna().any():
             continue
@@ -276,16 +286,14 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
     return found
 
 
-def lines_of(table: pd.DataFrame, run: str = "run") -> Iterable[tuple[str, pd.DataFrame]]:
+def lines_of(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     """Yield the rows of each line of a figure with its words: means over seeds where there are, else single runs."""
-    means = table[table[run] == ""]
-    line = LINE if "network" in table else [f"{name}_a" for name in LINE]
-    known = {tuple(map(str, key)) for key in means[line].drop_duplicates().itertuples(index=False)}
-    for key, rows in means.groupby(line, dropna=False, sort=False):
-        yield str(key[0]), rows
-    for path, rows in table[table[run] != ""].groupby(run, sort=False):
-        key = tuple(map(str, next(rows[line].itertuples(index=False))))
-        if key not in known:
-            label = str(rows[line[0]].iloc[0])
-            alike = table.loc[(table[line[0]] == label) & (table[run] != path), run]
-            yield (f"{label} ({Path(str(path)).name})" if (alike != "").any() else label), rows
+    means = table[table["run"] == ""]
+    known = {tuple(map(str, key)) for key in means[LINE].drop_duplicates().itertuples(index=False)}
+    found = [(str(key[0]), f"M = {key[3]:g}", rows) for key, rows in means.groupby(LINE, dropna=False, sort=False)]
+    for path, rows in table[table["run"] != ""].groupby("run", sort=False):
+        if tuple(map(str, next(rows[LINE].itertuples(index=False)))) not in known:
+            found.append((str(rows["network"].iloc[0]), Path(str(path)).name, rows))
+    names = [name for name, _, _ in found]
+    for name, apart, rows in found:
+        yield (f"{name} ({apart})" if names.count(name) > 1 else name), rows

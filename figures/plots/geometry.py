@@ -17,6 +17,7 @@ from analysis.geometry.table import SEEDS, lines_of
 from figures.kit import style
 from figures.kit.legend import legend_above
 from figures.kit.panels import limits, round_ticks
+from figures.kit.words import who_trained
 
 # Measures that are read together share a panel.
 PANELS = (
@@ -93,9 +94,10 @@ def _line_styles(lines: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, dict[st
     found: dict[str, dict[str, Any]] = {}
     for place, (words, rows) in enumerate(lines):
         mode, k = rows["mode"].iloc[0], rows["k"].iloc[0]
-        colour = style.line_style(mode, None if pd.isna(k) else int(k), place)["color"]
+        first = style.line_style(mode, None if pd.isna(k) else int(k), place)["color"]
         taken = [one["color"] for one in found.values()]
-        found[words] = {"color": style.line_style("", None, place)["color"] if colour in taken else colour}
+        others = (style.line_style("", None, other)["color"] for other in range(style.MOST_LINES))
+        found[words] = {"color": next((one for one in (first, *others) if one not in taken), first)}
     return found
 
 
@@ -182,8 +184,18 @@ def caption(table: pd.DataFrame, panels: Sequence[Sequence[str]] = PANELS) -> st
             + (f"; of means of {_span(seeds)} runs, over seeds (t; at least the images' share)" if seeds else "")
             + "; one that reaches the edge of a panel goes on.",
             *([f"Missing: {'; '.join(missing)}."] if missing else []),
+            *_failed(table),
         ]
     )  # fmt: skip
+
+
+def _failed(table: pd.DataFrame) -> list[str]:
+    """Name the networks that did not train: those that a mean leaves out, and those that are drawn."""
+    single = table[(table["run"] != "") & (table["failed"].fillna("") != "")]
+    named = {run: f"{run} ({words})" for run, words in zip(single["run"], single["failed"], strict=True)}
+    drawn = {run for _, rows in lines_of(table) for run in rows["run"]}
+    out, shown = ("; ".join(words for run, words in named.items() if (run in drawn) is kept) for kept in (False, True))
+    return who_trained(pd.DataFrame({"left_out": [out], "did_not_train": [shown]}))
 
 
 def _explained(table: pd.DataFrame) -> list[str]:
