@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Measure:
-    """words: as figures call it. most, least: of its range; d stands for the number of features."""
+    """words: as figures call it. least, most: the ends of its range, where no depth's own ends are nearer."""
 
     words: str
     least: float = 0.0
