@@ -20,6 +20,7 @@ from figures.plots.geometry import caption
 from layerwise import open_run
 from layerwise.activations import pooled_features
 from layerwise.errors import UsageError, UserError
+from probes.results.predictions import predictions_path
 from tests.conftest import make_run
 
 
@@ -128,7 +129,9 @@ def test_one_run_twice_is_refused_and_one_path_twice_is_one(run_path: Path, tmp_
     copy = Path(shutil.copy(run_path, tmp_path / "copy.h5"))
     with pytest.raises(UserError, match=f"{run_path} and {copy} are the same run .*Leave one of them out."):
         analysis.depth_geometry([run_path, copy])
-    assert len(analysis.depth_geometry([run_path, run_path], depths=1)) == len(MEASURES)
+    # As a shell's *.h5 gives them: what probes keep beside a run is none.
+    given = [run_path, run_path, predictions_path(run_path)]
+    assert len(analysis.depth_geometry(given, depths=1)) == len(MEASURES)
 
 
 def test_what_cannot_be_measured_is_said_in_one_line(

@@ -27,6 +27,7 @@ from analysis.geometry.moments import Moments, column_mean, moments
 from analysis.geometry.similarity import similarities, tiles
 from analysis.geometry.stream import Source, width
 from analysis.seeds import pooled
+from analysis.tables import without_predictions
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError, option, unknown
 
@@ -77,7 +78,7 @@ def measured(runs: Sequence[Path], asked: Asked, *, with_geometry: bool = True, 
     if asked.subsample < 1:
         raise UsageError(f"{option('subsample')} is {asked.subsample}, but takes a number of images, from 1 on.")
     with ExitStack() as stack:
-        files = [stack.enter_context(RunFile(path)) for path in dict.fromkeys(runs)]
+        files = [stack.enter_context(RunFile(path)) for path in dict.fromkeys(without_predictions(runs))]
         _require_same_images(files, asked.split)
         _require_different(files)
         _tell_failed(files)
