@@ -198,7 +198,7 @@ def test_a_greedy_network_without_its_untrained_one_is_left_out(caplog: pytest.L
 @pytest.mark.parametrize("mode", ["greedy", "untrained"])
 def test_without_greedy_or_untrained_networks_there_is_nothing_to_split(mode: str) -> None:
     rows = table([row for row in study() if row["mode"] != mode])
-    with pytest.raises(UserError, match=f"^no run is {mode}, .*`layerwise-train --mode {mode} --out {mode}.h5` makes one"):
+    with pytest.raises(UserError, match=f"^no run is {mode}, .*--mode {mode} --out {mode}.h5` makes one"):
         attribution(rows)
 
 
