@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,9 @@ from layerwise.runfile import RunFile
 from layerwise.runfile.manifest import sha256
 from probes.pooled import Data, PooledFamily
 from probes.probe import ProbeName
-from probes.protocol import Fit, Kind, Predictions, best_candidate, choose_and_refit
+from probes.protocol import Fit, Kind, Predictions, best_candidate, choose_and_refit, predictions
 from probes.results.table import read_rows, rows_of
+from probes.solver.rows import Rows
 from probes.tasks.task import Task
 
 # So begin the probes of this project: no row of another may be taken for theirs.
@@ -94,7 +95,7 @@ class Fitted:
     n: int
     seconds: float
 
-    def predict(self, x: np.ndarray, y: np.ndarray, n_classes: int) -> Predictions:
+    def predict(self, x: Rows | np.ndarray, y: np.ndarray, n_classes: int) -> Predictions:
         """Return what it says of features x [n, d] with labels y [n]; NaN for log-probabilities that it has not."""
         classes, images = self.pipeline.classes_.astype(int), np.arange(len(y))
         predicted = self.pipeline.predict(x).astype(np.int64)
@@ -103,7 +104,9 @@ class Fitted:
             log_probability[:] = -np.inf  # of a class that it has not seen
             with np.errstate(divide="ignore"):
                 log_probability[:, classes] = np.log(self.pipeline.predict_proba(x))
-        return Predictions(y, predicted, log_probability[images, y], log_probability[images, predicted])
+        found = predictions(log_probability, y)
+        top5 = None if found.in_top5 is None or np.isnan(log_probability).any() else found.in_top5 | (predicted == y)
+        return replace(found, predicted=predicted, top_log_probability=log_probability[images, predicted], in_top5=top5)
 
 
 class EstimatorKind(Kind[ProbeName, Data, Fitted]):

@@ -24,6 +24,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from layerwise.runfile import RunFile
+from layerwise.top5 import TOP5_FROM, is_in_top5
 
 # Rises whenever a change moves a number that a probe reports: rows of another version are left out, and fitted again.
 # 2 brought penalties from 1e-5 to 10^-0.5, other training of CNN probes (AdamW, one cycle), and the raw pixels.
@@ -46,7 +47,8 @@ class Predictions:
 
     label, predicted: true and predicted class, int [n]. true_log_probability, top_log_probability: of the true and of
     the predicted class, in nats, [n]. predicted_half: class that the probe predicted after half of its training, [n];
-    None of a probe without such a half, or that was not scored there.
+    None of a probe without such a half, or that was not scored there. in_top5: whether the true class is among the
+    five likeliest, bool [n]; None of fewer than ten classes, or without probabilities.
     """
 
     label: np.ndarray
@@ -54,6 +56,7 @@ class Predictions:
     true_log_probability: np.ndarray
     top_log_probability: np.ndarray
     predicted_half: np.ndarray | None = None
+    in_top5: np.ndarray | None = None
 
     def __repr__(self) -> str:
         return f"Predictions({len(self.label)} samples, accuracy {self.accuracy:.4f})"
@@ -82,8 +85,11 @@ class Predictions:
 def predictions(log_probability: np.ndarray, label: np.ndarray) -> Predictions:
     """Reduce log-probabilities [n, n_classes] in nats to what is kept of them."""
     images = np.arange(len(label))
-    predicted = log_probability.argmax(1)
-    return Predictions(label, predicted, log_probability[images, label], log_probability[images, predicted])
+    predicted, own = log_probability.argmax(1), log_probability[images, label]
+    found = Predictions(label, predicted, own, log_probability[images, predicted])
+    if log_probability.shape[1] < TOP5_FROM:
+        return found
+    return replace(found, in_top5=is_in_top5(log_probability, own) | (predicted == label))
 
 
 def joined(parts: Sequence[Predictions]) -> Predictions:

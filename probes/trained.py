@@ -98,7 +98,7 @@ class TrainedKind(Kind[str, Outputs, str]):
             [predictions(ensemble(logits, one), data.label[split]) for split, logits in data.logits.items()]
             for one in fitted
         ]
-        return [joined([NOTHING, *parts]) for parts in scored]
+        return [joined(parts or [NOTHING]) for parts in scored]
 
     def report(self, fitted: str, refit: int) -> Fit:
         return Fit(refit=refit, selection="fixed", n_train=self.n_train, n_features=self.n_features, seconds=0.0)

@@ -23,7 +23,7 @@ TORCH = {"torch", "torchvision"}
 FLOORS = {
     "layerwise": (
         {"errors", "notebook", "hidden"},
-        {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks"},
+        {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks", "top5"},
         {"settings"},
         {"spoken"},
         {"recipes", "datasets", "runfile"},

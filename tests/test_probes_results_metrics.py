@@ -19,6 +19,27 @@ def test_accuracies_of_classes_and_their_names() -> None:
     assert found["log_loss_bits"] == pytest.approx(-np.log2([0.9, 0.2, 0.6, 0.7]).mean())
 
 
+@pytest.mark.parametrize(
+    ("n_classes", "has_top5", "has_classes"), [(9, False, True), (10, True, True), (101, True, False)]
+)
+def test_top5_from_ten_classes_on_and_single_classes_up_to_a_hundred(n_classes, has_top5, has_classes) -> None:
+    rng = np.random.default_rng(0)
+    scores, label = rng.normal(size=(300, n_classes)), rng.integers(0, n_classes, 300)
+    found = metrics(
+        predictions(scores - np.log(np.exp(scores).sum(1, keepdims=True)), label), [str(c) for c in range(n_classes)]
+    )
+    assert ("accuracy_top5" in found, any(name.startswith("accuracy/") for name in found)) == (has_top5, has_classes)
+    if has_top5:  # against a sort
+        five = np.argsort(-scores, 1)[:, :5]
+        assert found["accuracy_top5"] == np.mean([own in row for own, row in zip(label, five, strict=True)])
+        assert found["accuracy_top5"] > found["accuracy"]
+
+
+def test_classes_that_tie_are_not_among_the_five_likeliest_unless_predicted() -> None:
+    tied = np.log(np.full((2, 10), 0.1))
+    assert predictions(tied, np.array([0, 1])).in_top5.tolist() == [True, False]
+
+
 def binned(scored: Predictions) -> float:
     """Return the calibration error bin by bin, as its source writes it."""
     confidence, right = np.exp(scored.top_log_probability), scored.predicted == scored.label

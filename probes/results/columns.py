@@ -62,9 +62,10 @@ SCHEMA = (
         "features of the pooled input", key="probe"),
     Column("split", "text", "`train`, `validation`, `test`; at `refit` 1, train is train + validation", key="number"),
     Column("metric", "text",
-        "`accuracy` in [0, 1]; `log_loss_bits`, mean negative log2 probability of the true class; `calibration_error`"
-        " in [0, 1]; `accuracy/CLASS`, on the images of one class; `accuracy_half`, of a CNN probe after half of its "
-        "epochs. On the test split: `gain`, `gain_p`, "
+        "`accuracy` in [0, 1]; `accuracy_top5`, the same with any of the five likeliest classes, where there are at "
+        "least 10; `log_loss_bits`, mean negative log2 probability of the true class; `calibration_error`"
+        " in [0, 1]; `accuracy/CLASS`, on the images of one class, where there are at most 100; `accuracy_half`, of a "
+        "CNN probe after half of its epochs. On the test split: `gain`, `gain_p`, "
         "`gain_p_holm`, against the depth before; of CNN probes `linear_gap`, `linear_gap_p`, `linear_gap_p_holm`, "
         "against the linear probe of the same depth; `teacher_gap`, in rows of the teacher control", key="number"),
     Column("refit", "integer", "0 fitted on the train fold, 1 fitted again on train + validation", key="number"),
@@ -86,8 +87,8 @@ SCHEMA = (
     Column("chance", "number", "accuracy, on this split, of always predicting the train split's most frequent class"),
     Column("value", "number", "the number"),
     Column("ci_low", "number",
-        "95% interval over the split's images: Wilson for accuracy on validation and test, paired bootstrap for "
-        "gain, linear_gap and teacher_gap", empty="other metrics"),
+        "95% interval over the split's images: Wilson for accuracy and accuracy_top5 on validation and test, paired "
+        "bootstrap for gain, linear_gap and teacher_gap", empty="other metrics"),
     Column("ci_high", "number", "its upper end", empty="other metrics"),
     Column("lambda", "number", "penalty per sample", empty=_NOT_CONVEX),
     Column("C", "number", "scikit-learn's C = 1 / (n_train lambda)", empty=_NOT_CONVEX),

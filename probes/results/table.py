@@ -27,7 +27,7 @@ from probes.protocol import PROTOCOL_VERSION, Fit
 from probes.results.columns import COLUMNS, FIRST, KEY, PROBE_KEY, PROBE_NAME, SCHEMA, Column, dtypes
 from probes.results.integrity import require_intact, sealed
 from probes.results.intervals import wilson_interval
-from probes.results.metrics import metrics
+from probes.results.metrics import TOP5, metrics
 from probes.results.predictions import check_predictions, save_predictions
 from probes.tasks.task import Task
 
@@ -52,7 +52,7 @@ def rows(run: RunFile, task: Task, name: ProbeName, fits: Sequence[Fit]) -> list
             about["chance"] = float((scored.label == frequent).mean())
             for metric, value in metrics(scored, task.classes).items():
                 row = about | {"metric": metric, "value": value}
-                if metric == "accuracy" and split != "train":
+                if metric in ("accuracy", TOP5) and split != "train":
                     row["ci_low"], row["ci_high"] = wilson_interval(value, len(scored.label))
                 result.append(row)
     return [{column: row.get(column) for column in COLUMNS} for row in result]
