@@ -89,6 +89,17 @@ def exact_float32() -> Iterator[None]:
 
 
 @contextmanager
+def tf32_products() -> Iterator[None]:
+    """Let a GPU multiply float32 matrices as TF32, with 10 binary digits, while the block runs; a CPU has none."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = True
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
+
+
+@contextmanager
 def products(precision: str) -> Iterator[None]:
     """Train in this context: at "fp32" products are exact float32 and never TF32, also backward.
 

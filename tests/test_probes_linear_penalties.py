@@ -125,3 +125,53 @@ def test_the_grid_has_two_penalties_a_decade_and_each_fall_counts_from_a_thousan
     np.testing.assert_allclose(np.diff(np.log10(PENALTIES)), -0.5)
     np.testing.assert_allclose(np.diff(np.log10([PENALTIES[0], *LARGER])), 0.5)
     assert (PENALTIES[0], PENALTIES[-1], LEAST_FALL) == (pytest.approx(10**-0.5), pytest.approx(1e-8), 1e-3)
+
+
+class Rough:
+    """A path with many classes: fits are rough at first, and their log-losses off by up to 0.01 nats."""
+
+    def __init__(self, losses: list[float], off: list[float]):
+        self.exact, self.off, self.asked = Path(losses), off, list[tuple[float, bool]]()
+
+    def solve(self, lam: float, start: LinearFit | None) -> Candidate:
+        self.asked.append((lam, False))
+        return self.exact(lam, start)
+
+    def roughly(self, lam: float, start: LinearFit | None) -> Candidate:
+        self.asked.append((lam, True))
+        loss = self.exact(lam, start).log_loss + self.off[len(self.asked) % len(self.off)]
+        return replace(candidate(lam, loss), is_rough=True)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_rough_fits_choose_as_certified_ones_do_and_the_chosen_is_certified(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    turn = rng.integers(1, 12)
+    steps = np.where(np.arange(16) < turn, -1.0, 1.0) * rng.choice([0.0005, 0.002, 0.01, 0.1], 16)
+    losses = (3 + np.cumsum(steps)).tolist()
+    rough = Rough(losses, rng.uniform(-0.0095, 0.0095, 7).tolist())
+    best, is_cut = choose(rough.solve, rough.roughly)
+    expected, was_cut = choose(Path(losses))
+    assert not best.is_rough
+    assert (best.fit.lam, best.log_loss, is_cut) == (expected.fit.lam, expected.log_loss, was_cut)
+
+
+def test_only_what_may_be_chosen_is_solved_to_the_certificate() -> None:
+    rough = Rough([3, 2, 1, 0.5, 0.51, 0.7, 9], [0.0])
+    best, _ = choose(rough.solve, rough.roughly)
+    assert best.fit.lam == PENALTIES[3]
+    assert [lam for lam, is_rough in rough.asked if not is_rough] == [PENALTIES[3], PENALTIES[4]]
+    assert [lam for lam, is_rough in rough.asked if is_rough] == list(PENALTIES[:6])
+
+
+def test_after_a_rough_fit_steps_are_taken_as_equal() -> None:
+    starts: list[LinearFit | None] = []
+
+    def solve(lam: float, start: LinearFit | None) -> Candidate:
+        starts.append(start)
+        place = len(starts)
+        fit = replace(candidate(lam, 0).fit, coef=np.full((2, 1), 2.0**place - 1))
+        return replace(candidate(lam, -place if place < 5 else place), fit=fit, is_rough=True)
+
+    choose(lambda lam, start: replace(candidate(lam, -4), fit=start or candidate(lam, 0).fit), solve)
+    assert [start.coef[0, 0] for start in starts[1:5] if start is not None] == [1, 5, 11, 23]

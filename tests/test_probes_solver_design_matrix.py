@@ -70,3 +70,11 @@ def test_the_spectrum_of_a_large_matrix_keeps_its_trace(monkeypatch):
     assert spectrum.rest >= 0
     if spectrum.rest > 0:
         assert float(spectrum.values.sum() + 3 * spectrum.rest) == pytest.approx(X.var(0).sum(), rel=1e-5)
+
+
+def test_logits_are_kept_where_memory_allows_and_never_beside_streamed_features():
+    n, d = 1 << 20, 16  # 32 bytes a logit of each sample
+    assert DesignMatrix.columns(n, d, 0) == 4  # 16 MiB, or an eighth of the features
+    assert DesignMatrix.columns(n, d, 1000 * 32 * n) == 1000
+    X = np.random.default_rng(0).normal(size=(1000, 4))
+    assert DesignMatrix(Features(X), torch.device("cpu"), resident=False, room=1 << 40).columns_kept == 0

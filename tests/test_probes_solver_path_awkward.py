@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from linear_problems import blobs, objective_of
+from linear_problems import PATH, blobs, objective_of
 from reference import linear_optimum
 
 from layerwise.errors import UserError
+from probes.solver.design_matrix import Backward, Forward
 from probes.solver.fit import log_proba
-from probes.solver.path import LOSSES, fit_path
+from probes.solver.path import LOSSES, Fitter, fit_path
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -143,3 +144,49 @@ def test_what_cannot_be_fitted_is_said(change, message):
     given = {"X": X, "y": y, "lams": [1e-2], "n_classes": 3} | change
     with pytest.raises(UserError, match=message):
         fit_path(**given)
+
+
+# few digits, and fits that are left before they are proved
+
+
+def rounded_to_tf32(values):
+    """Return float32 values with the 10 binary digits of TF32."""
+    if values.dtype != torch.float32:
+        return values
+    return ((values.contiguous().view(torch.int32) + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_directions_of_few_digits_are_proved_as_well(monkeypatch, loss):
+    """What a GPU does where TF32 is allowed, which is in conjugate gradients alone."""
+    monkeypatch.setattr("probes.solver.newton._SMALL", 0)
+    X, y = blobs(seed=20)
+    exact = fit_path(X, y, PATH, n_classes=3, loss=loss)
+    forward, backward, allowed = Forward.__call__, Backward.add, []
+
+    def quick(values):
+        allowed.append(torch.backends.cuda.matmul.allow_tf32)
+        return rounded_to_tf32(values) if allowed[-1] else values
+
+    monkeypatch.setattr(Forward, "__call__", lambda self, block: forward(self, quick(block)))
+    monkeypatch.setattr(Backward, "add", lambda self, values, block: backward(self, quick(values), quick(block)))
+    for one, other in zip(exact, fit_path(X, y, PATH, n_classes=3, loss=loss), strict=True):
+        assert other.converged
+        assert abs(other.objective - one.objective) <= one.certificate + other.certificate
+    assert set(allowed) == {True, False} and not torch.backends.cuda.matmul.allow_tf32
+
+
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+@pytest.mark.parametrize("small", [0, 1 << 20])
+def test_a_rough_fit_is_near_its_optimum_and_goes_on_to_a_proved_one(monkeypatch, loss, small):
+    monkeypatch.setattr("probes.solver.newton._SMALL", small)
+    X, y = blobs(seed=21)
+    fitter = Fitter(X, y, n_classes=3, loss=loss)
+    ((whole,),) = fitter.fit([1e-3])
+    ((rough,),) = fitter.fit([1e-3], rough=0.05)
+    assert not rough.converged and rough.certificate == np.inf and rough.iterations < whole.iterations
+    assert rough.objective == pytest.approx(objective_of(rough, X, y), rel=1e-5)
+    assert whole.objective - whole.certificate <= rough.objective <= 1.1 * whole.objective
+    ((finished,),) = fitter.fit([1e-3], [rough])
+    assert finished.converged
+    assert abs(finished.objective - whole.objective) <= finished.certificate + whole.certificate

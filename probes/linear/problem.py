@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 
 from layerwise.model.seeds import derive_seed
 from probes.linear.features import DepthData
-from probes.linear.penalties import Candidate, choose
+from probes.linear.penalties import MANY_CLASSES, ROUGH, Candidate, choose
 from probes.logistic import CertifiedLogisticRegression
 from probes.protocol import Predictions, joined, predictions
-from probes.solver.fit import LinearFit, is_right, log_proba
+from probes.solver.fit import LinearFit, is_right, log_proba_blocks
 from probes.solver.path import Fitter
 from probes.solver.rows import Features, Rows, View
 from probes.solver.standardiser import Standardiser
@@ -93,14 +94,16 @@ class LinearProblem:
         fitter = self._fitter(data, x, y["train"], standardise)
         seen, affine = self._seen(x, standardise)
 
-        def solve(penalty: float, start: LinearFit | None) -> Candidate:
+        def solve(penalty: float, start: LinearFit | None, rough: float = 0.0) -> Candidate:
             tell(penalty)
-            ((fit,),) = fitter.fit([penalty], None if start is None else [start])
+            ((fit,),) = fitter.fit([penalty], None if start is None else [start], rough=rough)
             (validation,) = self.predict([fit], data, "validation", y["validation"], standardise)
-            _say(data, "train", fit, validation)
-            return Candidate(fit, validation, is_right(fit, seen, y["train"], data.device, standardiser=affine))
+            is_rough = bool(rough) and not fit.converged
+            _say(data, "train", fit, validation, is_rough=is_rough)
+            separates = is_right(fit, seen, y["train"], data.device, standardiser=affine)
+            return Candidate(fit, validation, separates, is_rough)
 
-        best, is_cut = choose(solve)
+        best, is_cut = choose(solve, partial(solve, rough=ROUGH) if self.n_classes >= MANY_CLASSES else None)
         if is_cut:
             log.warning(
                 "depth %d: the log-loss still falls at lambda %.1e, the end of its path; a better one may lie beyond",
@@ -117,7 +120,16 @@ class LinearProblem:
         source: Rows | np.ndarray | torch.Tensor = x
         if data.device.type == "cuda" and data.fits_memory(len(x)):
             source, affine = Features(x, affine).whole(data.device), None
-        return [predictions(log_proba(fit, source, data.where(split), standardiser=affine), y) for fit in fits]
+        return [
+            self._predictions(log_proba_blocks(fit, source, data.where(split), standardiser=affine), y) for fit in fits
+        ]
+
+    def _predictions(self, blocks: Iterable[torch.Tensor], y: np.ndarray) -> Predictions:
+        parts, start = [], 0
+        for block in blocks:
+            parts.append(predictions(block.cpu().numpy(), y[start : start + len(block)]))
+            start += len(block)
+        return joined(parts)
 
     def _fitter(self, data: DepthData, x: Rows | np.ndarray, y: np.ndarray, standardise: Standardiser) -> Fitter:
         source, affine = self._seen(x, standardise)
@@ -133,13 +145,15 @@ class LinearProblem:
         return View(x, affine=standardise, projection=self.projection), None
 
 
-def _say(data: DepthData, splits: str, fit: LinearFit, validation: Predictions | None = None) -> None:
+def _say(
+    data: DepthData, splits: str, fit: LinearFit, validation: Predictions | None = None, *, is_rough: bool = False
+) -> None:
     """Say of a fit what its rows will, were it chosen."""
-    scored = ""
+    scored, state = "", "" if fit.converged else " (rough)" if is_rough else " (NOT CONVERGED)"
     if validation is not None:
         scored = f", validation {validation.log_loss_bits:.4f} bits, {100 * validation.accuracy:.2f}%"
     log.debug(
         "depth %d, %d features, %s: lambda %.2g, %d Newton steps, objective %.6g, certificate %.1e%s%s",
         data.depth, fit.coef.shape[1], splits, fit.lam, fit.iterations, fit.objective, fit.certificate,
-        "" if fit.converged else " (NOT CONVERGED)", scored,
+        state, scored,
     )  # fmt: skip

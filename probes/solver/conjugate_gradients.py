@@ -2,7 +2,8 @@
 
 The preconditioner is (mean Hessian of the loss) x (Gram matrix of the features) + lambda for the weights, and the mean
 Hessian for the intercept. Scalars are float64, vectors in the precision of the logits: only a direction is needed.
-Problems that are done leave the work.
+Problems that are done leave the work. On a GPU float32 products are TF32, about seven times as fast: what they lose,
+the next Newton step finds in its gradient, and the certificate in float64 says what is reached.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from layerwise.hardware import tf32_products
 from probes.solver.certificate import invert_curvature
 from probes.solver.design_matrix import Spectrum
 from probes.solver.objective import Logits, bend
@@ -125,6 +127,7 @@ class _Krylov:
         return _Krylov(**{f.name: getattr(self, f.name)[problems] for f in fields(self)})
 
 
+@tf32_products()
 def solve(equations: Equations, spectrum: Spectrum, forcing: Tensor, goal: Tensor) -> tuple[Tensor, int]:
     """Return changes [P, K, d + 1] that leave at most a part of the gradient, and the iterations that took.
 
@@ -149,6 +152,12 @@ def solve(equations: Equations, spectrum: Spectrum, forcing: Tensor, goal: Tenso
             left = torch.nonzero(~done)[:, 0]
             state, logits, precondition = state.take(left), logits.take(left), precondition.take(left)
     return changes, step
+
+
+def expected_gain(equations: Equations, spectrum: Spectrum) -> Tensor:
+    """Return what a Newton step would lower the objectives by, were the preconditioner exact, [P] float64."""
+    residual = equations.gradient.to(equations.logits.dtype)
+    return dot(residual, Preconditioner.of(equations, spectrum)(residual)) / 2
 
 
 def _start(equations: Equations, precondition: Preconditioner, forcing: Tensor, goal: Tensor) -> _Krylov:

@@ -26,6 +26,9 @@ from probes.solver.workers import Sums, Workers
 _CACHED = 1 << 18
 _LAUNCHED = 1 << 25  # on a GPU
 _FEW_LOGITS = 1 << 22  # that may be kept, however few the features: 16 MiB of float32
+# Of one logit where logits are kept: those of the weights and of a direction, each in float32 and float64 for a moment,
+# and what a change of precision holds beside them.
+_LOGIT_BYTES = 32
 _GRAM_LIMIT = 4096  # the largest matrix that is decomposed: time grows with the third power, and 64 MiB are held
 
 
@@ -38,13 +41,16 @@ class DesignMatrix:
     Attributes:
         mean: [d] float64, of all rows.
         row_squares: [n] float64, the squared Euclidean norms of the rows, before centring.
-        columns_kept: for so many outputs logits [columns, n] are kept: an eighth of the features; none where these are
-            not held in memory themselves.
+        columns_kept: for so many outputs logits [columns, n] are kept: what `room` holds, and at least an eighth of the
+            features; none where these are not held in memory themselves.
+
+    Args:
+        room: bytes that may be spent on logits.
     """
 
-    def __init__(self, features: Features, device: torch.device, *, resident: bool = True) -> None:
+    def __init__(self, features: Features, device: torch.device, *, resident: bool = True, room: int = 0) -> None:
         self.n, self.d, self.device, self.resident = features.n, features.d, device, resident
-        self.columns_kept = max(self.n * self.d // 8, _FEW_LOGITS) // self.n if resident else 0
+        self.columns_kept = self.columns(self.n, self.d, room) if resident else 0
         self._features = features
         self._held = features.whole(device) if resident else None
         # Wide input is centred in float64 before it is narrowed; narrow input is taken as it is.
@@ -55,6 +61,11 @@ class DesignMatrix:
         self.mean = self._measure() / self.n
         self._offset = torch.zeros_like(self.mean) if self._wide else self.mean
         self._spectrum: Spectrum | None = None  # kept: every penalty of a path needs it
+
+    @staticmethod
+    def columns(n: int, d: int, room: int) -> int:
+        """Return `columns_kept` of n rows of d features that are held in memory."""
+        return max(n * d // 8, _FEW_LOGITS, room // _LOGIT_BYTES) // n
 
     def _measure(self) -> Tensor:
         """Return the sum of the rows, [d], and keep their squares, after looking for what is not finite."""

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from probes.solver.certificate import certify, invert_curvature
-from probes.solver.conjugate_gradients import Equations, dot, solve
+from probes.solver.conjugate_gradients import Equations, dot, expected_gain, solve
 from probes.solver.design_matrix import DesignMatrix
 from probes.solver.losses import Loss
 from probes.solver.objective import Logits, slope, slope_along
@@ -91,6 +91,9 @@ class _Active:
     forcing: Tensor  # CG stops where the residual is this fraction of the gradient
     nonlinearity: Tensor  # of the last step
 
+    def equations(self) -> Equations:
+        return Equations(self.logits, self.gradient, self.curvature, self.centre, self.lam)
+
     def take(self, problems: Tensor) -> _Active:
         parts = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "logits"}
         return _Active(logits=self.logits.take(problems), **{name: part[problems] for name, part in parts.items()})
@@ -104,10 +107,14 @@ class Solver:
         loss: of the P problems.
         lam: [P] float64, positive.
         tolerance: from objectives [P] to the bounds at which their problems are done.
+        rough: a part of the objective: problems that seem to be so near their optimum are left there, without a proof
+            (their bound is infinite, if none was found on the way); 0 for none.
     """
 
-    def __init__(self, design: DesignMatrix, loss: Loss, lam: Tensor, tolerance: Callable[[Tensor], Tensor]):
-        self._design, self._loss, self._lam, self._tolerance = design, loss, lam, tolerance
+    def __init__(
+        self, design: DesignMatrix, loss: Loss, lam: Tensor, tolerance: Callable[[Tensor], Tensor], rough: float = 0.0
+    ):
+        self._design, self._loss, self._lam, self._tolerance, self._rough = design, loss, lam, tolerance, rough
 
     def minimise(self, theta: Tensor, max_iter: int) -> Solution:
         """Solve from theta [P, K, d + 1] and return the best certified iterate of each problem.
@@ -127,12 +134,25 @@ class Solver:
                 break
             if len(left) < len(active.index):
                 active = active.take(left)
-            equations = Equations(active.logits, active.gradient, active.curvature, active.centre, active.lam)
+            if self._rough:
+                active = self._leave(active, solution)
+                if not len(active.index):
+                    break
             change, products = solve(
-                equations, self._design.spectrum(), active.forcing, _INSIDE * active.goal * 2 * active.lam
+                active.equations(), self._design.spectrum(), active.forcing, _INSIDE * active.goal * 2 * active.lam
             )
             _say(step, active, products, _move(active, change.double()))
         return solution
+
+    def _leave(self, active: _Active, solution: Solution) -> _Active:
+        """Keep in the solution the problems that seem to be near enough; return the others."""
+        near = expected_gain(active.equations(), self._design.spectrum()) <= self._rough * active.objective
+        near &= active.lam == active.target
+        index = active.index[near]
+        theta, objective = active.logits.theta[near], active.objective[near]
+        unproved = solution.bound[index].isinf()
+        solution.theta[index[unproved]], solution.objective[index[unproved]] = theta[unproved], objective[unproved]
+        return active.take(torch.nonzero(~near)[:, 0]) if near.any() else active
 
     def _start(self, theta: Tensor) -> _Active:
         lam = self._lam

@@ -1,8 +1,8 @@
 """The sums over samples that a Newton step and a certificate need, each one pass over blocks of rows.
 
 Points and directions are theta [P, K, d + 1]: the weights of P problems with K outputs, and the intercept as the
-last column. Their logits [P, K, n] are kept where they are few beside features that are held in memory; else they are
-made anew from each block, and where features are streamed memory does not grow with the number of samples.
+last column. Their logits [P, K, n] are kept where features are held and memory is left (`DesignMatrix.columns_kept`);
+else they are made anew from each block, and where features are streamed memory does not grow with the samples.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Logits:
         """Return the logits of theta, computing them now where they are kept."""
         made = cls(design, loss, theta, dtype, anchored, None)
         if theta.shape[0] * theta.shape[1] > design.columns_kept:
-            return made  # more logits than an eighth of the features: made anew in each pass, one product more
+            return made  # more logits than memory is given to: made anew in each pass, one product more
         kept = torch.empty(*theta.shape[:2], design.n, dtype=dtype, device=theta.device)
 
         def work(blocks: list[slice]) -> Sums:

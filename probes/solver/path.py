@@ -74,7 +74,8 @@ def fit_path(
         tol: the certificate to reach, in nats per sample; None for 1e-4 of the objective.
         max_iter: the most Newton steps. A fit that misses the tolerance says so in `converged`.
         max_memory: bytes. Where twice the features would exceed it, they are read block by block in every pass and
-            nothing is kept for each sample but its label and weight; slower, with the same result.
+            nothing is kept for each sample but its label and weight; slower, with the same result. What it leaves is
+            spent on logits, which saves a third of the work; None keeps those that are few beside the features.
         device: where to compute, such as "cuda".
         where: put in front of error messages, such as "depth 3, train split".
 
@@ -145,7 +146,8 @@ class Fitter:
         labels, weights = self._labels.expand(self._n_paths, -1), self._weights.expand(self._n_paths, -1)
         present = checked_presence(labels, weights, n_classes, where)
         held = 2 * features.n * features.d * features.dtype.itemsize
-        design = DesignMatrix(features, torch.device(device), resident=max_memory is None or held <= max_memory)
+        room = 0 if max_memory is None else max_memory - held
+        design = DesignMatrix(features, torch.device(device), resident=room >= 0, room=room)
         self._joint: list[tuple[Tensor, _JointFit]] = []
         for classes in present.unique(dim=0):
             rows = torch.nonzero((present == classes).all(1))[:, 0]
@@ -154,14 +156,20 @@ class Fitter:
             tolerance = _Tolerance(tol, 1 if loss == "multinomial" else folds.n_classes)
             self._joint.append((rows, _JointFit(design, folds, loss, n_classes, tolerance)))
 
-    def fit(self, lams: Sequence[float], start: Sequence[LinearFit] | None = None) -> list[list[LinearFit]]:
-        """Return B lists of fits in the order of the penalties, begun from B fits where these are given."""
+    def fit(
+        self, lams: Sequence[float], start: Sequence[LinearFit] | None = None, *, rough: float = 0.0
+    ) -> list[list[LinearFit]]:
+        """Return B lists of fits in the order of the penalties, begun from B fits where these are given.
+
+        rough: a part of the objective. Fits that seem to be so near their optimum are left there, with whatever bound
+            was proved on the way: an infinite one as a rule.
+        """
         penalties = checked_penalties(lams, self._where)
         checked_count(self._labels, self._weights, start, self._where)
         paths: list[list[LinearFit]] = [[] for _ in range(self._n_paths)]
         for rows, joint in self._joint:
             begin = None if start is None else [start[i] for i in rows.tolist()]
-            for row, fit in joint.fit(penalties, begin, self._max_iter, self._max_memory):
+            for row, fit in joint.fit(penalties, begin, self._max_iter, self._max_memory, rough):
                 paths[int(rows[row])].append(fit)
         return paths
 
@@ -200,7 +208,7 @@ class _JointFit:
     tolerance: _Tolerance
 
     def fit(
-        self, lams: Tensor, start: list[LinearFit] | None, max_iter: int, max_memory: int | None
+        self, lams: Tensor, start: list[LinearFit] | None, max_iter: int, max_memory: int | None, rough: float
     ) -> Iterator[tuple[int, LinearFit]]:
         """Yield the row of the labels and the fit for each penalty of each row, in that order."""
         rows = torch.arange(len(self.folds.share)).repeat_interleave(len(lams))
@@ -208,7 +216,7 @@ class _JointFit:
         size = self._at_once(max_memory)
         for row, lam in zip(rows.split(size), lams.split(size), strict=True):
             theta = self._begin(row, start)
-            solver = Solver(self.design, *self._problems(row, lam), self.tolerance.of_problem)
+            solver = Solver(self.design, *self._problems(row, lam), self.tolerance.of_problem, rough)
             solution = solver.minimise(theta, max_iter)
             yield from zip(row.tolist(), self._fits(solution, lam), strict=True)
 
