@@ -30,7 +30,7 @@ def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings)
             )  # fmt: skip
         elif name in NEAREST:
             kind = KnnFamily if name == "knn" else NcmFamily
-            found[name] = kind(run, task, pools=settings.pools, device=settings.device)
+            found[name] = kind(run, task, pools=settings.pools, device=settings.device, max_memory=settings.max_memory)
         elif name in TRAINED:
             _require_plain(task, name)
             found[name] = TrainedFamily(run, name)

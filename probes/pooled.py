@@ -1,7 +1,12 @@
-"""Probes that take all of A x_j, of the images of a depth, into memory at once: what knn, ncm and estimators share."""
+"""Probes of A x_j: its rows on demand, and what knn, ncm and estimators share.
+
+What the file stores is read from it; what has to be computed is computed once, into memory or, where `max_memory`
+forbids that, into an unlinked file beside the run.
+"""
 
 from __future__ import annotations
 
+import tempfile
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,25 +14,30 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from layerwise.activations import read_pooled
+from layerwise.activations import pooled_batches, pooled_width, read_pooled
+from layerwise.errors import option
+from layerwise.hardware import reserve_disk
 from layerwise.runfile import RunFile
+from layerwise.runfile.layout import POOL_SIDE
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit, Kind, play
-from probes.solver.rows import require_finite
+from probes.solver.rows import Rows, View, require_finite
 from probes.tasks.task import Task
 
 
 @dataclass(frozen=True)
 class Data:
-    """Features float32 [n, d] and labels int64 [n] of one or two splits, end to end.
+    """Features and labels int64 [n] of one or two splits, end to end.
 
     Attributes:
+        x: float32 [n, d], or rows [n, ...] that are read on demand.
         real: labels [n] on which something is chosen: those of `y`, unless these are permuted.
         counts: number of images of each split.
     """
 
-    x: np.ndarray
+    x: Rows | np.ndarray
     y: np.ndarray
     real: np.ndarray
     counts: dict[str, int]
@@ -69,14 +79,62 @@ class PooledFamily(Family):
     def _open(self, name: ProbeName) -> Any:
         def open_splits(splits: Sequence[str]) -> Data:
             parts = [self._read(name.depth, name.pooling, split) for split in splits]
-            x, y, real = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            return Data(x, y, real, {split: len(part[1]) for split, part in zip(splits, parts, strict=True)})
+            x, y, real = zip(*parts, strict=True)
+            whole = np.concatenate(x) if all(isinstance(part, np.ndarray) for part in x) else View(*x)
+            return Data(
+                whole,
+                np.concatenate(y),
+                np.concatenate(real),
+                {split: len(part[1]) for split, part in zip(splits, parts, strict=True)},
+            )
 
         return open_splits
 
-    def _read(self, depth: int, side: int, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _read(self, depth: int, side: int, split: str) -> tuple[Rows | np.ndarray, np.ndarray, np.ndarray]:
         """Return features, labels, and the labels on which something is chosen."""
         x = read_pooled(self.run, depth, split, side=side, device=self.device)[self.task.rows(split)]
         require_finite(x, f"{self.run.path}, depth {depth}, {split} features")
+        return x, *self._labels(split)
+
+    def _labels(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         y, chooser = self.task.labels(split), self.task.chooser
-        return x, y, y if chooser is self.task else chooser.labels(split)
+        return y, y if chooser is self.task else chooser.labels(split)
+
+
+def features(
+    run: RunFile, task: Task, depth: int, split: str, *, side: int, device: torch.device, max_memory: int | None = None
+) -> Rows | NDArray[np.float32]:
+    """Return A x_j (x_j itself for side 0) of the images of a split that the task labels, [n, ...].
+
+    Args:
+        side: of the average A.
+        device: where maps are averaged that the file does not hold averaged.
+        max_memory: bytes; what is computed and exceeds it goes to the disk.
+    """
+    stored = run.pooled(depth, split) if side == POOL_SIDE else None
+    source: Rows | NDArray[np.float32] = (
+        _computed(run, depth, split, side, device, max_memory) if stored is None else stored
+    )
+    rows = task.rows(split)
+    return source if len(rows) == len(source) else View(source, kept=rows)
+
+
+def _computed(
+    run: RunFile, depth: int, split: str, side: int, device: torch.device, max_memory: int | None
+) -> NDArray[np.float32]:
+    shape = len(run.indices(split)), pooled_width(run, depth, side)
+    result = _room(run, shape, max_memory)
+    start = 0
+    for batch in pooled_batches(run, depth, split, side=side, device=device):
+        result[start : start + len(batch)] = batch
+        start += len(batch)
+    return result
+
+
+def _room(run: RunFile, shape: Sequence[int], max_memory: int | None) -> NDArray[np.float32]:
+    if max_memory is None or 4 * int(np.prod(shape)) <= max_memory:
+        return np.empty(shape, np.float32)
+    with tempfile.TemporaryFile(dir=run.path.parent) as file:  # the mapping outlives the name and the descriptor
+        instead = f"Free some, or give a larger {option('max_memory')}."
+        reserve_disk(file, 4 * int(np.prod(shape)), run.path.parent, instead)
+        return np.memmap(file, np.float32, mode="r+", shape=tuple(shape))

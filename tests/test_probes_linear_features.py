@@ -12,7 +12,7 @@ from conftest import make_run
 
 from layerwise.activations import pooled_features
 from layerwise.runfile import RunFile
-from probes.linear.features import features
+from probes.pooled import features
 from probes.solver.rows import Features, View
 from probes.solver.standardiser import Standardiser
 from probes.tasks.target import Target

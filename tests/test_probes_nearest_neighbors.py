@@ -50,6 +50,17 @@ def test_every_vote_is_that_of_a_loop(monkeypatch: pytest.MonkeyPatch, blocks: t
         assert found[vote].true_log_probability == pytest.approx(true)
 
 
+def test_top5_of_neighbours_are_the_five_classes_with_most_votes_and_of_equal_ones_the_nearest() -> None:
+    x, y = made(300, n_classes=12)
+    query, label = made(60, n_classes=12, seed=1)
+    for k in (1, 3, 40):
+        (found,) = NearestNeighbors(x, y, 12, CPU).predict(query, label, [Vote(k, "euclidean")]).values()
+        for q, own, inside in zip(query, label, found.in_top5, strict=True):
+            nearest = y[np.argsort(np.linalg.norm(x.astype(float) - q, axis=1))[:k]].tolist()
+            ranked = sorted(set(nearest), key=lambda c: (-nearest.count(c), nearest.index(c)))
+            assert inside == (own in ranked[:5])  # a class without a vote never is
+
+
 def test_odd_votes_between_two_classes_are_those_of_scikit_learn() -> None:
     x, y = made(1500, 20, 2)
     query, label = made(300, 20, 2, seed=3)

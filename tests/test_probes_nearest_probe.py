@@ -13,6 +13,7 @@ from layerwise.runfile import RunFile
 from probes.nearest import probe as nearest
 from probes.nearest.neighbors import DISTANCES, NEIGHBORS
 from probes.nearest.probe import FIXED_VOTE, KnnFamily, NcmFamily
+from probes.pooled import PooledFamily
 from probes.protocol import Fit
 from probes.tasks.controls import Permuted
 from probes.tasks.task import Task
@@ -93,3 +94,27 @@ def test_images_without_a_label_are_left_out(run_path: Path) -> None:
     with RunFile(run_path) as run:
         first, _ = fitted(NcmFamily, Third(run))
     assert {s: len(p.label) for s, p in first.scores.items()} == {"train": 432, "validation": 48, "test": 120}
+
+
+@pytest.mark.parametrize("kind", [KnnFamily, NcmFamily])
+@pytest.mark.parametrize("side", [2, 4])
+def test_features_that_do_not_fit_memory_give_the_same(
+    run_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[KnnFamily] | type[NcmFamily], side: int
+) -> None:
+    found = {}
+    with RunFile(run_path) as run:
+        for memory in (None, 1000):
+            family = kind(run, Task(run), pools=(side,), device=CPU, max_memory=memory)
+            if memory:
+                monkeypatch.setattr("probes.nearest.neighbors.VALUES", 5000)
+                monkeypatch.setattr(PooledFamily, "_read", None)  # which reads all of a split
+            ((_, found[memory]),) = family.fit(1, family.names(1))
+    for held, streamed in zip(found[None], found[1000], strict=True):
+        assert (held.neighbors, held.distance, held.n_features) == (
+            streamed.neighbors, streamed.distance, streamed.n_features,
+        )  # fmt: skip
+        for split, scored in held.scores.items():
+            np.testing.assert_array_equal(scored.predicted, streamed.scores[split].predicted)
+            np.testing.assert_allclose(
+                scored.true_log_probability, streamed.scores[split].true_log_probability, rtol=1e-5
+            )

@@ -138,7 +138,7 @@ def _features(run: RunFile, asked: Asked) -> dict[int, Source]:
     from layerwise.activations import pooled_width
     from layerwise.hardware import pick_device
     from probes.cli import parse_depths
-    from probes.linear.features import features
+    from probes.pooled import features
     from probes.tasks.task import Task
 
     wanted = asked.depths if isinstance(asked.depths, str | None) else ",".join(map(str, asked.depths))

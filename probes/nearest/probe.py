@@ -9,15 +9,39 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import torch
 
+from layerwise.activations import pooled_width
 from layerwise.runfile import RunFile
 from probes.nearest.neighbors import DISTANCES, NEIGHBORS, NearestMean, NearestNeighbors, Vote
-from probes.pooled import Data, PooledFamily
+from probes.pooled import Data, PooledFamily, features
 from probes.probe import ProbeName
-from probes.protocol import Fit, Kind, Predictions, best_candidate, joined
+from probes.protocol import TEST, Fit, Kind, Predictions, best_candidate, joined
+from probes.solver.rows import Rows, View, require_finite
 from probes.solver.standardiser import Standardiser
 from probes.tasks.task import Task
 
 FIXED_VOTE = Vote(10, "euclidean")
+
+
+class Part:
+    """Rows start to stop of features, float32 [m, d] and standardised, read on demand.
+
+    Args:
+        standardise: fitted to rows of the same features; None leaves them as they are.
+    """
+
+    def __init__(self, x: Rows | np.ndarray, start: int, stop: int, standardise: Standardiser | None = None):
+        self._x, self._start, self._standardise = x, start, standardise
+        self.shape = stop - start, int(np.prod(x.shape[1:]))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Return the rows of a slice of step 1."""
+        start, stop, _ = rows.indices(len(self))
+        block = np.asarray(self._x[self._start + start : self._start + stop], np.float32)
+        block = block.reshape(len(block), self.shape[1])
+        return block if self._standardise is None else self._standardise(block)
 
 
 class Fitted:
@@ -29,26 +53,32 @@ class Fitted:
 
     def __init__(self, data: Data, n: int, vote: Vote | None, n_classes: int, device: torch.device):
         self.data, self.n, self.vote, self.seconds = data, n, vote, 0.0
-        self.standardise = Standardiser(data.x[:n])
-        x, y = self.standardise(data.x[:n]), data.y[:n]
+        self.standardise = Standardiser(Part(data.x, 0, n))
+        x, y = standardised(data, 0, n, self.standardise), data.y[:n]
         self.neighbors = NearestNeighbors(x, y, n_classes, device) if vote else None
         self.means = None if vote else NearestMean(x, y, n_classes)
 
     def predict(self, data: Data) -> Predictions:
         """Return what the probe says of data; of images that it was fitted on, none is its own neighbour."""
         if data is not self.data:
-            return self._predict(data.x, data.y, own=False)
-        own = self._predict(data.x[: self.n], data.y[: self.n], own=True)
+            return self._predict(data, 0, len(data.y), own=False)
+        own = self._predict(data, 0, self.n, own=True)
         if self.n == len(data.y):
             return own
-        return joined([own, self._predict(data.x[self.n :], data.y[self.n :], own=False)])
+        return joined([own, self._predict(data, self.n, len(data.y), own=False)])
 
-    def _predict(self, features: np.ndarray, y: np.ndarray, *, own: bool) -> Predictions:
-        x = self.standardise(features)
+    def _predict(self, data: Data, start: int, stop: int, *, own: bool) -> Predictions:
+        x, y = standardised(data, start, stop, self.standardise), data.y[start:stop]
         if self.means is not None:
             return self.means.predict(x, y)
         assert self.neighbors is not None and self.vote is not None
         return self.neighbors.predict(x, y, [self.vote], own=own)[self.vote]
+
+
+def standardised(data: Data, start: int, stop: int, standardise: Standardiser) -> Part | np.ndarray:
+    """Return standardised rows of the data: held where the data are, else read on demand."""
+    part = Part(data.x, start, stop, standardise)
+    return part[:] if isinstance(data.x, np.ndarray) else part
 
 
 class NearestKind(Kind[ProbeName, Data, Fitted]):
@@ -93,18 +123,38 @@ class NearestKind(Kind[ProbeName, Data, Fitted]):
     def report(self, fitted: Fitted, refit: int) -> Fit:
         vote = fitted.vote
         return Fit(
-            refit=refit, selection=self.selection, n_train=fitted.n, n_features=fitted.data.x.shape[1],
+            refit=refit, selection=self.selection, n_train=fitted.n, n_features=int(np.prod(fitted.data.x.shape[1:])),
             seconds=fitted.seconds,
             neighbors=vote.neighbors if vote else None, distance=vote.distance if vote else None,
         )  # fmt: skip
 
 
 class NearestFamily(PooledFamily):
-    """One kind of probe on A x_j that is not trained, at every depth of a run."""
+    """One kind of probe on A x_j that is not trained, at every depth of a run.
 
-    def __init__(self, run: RunFile, task: Task, *, pools: Sequence[int] = (2,), device: torch.device):
+    Args:
+        max_memory: bytes; features of which twice their size exceeds it are read block by block, with the same result.
+    """
+
+    def __init__(
+        self,
+        run: RunFile,
+        task: Task,
+        *,
+        pools: Sequence[int] = (2,),
+        device: torch.device,
+        max_memory: int | None = None,
+    ):
         super().__init__(run, task, pools=pools, device=device)
-        self.title = f"{self.probe} probe"
+        self.title, self.max_memory = f"{self.probe} probe", max_memory
+
+    def _read(self, depth: int, side: int, split: str) -> tuple[Rows | np.ndarray, np.ndarray, np.ndarray]:
+        n = sum(len(self.task.rows(one)) for one in self.run.splits if one != TEST)
+        if self.max_memory is None or 8 * n * pooled_width(self.run, depth, side) <= self.max_memory:
+            return super()._read(depth, side, split)
+        x = View(features(self.run, self.task, depth, split, side=side, device=self.device, max_memory=self.max_memory))
+        require_finite(x, f"{self.run.path}, depth {depth}, {split} features")
+        return x, *self._labels(split)
 
     def kind(self, name: ProbeName) -> NearestKind:
         return NearestKind(name, self.selection, self.n_classes, self.device, self.vote_of)
@@ -123,10 +173,10 @@ class KnnFamily(NearestFamily):
         if "validation" not in data.counts:
             return FIXED_VOTE
         n = data.counts["train"]
-        standardise = Standardiser(data.x[:n])
-        known = NearestNeighbors(standardise(data.x[:n]), data.real[:n], self.n_classes, self.device)
+        standardise = Standardiser(Part(data.x, 0, n))
+        known = NearestNeighbors(standardised(data, 0, n, standardise), data.real[:n], self.n_classes, self.device)
         votes = [Vote(k, distance) for k in NEIGHBORS if k <= n for distance in DISTANCES]
-        scores = known.predict(standardise(data.x[n:]), data.real[n:], votes)
+        scores = known.predict(standardised(data, n, len(data.y), standardise), data.real[n:], votes)
         return votes[best_candidate(votes, scores.__getitem__)]
 
 

@@ -128,10 +128,11 @@ class Finite:
             )
 
 
-def require_finite(x: NDArray[Any], where: str) -> None:
-    """Raise UserError with their number where features [n, d] are not finite."""
-    finite = Finite(where)
-    finite.see(torch.from_numpy(x))
+def require_finite(x: Rows | NDArray[Any], where: str) -> None:
+    """Raise UserError with their number where features [n, ...] are not finite; they are read block by block."""
+    features, finite = Features(x, where=where), Finite(where)
+    for rows in row_blocks(features.n, features.d):
+        finite.see(features.block(rows, torch.device("cpu")))
     finite.require()
 
 
