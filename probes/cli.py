@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,7 +135,9 @@ Force = Annotated[
 DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Say what is left to fit and what CNN probes would take; do nothing.", rich_help_panel=OUTPUT
+        "--dry-run",
+        help="Say what is left to fit and what linear and CNN probes would take; do nothing.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 
@@ -283,17 +285,23 @@ def _probe(run: RunFile, task: Task, asked: Asked) -> None:
 
 
 def _forecast(run: RunFile, task: Task, asked: Asked) -> None:
-    from probes.cnn.forecast import forecast_sweep, lines
+    from probes.cnn import forecast as cnn
     from probes.cnn.probe import CnnFamily
+    from probes.linear import forecast as linear
+    from probes.linear.probe import LinearFamily
     from probes.sweep import missing
 
     for family in families(run, task, asked.names, asked.settings):
         left = missing(run, family, _chosen(family, run, asked.depths), force=asked.force)
         count = sum(map(len, left.values()))
         print(f"{run.path}: {family.title}{_labels(task)}: {count} to fit")
+        shown: Iterable[str] = ()
         if count and isinstance(family, CnnFamily):
-            for line in lines(forecast_sweep(family, left), family):
-                print(line)
+            shown = cnn.lines(cnn.forecast_sweep(family, left), family)
+        elif count and isinstance(family, LinearFamily):
+            shown = linear.lines(linear.forecast_sweep(family, left), family)
+        for line in shown:
+            print(line)
 
 
 def _print_beside(run: RunFile, other: RunFile, task: Task, asked: Asked) -> None:

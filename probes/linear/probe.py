@@ -98,8 +98,7 @@ class LinearFamily(Family):
         found: list[tuple[ProbeName, list[Fit]]] = []
         for side in dict.fromkeys(name.pooling for name in wanted):
             names = [name for name in wanted if name.pooling == side]
-            # A square projection is a rotation, which the penalty does not see: one fit is that of all ten draws.
-            is_rotation = self.features != "native" and self._width(side) == pooled_width(self.run, depth, side)
+            _, is_rotation = self.fitted_width(depth, side)
             fits = self._play(depth, side, names[:1] if is_rotation else names)
             self._done += len(names)
             found += [(name, fits[names[0] if is_rotation else name]) for name in names]
@@ -151,6 +150,16 @@ class LinearFamily(Family):
 
             kind = self._kind(names, width, taken, tell)
             return play(kind, self._open(depth, side), self.run.splits, self.fitted)
+
+    def fitted_width(self, depth: int, side: int) -> tuple[int, bool]:
+        """Return the number of features that a probe is fitted to, and whether one fit is that of all ten draws.
+
+        A square projection is a rotation, which the penalty does not see.
+        """
+        width = pooled_width(self.run, depth, side)
+        if self.features == "native":
+            return width, False
+        return self._width(side), self._width(side) == width
 
     def _reads_pixels(self) -> bool:
         wanted = self.pixels and self.features == "native"
