@@ -13,12 +13,18 @@ from analysis.selection import of_classes
 from analysis.separability import curves
 from layerwise.errors import UserError
 from probes.names import TRAINED
+from probes.results.metrics import TOP5
 
 _KIND = ["mode", "k", "width", "aux_width", "variant"]
 
 
 def accuracies(
-    rows: pd.DataFrame, probes: Sequence[str] | None = None, split: str = "test", keep_failed: bool = False
+    rows: pd.DataFrame,
+    probes: Sequence[str] | None = None,
+    split: str = "test",
+    keep_failed: bool = False,
+    *,
+    top5: bool = False,
 ) -> pd.DataFrame:
     """Return the accuracy of each kind of network at each depth, by each probe that all of its runs have.
 
@@ -27,6 +33,8 @@ def accuracies(
             are averaged.
         probes: names of probes, of all kinds; None takes those that all runs of a kind have.
         split: train, validation or test. keep_failed: average networks that did not train with the others.
+        top5: whether an image counts whose class is among the five likeliest; published numbers are then those of
+            ImageNet.
 
     Returns:
         A row for each kind, probe (the auxiliary classifiers and ensembles that a run trained itself included) and
@@ -34,12 +42,15 @@ def accuracies(
         ci_high, interval (over seeds, for one seed over images, never both), n_runs, n_seeds, n_samples, dataset,
         split; and published (in [0, 1]; at the last depth of a greedy network whose data set is the paper's or a copy
         of it, of the auxiliary and the ensemble), source, and differs: in what the published network is another.
+        Of top5 also `measure`, which says so.
 
     Raises:
-        UserError: if the runs of one kind have no probe in common, or cannot be averaged.
+        UserError: if the runs of one kind have no probe in common, or cannot be averaged; if no row has a top-5
+            accuracy.
     """
     found = []
     rows = only_trained(rows, _KIND, keep_failed)
+    rows = _top5_alone(rows) if top5 else rows
     for key, own in rows.groupby(_KIND, dropna=False, sort=True):
         kind = dict(zip(_KIND, key, strict=True))
         common = _common(own) if probes is None else [probes] if isinstance(probes, str) else list(probes)
@@ -47,8 +58,20 @@ def accuracies(
             names = ", ".join(own["run"].unique())
             raise UserError(f"{names} have no probe in common. Probe them alike with `probe-depth`.")
         points = curves(own, common, split)
-        found.append(_beside(points.assign(**{name: kind[name] for name in _KIND[2:]}), own, kind))
-    return pd.concat(found, ignore_index=True)
+        found.append(_beside(points.assign(**{name: kind[name] for name in _KIND[2:]}), own, kind, top5))
+    table = pd.concat(found, ignore_index=True)
+    return table.assign(measure=TOP5) if top5 else table
+
+
+def _top5_alone(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of top-5 accuracy in the place of those of accuracy."""
+    found = rows[rows["metric"] == TOP5].assign(metric="accuracy")
+    if found.empty:
+        raise UserError(
+            "found no top-5 accuracy: rows have it where there are at least ten classes, but those of earlier versions "
+            "do not. Fit these again by `probe-depth --force`."
+        )
+    return found
 
 
 def _common(rows: pd.DataFrame) -> list[str]:
@@ -58,7 +81,7 @@ def _common(rows: pd.DataFrame) -> list[str]:
     return sorted(common - set(TRAINED)) + [probe for probe in TRAINED if probe in common]
 
 
-def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, Any]) -> pd.DataFrame:
+def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, Any], top5: bool) -> pd.DataFrame:
     points = points.drop(
         columns=["by", "ks", "widths", "variants", "seed", "pixels", "pixels_low", "pixels_high", "chance"]
     )
@@ -66,7 +89,9 @@ def _beside(points: pd.DataFrame, rows: pd.DataFrame, kind: dict[str, Any]) -> p
     if number is None:
         return points.assign(published=float("nan"), source="", differs="")
     last = points["depth"] == points.loc[points["probe"] == "auxiliary", "depth"].max()
-    values = {"auxiliary": number.top1, "ensemble": number.ensemble}
+    values: dict[str, float | None] = {"auxiliary": number.top1, "ensemble": number.ensemble}
+    if top5:
+        values = {"auxiliary": number.top5, "ensemble": number.top5_ensemble}
     published = points["probe"].map(values).where(last).astype(float) / 100
     shown = published.notna()
     words = _differs(rows, number)

@@ -82,15 +82,18 @@ def accuracies(
     *,
     split: str = "test",
     keep_failed: bool = False,
+    top5: bool = False,
 ) -> pd.DataFrame:
     """Return the accuracy (in [0, 1]) of each kind of network at each depth by each probe, beside published numbers.
+
+    top5: whether an image counts whose class is among the five likeliest.
 
     Returns:
         A row for each kind (mode, k, width, aux_width, variant), probe and depth: accuracy, ci_low, ci_high, interval
         (over seeds, for one seed over images), n_runs, n_seeds, n_samples, published, source, differs (in what the
         published network is another).
     """
-    return _accuracies(_rows(runs), probes, split, keep_failed)
+    return _accuracies(_rows(runs), probes, split, keep_failed, top5=top5)
 
 
 @python_call("separability-table")

@@ -26,14 +26,16 @@ def accuracy_table(points: pd.DataFrame, columns: str = "probe") -> Table:
         raise unknown("columns", columns, COLUMNS)
     first = points.iloc[0]
     head, rows, text = _by_depth(points) if columns == "depth" else _by_probe(points)
+    is_top5 = "measure" in points
     return Table(
         head=head,
         rows=rows,
-        caption=f"Accuracy (%) on {first['dataset']}, {first['split']} split ({first['n_samples']} images), "
+        caption=f"{'Top-5 accuracy' if is_top5 else 'Accuracy'} (%) on {first['dataset']}, {first['split']} split "
+        f"({first['n_samples']} images), "
         f"of each depth{' (0 = input)' if (points['depth'] == 0).any() else ''}.",
         notes=_notes(points),
         text=text,
-        label="accuracy",
+        label="top5" if is_top5 else "accuracy",
     )
 
 

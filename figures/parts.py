@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from figures.output import Made
 
-TABLES = ("accuracy", "trends", "contrasts", "differences", "published")
+TABLES = ("accuracy", "top5", "trends", "contrasts", "differences", "published")
 TABLE_FILES = (".md", ".tex", ".csv")
 
 
@@ -131,8 +131,8 @@ def table(
 
     Args:
         runs: probed run files, by their paths or open; two for differences, none for published.
-        what: accuracy (beside published numbers), trends (Page's test), contrasts (between k and between modes),
-            differences (two runs at each depth), or published.
+        what: accuracy (beside published numbers), top5 (the same of the five likeliest classes), trends (Page's test),
+            contrasts (between k and between modes), differences (two runs at each depth), or published.
         probes: names of probes; None takes those that the runs have.
         split: train, validation or test. keep_failed: average networks that did not train with the others; they are
             named and left out otherwise.

@@ -193,9 +193,9 @@ def made(
 ) -> tuple[pd.DataFrame, Table]:
     """Return the numbers of a table, and the table as it is shown.
 
-    what: accuracy, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts. columns:
-    of accuracy, see `accuracy_table`. probes: names; None takes those that the runs have. keep_failed: average networks
-    that did not train with the others.
+    what: accuracy, top5, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts.
+    columns: of accuracy, see `accuracy_table`. probes: names; None takes those that the runs have. keep_failed: average
+    networks that did not train with the others.
     """
     if what == "published":
         return pd.DataFrame([vars(number) for number in NUMBERS]), published_table()
@@ -216,9 +216,9 @@ def of_rows(
     probes: Sequence[str] | None = None,
     keep_failed: bool = False,
 ) -> tuple[pd.DataFrame, Table]:
-    """Return the numbers and the table of accuracy, trends or contrasts, of rows that are read already."""
-    if what == "accuracy":
-        found = accuracies(rows, probes, split, keep_failed)
+    """Return the numbers and the table of accuracy, top5, trends or contrasts, of rows that are read already."""
+    if what in ("accuracy", "top5"):
+        found = accuracies(rows, probes, split, keep_failed, top5=what == "top5")
         return found, accuracy_table(found, columns)
     if what == "trends":
         found = trends(rows, probes, split, keep_failed)

@@ -54,6 +54,24 @@ def test_the_published_number_stands_beside_the_last_auxiliary_and_ensemble_alon
     assert beside.to_dict() == pytest.approx({("auxiliary", 3): 0.917, ("ensemble", 3): 0.928})
 
 
+def test_top5_stands_beside_published_top5_and_is_asked_for() -> None:
+    rows = network(dataset="imagenet") + [
+        one | {"metric": "accuracy_top5", "value": min(0.99, one["value"] + 0.05)}
+        for one in network(dataset="imagenet")
+    ]
+    found = accuracies(table(rows), top5=True)
+    own = found.set_index(["probe", "depth"])
+    assert own.loc[("auxiliary", 3), "accuracy"] == pytest.approx(0.95)
+    assert own.loc[("linear", 0), "accuracy"] == pytest.approx(0.35)
+    assert own["published"].dropna().to_dict() == pytest.approx({("auxiliary", 3): 0.887, ("ensemble", 3): 0.898})
+    assert accuracy_table(found).caption.startswith("Top-5 accuracy (%) on imagenet")
+    assert accuracies(table(rows)).set_index(["probe", "depth"]).loc[("auxiliary", 3), "accuracy"] == pytest.approx(0.9)
+    _, made = tables.of_rows(table(rows), "top5")
+    assert made.label == "top5" and "95.0" in str(made.rows)
+    with pytest.raises(UserError, match="no top-5 accuracy"):
+        accuracies(table(network()), top5=True)
+
+
 def test_it_says_where_the_data_and_the_network_differ() -> None:
     found = accuracies(table(network(dataset="cifar10-jpeg")))
     (words,) = set(found["differs"]) - {""}
@@ -368,7 +386,7 @@ def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--what", "all"], "unknown table 'all'. Choices: accuracy, trends, contrasts, differences, published."),
+        (["--what", "all"], "unknown table 'all'. Choices: accuracy, top5, trends, contrasts, differences, published."),
         (["--what", "accuracy"], "no run file was given. `separability-table RUN.H5... --what accuracy -o table.md`"),
         (["a.h5", "--what", "differences"], "differences are between two runs, but 1 were given. Give two run files."),
         (

@@ -42,6 +42,15 @@ def test_the_mirrored_score_is_of_the_mean_of_both_logits(both: tuple[Path, Path
             assert "mirrored_train_accuracy" not in run.scores(j)
 
 
+def test_top5_is_of_the_five_greatest_logits(both: tuple[Path, Path]) -> None:
+    with RunFile(both[0]) as run:
+        for j, split in ((1, "validation"), (2, "test")):
+            five = np.argsort(-run.outputs(j, split), 1)[:, :5]
+            expected = np.mean([own in row for own, row in zip(run.labels(split), five, strict=True)])
+            assert run.scores(j)[f"{split}_accuracy_top5"] == expected > run.scores(j)[f"{split}_accuracy"]
+            assert run.scores(j)["train_accuracy_top5"] > run.scores(j)["train_accuracy"]
+
+
 def test_it_changes_no_other_score_and_no_output(both: tuple[Path, Path]) -> None:
     with RunFile(both[0]) as plain, RunFile(both[1]) as mirrored:
         for j in (1, 2):

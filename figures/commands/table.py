@@ -33,9 +33,9 @@ def separability_table(
     what: Annotated[
         str,
         typer.Option(
-            help="accuracy (of each depth, beside published numbers), trends (Page's test), contrasts (of early "
-            "gain, slope and final level, between k and between modes), differences (two runs at each depth), or "
-            "published (all published numbers; takes no runs).",
+            help="accuracy (of each depth, beside published numbers), top5 (the same of the five likeliest classes), "
+            "trends (Page's test), contrasts (of early gain, slope and final level, between k and between modes), "
+            "differences (two runs at each depth), or published (all published numbers; takes no runs).",
             rich_help_panel=SHOWN,
         ),
     ] = "accuracy",

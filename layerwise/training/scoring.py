@@ -16,6 +16,7 @@ from torch import Tensor
 from layerwise.datasets import Dataset, Split
 from layerwise.model.ensemble import WEIGHTINGS, ensemble
 from layerwise.model.network import LayerwiseNetwork
+from layerwise.top5 import TOP5_FROM, is_in_top5
 from layerwise.training.batches import DeviceSplit
 from layerwise.training.pruning import Pruned
 
@@ -26,6 +27,7 @@ KEPT = ("validation", "test")  # splits whose logits a run file keeps
 class DepthScores:
     """What the auxiliary of one depth says: accuracy in [0, 1] by split, and logits float32 [n, n_classes].
 
+    top5: the same with any of the five likeliest classes, where there are at least ten.
     ensembles: accuracy of the ensemble of all auxiliaries up to this depth, by (weighting, split).
     mirrored: accuracy by split of the mean of the logits of each image and its mirror image, where that is asked for.
     pruned: what pruning did to the block; None where nothing was pruned.
@@ -34,6 +36,7 @@ class DepthScores:
     depth: int
     shape: tuple[int, int, int]
     accuracy: dict[str, float] = field(default_factory=dict)
+    top5: dict[str, float] = field(default_factory=dict)
     logits: dict[str, np.ndarray] = field(default_factory=dict)
     ensembles: dict[tuple[str, str], float] = field(default_factory=dict)
     mirrored: dict[str, float] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class DepthScores:
     def attributes(self) -> dict[str, float]:
         """Return the accuracies by the names that files give them: test_accuracy, ensemble_logits_test_accuracy."""
         own = {f"{split}_accuracy": value for split, value in self.accuracy.items()}
+        own |= {f"{split}_accuracy_top5": value for split, value in self.top5.items()}
         own |= {f"mirrored_{split}_accuracy": value for split, value in self.mirrored.items()}
         return own | {f"ensemble_{w}_{split}_accuracy": value for (w, split), value in self.ensembles.items()}
 
@@ -64,6 +68,9 @@ def score_auxiliaries(
                 score.mirrored[name] = float(((own + other).argmax(1) == split.label).mean())
         for i, score in enumerate(scores):
             score.accuracy[name] = float((logits[i].argmax(1) == split.label).mean())
+            if logits[i].shape[1] >= TOP5_FROM:
+                inside = is_in_top5(logits[i], logits[i][np.arange(len(split.label)), split.label])
+                score.top5[name] = float((inside | (logits[i].argmax(1) == split.label)).mean())
             if name in KEPT:
                 score.logits[name] = logits[i]
                 for weighting in WEIGHTINGS if len(depths) > 1 else ():
