@@ -65,7 +65,8 @@ def fit(
         pools: of linear, knn, ncm and classifiers: sides of the average A.
         features: of linear probes: native, or projected: matched to the least width, input to the input's number.
         pixels: of linear probes: whether depth 0 is probed as raw pixels too, as a reference.
-        max_memory: bytes: features of linear probes that would take more are streamed, with the same result.
+        max_memory: bytes: features of linear probes, knn and ncm that would take more (twice) are streamed, with the
+            same result.
         widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
         device: auto, cpu or cuda.
         force: fit again what the table already holds, which reads the test split again.

@@ -9,7 +9,7 @@ import torch
 
 from layerwise.forecast.rehearsal import Work
 from layerwise.runfile import RunFile
-from probes.linear.forecast import PATH, REFIT, ROWS, forecast_sweep, lines
+from probes.linear.forecast import FEW, ROWS, forecast_sweep, lines
 from probes.linear.probe import LinearFamily
 from probes.sweep import missing
 from probes.tasks.task import Task
@@ -35,9 +35,9 @@ def test_operations_bytes_and_seconds_of_a_depth(run_path: Path, streamed: bool)
         (one,) = forecast_sweep(family, missing(run, family, [1]), timer)
         row_bytes = run.pooled(1, "train").nbytes // N_TRAIN
     anew = 2 if streamed else 0
-    assert one.operations == work(N_TRAIN, PATH, anew) + work(N_BOTH, REFIT, anew) + 2 * 2 * N_ALL * D * K
+    assert one.operations == work(N_TRAIN, FEW[0], anew) + work(N_BOTH, FEW[1], anew) + 2 * 2 * N_ALL * D * K
     assert one.seconds == pytest.approx(one.operations / (4 * ROWS * D * K / 0.5))
-    reads = [(b + s + 6 * p) if streamed else 1 for b, s, p in (PATH, REFIT)]
+    reads = [(b + s + 6 * p) if streamed else 1 for b, s, p in FEW]
     assert one.nbytes == row_bytes * (reads[0] * N_TRAIN + reads[1] * N_BOTH + N_ALL)
 
 

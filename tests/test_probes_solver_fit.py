@@ -8,7 +8,7 @@ import torch
 from linear_problems import blobs
 
 from layerwise.errors import UserError
-from probes.solver.fit import log_proba
+from probes.solver.fit import LinearFit, log_proba, log_proba_blocks
 from probes.solver.path import LOSSES, fit_path
 from probes.solver.standardiser import Standardiser
 
@@ -45,3 +45,17 @@ def test_features_of_another_width_are_refused():
     (fit,) = fit_path(X, y, [1e-2], n_classes=3)
     with pytest.raises(UserError, match="^depth 1: found 4 features, expected 5, as in the fit"):
         fit.decision_function(X[:, :4], where="depth 1")
+
+
+@pytest.mark.parametrize("loss", ["multinomial", "ovr"])
+def test_log_probabilities_come_in_blocks_of_bounded_size_that_join_to_all(loss):
+    rng = np.random.default_rng(0)
+    n, d, n_classes = 3000, 3, 1000
+    fit = LinearFit(rng.normal(size=(n_classes, d)), rng.normal(size=n_classes), 1e-3, loss, 1.0, 0.0, 1, True)
+    x = rng.normal(size=(n, d))
+    blocks = [len(block) for block in log_proba_blocks(fit, x)]
+    assert sum(blocks) == n and max(blocks) * n_classes <= 1 << 20
+    scores = x @ fit.coef.T + fit.intercept
+    expected = scores if loss == "multinomial" else -np.logaddexp(0, -scores)
+    expected -= np.logaddexp.reduce(expected, 1)[:, None]
+    np.testing.assert_allclose(log_proba(fit, x), expected, rtol=1e-9, atol=1e-12)

@@ -12,6 +12,7 @@ from layerwise.activations import pooled_width
 from layerwise.forecast.rehearsal import Work, seconds_per_batch
 from layerwise.runfile.layout import POOL_SIDE
 from layerwise.units import show_seconds, show_size
+from probes.linear.penalties import MANY_CLASSES
 from probes.linear.probe import LinearFamily
 from probes.probe import ProbeName
 from probes.solver.design_matrix import DesignMatrix
@@ -22,10 +23,10 @@ from probes.solver.rows import Features
 
 SECONDS, ROWS = 0.3, 4096  # of one measurement, and the rows that it multiplies
 # Of a path with its choice and of a refit, how often all features are multiplied by the Hessian, for a gradient or a
-# line search, and (in float64) for a certificate. Counted on 2x2 averages of 128 random filters on CIFAR-10 (20,000 +
-# 2,000 images): 268, 97 and 14 by the path of 10 classes, 35, 10 and 2 by their refit; 300 classes take no more.
-# The features and their number of samples decide it, so a real path may well take half or twice as many.
-PATH, REFIT = (270, 100, 14), (60, 12, 2)
+# line search, and (in float64) for a certificate: with few classes, and with many, whose paths are rough. Counted with
+# 10 and 300 classes on 2x2 averages of 128 random filters (20,000 + 2,000 images of CIFAR-10). Features and images
+# decide it, so a real path may well take half or twice as many.
+FEW, MANY = ((270, 100, 14), (35, 10, 2)), ((145, 40, 1), (90, 10, 2))
 Timer = Callable[[Work, float], float]
 
 
@@ -59,28 +60,37 @@ def forecast_sweep(
 
 
 def _at_depth(family: LinearFamily, depth: int, side: int, count: int, timer: Timer) -> LinearForecast:
-    run, task, classes = family.run, family.task, len(family.task.classes)
-    counts = {split: len(task.rows(split)) for split in run.splits}
+    run, classes = family.run, len(family.task.classes)
+    counts = {split: len(family.task.rows(split)) for split in run.splits}
     d, is_rotation = family.fitted_width(depth, side)
+    costs = [_cost(n, d, classes, family.max_memory, counted) for n, counted in _fits(counts, classes)]
+    scored = sum(counts.values())
+    operations = sum(cost[0] for cost in costs) + 2 * len(costs) * scored * d * classes
+    read = sum(cost[1] for cost in costs) + scored
     fits = 1 if is_rotation else count
-    operations, passes = 0, 0.0
-    has_fold = "validation" in counts
-    both = counts["train"] + counts.get("validation", 0)
-    for n, (bends, slopes, proofs) in ((counts["train"], PATH), (both, REFIT)) if has_fold else ((both, REFIT),):
-        held = 8 * n * d
-        room = None if family.max_memory is None else family.max_memory - held
-        is_streamed, kept = room is not None and room < 0, DesignMatrix.columns(n, d, max(room or 0, 0)) >= classes
-        # Two products of n d K each, and a third where logits are made anew; a certificate takes some of each.
-        again = 0 if kept and not is_streamed else 2
-        operations += fits * n * d * classes * (bends * (4 + again) + slopes * (2 + again) + proofs * 12)
-        passes += fits * n * ((bends + slopes + 6 * proofs) if is_streamed else 1)
-    every = sum(counts.values())
-    operations += fits * 2 * every * d * classes * (2 if has_fold else 1)
-    rate = _operations_of(ROWS, d, classes) / timer(_work(d, classes, family.device), SECONDS)
+    rate = 4 * ROWS * d * classes / timer(_work(d, classes, family.device), SECONDS)
     return LinearForecast(
-        depth=depth, pooling=side, n_features=d, fitted=count, operations=operations,
-        nbytes=int((passes + fits * every) * _row_bytes(family, depth, side)), seconds=operations / rate,
+        depth=depth, pooling=side, n_features=d, fitted=count, operations=fits * operations,
+        nbytes=fits * read * _row_bytes(family, depth, side), seconds=fits * operations / rate,
     )  # fmt: skip
+
+
+def _fits(counts: Mapping[str, int], classes: int) -> list[tuple[int, tuple[int, int, int]]]:
+    """Return the images that each fit is of, and what it takes; without a fold one fit, of a fixed penalty."""
+    path, refit = MANY if classes >= MANY_CLASSES else FEW
+    if "validation" not in counts:
+        return [(counts["train"], refit)]
+    return [(counts["train"], path), (counts["train"] + counts["validation"], refit)]
+
+
+def _cost(n: int, d: int, classes: int, max_memory: int | None, counted: tuple[int, int, int]) -> tuple[int, int]:
+    """Return operations, and how many rows of features are read."""
+    bends, slopes, proofs = counted
+    room = 0 if max_memory is None else max_memory - 8 * n * d
+    # Two products of n d K each for a Hessian, one for a gradient; one more where logits are made anew.
+    again = 0 if room >= 0 and DesignMatrix.columns(n, d, room) >= classes else 2
+    operations = n * d * classes * (bends * (4 + again) + slopes * (2 + again) + proofs * 12)
+    return operations, n * (bends + slopes + 6 * proofs if room < 0 else 1)
 
 
 def _row_bytes(family: LinearFamily, depth: int, side: int) -> int:
@@ -88,10 +98,6 @@ def _row_bytes(family: LinearFamily, depth: int, side: int) -> int:
     if stored is not None:
         return stored.nbytes // max(1, len(stored))
     return 4 * pooled_width(family.run, depth, side)
-
-
-def _operations_of(n: int, d: int, classes: int) -> int:
-    return 4 * n * d * classes
 
 
 def _work(d: int, classes: int, device: torch.device) -> Work:

@@ -21,8 +21,8 @@ from probes.solver.rows import Rows, row_blocks
 
 NEIGHBORS = (1, 2, 5, 10, 20, 50, 100)
 DISTANCES = ("euclidean", "cosine")
-# At most ROWS images are compared with COLUMNS others at a time, 64 MB of float32; both hold at most VALUES features.
-ROWS, COLUMNS, VALUES = 1024, 16384, 1 << 24
+# At most ROWS images are compared with COLUMNS others at a time, and both hold at most VALUES features: 8 MiB each.
+ROWS, COLUMNS, VALUES = 1024, 2048, 1 << 21
 
 
 @dataclass(frozen=True)
