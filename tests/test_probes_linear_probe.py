@@ -24,8 +24,9 @@ from layerwise.errors import UserError
 from layerwise.runfile import Rows, RunFile
 from probes.linear import penalties
 from probes.linear import probe as linear
+from probes.linear.features import DepthData
 from probes.linear.probe import LinearFamily
-from probes.linear.problem import DRAWS, FIXED_PENALTY, random_projection
+from probes.linear.problem import DRAWS, FIXED_PENALTY, LinearProblem, random_projection
 from probes.probe import ProbeName
 from probes.protocol import Fit
 from probes.results.table import save
@@ -348,3 +349,29 @@ def test_fewer_features_than_the_inputs_are_refused_before_a_fit(run_path: Path)
         run.kept = (1, 2)  # type: ignore[misc]
         with pytest.raises(UserError, match=r"run.h5 has no depth 0, so nothing says how many features its input has"):
             family.prepare({2: family.names(2)})
+
+
+@pytest.mark.parametrize("probe", ["linear", "linear-ovr"])
+def test_with_many_classes_a_rough_path_chooses_what_a_certified_one_does(
+    monkeypatch: pytest.MonkeyPatch, probe: str
+) -> None:
+    rng = np.random.default_rng(0)
+    n, d, n_classes = 1200, 8, 60
+    y = np.arange(n) % n_classes
+    x = (rng.normal(size=(n, d)) + rng.normal(size=(n_classes, d))[y]).astype(np.float32)
+    parts = {"train": slice(0, 900), "validation": slice(900, n)}
+    labels = {split: y[rows] for split, rows in parts.items()}
+    data = DepthData({split: x[rows] for split, rows in parts.items()}, labels, labels, "made", 1, CPU, None)
+    roughly, asked = Fitter.fit, []
+
+    def counted(self: Fitter, *words: Any, rough: float = 0.0) -> Any:
+        asked.append(rough)
+        return roughly(self, *words, rough=rough)
+
+    monkeypatch.setattr(Fitter, "fit", counted)
+    found = LinearProblem(probe, n_classes, None).fit_best(data, labels, lambda penalty: None).best
+    assert 0 < asked.count(0.0) < len(asked) / 2
+    monkeypatch.setattr("probes.linear.problem.MANY_CLASSES", n_classes + 1)
+    expected = LinearProblem(probe, n_classes, None).fit_best(data, labels, lambda penalty: None).best
+    assert found.lam == expected.lam and found.converged
+    assert abs(found.objective - expected.objective) <= found.certificate + expected.certificate
