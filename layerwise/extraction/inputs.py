@@ -40,7 +40,7 @@ class Feed(Protocol):
 
 
 class DatasetFeed:
-    """The images of a data set held in memory, preprocessed batch by batch."""
+    """The images of a data set, preprocessed batch by batch."""
 
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, size: int, device: torch.device):
         self.dataset, self.preprocessing, self.size, self.device = dataset, preprocessing, size, device
@@ -51,8 +51,8 @@ class DatasetFeed:
         """Yield the splits one after another, each in nearly equal batches."""
         for name, split in self.dataset.splits.items():
             n = len(split.label) if only in (None, name) else 0
-            for start, stop in pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int)):
-                images = split.images[start:stop]
+            ends = pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int).tolist())
+            for images in split.stream(slice(start, stop) for start, stop in ends):
                 x = self.preprocessing(torch.from_numpy(images).to(self.device))
                 yield Batch(x, images, {name: slice(None)})
 

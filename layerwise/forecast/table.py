@@ -13,13 +13,14 @@ import torch
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
+from layerwise.datasets.dataset import load_sizes
 from layerwise.forecast.memory import Memory, forecast_memory
 from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
 from layerwise.model.counts import Problem, count_problems
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan
 from layerwise.training.operations import Operations, count_operations
-from layerwise.training.run import load_data, plan_storage, resolve
+from layerwise.training.run import plan_storage, reading_of, resolve
 from layerwise.training.stage_batches import kept_bytes
 from layerwise.units import show_seconds, show_size
 
@@ -62,10 +63,9 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     Raises:
         UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
     """
-    dataset = load_data(config, place)
-    config = resolve(config, dataset, place.device)
-    sizes = dataset.sizes
-    storage = plan_storage(config, dataset, place.max_size)
+    sizes = load_sizes(config.data, place.data_dir, subset_is_most=place.subset_is_most, reading=reading_of(place))
+    config = resolve(config, sizes, place.device)
+    storage = plan_storage(config, sizes, place.max_size)
     rehearsal = Rehearsal(config, sizes, storage, place.device)
     seconds = forecast_seconds(rehearsal)
     return Forecast(
