@@ -89,7 +89,7 @@ def index_of(files: Files, workers: int | None = None) -> Index:
     made = datetime.now().isoformat(" ", "minutes")
     index = Index(files, records, broken, made if old is None or stale.any() else old.made)
     if old is None or stale.any() or len(old.records) != len(records):
-        _keep(index)
+        keep(index)
     return index
 
 
@@ -203,7 +203,7 @@ def homes(root: Path, name: str) -> tuple[Path, Path]:
     return root / name, cache / "layerwise" / f"{own}{name}"
 
 
-def _keep(index: Index) -> None:
+def keep(index: Index) -> None:
     """Write an index beside the images or, where that is not allowed, in the cache; without a place it is not kept."""
     reason: Exception | None = None
     for path in homes(index.files.root, NAME):

@@ -151,11 +151,8 @@ def read_folder(
     files = find_files(require_images(data_dir), config.test_share)
     index = index_of(files, reading.workers) if reading.skip_broken else None
     folder = find_folder(files, index, config, skip_broken=reading.skip_broken, is_most=is_most)
-    sizes, room = _held(folder, folder.form(config.image_size)), _room()
-    if reading.how == "memory" and room and sum(sizes.values()) > room:
-        raise _too_large(sizes, room)
-    fits = not room or sum(sizes.values()) <= SHARE * room
-    if reading.how == "memory" or (reading.how == "auto" and fits):
+    sizes, room = _held(folder, folder.form(config.image_size)), free_memory()
+    if is_held(sizes, reading, room):
         splits, how = _in_memory(folder, config.image_size), "held in memory"
         constants = channel_statistics(splits["train"].images)
     else:
@@ -230,10 +227,19 @@ def _held(folder: Folder, form: Form) -> dict[str, int]:
     return {name: one * len(part.rows) for name, part in folder.parts.items()}
 
 
-def _room() -> int:
+def free_memory() -> int:
+    """Return the bytes of memory that are free; 0 where the system does not say it."""
     from layerwise.hardware import memory_room
 
     return memory_room()
+
+
+def is_held(sizes: Mapping[str, int], reading: ImageReading, room: int) -> bool:
+    """Return whether images of so many bytes, by split, are held in memory; raise UserError where they cannot be."""
+    total = sum(sizes.values())
+    if reading.how == "memory" and room and total > room:
+        raise _too_large(sizes, room)
+    return reading.how == "memory" or (reading.how == "auto" and (not room or total <= SHARE * room))
 
 
 def _too_large(sizes: Mapping[str, int], room: int) -> UserError:

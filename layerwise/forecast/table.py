@@ -8,12 +8,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
 from layerwise.datasets.dataset import load_sizes
+from layerwise.datasets.reading import free_memory, is_held
 from layerwise.forecast.memory import Memory, forecast_memory
 from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
 from layerwise.model.counts import Problem, count_problems
@@ -34,6 +36,7 @@ class Forecast:
     """The cost of a run.
 
     seconds: of "training", "scoring", "dump"; prefixes: both choices of where the frozen blocks' output comes from.
+    images: how those of a folder would be read, in words.
     """
 
     config: RunConfig
@@ -45,6 +48,7 @@ class Forecast:
     memory: Memory
     seconds: dict[str, float]
     prefixes: tuple[PrefixForecast, ...] = ()
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
     """
     sizes = load_sizes(config.data, place.data_dir, subset_is_most=place.subset_is_most, reading=reading_of(place))
+    images, is_streamed = _images(config, sizes, place)
     config = resolve(config, sizes, place.device)
     storage = plan_storage(config, sizes, place.max_size)
     rehearsal = Rehearsal(config, sizes, storage, place.device)
@@ -75,10 +80,22 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         problems=count_problems(config.network, sizes.image, sizes.n_classes),
         operations=count_operations(config, sizes),
         storage=storage,
-        memory=forecast_memory(config, sizes),
+        memory=forecast_memory(config, sizes, streamed=is_streamed),
         seconds=seconds,
         prefixes=tuple(_forecast_prefixes(rehearsal, seconds["training"])),
+        images=images,
     )
+
+
+def _images(config: RunConfig, sizes: Sizes, place: Place) -> tuple[str, bool]:
+    """Say how the images of a folder would be read, and return whether anew in each epoch."""
+    if config.data.dataset != "imagefolder":
+        return "", False
+    bytes_of, room = {name: count * prod(sizes.image) for name, count in sizes.counts.items()}, free_memory()
+    held = is_held(bytes_of, reading_of(place), room)
+    free = f" ({show_size(room)} is free)" if room else ""
+    how = "held in memory" if held else "decoded anew in each epoch"
+    return f"{show_size(sum(bytes_of.values()))}, {how}{free}", not held
 
 
 def _forecast_prefixes(rehearsal: Rehearsal, seconds: float) -> Iterator[PrefixForecast]:
@@ -134,6 +151,8 @@ def _total_lines(forecast: Forecast) -> Iterator[str]:
     spent, memory, seconds = forecast.operations, forecast.memory, forecast.seconds
     parts = {"training": sum(spent.training), "scoring": spent.scoring, "dump": spent.dump}
     yield from _wrapped("operations", _sum(f"{spent.total:.3e}", {n: f"{count:.2e}" for n, count in parts.items()}))
+    if forecast.images:
+        yield from _wrapped("images", forecast.images)
     yield from _wrapped("run file", _show_file(forecast.storage))
     peak = f"about {show_size(memory.total)}, in {memory.phase}; Python and its libraries come on top"
     yield from _wrapped("peak memory", peak)
