@@ -106,10 +106,6 @@ class Rehearsal:
             config.network, sizes.image, sizes.n_classes, self.constants, self.constants, config.seed
         ).to(device)
 
-    def of(self, config: RunConfig) -> Rehearsal:
-        """Return the rehearsal of another configuration of the same run."""
-        return Rehearsal(config, self.sizes, self.storage, self.device)
-
     def works(self) -> Iterator[Work]:
         """Yield every kind of batch in the order of the run; time each before asking for the next, which may freeze."""
         if self.config.mode == "untrained":

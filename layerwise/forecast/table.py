@@ -16,8 +16,8 @@ from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
 from layerwise.datasets.dataset import load_sizes
 from layerwise.datasets.reading import free_memory, is_held
+from layerwise.forecast.large import seconds_of
 from layerwise.forecast.memory import Memory, forecast_memory
-from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
 from layerwise.model.counts import Problem, count_problems
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan
@@ -71,8 +71,7 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     images, is_streamed = _images(config, sizes, place)
     config = resolve(config, sizes, place.device)
     storage = plan_storage(config, sizes, place.max_size)
-    rehearsal = Rehearsal(config, sizes, storage, place.device)
-    seconds = forecast_seconds(rehearsal)
+    seconds = seconds_of(config, sizes, storage, place.device)
     return Forecast(
         config=config,
         device=place.device,
@@ -82,7 +81,7 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         storage=storage,
         memory=forecast_memory(config, sizes, streamed=is_streamed),
         seconds=seconds,
-        prefixes=tuple(_forecast_prefixes(rehearsal, seconds["training"])),
+        prefixes=tuple(_forecast_prefixes(config, sizes, storage, place.device, seconds["training"])),
         images=images,
     )
 
@@ -98,15 +97,20 @@ def _images(config: RunConfig, sizes: Sizes, place: Place) -> tuple[str, bool]:
     return f"{show_size(sum(bytes_of.values()))}, {how}{free}", not held
 
 
-def _forecast_prefixes(rehearsal: Rehearsal, seconds: float) -> Iterator[PrefixForecast]:
-    """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice."""
-    config, sizes = rehearsal.config, rehearsal.sizes
+def _forecast_prefixes(
+    config: RunConfig, sizes: Sizes, storage: Plan, device: torch.device, seconds: float
+) -> Iterator[PrefixForecast]:
+    """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice.
+
+    seconds: of the training as it is configured.
+    """
     if config.mode != "greedy" or config.network.depth == 1:
         return
     views = SHOWN_VIEWS if config.training.augments and not config.training.views else config.training.views
     for prefix, n in (("recompute", config.training.views), ("cache", views)):
         other = replace(config, training=replace(config.training, prefix=prefix, views=n))
-        taken = seconds if other == config else forecast_seconds(rehearsal.of(other), phases=("training",))["training"]
+        is_own = other == config
+        taken = seconds if is_own else seconds_of(other, sizes, storage, device, ("training",))["training"]
         kept = kept_bytes(other, sizes) if prefix == "cache" else 0
         yield PrefixForecast(other, sum(count_operations(other, sizes).training), taken, kept)
 

@@ -193,7 +193,8 @@ class AuxiliaryProblem:
                 i, _, entry = name.partition("/")
                 whole["state"].setdefault(int(i), {})[entry] = tensor
             elif kind == "sums":
-                {"sums": self._sums, "finite": self._finite}[name].copy_(tensor)
+                sums = self._sums if name == "sums" else self._finite
+                sums.copy_(tensor.reshape(sums.shape))
             else:
                 averaged[name] = tensor
         self.optimizer.load_state_dict(whole)
