@@ -12,11 +12,13 @@ import pytest
 import torch
 from conftest import small_config
 from PIL import Image
+from torch import nn
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, load_dataset
 from layerwise.datasets.stream import PIECE, StreamedSplit
 from layerwise.errors import UserError
+from layerwise.model.custom import register
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.training import checkpoint as state
@@ -78,6 +80,13 @@ def test_a_streamed_data_set_is_that_in_memory(folder: Path, words: dict[str, An
         assert np.array_equal(own.read(slice(None)), split.images)
         assert np.array_equal(own.read(np.array([3, 1])), split.images[[3, 1]])
         assert np.array_equal(own.index, split.index) and np.array_equal(own.label, split.label)
+
+
+def test_class_folders_alone_are_split_alike(folder: Path) -> None:
+    held, streamed = (load(folder / "train", read, test_share=0.25) for read in ("memory", "stream"))
+    assert held.counts == streamed.counts == {"train": 24, "validation": 6, "test": 10}
+    for name, split in held.splits.items():
+        assert streamed.splits[name].fingerprint() == split.fingerprint()
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -142,6 +151,19 @@ def saved_inside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
 
 
+def kill_after(patch: pytest.MonkeyPatch, steps: int) -> None:
+    """End the process after so many steps, and the one in which it ends."""
+    step, count = training.Report.step, [0]
+
+    def killed(self: Any, score: Any) -> None:
+        step(self, score)
+        count[0] += 1
+        if count[0] == steps + 1:  # the state has all steps before this one
+            raise Killed
+
+    patch.setattr(training.Report, "step", killed)
+
+
 @pytest.mark.parametrize(("read", "steps"), [("stream", 1), ("stream", 3), ("memory", 5), ("stream", 7)])
 @pytest.mark.usefixtures("saved_inside")
 def test_killed_inside_an_epoch_it_goes_on_at_that_step(
@@ -150,21 +172,31 @@ def test_killed_inside_an_epoch_it_goes_on_at_that_step(
 ) -> None:  # fmt: skip
     out = tmp_path / "run.h5"
     with monkeypatch.context() as patch:
-        step, count = training.Report.step, [0]
-
-        def killed(self: Any, score: Any) -> None:
-            step(self, score)
-            count[0] += 1
-            if count[0] == steps + 1:  # the state has all steps before this one
-                raise Killed
-
-        patch.setattr(training.Report, "step", killed)
+        kill_after(patch, steps)
         with pytest.raises(Killed):
             digest(folder, out, read)
     caplog.set_level(logging.INFO, "layerwise")
     assert digest(folder, out, "stream", 1) == expected
     inside = steps % 2  # an epoch has two steps
     assert ("and 1 steps of the next" in caplog.text) == bool(inside)
+
+
+def dropping_blocks() -> list[nn.Module]:
+    """Return blocks that draw random numbers in each step."""
+    return [
+        nn.Sequential(nn.Conv2d(c, 4, 3, padding=1), nn.ReLU(), nn.Dropout(0.5)) for c in (3, 4)
+    ]  # fmt: skip
+
+
+@pytest.mark.usefixtures("saved_inside")
+def test_so_do_blocks_that_draw_random_numbers(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = register(dropping_blocks)
+    whole = digest(folder, tmp_path / "whole.h5", "memory", **fields)
+    with monkeypatch.context() as patch:
+        kill_after(patch, 3)
+        with pytest.raises(Killed):
+            digest(folder, tmp_path / "run.h5", "memory", **fields)
+    assert digest(folder, tmp_path / "run.h5", "stream", **fields) == whole
 
 
 def test_images_that_are_not_in_memory_say_so(folder: Path) -> None:
