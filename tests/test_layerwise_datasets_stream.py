@@ -14,8 +14,10 @@ from conftest import small_config
 from PIL import Image
 from torch import nn
 
+from layerwise.commandline import call
+from layerwise.commands.extract import extract
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset, load_dataset
+from layerwise.datasets import Dataset, load_dataset, reading
 from layerwise.datasets.stream import PIECE, StreamedSplit
 from layerwise.errors import UserError
 from layerwise.model.custom import register
@@ -197,6 +199,22 @@ def test_so_do_blocks_that_draw_random_numbers(folder: Path, tmp_path: Path, mon
         with pytest.raises(Killed):
             digest(folder, tmp_path / "run.h5", "memory", **fields)
     assert digest(folder, tmp_path / "run.h5", "stream", **fields) == whole
+
+
+def test_an_extraction_has_the_same_digest_from_memory_and_streamed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "cores", lambda: 3)
+    words = ["torchvision:resnet18", "--layers", "layer1", "--image-size", "32", "--device", "cpu", "--batch-size", "7"]
+    words += ["--dataset", "imagefolder", "--set", "data.image_size=24", "--data-dir", str(folder)]
+    digests = []
+    for read in ("memory", "stream"):
+        out = tmp_path / f"{read}.h5"
+        assert call(extract, "layerwise-extract", [*words, "--read", read, "--out", str(out)]) == 0
+        with RunFile(out) as run:
+            digests.append(run.content_digest)
+            assert run.provenance["images"] == ("memory" if read == "memory" else "files")
+    assert digests[0] == digests[1]
 
 
 def test_images_that_are_not_in_memory_say_so(folder: Path) -> None:

@@ -29,10 +29,14 @@ class Batch:
 
 
 class Feed(Protocol):
-    """Inputs in an order that is the same at every pass, with labels and positions int64 [n] of each split."""
+    """Inputs in an order that is the same at every pass, with labels and positions int64 [n] of each split.
+
+    kept: where its images are, as `Dataset.kept`; None of inputs that are no images.
+    """
 
     labels: dict[str, np.ndarray]
     index: dict[str, np.ndarray]
+    kept: str | None
 
     def batches(self, only: str | None = None) -> Iterator[Batch]:
         """Yield all batches, or those with rows of one split alone; the rows of each split come in ascending order."""
@@ -44,6 +48,7 @@ class DatasetFeed:
 
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, size: int, device: torch.device):
         self.dataset, self.preprocessing, self.size, self.device = dataset, preprocessing, size, device
+        self.kept: str | None = dataset.kept
         self.labels = {name: split.label for name, split in dataset.splits.items()}
         self.index = {name: split.index for name, split in dataset.splits.items()}
 
@@ -65,6 +70,8 @@ class LoaderFeed:
     Raises UserError for loaders that lack "train" or "test" or whose labels are no classes; while batches are read, for
     those that shuffle.
     """
+
+    kept: str | None = None
 
     def __init__(self, loaders: Mapping[str, Any], holdout: float, device: torch.device):
         _check_names(loaders)
