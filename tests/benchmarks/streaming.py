@@ -43,7 +43,7 @@ TINY = {
 COMMANDS = {
     "training": "layerwise-train digits --dataset imagefolder --image-size 160 --k 1 --depth 2 --width 4 --epochs 1 "
     "--set network.downsample=1,2 --set training.batch_size=64 --dtype float32 --max-size 400MB --read stream",
-    "extraction": "layerwise-extract torchvision:resnet18 --layers layer1 --dataset imagefolder --image-size 64 "
+    "extraction": "layerwise-extract torchvision:resnet18 --layers layer1 --dataset imagefolder --image-size 32 "
     "--set data.image_size=160 --dtype float32 --max-size 400MB --read stream",
 }
 # ImageNet: images of train/ and val/, classes. Their network of k = 3, without its views.
