@@ -81,6 +81,8 @@ def train(
     data_dir: Path | str | None = None,
     device: str = "auto",
     max_size: int = DEFAULT_MAX_SIZE,
+    read: str = "auto",
+    skip_broken: bool = False,
     force: bool = False,
     quiet: bool = False,
 ) -> RunFile:
@@ -102,6 +104,8 @@ def train(
         data_dir: folder that holds the data set, where it is not bundled.
         device: auto, cpu or cuda.
         max_size: most bytes that the run file may take.
+        read: of a folder of images, "memory", "stream" (decoded anew in each epoch), or "auto", what the machine has
+            room for; the results are equal. skip_broken: leave out its files that cannot be read.
         force: replace `out` if it exists. quiet: show nothing meanwhile.
 
     Raises UserError where the command would print one line.
@@ -118,6 +122,8 @@ def train(
         device=pick_device(device),
         data_dir=None if data_dir is None else Path(data_dir),
         max_size=max_size,
+        read=read,
+        skip_broken=skip_broken,
         force=force,
         subset_is_most=config is None and "data.subset" not in (settings or {}),
     )

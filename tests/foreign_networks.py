@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from layerwise.datasets import Dataset, Split
-from layerwise.datasets.dataset import channel_statistics
+from layerwise.datasets.split import channel_statistics
 
 
 class SmallNet(nn.Module):

@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 
 from layerwise.config import DataConfig
 from layerwise.datasets import DATASETS, Split, load_configured, load_dataset
-from layerwise.datasets.dataset import channel_statistics
 from layerwise.datasets.folds import stratified_split, stratified_subset
 from layerwise.datasets.published import TORCHVISION_SETS
+from layerwise.datasets.split import channel_statistics
 from layerwise.errors import UsageError, UserError
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from layerwise.commandline import set_verbosity
 from layerwise.datasets import Dataset, load_dataset
-from layerwise.datasets.pictures import FILES_IN_TASK
+from layerwise.datasets.filling import FILES_IN_TASK
 from layerwise.errors import UsageError, UserError
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from layerwise.commandline import set_verbosity
-from layerwise.datasets.pictures import decode
+from layerwise.datasets.filling import decode
 from layerwise.errors import UserError
 
 RNG = np.random.default_rng(0)

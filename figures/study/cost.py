@@ -74,7 +74,7 @@ def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Co
     from probes.cnn.forecast import planned_operations
 
     asked = trial_config(study, unit) if isinstance(unit, Trial) else study.config(unit)
-    config = resolve(_of_data(asked, dataset), dataset, pick_device(machine.device))
+    config = resolve(_of_data(asked, dataset), dataset.sizes, pick_device(machine.device))
     if isinstance(unit, Trial):
         return Cost(count_operations(config, dataset.sizes).total, 0, 0)
     problems = count_problems(config.network, dataset.image_shape, len(dataset.classes))
@@ -88,7 +88,7 @@ def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Co
     return Cost(
         count_operations(config, dataset.sizes).total,
         sum(probes),
-        plan_storage(config, dataset, Place.max_size).total,
+        plan_storage(config, dataset.sizes, Place.max_size).total,
     )
 
 
@@ -112,8 +112,8 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
 
     device, sizes = pick_device(machine.device), dataset.sizes
     largest = study.config(Unit("greedy", max(study.ks), max(study.widths), 0))
-    config = resolve(_of_data(largest, dataset), dataset, device)
-    storage = plan_storage(config, dataset, Place.max_size)
+    config = resolve(_of_data(largest, dataset), sizes, device)
+    storage = plan_storage(config, sizes, Place.max_size)
     seconds = forecast_seconds(Rehearsal(config, sizes, storage, device))
     network = count_operations(config, sizes).total / sum(seconds.values())
     sample = [design for design in designs_of(study) if design.seed == 0]

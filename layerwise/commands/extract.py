@@ -20,7 +20,9 @@ from layerwise.commands.options import (
     Force,
     MaxSize,
     Quiet,
+    Read,
     RunOut,
+    SkipBroken,
     Verbose,
     check_run_name,
     is_typed,
@@ -202,6 +204,8 @@ def extract(
     layout: Layout = "auto",
     data_dir: DataDir = None,
     download: Download = False,
+    read: Read = "auto",
+    skip_broken: SkipBroken = False,
     settings: Settings = None,
     image_size: ImageSize = None,
     mean: Mean = None,
@@ -238,6 +242,7 @@ def extract(
         "--weights": weights, "--weights-key": weights_key, "--strip-prefix": strip_prefix,
         "--allow-missing": allow_missing, "--model-arg": arguments, "--image-size": image_size, "--mean": mean,
         "--std": std,
+        "--skip-broken": skip_broken, "--read": None if read == "auto" else read,
         "--batch-size": None if batch_size == BATCH_SIZE else batch_size, "--download": download,
     }  # fmt: skip
     said: dict[str, Any] = {
@@ -247,7 +252,10 @@ def extract(
     _check_flags(arrays, of_images, data_dir, fields, settings or [])
     config = _configure(fields, settings or [])
     warn_of_unread(data_dir, config.data.dataset)
-    place = _place(device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download)
+    place = _place(
+        device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download,
+        read=read, skip_broken=skip_broken,
+    )  # fmt: skip
     extraction = _of_network(model, of_images, said, config, place) if model else _of_arrays(arrays, said, config)
     if list_layers:
         _print_layers(extraction)

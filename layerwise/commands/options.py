@@ -45,6 +45,22 @@ Download = Annotated[
     bool,
     typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.", rich_help_panel=INPUT),
 ]
+Read = Annotated[
+    str,
+    typer.Option(
+        "--read",
+        help="Images of an imagefolder: auto, memory, or stream (decoded anew in each epoch); the results are equal.",
+        rich_help_panel=MACHINE,
+    ),
+]
+SkipBroken = Annotated[
+    bool,
+    typer.Option(
+        "--skip-broken",
+        help="Leave out files of an imagefolder that cannot be read, and count them.",
+        rich_help_panel=INPUT,
+    ),
+]
 RunOut = Annotated[Path, typer.Option("--out", "-o", help="Run file to write.", rich_help_panel=OUTPUT)]
 MaxSize = Annotated[str, typer.Option("--max-size", help="Most that the run file may take.", rich_help_panel=OUTPUT)]
 RunNetwork = Annotated[

@@ -18,14 +18,15 @@ from layerwise.commands.options import (
     Force,
     MaxSize,
     Quiet,
+    Read,
     RunOut,
+    SkipBroken,
     Verbose,
     check_run_name,
     takes_fields,
     warn_of_unread,
 )
-from layerwise.config import RunConfig
-from layerwise.datasets import DATASETS
+from layerwise.config import DATASETS, RunConfig
 from layerwise.errors import UsageError
 from layerwise.recipes import RECIPES, recipe
 from layerwise.settings import SETTINGS, parse_setting, set_fields
@@ -111,6 +112,8 @@ def train(
     settings: Settings = None,
     data_dir: DataDir = None,
     download: Download = False,
+    read: Read = "auto",
+    skip_broken: SkipBroken = False,
     network: Network = None,
     source: Source = None,
     replace_auxiliary: ReplaceAuxiliary = None,
@@ -163,6 +166,7 @@ def train(
     place = Place(
         out=out, device=pick_device(device), data_dir=data_dir, max_size=parse_size(max_size), force=force,
         tensorboard=tensorboard, download=download, subset_is_most=not (config_file or _types_subset(fields, settings)),
+        read=read, skip_broken=skip_broken,
     )  # fmt: skip
     if source is not None and replace_auxiliary is not None:
         _replace(source, replace_auxiliary, place, fields)
@@ -277,10 +281,10 @@ def _replace(source: Path, width: int, place: Place, fields: Mapping[str, Any]) 
     """Solve the last problem of a run again and print it beside the original."""
     from layerwise.training.checkpoint import refuse_existing_run
     from layerwise.training.replacement import describe_replacement, replaced, take_over
-    from layerwise.training.run import train_run
+    from layerwise.training.run import reading_of, train_run
 
     refuse_existing_run(place.out, place.force)
-    taken = take_over(source, place.data_dir, download=place.download)
+    taken = take_over(source, place.data_dir, download=place.download, reading=reading_of(place))
     config = set_fields(replaced(taken.config, width, source), fields)
     scores = train_run(config, place, taken)
     _print_scores(scores)

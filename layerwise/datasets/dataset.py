@@ -1,55 +1,32 @@
-"""Data sets: uint8 images in memory, and the validation fold set apart before anything is trained.
+"""Data sets: uint8 images of splits, and the validation fold set apart before anything is trained.
 
 Digits: scikit-learn's 8x8 digits, split 80/20 into train and test, stratified, by seed 0. Every other data
 set keeps its own train and test split; `published` and `folder` read them. A subset of the train split, where
 one is asked for, is taken first. The validation fold is then a stratified share of it, drawn with a fixed seed, so
 that it is the same images for every run: no weight, no BatchNorm statistic and no normalisation constant sees it.
 
-Memory: n C H W bytes for the images of both splits, held for good (184 MB for CIFAR-10), and as much again for the
-train split while the fold is set apart; a subset shrinks what is held, not what is read.
+Memory: n C H W bytes for the images of all splits, held for good (184 MB for CIFAR-10), and, of published sets alone,
+as much again for the train split while the fold is set apart. A folder of images that does not fit stays in its files
+(`reading`).
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from layerwise.config import DATASETS, DataConfig
-from layerwise.datasets.folder import read_imagefolder
-from layerwise.datasets.folds import stratified_split, stratified_subset, stratified_test
+from layerwise.datasets.folds import fold_rows, stratified_test
 from layerwise.datasets.published import read_torchvision
-from layerwise.errors import UsageError, UserError, unknown
+from layerwise.datasets.reading import AUTO, ImageReading, folder_counts, read_folder
+from layerwise.datasets.split import Split, channel_statistics
+from layerwise.errors import UsageError, UserError, option, unknown
 from layerwise.spoken import python_call
 
 # The name of data that a Python session gives, and of arrays of activations.
 OWN = "arrays"
-
-
-@dataclass(frozen=True)
-class Split:
-    """Images of one split in a fixed order.
-
-    images: uint8 [n, C, H, W]; label: int64 [n] in [0, n_classes); index: int64 [n], each image's position in
-    the published split it comes from (train and validation both count from the published train split).
-    """
-
-    images: np.ndarray
-    label: np.ndarray
-    index: np.ndarray
-
-    def __repr__(self) -> str:
-        size = " x ".join(map(str, self.images.shape[1:]))
-        return f"Split({len(self.label)} images of {size}, {len(np.unique(self.label))} classes)"
-
-    def fingerprint(self) -> str:
-        """Return the SHA-256 of shape, images, labels and indices, in hex."""
-        digest = hashlib.sha256(repr(self.images.shape).encode())
-        for array in (self.images, self.label, self.index):
-            digest.update(np.ascontiguousarray(array).data)
-        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -106,7 +83,12 @@ class Dataset:
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """Shape (C, H, W) of one image."""
-        return self.splits["train"].images.shape[1:]
+        return self.splits["train"].shape
+
+    @property
+    def kept(self) -> str:
+        """Where the images are: "memory", or "files", from which they are decoded whenever they are used."""
+        return self.splits["train"].kept
 
     @property
     def counts(self) -> dict[str, int]:
@@ -132,6 +114,9 @@ def load_dataset(
     label: str = "",
     data_dir: Path | str | None = None,
     download: bool = False,
+    read: str = "auto",
+    workers: int | None = None,
+    skip_broken: bool = False,
 ) -> Dataset:
     """Load a data set, take a subset of its train split, and set the validation fold apart.
 
@@ -146,6 +131,10 @@ def load_dataset(
         label: the name the data go by in files and figures; empty for `name`, or that of an imagefolder's folder.
         data_dir: folder that holds the data, for data sets that are not bundled.
         download: fetch what is not there, for data sets that are published.
+        read: of an imagefolder, "memory", "stream" (its images stay in their files and are decoded whenever they are
+            used), or "auto": memory where they take at most half of what is free. The pixels are the same.
+        workers: processes that decode what is streamed; None for one less than there are cores.
+        skip_broken: leave out files of an imagefolder that cannot be read; else they are named, and nothing is loaded.
 
     Raises:
         UsageError: unknown name, a subset that cannot be taken, a data set that needs `data_dir` where none is
@@ -158,16 +147,15 @@ def load_dataset(
         label=label,
     )  # fmt: skip
     folder = None if data_dir is None else Path(data_dir)
-    return load_configured(config, folder, download=download, subset_is_most=subset_is_most)
+    reading = ImageReading(how=read, workers=workers, skip_broken=skip_broken)
+    return load_configured(config, folder, download=download, subset_is_most=subset_is_most, reading=reading)
 
 
 def with_fold(
     name: str, train: Split, test: Split, classes: tuple[str, ...], *, holdout: float, fold_seed: int, subset: int
 ) -> Dataset:
     """Return the data set of two splits: a subset of train is taken, and the validation fold set apart from it."""
-    if subset:
-        train = _take(train, stratified_subset(train.label, subset))
-    kept, held = stratified_split(train.label, holdout, classes, fold_seed)
+    kept, held = fold_rows(train.label, classes, holdout=holdout, fold_seed=fold_seed, subset=subset)
     splits = {"train": _take(train, kept), "validation": _take(train, held), "test": test}
     if len(held) == 0:
         del splits["validation"]
@@ -176,41 +164,60 @@ def with_fold(
 
 
 def load_configured(
-    config: DataConfig, data_dir: Path | None, *, download: bool = False, subset_is_most: bool = False
+    config: DataConfig,
+    data_dir: Path | None,
+    *,
+    download: bool = False,
+    subset_is_most: bool = False,
+    reading: ImageReading = AUTO,
 ) -> Dataset:
     """Load the data set that a configuration names; see `load_dataset` for what it raises."""
-    name, label = config.dataset, config.label
+    _check_asked(config, download, reading)
+    label = config.label or config.dataset
+    if config.dataset == "imagefolder":
+        classes, splits, constants = read_folder(config, data_dir, reading, is_most=subset_is_most)
+        return Dataset(config.label or _folder_name(data_dir), classes, splits, *constants)
+    train, test, classes = _published(config.dataset, data_dir, download)
+    return with_fold(
+        label, train, test, classes,
+        holdout=config.holdout, fold_seed=config.fold_seed,
+        subset=0 if subset_is_most and len(train.label) < config.subset else config.subset,
+    )  # fmt: skip
+
+
+def load_sizes(
+    config: DataConfig,
+    data_dir: Path | None,
+    *,
+    subset_is_most: bool = False,
+    reading: ImageReading = AUTO,
+) -> Sizes:
+    """Return what `load_configured` would load by count; of a folder of images nothing is decoded for it."""
+    if config.dataset == "imagefolder":
+        _check_asked(config, False, reading)
+        return Sizes(*folder_counts(config, data_dir, reading, is_most=subset_is_most))
+    return load_configured(config, data_dir, subset_is_most=subset_is_most, reading=reading).sizes
+
+
+def _check_asked(config: DataConfig, download: bool, reading: ImageReading) -> None:
+    """Raise UsageError for data that no name stands for, and for what is asked of those that cannot have it."""
+    name = config.dataset
     if name == OWN:
         raise UsageError(
             "the data were given in Python, and must be given again: layerwise.train(config=..., data=...) takes them."
         )
     if name not in DATASETS:
         raise unknown("data set", name, DATASETS)
-    if name == "imagefolder":
-        label = label or (data_dir.resolve().name if data_dir else "")
-    train, test, classes = _published(name, data_dir, config.image_size, config.test_share, download)
-    return with_fold(
-        label or name, train, test, classes,
-        holdout=config.holdout, fold_seed=config.fold_seed,
-        subset=0 if subset_is_most and len(train.label) < config.subset else config.subset,
-    )  # fmt: skip
+    if name == "imagefolder" and download:
+        raise UsageError("--download fetches published data sets, but imagefolder reads a folder of your own.")
+    if name != "imagefolder" and (reading.how == "stream" or reading.skip_broken):
+        flag = option("skip_broken", True) if reading.skip_broken else option("read", "stream")
+        raise UsageError(f"{flag} is of a folder of image files, and {name} is read whole. Leave it out.")
 
 
-def channel_statistics(images: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation a channel of uint8 images [n, C, H, W] scaled to [0, 1].
-
-    Exact: computed from each channel's histogram of 256 values in float64. A constant channel gets deviation 1.
-    """
-    values = np.arange(256) / 255
-    mean, std = [], []
-    for c in range(images.shape[1]):
-        # By thousands of images, since bincount makes eight bytes of each.
-        parts = [images[start : start + 1000, c].ravel() for start in range(0, len(images), 1000)]
-        weight = sum(np.bincount(part, minlength=256) for part in parts) / images[:, c].size
-        m = float(weight @ values)
-        mean.append(m)
-        std.append(float(np.sqrt(weight @ (values - m) ** 2)) or 1.0)
-    return tuple(mean), tuple(std)
+def _folder_name(data_dir: Path | None) -> str:
+    assert data_dir is not None  # it was read
+    return data_dir.resolve().name
 
 
 def _take(split: Split, rows: np.ndarray) -> Split:
@@ -219,18 +226,11 @@ def _take(split: Split, rows: np.ndarray) -> Split:
     return Split(split.images[rows], split.label[rows], split.index[rows])
 
 
-def _published(
-    name: str, data_dir: Path | None, image_size: int, test_share: float, download: bool
-) -> tuple[Split, Split, tuple[str, ...]]:
+def _published(name: str, data_dir: Path | None, download: bool) -> tuple[Split, Split, tuple[str, ...]]:
     """Return train split, test split and class names, checked against each other."""
     if name == "digits":
         return _digits()
-    if name == "imagefolder":
-        if download:
-            raise UsageError("--download fetches published data sets, but imagefolder reads a folder of your own.")
-        published = read_imagefolder(data_dir, image_size=image_size, test_share=test_share)
-    else:
-        published = read_torchvision(name, data_dir, download=download)
+    published = read_torchvision(name, data_dir, download=download)
     train, test = (_whole(name, part, published.classes) for part in (published.train, published.test))
     return train, test, published.classes
 

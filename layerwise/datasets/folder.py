@@ -1,9 +1,8 @@
 """Data sets that are folders of image files: which files are read, and their classes by the names of their folders.
 
 The folder holds train/CLASS/... and test/CLASS/... (or val/CLASS/..., where there is no test/), or CLASS/... alone, of
-which a share becomes the test split. Every image is decoded once, into memory. Decoded JPEG pixels can differ by a grey
-level between versions of libjpeg, which the fingerprint of a split then shows. Every file below these folders is read,
-or counted in one line as not read.
+which a share becomes the test split. Nothing is opened here. Every file below these folders is read, or counted in one
+line as not read.
 """
 
 from __future__ import annotations
@@ -11,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import NoReturn
 from unicodedata import normalize
@@ -20,8 +20,8 @@ from unicodedata import normalize
 import numpy as np
 
 from layerwise.datasets.folds import stratified_test
-from layerwise.datasets.pictures import ENDINGS, decode
-from layerwise.datasets.published import Published, require_folder
+from layerwise.datasets.pictures import ENDINGS
+from layerwise.datasets.published import require_folder
 from layerwise.errors import UsageError, UserError, option
 
 log = logging.getLogger("layerwise.imagefolder")
@@ -34,7 +34,6 @@ _SYSTEM_FILES = ("thumbs.db", "desktop.ini", "icon\r")
 _TEST_SPLITS = ("test", "val", "valid", "validation")
 # What a third split is called; none of them is read.
 _UNREAD_SPLITS = (*_TEST_SPLITS, "dev", "unlabeled", "unlabelled")
-_USES = ("train", "test")
 
 
 @dataclass
@@ -63,28 +62,51 @@ class _LeftOut:
         return "; ".join(parts)
 
 
-def read_imagefolder(data_dir: Path | None, *, image_size: int, test_share: float = 0.0) -> Published:
-    """Decode every image of a folder, on all cores, and number the classes by the names of their folders.
+@dataclass(frozen=True)
+class Files:
+    """The image files of a folder in the order of class, then path; of train/ and test/ those of train first.
 
-    Files stand in the order of class, then path, which is what `index` counts. Images are 8-bit, with 1 channel
-    where all of them, train and test, are grey, else with 3. Memory: n C H W bytes for each split.
-
-    Args:
-        image_size: 0 keeps images as they are, of one size; else the shorter side is resized to that many pixels
-            (bilinear, antialiased) and the middle square cropped.
-        test_share: of a folder of class folders alone, the share of each class that is the test split, by a fixed seed.
-
-    Raises:
-        UsageError: no folder given.
-        UserError: no such folder; no train/, or neither test/ nor val/; classes that differ, are empty or fewer than
-            two; a file that is no image or has more than 8 bits a channel; images of different sizes at image_size 0.
+    names: bytes [n], paths below root (one array, of which the processes that decode need no copies). label: int64 [n].
+    tested: bool [n], whether a file is of the test split. has_splits: whether the folder says so itself.
     """
+
+    root: Path
+    classes: tuple[str, ...]
+    names: np.ndarray
+    label: np.ndarray
+    tested: np.ndarray
+    has_splits: bool
+
+    def paths(self, rows: np.ndarray) -> list[str]:
+        """Return the paths of some files, with the folder's own."""
+        return [path_of(self.root, name) for name in self.names[rows]]
+
+
+def path_of(root: Path, name: bytes) -> str:
+    """Return the path of a file by its name in `Files`."""
+    return os.path.join(root, os.fsdecode(name))
+
+
+def require_images(data_dir: Path | None) -> Path:
+    """Return the folder of images; raise UsageError where none is given, UserError where it is none."""
     root = require_folder("imagefolder", "train/ and test/ (or val/), or class folders alone", data_dir)
     if not root.is_dir():
         raise UserError(
             f"{root} {'is no folder' if root.exists() else 'does not exist'}; expected the folder of the images, given "
             "by --data-dir."
         )
+    return root
+
+
+def find_files(root: Path, test_share: float = 0.0) -> Files:
+    """Find the image files of a folder; none is opened. Classes are numbered by the names of their folders.
+
+    Args:
+        test_share: of a folder of class folders alone, the share of each class that is the test split, by a fixed seed.
+
+    Raises:
+        UserError: no train/, or neither test/ nor val/; classes that differ, are empty or fewer than two.
+    """
     folders = [root] if test_share else _split_folders(root)
     left_out = _LeftOut()
     found = [_find_files(folder, left_out) for folder in folders]
@@ -95,14 +117,28 @@ def read_imagefolder(data_dir: Path | None, *, image_size: int, test_share: floa
         log.warning("%s: not read are %s", root, words)
     _check_classes(folders, files)
     classes = sorted(files[folders[0]])
-    parts = decode([[path for c in classes for path in files[folder][c]] for folder in folders], image_size)
-    labels = [np.repeat(np.arange(len(classes)), [len(files[folder][c]) for c in classes]) for folder in folders]
-    splits = list(zip(parts, labels, strict=True))
+    names = [name for folder in folders for name in _below(root, folder, (files[folder][c] for c in classes))]
+    counts = [[len(files[folder][c]) for c in classes] for folder in folders]
+    label = np.concatenate([np.repeat(np.arange(len(classes)), count) for count in counts])
+    tested = np.arange(len(label)) >= sum(counts[0])
     if test_share:
-        splits = [(parts[0][rows], labels[0][rows]) for rows in stratified_test(labels[0], test_share)]
-    counts = " and ".join(f"{len(label):,} for {name}" for name, (_, label) in zip(_USES, splits, strict=True))
-    log.info("%s: %s images of %d classes, %s", root, f"{sum(len(one) for _, one in splits):,}", len(classes), counts)
-    return Published(splits[0], splits[1], tuple(classes))
+        tested = tested_of(label, test_share)
+    return Files(root, tuple(classes), np.array(names), label, tested, not test_share)
+
+
+def _below(root: Path, folder: Path, paths: Iterable[list[str]]) -> Iterator[bytes]:
+    """Yield the paths of files in one of root's folders as they are below root."""
+    skipped = len(os.path.join(folder, ""))
+    above = "" if folder == root else f"{folder.name}/"
+    for path in chain.from_iterable(paths):
+        yield os.fsencode(above + path[skipped:])
+
+
+def tested_of(label: np.ndarray, test_share: float) -> np.ndarray:
+    """Return which files are of the test split, bool [n], where a share of each class is."""
+    tested = np.zeros(len(label), dtype=bool)
+    tested[stratified_test(label, test_share)[1]] = True
+    return tested
 
 
 def _split_folders(root: Path) -> list[Path]:

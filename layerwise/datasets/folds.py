@@ -59,6 +59,15 @@ def stratified_split(
     return _split(label, count, seed) if share else (np.arange(len(label)), np.arange(0))
 
 
+def fold_rows(
+    label: np.ndarray, classes: Sequence[str], *, holdout: float, fold_seed: int, subset: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images of a train split are trained on and which are held out, ascending; the subset comes first."""
+    every = stratified_subset(label, subset) if subset else np.arange(len(label))
+    kept, held = stratified_split(label[every], holdout, classes, fold_seed)
+    return every[kept], every[held]
+
+
 def stratified_test(label: np.ndarray, share: float = DIGITS_TEST_SHARE) -> tuple[np.ndarray, np.ndarray]:
     """Split positions 0..n-1 of samples that were published as one set into (train, test), as those of digits are.
 

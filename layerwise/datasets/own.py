@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from layerwise.config import DataConfig
-from layerwise.datasets.dataset import Dataset, Split, channel_statistics, with_fold
+from layerwise.datasets.dataset import Dataset, with_fold
+from layerwise.datasets.split import Split, channel_statistics
 from layerwise.errors import UsageError, UserError
 
 _EXPECTED = "expected uint8 [n, C, H, W] (or [n, H, W], or [n, H, W, C]), or the same divided by 255"

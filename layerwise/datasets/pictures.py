@@ -6,30 +6,21 @@ under alpha 0 are whatever the drawing program left there, so white, the paper, 
 
 from __future__ import annotations
 
-import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from functools import partial
-from itertools import chain
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from layerwise.commandline import progress
 from layerwise.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-log = logging.getLogger("layerwise.imagefolder")
-
 GREY_MODES = ("1", "L", "LA")
-FILES_IN_TASK = 64
-NAMED = 5  # files in an error; more would hide what to do
 # torchvision's list, with the other endings of those formats, .gif and .avif. Pillow knows more, and some of them
 # (.eps) it hands to other programs.
 ENDINGS = (
@@ -40,6 +31,7 @@ ENDINGS = (
 TURNED = "turned upright, as their EXIF orientation says"
 COMPOSED = "with transparent pixels, composed on white"
 FIRST_FRAME = "of several frames, of which the first is read"
+CHANGES = (FIRST_FRAME, TURNED, COMPOSED)
 _EXIF_ORIENTATION = 0x0112
 # Pillow's name of the operation that makes a picture of each EXIF orientation upright.
 _UPRIGHT = {
@@ -48,11 +40,11 @@ _UPRIGHT = {
 }  # fmt: skip
 
 
-class _ColourFoundError(Exception):
+class ColourFoundError(Exception):
     """An image in colour stands among those read as grey."""
 
 
-class _UnreadError(Exception):
+class UnreadError(Exception):
     """A file of which no picture is read.
 
     alone: the message where it is the only one. why, advice: of it among others, where its path stands before.
@@ -63,32 +55,8 @@ class _UnreadError(Exception):
         self.alone, self.why, self.advice = alone, why, advice
 
 
-@dataclass
-class _Account:
-    """What reading found: files by how they are changed, and by path why they are not read, in the order of reading."""
-
-    changed: dict[str, list[str]] = field(default_factory=dict)
-    unread: dict[str, _UnreadError] = field(default_factory=dict)
-
-    def add(self, other: _Account) -> None:
-        for how, of in other.changed.items():
-            self.changed.setdefault(how, []).extend(of)
-        self.unread |= other.unread
-
-    def require_read(self) -> None:
-        """Raise UserError for all files that are not read: who mends one at a time reads a large folder as often."""
-        found = list(self.unread.items())
-        if len(found) == 1:
-            raise UserError(found[0][1].alone)
-        if found:
-            named = ", ".join(f"{path} ({error.why})" for path, error in found[:NAMED])
-            more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-            advice = " ".join(sorted({error.advice for _, error in found}))
-            raise UserError(f"{len(found)} images cannot be read: {named}{more}. {advice}")
-
-
 @dataclass(frozen=True)
-class _Form:
+class Form:
     """The form of every image: channels C, height H and width W in pixels; `first` is the file that set it.
 
     resized: images of any size are brought to H x W; else all have that size.
@@ -101,84 +69,59 @@ class _Form:
     resized: bool
 
 
-def decode(paths: Sequence[Sequence[str]], image_size: int) -> list[np.ndarray]:
-    """Decode lists of files to uint8 arrays [n, C, H, W] of one form, which the first file that can be read sets.
+@dataclass(frozen=True)
+class Found:
+    """What a picture was found to be, by decoding it: channels (1 or 3), pixels upright, and how it is changed."""
 
-    Raises UserError for all files together that are no pictures of 8 bits a channel, or one of another size at
-    image_size 0.
-    """
-    form = _first_form(paths, image_size)
-    try:
-        return _decode_all(paths, form)
-    except _ColourFoundError:
-        return _decode_all(paths, replace(form, channels=3))
+    channels: int
+    height: int
+    width: int
+    changes: tuple[str, ...]
 
 
-def _first_form(paths: Sequence[Sequence[str]], image_size: int) -> _Form:
-    account = _Account()
-    for path in chain.from_iterable(paths):
-        try:
-            with _opened(path) as image:
-                channels = 1 if image.mode in GREY_MODES else 3
-                upright, _ = _turned(image)
-                size = (image_size, image_size) if image_size else (upright.height, upright.width)
-                return _Form(channels, *size, path, bool(image_size))
-        except _UnreadError as error:
-            account.unread[path] = error
-    account.require_read()
-    raise AssertionError("no file was given")
+def form_of(path: str, image_size: int) -> Form:
+    """Return the form that a picture sets for all of its data set; image_size 0 leaves it as it is."""
+    with _opened(path) as image:
+        channels = _channels(image)  # before it is decoded, which may change its mode
+        upright, _ = _turned(image)
+        size = (image_size, image_size) if image_size else (upright.height, upright.width)
+        return Form(channels, *size, path, bool(image_size))
 
 
-def _decode_all(paths: Sequence[Sequence[str]], form: _Form) -> list[np.ndarray]:
-    """Decode all lists, and say in one line how many pictures are not read pixel for pixel as they are stored."""
-    account = _Account()
-    arrays = [_decode_list(some, form, account) for some in paths]
-    account.require_read()
-    if changed := account.changed:
-        log.warning("images: %s", "; ".join(f"{len(of)} {how} ({_example(of)})" for how, of in changed.items()))
-    return arrays
+def is_grey(path: str) -> bool:
+    """Return whether a picture is grey, which its head says: nothing is decoded."""
+    with _opened(path) as image:
+        return _channels(image) == 1
 
 
-def _example(paths: Sequence[str]) -> str:
-    return paths[0] if len(paths) == 1 else f"first {paths[0]}"
+def examine(path: str) -> Found:
+    """Decode a picture as `decode_one` does, and return what it is."""
+    with _opened(path) as image:
+        channels = _channels(image)
+        flat, changes = _flat(image)
+        return Found(channels, flat.height, flat.width, tuple(changes))
 
 
-def _decode_list(paths: Sequence[str], form: _Form, account: _Account) -> np.ndarray:
-    """Decode files into one array [n, C, H, W], of which rows that cannot be read hold anything."""
-    images = np.empty((len(paths), form.channels, form.height, form.width), dtype=np.uint8)
-    task = partial(_decode_some, images, paths, form)
-    with progress() as bar, ThreadPoolExecutor() as pool:
-        reading = bar.add_task("reading images", total=len(paths))
-        for done, found in pool.map(task, range(0, len(paths), FILES_IN_TASK)):
-            account.add(found)
-            bar.update(reading, advance=done)
-    return images
-
-
-def _decode_some(images: np.ndarray, paths: Sequence[str], form: _Form, start: int) -> tuple[int, _Account]:
-    """Decode FILES_IN_TASK files from `start` on into their rows; return how many, and what was found."""
-    some = paths[start : start + FILES_IN_TASK]
-    account = _Account()
-    for i, path in enumerate(some, start):
-        try:
-            images[i], changes = _decode_one(path, form)
-        except _UnreadError as error:
-            account.unread[path] = error
-        else:
-            account.add(_Account({how: [path] for how in changes}))
-    return len(some), account
-
-
-def _decode_one(path: str, form: _Form) -> tuple[np.ndarray, list[str]]:
+def decode_one(path: str, form: Form) -> tuple[np.ndarray, list[str]]:
     """Return the pixels of a picture, uint8 [C, H, W], and how they are changed."""
     with _opened(path) as image:
-        if form.channels == 1 and image.mode not in GREY_MODES:
-            raise _ColourFoundError
-        changes = [FIRST_FRAME] if getattr(image, "is_animated", False) else []
-        upright, was_turned = _turned(image)
-        flat, was_composed = _composed(upright)
+        if form.channels < _channels(image):
+            raise ColourFoundError
+        flat, changes = _flat(image)
         _require_size(path, flat, form)
-        return _pixels(flat, form), changes + [TURNED] * was_turned + [COMPOSED] * was_composed
+        return _pixels(flat, form), changes
+
+
+def _channels(image: Image) -> int:
+    return 1 if image.mode in GREY_MODES else 3
+
+
+def _flat(image: Image) -> tuple[Image, list[str]]:
+    """Return a picture as a viewer shows it, upright and opaque, and how it is changed for that."""
+    changes = [FIRST_FRAME] if getattr(image, "is_animated", False) else []
+    upright, was_turned = _turned(image)
+    flat, was_composed = _composed(upright)
+    return flat, changes + [TURNED] * was_turned + [COMPOSED] * was_composed
 
 
 @contextmanager
@@ -191,16 +134,16 @@ def _opened(path: str) -> Iterator[Image]:
             raise FileNotFoundError("no file, or a link to none")
         with PIL.Image.open(path) as image:
             if _is_deep(image):
-                raise _UnreadError(
+                raise UnreadError(
                     f"{path} has more than 8 bits a channel (mode {_mode(image)}): convert it to 8 bits.",
                     f"more than 8 bits a channel, mode {_mode(image)}", "Convert those of more than 8 bits to 8.",
                 )  # fmt: skip
             yield image
-    except (UserError, _UnreadError, _ColourFoundError):
+    except (UserError, UnreadError, ColourFoundError):
         raise
     except Exception as error:  # of many kinds: each decoder stumbles in its own way
         why = f"{type(error).__name__}: {error}"
-        raise _UnreadError(
+        raise UnreadError(
             f"{path} cannot be read as an image ({why}). Replace it or remove it.",
             why.replace(f" {path!r}", ""), "Replace or remove what is no image.",  # Pillow names the path too
         ) from error  # fmt: skip
@@ -251,16 +194,20 @@ def _composed(image: Image) -> tuple[Image, bool]:
     return PIL.Image.alpha_composite(paper, image), True
 
 
-def _require_size(path: str, image: Image, form: _Form) -> None:
+def _require_size(path: str, image: Image, form: Form) -> None:
     if not form.resized and (image.height, image.width) != (form.height, form.width):
-        raise UserError(
-            f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, "
-            f"{path} has {image.width}x{image.height}. "
-            "Bring them to one by --set data.image_size=32 (or another number of pixels)."
-        )
+        raise different_sizes(form, path, image.height, image.width)
 
 
-def _pixels(image: Image, form: _Form) -> np.ndarray:
+def different_sizes(form: Form, path: str, height: int, width: int) -> UserError:
+    """Return the error for a picture of another size than the first one, where none is resized."""
+    return UserError(
+        f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, {path} has {width}x{height}. "
+        "Bring them to one by --set data.image_size=32 (or another number of pixels)."
+    )
+
+
+def _pixels(image: Image, form: Form) -> np.ndarray:
     """Return an opaque picture as uint8 [C, H, W]."""
     from torchvision.transforms.functional import center_crop, resize
 

@@ -29,10 +29,14 @@ class Batch:
 
 
 class Feed(Protocol):
-    """Inputs in an order that is the same at every pass, with labels and positions int64 [n] of each split."""
+    """Inputs in an order that is the same at every pass, with labels and positions int64 [n] of each split.
+
+    kept: where its images are, as `Dataset.kept`; None of inputs that are no images.
+    """
 
     labels: dict[str, np.ndarray]
     index: dict[str, np.ndarray]
+    kept: str | None
 
     def batches(self, only: str | None = None) -> Iterator[Batch]:
         """Yield all batches, or those with rows of one split alone; the rows of each split come in ascending order."""
@@ -40,10 +44,11 @@ class Feed(Protocol):
 
 
 class DatasetFeed:
-    """The images of a data set held in memory, preprocessed batch by batch."""
+    """The images of a data set, preprocessed batch by batch."""
 
     def __init__(self, dataset: Dataset, preprocessing: Preprocessing, size: int, device: torch.device):
         self.dataset, self.preprocessing, self.size, self.device = dataset, preprocessing, size, device
+        self.kept: str | None = dataset.kept
         self.labels = {name: split.label for name, split in dataset.splits.items()}
         self.index = {name: split.index for name, split in dataset.splits.items()}
 
@@ -51,8 +56,8 @@ class DatasetFeed:
         """Yield the splits one after another, each in nearly equal batches."""
         for name, split in self.dataset.splits.items():
             n = len(split.label) if only in (None, name) else 0
-            for start, stop in pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int)):
-                images = split.images[start:stop]
+            ends = pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int).tolist())
+            for images in split.stream(slice(start, stop) for start, stop in ends):
                 x = self.preprocessing(torch.from_numpy(images).to(self.device))
                 yield Batch(x, images, {name: slice(None)})
 
@@ -65,6 +70,8 @@ class LoaderFeed:
     Raises UserError for loaders that lack "train" or "test" or whose labels are no classes; while batches are read, for
     those that shuffle.
     """
+
+    kept: str | None = None
 
     def __init__(self, loaders: Mapping[str, Any], holdout: float, device: torch.device):
         _check_names(loaders)

@@ -126,7 +126,7 @@ def _channels(model: nn.Module, dataset: Dataset, resize: int, crop: int) -> int
     plain = Preprocessing(
         channels=found, resize=resize, crop=crop, interpolation="bilinear", mean=(0.5,) * found, std=(0.5,) * found
     )
-    wanted = channels_read(model, plain(torch.from_numpy(dataset.splits["train"].images[:SHOWN])))
+    wanted = channels_read(model, plain(torch.from_numpy(dataset.splits["train"].read(slice(0, SHOWN)))))
     if found not in (1, wanted):
         raise UsageError(
             f"{dataset.name} has images of {found} channels, but the network's first convolution takes {wanted}. "

@@ -13,6 +13,7 @@ from torch import nn
 
 from layerwise.config import DataConfig
 from layerwise.datasets import Dataset, load_configured
+from layerwise.datasets.reading import ImageReading
 from layerwise.errors import UsageError, option
 from layerwise.extraction.arrays import ArrayExtraction
 from layerwise.extraction.inputs import DatasetFeed, LoaderFeed
@@ -79,7 +80,8 @@ def from_network(request: NetworkRequest, data: DataConfig, place: Place) -> Net
     data = replace(data, holdout=holdout_of(trained_on, data.holdout))
     label = request.label or (f"{foreign.name}, untrained" if trained_on == "nothing" else foreign.name)
     request = replace(request, trained_on=trained_on, label=label)
-    dataset = load_configured(data, place.data_dir, download=place.download)
+    reading = ImageReading(how=place.read, workers=place.workers, skip_broken=place.skip_broken)
+    dataset = load_configured(data, place.data_dir, download=place.download, reading=reading)
     found = from_module(request, foreign.module, dataset, place, facts | {"data": asdict(data)}, foreign.preset)
     found.require_unread(missing)
     return found

@@ -36,7 +36,8 @@ class Extraction:
     A kind of extraction sets these, and says how they are computed:
 
     origin: where the activations come from. dataset: the root attribute of that name.
-    depths: by number j. labels, index: int64 [n] of each split. image_shape: of uint8 images, where the data are such.
+    depths: by number j. labels, index: int64 [n] of each split. image_shape: of uint8 images, where the data are such,
+    and kept: where these are, as `Dataset.kept`.
     """
 
     origin: Origin
@@ -45,6 +46,7 @@ class Extraction:
     labels: Mapping[str, np.ndarray]
     index: Mapping[str, np.ndarray]
     image_shape: tuple[int, ...] | None = None
+    kept: str | None = None
 
     def prepare(self) -> None:
         """Do what comes before the first row is computed."""
@@ -90,7 +92,8 @@ class Extraction:
             self.run(writer, stream, kept.images)
             stream.finish()
             seconds = {"extract": time.perf_counter() - start}
-            writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds))
+            machine = provenance(place.device, place.data_dir, seconds)
+            writer.attributes(layout.PROVENANCE, machine | ({"images": self.kept} if self.kept else {}))
             return kept
 
         with exact_float32():

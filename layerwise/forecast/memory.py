@@ -118,8 +118,8 @@ class MeasuredMaps:
         return max((self.copies + 1) * self.largest(j, j) for j in range(1, last + 1))
 
 
-def forecast_memory(config: RunConfig, sizes: Sizes) -> Memory:
-    """Return the estimate for a run."""
+def forecast_memory(config: RunConfig, sizes: Sizes, *, streamed: bool = False) -> Memory:
+    """Return the estimate for a run; streamed: whether its images stay in their files, but for those read ahead."""
     kind = Maps if config.network.architecture == "plain" else MeasuredMaps
     maps: Maps | MeasuredMaps = kind(config.network, sizes.image, sizes.n_classes)
     depth, most = config.network.depth, max(sizes.counts.values())
@@ -127,7 +127,9 @@ def forecast_memory(config: RunConfig, sizes: Sizes) -> Memory:
     phases["evaluation"] = FLOAT_BYTES * min(EVALUATION_BATCH, most) * maps.forward(depth)
     at_once = sum(maps.volumes) + maps.copies * max(maps.volumes)
     phases["the dump"] = FLOAT_BYTES * min(DUMP_BATCH, most) * at_once
-    data = sizes.total * (prod(sizes.image) + LABEL_BYTES)
+    # Read ahead are two of the largest batches, and one is used.
+    images = 3 * min(EVALUATION_BATCH, most) if streamed else sizes.total
+    data = images * prod(sizes.image) + sizes.total * LABEL_BYTES
     weights = sum(p.block.nbytes + p.auxiliary.nbytes for p in maps.problems)
     if config.network.prune_to:  # the weights before pruning are kept until they are scored
         pruned = count_problems(config.network, sizes.image, sizes.n_classes)

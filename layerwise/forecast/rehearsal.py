@@ -106,10 +106,6 @@ class Rehearsal:
             config.network, sizes.image, sizes.n_classes, self.constants, self.constants, config.seed
         ).to(device)
 
-    def of(self, config: RunConfig) -> Rehearsal:
-        """Return the rehearsal of another configuration of the same run."""
-        return Rehearsal(config, self.sizes, self.storage, self.device)
-
     def works(self) -> Iterator[Work]:
         """Yield every kind of batch in the order of the run; time each before asking for the next, which may freeze."""
         if self.config.mode == "untrained":
@@ -180,7 +176,10 @@ class Rehearsal:
         """Return the work of computing the frozen blocks' output once, where it is kept."""
 
         def prepare(n: int) -> Callable[[], object]:
-            prefix, images = FrozenPrefix(self.network, below, self.config.precision), self._on_device(n).images
+            prefix, images = (
+                FrozenPrefix(self.network, below, self.config.precision),
+                torch.from_numpy(self._images(n).images).to(self.device),
+            )
 
             def batch() -> None:
                 prefix(images)
@@ -236,8 +235,11 @@ class Rehearsal:
     def _on_device(self, n: int) -> DeviceSplit:
         return DeviceSplit(self._images(n), self.device)
 
+    def _pixels(self, n: int) -> Tensor:
+        return torch.from_numpy(self._images(n).images).to(self.device)
+
     def _score(self, n: int) -> Callable[[], object]:
-        images = self._on_device(n).images
+        images = self._pixels(n)
 
         @torch.no_grad()
         def batch() -> None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
+from layerwise.datasets.dataset import load_sizes
+from layerwise.datasets.reading import free_memory, is_held
+from layerwise.forecast.large import seconds_of
 from layerwise.forecast.memory import Memory, forecast_memory
-from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
 from layerwise.model.counts import Problem, count_problems
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import Plan
 from layerwise.training.operations import Operations, count_operations
-from layerwise.training.run import load_data, plan_storage, resolve
+from layerwise.training.run import plan_storage, reading_of, resolve
 from layerwise.training.stage_batches import kept_bytes
 from layerwise.units import show_seconds, show_size
 
@@ -33,6 +36,7 @@ class Forecast:
     """The cost of a run.
 
     seconds: of "training", "scoring", "dump"; prefixes: both choices of where the frozen blocks' output comes from.
+    images: how those of a folder would be read, in words.
     """
 
     config: RunConfig
@@ -44,6 +48,7 @@ class Forecast:
     memory: Memory
     seconds: dict[str, float]
     prefixes: tuple[PrefixForecast, ...] = ()
+    images: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,12 +67,11 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     Raises:
         UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
     """
-    dataset = load_data(config, place)
-    config = resolve(config, dataset, place.device)
-    sizes = dataset.sizes
-    storage = plan_storage(config, dataset, place.max_size)
-    rehearsal = Rehearsal(config, sizes, storage, place.device)
-    seconds = forecast_seconds(rehearsal)
+    sizes = load_sizes(config.data, place.data_dir, subset_is_most=place.subset_is_most, reading=reading_of(place))
+    images, is_streamed = _images(config, sizes, place)
+    config = resolve(config, sizes, place.device)
+    storage = plan_storage(config, sizes, place.max_size)
+    seconds = seconds_of(config, sizes, storage, place.device)
     return Forecast(
         config=config,
         device=place.device,
@@ -75,21 +79,38 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         problems=count_problems(config.network, sizes.image, sizes.n_classes),
         operations=count_operations(config, sizes),
         storage=storage,
-        memory=forecast_memory(config, sizes),
+        memory=forecast_memory(config, sizes, streamed=is_streamed),
         seconds=seconds,
-        prefixes=tuple(_forecast_prefixes(rehearsal, seconds["training"])),
+        prefixes=tuple(_forecast_prefixes(config, sizes, storage, place.device, seconds["training"])),
+        images=images,
     )
 
 
-def _forecast_prefixes(rehearsal: Rehearsal, seconds: float) -> Iterator[PrefixForecast]:
-    """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice."""
-    config, sizes = rehearsal.config, rehearsal.sizes
+def _images(config: RunConfig, sizes: Sizes, place: Place) -> tuple[str, bool]:
+    """Say how the images of a folder would be read, and return whether anew in each epoch."""
+    if config.data.dataset != "imagefolder":
+        return "", False
+    bytes_of, room = {name: count * prod(sizes.image) for name, count in sizes.counts.items()}, free_memory()
+    held = is_held(bytes_of, reading_of(place), room)
+    free = f" ({show_size(room)} is free)" if room else ""
+    how = "held in memory" if held else "decoded anew in each epoch"
+    return f"{show_size(sum(bytes_of.values()))}, {how}{free}", not held
+
+
+def _forecast_prefixes(
+    config: RunConfig, sizes: Sizes, storage: Plan, device: torch.device, seconds: float
+) -> Iterator[PrefixForecast]:
+    """Yield the forecast of both choices, the recomputed prefix first, where the mode leaves a choice.
+
+    seconds: of the training as it is configured.
+    """
     if config.mode != "greedy" or config.network.depth == 1:
         return
     views = SHOWN_VIEWS if config.training.augments and not config.training.views else config.training.views
     for prefix, n in (("recompute", config.training.views), ("cache", views)):
         other = replace(config, training=replace(config.training, prefix=prefix, views=n))
-        taken = seconds if other == config else forecast_seconds(rehearsal.of(other), phases=("training",))["training"]
+        is_own = other == config
+        taken = seconds if is_own else seconds_of(other, sizes, storage, device, ("training",))["training"]
         kept = kept_bytes(other, sizes) if prefix == "cache" else 0
         yield PrefixForecast(other, sum(count_operations(other, sizes).training), taken, kept)
 
@@ -134,6 +155,8 @@ def _total_lines(forecast: Forecast) -> Iterator[str]:
     spent, memory, seconds = forecast.operations, forecast.memory, forecast.seconds
     parts = {"training": sum(spent.training), "scoring": spent.scoring, "dump": spent.dump}
     yield from _wrapped("operations", _sum(f"{spent.total:.3e}", {n: f"{count:.2e}" for n, count in parts.items()}))
+    if forecast.images:
+        yield from _wrapped("images", forecast.images)
     yield from _wrapped("run file", _show_file(forecast.storage))
     peak = f"about {show_size(memory.total)}, in {memory.phase}; Python and its libraries come on top"
     yield from _wrapped("peak memory", peak)

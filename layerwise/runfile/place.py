@@ -17,6 +17,7 @@ class Place:
     max_size: most bytes that the file may take. force: whether `out` is replaced. data_dir, download: the folder of the
     data set, and whether it is fetched into it. subset_is_most: whether a train split of fewer images than the subset
     that is configured is taken whole, as where a recipe asks for it. tensorboard: folder of a training's curves.
+    read, workers, skip_broken: how the images of a folder are read, as of `layerwise.datasets.ImageReading`.
     """
 
     out: Path
@@ -27,3 +28,6 @@ class Place:
     download: bool = False
     subset_is_most: bool = False
     tensorboard: Path | None = None
+    read: str = "auto"
+    workers: int | None = None
+    skip_broken: bool = False

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from layerwise.config import TrainingConfig
 from layerwise.datasets import Split
+from layerwise.datasets.stream import StreamedSplit
 
 # Images that are evaluated, or fill a kept prefix, at once. Without gradients a batch may be larger than in training,
 # and larger ones keep a GPU busier; other sizes were not timed. Another size changes scores and kept values by rounding
@@ -25,18 +26,26 @@ Batches = Iterable[tuple[Tensor, ...]]
 
 
 class DeviceSplit:
-    """A split's uint8 images and labels on the device that trains.
+    """A split's uint8 images and labels as the device that trains is given them.
 
     Images that would take more than half of the device's free memory stay in the machine's (is_resident is False), and
-    each batch of them is sent when it is used.
+    each batch of them is sent when it is used. So is each batch of a streamed split, which other processes decode.
+
+    size: (H, W) of an image. images: all of them, None of a streamed split. home: where they are, and choices of them.
     """
 
     def __init__(self, split: Split, device: torch.device, is_resident: bool | None = None):
-        self.is_resident = fits_device(split.images.nbytes, device) if is_resident is None else is_resident
-        images = torch.from_numpy(split.images)
-        self.images = images.to(device) if self.is_resident else images
+        self.split, self.size = split, split.shape[1:]
+        is_streamed = isinstance(split, StreamedSplit)
+        fits = fits_device(split.nbytes, device) if is_resident is None else is_resident
+        self.is_resident = fits and not is_streamed
         self.label = torch.from_numpy(split.label).to(device)
         self.device = self.label.device  # with its number, where `device` has none
+        self.images: Tensor | None = None
+        if not is_streamed:
+            images = torch.from_numpy(split.images)
+            self.images = images.to(device) if self.is_resident else images
+        self.home = torch.device("cpu") if self.images is None else self.images.device
 
     def __len__(self) -> int:
         return len(self.label)
@@ -49,8 +58,19 @@ class DeviceSplit:
         self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`."""
-        for images, y in zip(self.images.split(size), self.label.split(size), strict=True):
-            yield to_x(images if self.is_resident else self.send(images)), y
+        parts = [slice(start, start + size) for start in range(0, len(self), size)]
+        for images, y in zip(self._read(parts), self.label.split(size), strict=True):
+            yield to_x(images), y
+
+    def _read(self, parts: Iterable[slice | Tensor]) -> Iterator[Tensor]:
+        """Yield the images of each part on the device."""
+        if self.images is None:
+            numbers = (rows if isinstance(rows, slice) else rows.numpy() for rows in parts)
+            yield from map(self.send, map(torch.from_numpy, self.split.stream(numbers)))
+            return
+        for rows in parts:
+            images = self.images[rows]
+            yield images if self.is_resident else self.send(images)
 
     def send(self, tensor: Tensor) -> Tensor:
         """Send a tensor of the machine's memory to the device, without waiting for its arrival."""
@@ -66,6 +86,7 @@ class DeviceSplit:
         at_once: int = 1,
         augmented: bool = True,
         device: torch.device | None = None,
+        done: int = 0,
     ) -> Iterator[Tensor]:
         """Yield the choices of an epoch in random order, all of which follows from `seed`.
 
@@ -74,6 +95,7 @@ class DeviceSplit:
         at_once: batches in a choice.
         augmented: false leaves all images as they are, whatever the configuration says.
         device: where the choices are to lie; None for where the images are.
+        done: batches of the epoch that were taken before, and are left out.
         """
         generator = torch.Generator().manual_seed(seed)
         order = torch.randperm(len(self), generator=generator)
@@ -81,25 +103,34 @@ class DeviceSplit:
         if view is not None:
             rows = torch.cat([rows, view[:, order]])
         elif config.augments and augmented:
-            drawn = draw(len(order), config, self.images.shape[2:], generator)
+            drawn = draw(len(order), config, self.size, generator)
             if flips is not None:
                 drawn[2] = flips[order]
             rows = torch.cat([rows, drawn])
-        yield from rows.to(device or self.images.device).split(at_once * config.batch_size, dim=1)
+        rows = rows[:, done * config.batch_size :]
+        if rows.shape[1]:
+            yield from rows.to(device or self.home).split(at_once * config.batch_size, dim=1)
+
+    def taken(self, choices: Iterable[Tensor], config: TrainingConfig) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each choice uint8 images [n, C, H, W] on the device, augmented as chosen, and labels [n].
+
+        choices: where the images are. All are asked for at once, so that a streamed split can read ahead.
+
+        A view that is made from the original pixels takes its draws along with the rows of the images to the processes
+        that decode (`layerwise.datasets.stream`), and has nothing more to do here.
+        """
+        every = list(choices)
+        for choice, images in zip(every, self._read(choice[0] for choice in every), strict=True):
+            drawn = choice if self.is_resident else self.send(choice)
+            if len(drawn) > 1:
+                images = augment(images, drawn[1:4], config.crop_padding, config.crop_fill)
+            if len(drawn) > 4:
+                images = cut_out(images, drawn[4:], config.cutout)
+            yield images, self.label[drawn[0]]
 
     def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
-        """Return uint8 images [n, C, H, W] on the device, augmented as chosen, and labels [n].
-
-        choice: where the images are.
-        """
-        images = self.images[choice[0]]
-        if not self.is_resident:
-            images, choice = self.send(images), self.send(choice)
-        if len(choice) > 1:
-            images = augment(images, choice[1:4], config.crop_padding, config.crop_fill)
-        if len(choice) > 4:
-            images = cut_out(images, choice[4:], config.cutout)
-        return images, self.label[choice[0]]
+        """Return images and labels of a single choice, as `taken` does."""
+        return next(self.taken([choice], config))
 
 
 def fits_device(nbytes: int, device: torch.device) -> bool:

@@ -1,7 +1,8 @@
-"""Resuming: the state of a training in run.h5.state/, saved whole and atomically after epochs.
+"""Resuming: the state of a training in run.h5.state/, saved whole and atomically after epochs, and inside long ones.
 
 Every random choice of a training follows from the run's seed, the stage and the epoch (layerwise.model.seeds), so the
-position is all that has to be saved of random generators. Weights, buffers, the tensors of optimizer and average, and
+position (stage, epoch, step) is all that has to be saved of random generators; a user's own blocks, which may draw
+numbers in each step, are the exception. Weights, buffers, the tensors of optimizer and average, and
 the history are saved with it, all as HDF5.
 """
 
@@ -42,25 +43,29 @@ if TYPE_CHECKING:
 log = logging.getLogger("layerwise.state")
 
 STATE = "state.h5"
-# Seconds between two saves; the last epoch of a stage is always saved. A killed process loses at most so much training,
-# and the epoch in progress. A save takes 0.08 s, and an epoch of cifar10-k3 on a GPU less than a second: saving each of
-# its 200 epochs would take 15 s of two minutes (docs/performance.md).
+# Seconds between two saves after epochs; the last epoch of a stage is always saved. A killed process loses at most so
+# much training, and the epoch in progress. A save takes 0.08 s, and an epoch of cifar10-k3 on a GPU less than a second:
+# saving each of its 200 epochs would take 15 s of two minutes (docs/performance.md).
 SAVE_EVERY = 5.0
+# Seconds between two saves where epochs are longer than that: one waits for the device and reads all of its state.
+SAVE_INSIDE = 300.0
 
 
 class Checkpoint:
     """Where a training stands, and the file in which it is kept.
 
     stage: number of the stage in progress, from 0. history: the epochs done. pruned: what pruning did, by block.
+    step: batches done of the epoch in progress. seconds: what these took.
     """
 
     def __init__(self, path: Path | None, config: RunConfig, fingerprint: dict[str, str]):
         self.path, self.config, self.fingerprint = path, config, fingerprint
-        self.stage, self.epochs_done = 0, 0
+        self.stage, self.epochs_done, self.step, self.seconds = 0, 0, 0, 0.0
         self.history: list[Epoch] = []
         self.pruned: dict[int, Pruned] = {}
         self._problems: list[dict[str, np.ndarray]] = []
-        self._saved = -math.inf
+        self._noise: dict[str, np.ndarray] = {}
+        self._saved, self._began = -math.inf, time.monotonic()
 
     @property
     def folder(self) -> Path | None:
@@ -85,27 +90,57 @@ class Checkpoint:
                     _load_module(module, file[f"modules/{name}"])
             self._problems = [_arrays(file[f"problems/{i}"]) for i in range(len(file["problems"]))]
             self.stage, self.epochs_done = int(file.attrs["stage"]), int(file.attrs["epochs_done"])
+            self.step, self.seconds = int(file.attrs.get("step", 0)), float(file.attrs.get("seconds", 0))
             self.history = from_rows(file["history"][:])
-        log.info("resuming from %s: %d epochs of stage %d are done", self.path.parent, self.epochs_done, self.stage + 1)
+            self._noise = _arrays(file["noise"]) if "noise" in file else {}
+        inside = f", and {self.step} steps of the next" if self.step else ""
+        log.info(
+            "resuming from %s: %d epochs of stage %d are done%s",
+            self.path.parent, self.epochs_done, self.stage + 1, inside,
+        )  # fmt: skip
         return True
 
-    def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> int:
-        """Restore the problems of a stage, and return how many of its epochs are done."""
+    def resume(self, stage: int, problems: Sequence[AuxiliaryProblem]) -> tuple[int, int]:
+        """Restore the problems of a stage; return how many of its epochs are done, and how many steps of the next."""
         if stage != self.stage or not self._problems:
-            return 0
+            return 0, 0
         for problem, state in zip(problems, self._problems, strict=True):
             problem.restore(state)
-        return self.epochs_done
+        return self.epochs_done, self.step
+
+    def restore_noise(self, device: torch.device) -> None:
+        """Set torch's random generators as they were at the step from which the training goes on."""
+        torch.set_rng_state(torch.from_numpy(self._noise["cpu"]))
+        if device.type == "cuda":
+            torch.cuda.set_rng_state(torch.from_numpy(self._noise["cuda"]), device)
+
+    def is_due(self) -> bool:
+        """Return whether the state is to be saved although an epoch is in progress."""
+        return self.path is not None and time.monotonic() - max(self._saved, self._began) >= SAVE_INSIDE
 
     def save(
-        self, stage: int, epochs_done: int, network: LayerwiseNetwork, problems: Sequence[AuxiliaryProblem]
+        self,
+        stage: int,
+        epochs_done: int,
+        network: LayerwiseNetwork,
+        problems: Sequence[AuxiliaryProblem],
+        step: int = 0,
+        seconds: float = 0.0,
     ) -> None:
-        """Save everything, if it is due; a process killed now or at any later moment goes on from here."""
+        """Save everything, if it is due; a process killed now or at any later moment goes on from here.
+
+        step: batches done of the epoch in progress, 0 between epochs. seconds: what they took.
+        """
         is_last = epochs_done == problems[0].config.epochs
-        if self.path is None or not (is_last or time.monotonic() - self._saved >= SAVE_EVERY):
+        is_due = self.is_due() if step else is_last or time.monotonic() - self._saved >= SAVE_EVERY
+        if self.path is None or not is_due:
             return
         with create_sealed(self.path, state_format(self.path.parent)) as file:
-            file.attrs.update({"stage": stage, "epochs_done": epochs_done})
+            file.attrs.update({"stage": stage, "epochs_done": epochs_done, "step": step, "seconds": seconds})
+            if step and self.config.network.architecture == "custom":
+                file["noise/cpu"] = torch.get_rng_state().numpy()
+                if network.device.type == "cuda":
+                    file["noise/cuda"] = torch.cuda.get_rng_state(network.device).numpy()
             file.attrs["config"] = self.config.to_json()
             file.attrs["fingerprint"] = json.dumps(self.fingerprint, sort_keys=True)
             for name, module in _parts(network):
@@ -145,7 +180,7 @@ class Checkpoint:
 def state_format(folder: Path) -> SealedFormat:
     """Return what the state in a folder is, and what to do where it is damaged."""
     advice = f"It cannot be resumed from: delete {folder} to train from the start."
-    return SealedFormat("layerwise-state", 2, "state of a training", "layerwise-train", advice, oldest=2)
+    return SealedFormat("layerwise-state", 3, "state of a training", "layerwise-train", advice, oldest=2)
 
 
 def prefix_begun_with(out: Path) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -26,14 +27,14 @@ DUMP_BATCH = 256
 
 
 @torch.no_grad()
-def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[list[Tensor]]:
-    """Yield [x_0, ..., x_J] for each batch of a split in order, each x_j [n, C, H, W] float32."""
-    device = network.device
-    for images in torch.from_numpy(split.images).split(DUMP_BATCH):
-        xs = [network.normalise(images.to(device))]
+def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
+    """Yield the uint8 images of each batch of a split in order, and [x_0, ..., x_J], each x_j [n, C, H, W] float32."""
+    parts = [slice(start, start + DUMP_BATCH) for start in range(0, len(split.label), DUMP_BATCH)]
+    for images in split.stream(parts):
+        xs = [network.normalise(torch.from_numpy(images).to(network.device))]
         for block in network.blocks:
             xs.append(block(xs[-1]))
-        yield xs
+        yield images, xs
 
 
 def depths_of(shapes: Sequence[tuple[int, int, int]]) -> dict[int, Depth]:
@@ -63,17 +64,19 @@ def dump_depths(
 
     Raises NeedsFloat32, after all batches, where depths beside `in_float32` need it.
     """
-    splits = dataset.splits
+    splits, kept = dataset.splits, {}
     for name, split in splits.items():
         writer.samples(name, split.label, split.index)
         if storage.images:
-            writer.array(layout.images(name), split.images)
+            kept[name] = writer.rows(layout.images(name), (len(split.label), *split.shape), np.uint8)
     counts = {name: len(split.label) for name, split in splits.items()}
     stream = DepthStream(writer, storage.depths, counts, maps=storage.maps, in_float32=in_float32, dtype=dtype)
     with exact_float32(), progress() as bar:
         task = bar.add_task("dump", total=sum(counts.values()))
         for name, split in splits.items():
-            for xs in depth_batches(network, split):
+            for images, xs in depth_batches(network, split):
+                if name in kept:
+                    kept[name].append(images)
                 stream.start_batch({name: slice(None)}, len(xs[0]))
                 for j, x in enumerate(xs):
                     stream.take(j, x)

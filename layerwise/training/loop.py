@@ -64,6 +64,8 @@ def solve(
     chained: bool = False,
     fetch: Callable[..., tuple[Tensor, Tensor]] = lambda x, y: (x, y),
     tick: Callable[[Score | None], None] = lambda score: None,
+    done: int = 0,
+    save: Callable[[int, int], None] = lambda epoch, step: None,
 ) -> Iterator[tuple[int, list[Score]]]:
     """Train every problem on the same batches; yield (epoch, training scores) after each epoch.
 
@@ -78,6 +80,8 @@ def solve(
         chained: whether each problem reads the detached block output of the one before, instead of x.
         fetch: turns what `epoch_batches` yields into (x, y) on the device, x without a graph behind it.
         tick: called after each step, every CHECK_EVERY steps with the score so far of the last problem.
+        done: batches of the first epoch that were done before; `epoch_batches` leaves them out.
+        save: called after each step with the epoch and how many of its steps are done.
     """
 
     def descend(*batch: Tensor) -> None:
@@ -90,13 +94,15 @@ def solve(
     step = CapturedStep(descend, problems[0].device)
     for epoch in epochs:
         for problem in problems:
-            problem.start_epoch(epoch, steps)
-        for i, batch in enumerate(epoch_batches(epoch), start=1):
+            problem.start_epoch(epoch, steps, done)
+        for i, batch in enumerate(epoch_batches(epoch), start=done + 1):
             for problem in problems:
                 problem.prepare()
             step(*batch)
             scores = [problem.score(where) for problem in problems] if i % CHECK_EVERY == 0 else [None]
             tick(scores[-1])
+            save(epoch, i)
+        done = 0
         yield epoch, [problem.score(where) for problem in problems]
     if step.is_captured:
         log.debug("%s: capturing its step took %.2f s", where, step.seconds)
@@ -165,15 +171,24 @@ def train_stage(
         AuxiliaryProblem(block, classifier, config.training, config.precision)
         for block, classifier in zip(stage.blocks, stage.classifiers, strict=True)
     ]
-    done = checkpoint.resume(number, problems)
+    done, step = checkpoint.resume(number, problems)
 
-    start = time.perf_counter()
+    start = time.perf_counter() - (checkpoint.seconds if step else 0.0)
     source = _source(network, data, config, stage, checkpoint, done)
 
     def batches(epoch: int) -> Batches:
+        is_begun = step > 0 and epoch == done
         if network.config.architecture == "custom":  # whose blocks may draw random numbers, as dropout does
             torch.manual_seed(derive_seed(config.seed, f"noise {stage.first_epoch + epoch}", stage.depths[0]))
-        return source.batches(stage.first_epoch + epoch)
+            if is_begun:
+                checkpoint.restore_noise(network.device)
+        return source.batches(stage.first_epoch + epoch, step if is_begun else 0)
+
+    def save(epoch: int, steps_done: int) -> None:
+        if checkpoint.is_due():
+            for problem in problems:
+                problem.score(stage.name)  # raises where the loss is not finite, of which nothing should be kept
+            checkpoint.save(number, epoch, network, problems, steps_done, time.perf_counter() - start)
 
     loop = solve(
         problems,
@@ -184,6 +199,8 @@ def train_stage(
         chained=stage.chained,
         fetch=source.fetch,
         tick=report.step,
+        done=step,
+        save=save,
     )
     with own_random_stream():
         for epoch, train_scores in loop:
@@ -234,7 +251,7 @@ def whiten(network: LayerwiseNetwork, train: Split) -> None:
     """Set the filters of a whitening layer, where the network has one, from the first images of the train fold."""
     stem = network.blocks[0]
     if isinstance(stem, WhiteningStem):
-        images = torch.from_numpy(train.images[:WHITENED]).to(network.device)
+        images = torch.from_numpy(train.read(slice(0, WHITENED))).to(network.device)
         stem.whiten(network.normalise(images))
         freeze(stem)
 

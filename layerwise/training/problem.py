@@ -52,13 +52,18 @@ class AuxiliaryProblem:
         self._sums = torch.zeros(3, device=self.device)  # loss, correct, images
         self._finite = torch.zeros((), dtype=torch.int64, device=self.device)  # steps before the first bad loss
 
-    def start_epoch(self, epoch: int, steps: int) -> None:
-        """Prepare for the given epoch of `steps` steps, and reset the sums."""
+    def start_epoch(self, epoch: int, steps: int, done: int = 0) -> None:
+        """Prepare for the given epoch of `steps` steps, and reset the sums.
+
+        done: steps of it that were taken before the problem's state was saved; the sums are then as they were restored.
+        """
         cfg = self.config
+        self.module.train()
+        self._epoch, self._steps, self._step = epoch, steps, done
+        if done:
+            return
         if cfg.schedule == "steps" and epoch > 0 and cfg.drops(epoch) > cfg.drops(epoch - 1):
             self._reset_optimizer()
-        self.module.train()
-        self._epoch, self._steps, self._step = epoch, steps, 0
         self._sums.zero_()
         self._finite.zero_()
 
@@ -164,13 +169,14 @@ class AuxiliaryProblem:
             self.module.load_state_dict(self.averaged.state_dict())
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the state of optimizer and average, as arrays by name, without the weights."""
+        """Return the state of optimizer, average and the epoch's sums, as arrays by name, without the weights."""
         found = {
             f"optimizer/{i}/{name}": value.cpu().numpy()
             for i, entries in self.optimizer.state_dict()["state"].items()
             for name, value in entries.items()
             if value is not None
         }
+        found |= {"sums/sums": self._sums.cpu().numpy(), "sums/finite": self._finite.cpu().numpy()}
         if self.averaged is not None:
             found |= {f"averaged/{name}": value.cpu().numpy() for name, value in self.averaged.state_dict().items()}
         return found
@@ -186,6 +192,9 @@ class AuxiliaryProblem:
             if kind == "optimizer":
                 i, _, entry = name.partition("/")
                 whole["state"].setdefault(int(i), {})[entry] = tensor
+            elif kind == "sums":
+                sums = self._sums if name == "sums" else self._finite
+                sums.copy_(tensor.reshape(sums.shape))
             else:
                 averaged[name] = tensor
         self.optimizer.load_state_dict(whole)

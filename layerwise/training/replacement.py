@@ -18,6 +18,7 @@ import torch
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_configured
+from layerwise.datasets.reading import AUTO, ImageReading
 from layerwise.errors import UsageError, UserError
 from layerwise.model.architectures import Shape
 from layerwise.model.counts import count_problems
@@ -85,7 +86,7 @@ def replaced(config: RunConfig, width: int, path: Path) -> RunConfig:
     return dataclasses.replace(config, network=dataclasses.replace(net, last_aux_width=width))
 
 
-def take_over(path: Path, data_dir: Path | None, *, download: bool = False) -> Taken:
+def take_over(path: Path, data_dir: Path | None, *, download: bool = False, reading: ImageReading = AUTO) -> Taken:
     """Read what is taken over from a finished run; images come from the file where it keeps them, else from the data.
 
     Raises UserError if the file was not trained here or lacks weights, or if the data are not those it was trained on.
@@ -99,13 +100,13 @@ def take_over(path: Path, data_dir: Path | None, *, download: bool = False) -> T
         found = {key: value for key, value in weights.items() if value is not None}
         if config.mode == "greedy" and len(found) < len(weights):
             raise UserError(f"{path} lacks weights of blocks or auxiliaries; take the whole file, as it was written.")
-        dataset = _dataset(run, config, data_dir, download=download)
+        dataset = _dataset(run, config, data_dir, download, reading)
         pruned = {j: record for j in below if (record := _pruned(run, j)) is not None}
         history = _history(run, config, dataset)
         return Taken(run.run_id, config, dataset, found, history, run.scores(config.network.depth), pruned)
 
 
-def _dataset(run: RunFile, config: RunConfig, data_dir: Path | None, *, download: bool) -> Dataset:
+def _dataset(run: RunFile, config: RunConfig, data_dir: Path | None, download: bool, reading: ImageReading) -> Dataset:
     about = run.dataset
     images = {split: run.images(split) for split in run.splits}
     if all(rows is not None for rows in images.values()):
@@ -117,7 +118,7 @@ def _dataset(run: RunFile, config: RunConfig, data_dir: Path | None, *, download
         mean, std = (tuple(about["normalisation"][name]) for name in ("mean", "std"))
         log.info("images, labels and splits are those that %s keeps", run.path)
         return Dataset(about["name"], tuple(about["classes"]), splits, mean, std)
-    dataset = load_configured(config.data, data_dir, download=download)
+    dataset = load_configured(config.data, data_dir, download=download, reading=reading)
     others = [n for n, split in dataset.splits.items() if split.fingerprint() != about["fingerprint"].get(n)]
     if others:
         raise UserError(

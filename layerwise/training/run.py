@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ import torch
 
 from layerwise.commandline import if_stopped
 from layerwise.config import RunConfig
-from layerwise.datasets import Dataset, load_configured
+from layerwise.datasets import Dataset, Sizes, load_configured
+from layerwise.datasets.reading import ImageReading
 from layerwise.errors import UsageError
 from layerwise.hardware import pick_precision, products
 from layerwise.model.architectures import network_shapes, settled
@@ -37,7 +39,7 @@ from layerwise.training.replacement import Taken
 from layerwise.training.report import Report
 from layerwise.training.scoring import DepthScores, score_auxiliaries
 from layerwise.training.stage_batches import resolve_prefix
-from layerwise.units import show_size
+from layerwise.units import show_seconds, show_size
 
 log = logging.getLogger("layerwise.run")
 
@@ -55,14 +57,14 @@ def train_run(
     refuse_existing_run(place.out, place.force)
     if dataset is None:
         dataset = taken.dataset if taken else load_data(config, place)
-    config = resolve(config, dataset, place.device, prefix_begun_with(place.out))
+    config = resolve(config, dataset.sizes, place.device, prefix_begun_with(place.out))
     if config.training.matched_epochs:
         log.info("%s for %d epochs, which spend what greedy training does", config.mode, config.training.epochs)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
     whiten(network, dataset.splits["train"])
-    storage = plan_storage(config, dataset, place.max_size)
+    storage = plan_storage(config, dataset.sizes, place.max_size)
     require_room(storage, place.max_size, place.out)
     _announce(storage, config, place.out)
     config = replace(config, store="maps" if storage.maps else "pooled")
@@ -81,13 +83,31 @@ def train_run(
             with Report(config.training.epochs, place.tensorboard, done) as report, products(config.precision):
                 train(network, dataset, config, checkpoint, report)
         seconds = {"train": time.perf_counter() - start}
+        _say_waited(dataset, seconds["train"])
         source = {"source_run_id": taken.run_id} if taken else {}
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
 
 
+def _say_waited(dataset: Dataset, seconds: float) -> None:
+    """Say which share of a training was spent waiting for images, where they were decoded meanwhile.
+
+    On a GPU this is the host's time, which runs ahead of the device: the device waited for less.
+    """
+    if waited := sum(split.waited for split in dataset.splits.values()):
+        log.info("training took %s, %.0f%% of it waiting for images", show_seconds(seconds), 100 * waited / seconds)
+
+
 def load_data(config: RunConfig, place: Place) -> Dataset:
     """Return the data set of a configuration, from the place's folder."""
-    return load_configured(config.data, place.data_dir, download=place.download, subset_is_most=place.subset_is_most)
+    return load_configured(
+        config.data, place.data_dir, download=place.download, subset_is_most=place.subset_is_most,
+        reading=reading_of(place),
+    )  # fmt: skip
+
+
+def reading_of(place: Place) -> ImageReading:
+    """Return how a machine reads the images of a folder."""
+    return ImageReading(how=place.read, workers=place.workers, skip_broken=place.skip_broken)
 
 
 def _kept(checkpoint: Checkpoint) -> str:
@@ -97,22 +117,22 @@ def _kept(checkpoint: Checkpoint) -> str:
     return "No epoch was finished; the same command begins anew."
 
 
-def resolve(config: RunConfig, dataset: Dataset, device: torch.device, begun: str | None = None) -> RunConfig:
+def resolve(config: RunConfig, sizes: Sizes, device: torch.device, begun: str | None = None) -> RunConfig:
     """Return the configuration with what was left to the run decided: precision, prefix, epochs to match operations.
 
-    begun: the prefix of a stopped training of the same output, which "auto" takes up.
+    sizes: of the data. begun: the prefix of a stopped training of the same output, which "auto" takes up.
 
     Raises UsageError for settings that these images do not allow.
     """
-    if (count := dataset.sizes.total_train) < config.data.subset:  # a recipe's, of which the data have fewer
+    if (count := sizes.total_train) < config.data.subset:  # a recipe's, of which the data have fewer
         log.info("all %d training images are used; the recipe takes at most %d", count, config.data.subset)
         config = replace(config, data=replace(config.data, subset=0))
-    config = replace(config, network=settled(config.network, dataset.image_shape))
-    _check_images(config, dataset.image_shape, dataset.counts["train"])
+    config = replace(config, network=settled(config.network, sizes.image))
+    _check_images(config, sizes.image, sizes.train)
     if config.match == "operations":
-        config = match_operations(config, dataset.sizes)
+        config = match_operations(config, sizes)
     config = replace(config, precision=pick_precision(config.precision, device))
-    return resolve_prefix(config, dataset.sizes, device, begun)
+    return resolve_prefix(config, sizes, device, begun)
 
 
 def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) -> None:
@@ -134,18 +154,18 @@ def _check_images(config: RunConfig, image: tuple[int, int, int], n_train: int) 
         )
 
 
-def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
+def plan_storage(config: RunConfig, sizes: Sizes, max_size: int) -> Plan:
     """Plan the run file within `max_size` bytes; raise UserError where P meets an odd size or it would not fit."""
-    net, image = config.network, dataset.image_shape
-    counts = dataset.counts
-    weights = weight_bytes(config, count_problems(net, image, len(dataset.classes))) + pruning_bytes(net)
+    net, image = config.network, sizes.image
+    counts = sizes.counts
+    weights = weight_bytes(config, count_problems(net, image, sizes.n_classes)) + pruning_bytes(net)
     finetuning = config.training.finetune_epochs if net.prune_to else 0
     rows = sum(
         config.epochs_of(j) + finetuning for j in config.heads
     )  # each with its seconds, a float64 of /provenance
     history_bytes = rows * (HISTORY_TYPE.itemsize + 8)
     scored = counts.get("validation", 0) + counts["test"]
-    output_bytes = 4 * len(dataset.classes) * scored * len(config.heads)
+    output_bytes = 4 * sizes.n_classes * scored * len(config.heads)
     depths = depths_of(network_shapes(net, image))
     storage = plan(
         depths,
@@ -153,7 +173,7 @@ def plan_storage(config: RunConfig, dataset: Dataset, max_size: int) -> Plan:
         in_float32=asked_in_float32(depths, config.dtype),
         store=config.store,
         max_size=max_size,
-        image_bytes=sum(split.images.nbytes for split in dataset.splits.values()),
+        image_bytes=sizes.total * prod(image),
         weight_bytes=weights + output_bytes,
         history_bytes=history_bytes,
     )
@@ -196,7 +216,8 @@ def _publish(
         _write_history(writer, checkpoint.history)
         dump_depths(writer, network, dataset, storage, in_float32, config.dtype)
         seconds["dump"] = time.perf_counter() - start
-        writer.attributes(layout.PROVENANCE, provenance(place.device, place.data_dir, seconds) | source)
+        machine = provenance(place.device, place.data_dir, seconds) | {"images": dataset.kept}
+        writer.attributes(layout.PROVENANCE, machine | source)
 
     with products("fp32"):
         in_float32 = asked_in_float32(storage.depths, config.dtype)

@@ -55,7 +55,7 @@ class Recomputed:
         if not cfg.training.views:
             return None
         data, seed = self.data["train"], derive_seed(cfg.seed, f"view {v}", self.depth)
-        draws = fixed_view(len(data), cfg.training, data.images.shape[2:], seed)
+        draws = fixed_view(len(data), cfg.training, data.size, seed)
         if (flips := self.flips(v)) is not None:
             draws[2] = flips
         return draws
@@ -67,12 +67,12 @@ class Recomputed:
         generator = torch.Generator().manual_seed(derive_seed(self.config.seed, "flips", self.depth))
         return (torch.randint(0, 2, (len(self.data["train"]),), generator=generator) + epoch) % 2
 
-    def batches(self, epoch: int) -> Batches:
-        """Yield (x_0, y) of the batches of an epoch; the images of several are made at once."""
+    def batches(self, epoch: int, done: int = 0) -> Batches:
+        """Yield (x_0, y) of the batches of an epoch, after the `done` first; the images of several are made at once."""
         data, cfg, view = self.data["train"], self.config.training, self.view(epoch % self.views)
         at_once = max(1, AT_ONCE // (cfg.batch_size * prod(self.prefix.network.shapes[0])))
-        for choice in data.choices(cfg, self.order_seed(epoch), view, self.flips(epoch), at_once=at_once):
-            images, y = data.take(choice, cfg)
+        seed, flips = self.order_seed(epoch), self.flips(epoch)
+        for images, y in data.taken(data.choices(cfg, seed, view, flips, at_once=at_once, done=done), cfg):
             x = self.prefix.begin(images)
             yield from zip(x.split(cfg.batch_size), y.split(cfg.batch_size), strict=True)
 
@@ -118,19 +118,20 @@ class Kept(Recomputed):
             for v, whole in enumerate(kept.split(len(data))):
                 draws = self.view(v) if name == "train" else None
                 rows = torch.arange(len(data))[None]
-                choices = (rows if draws is None else torch.cat([rows, draws])).split(EVALUATION_BATCH, dim=1)
-                for part, choice in zip(whole.split(EVALUATION_BATCH), choices, strict=True):
-                    images, _ = data.take(choice.to(data.images.device), self.config.training)
+                choices = (rows if draws is None else torch.cat([rows, draws])).to(data.home)
+                taken = data.taken(choices.split(EVALUATION_BATCH, dim=1), self.config.training)
+                for part, (images, _) in zip(whole.split(EVALUATION_BATCH), taken, strict=True):
                     part.copy_(self.prefix(images).permute(0, 2, 3, 1))
 
-    def batches(self, epoch: int) -> Batches:
-        """Yield the batches of an epoch: (x, y), or where x is kept on the device their rows, int64 [2, n].
+    def batches(self, epoch: int, done: int = 0) -> Batches:
+        """Yield the batches of an epoch after the `done` first.
 
-        `fetch` reads rows inside the captured step, which cannot read what lies elsewhere.
+        They are (x, y), or where x is kept on the device their rows, int64 [2, n]: `fetch` reads rows inside the
+        captured step, which cannot read what lies elsewhere.
         """
         data, cfg, where = self.data["train"], self.config.training, self._kept["train"].device
         first = epoch % self.views * len(data)
-        for choice in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where):
+        for choice in data.choices(cfg, self.order_seed(epoch), augmented=False, device=where, done=done):
             places = torch.cat([choice + first, choice])
             yield (places,) if where == self.device else self._read("train", places)
 

@@ -31,7 +31,7 @@ from torch.utils.checkpoint import checkpoint
 import layerwise.training.run
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.datasets.dataset import channel_statistics
+from layerwise.datasets.split import channel_statistics
 from layerwise.hardware import has_bfloat16, products
 from layerwise.model.counts import Problem, count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze

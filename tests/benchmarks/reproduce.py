@@ -131,7 +131,7 @@ class Table:
         if unfinished:
             self.dataset = load_configured(self.configured(unfinished[0]).data, self.data_dir)
         for name in unfinished:
-            config = resolve(self.configured(name), self.dataset, self.device)
+            config = resolve(self.configured(name), self.dataset.sizes, self.device)
             operations = sum(count_operations(config, self.dataset.sizes).training)
             if name != unfinished[0] and (expected := self.expected(operations)) > self.left:
                 print(

@@ -23,7 +23,7 @@ from torch import nn
 from layerwise.commandline import keep_freed_memory
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_dataset
-from layerwise.datasets.dataset import channel_statistics
+from layerwise.datasets.split import channel_statistics
 from layerwise.hardware import has_bfloat16, products
 from layerwise.model.counts import count_problems
 from layerwise.model.network import LayerwiseNetwork, freeze

@@ -1,0 +1,191 @@
+"""A split whose images stay in their files: other processes decode them whenever they are used.
+
+Its pixels are those that memory would hold, since one function decodes both (`pictures.decode_one`). What is drawn for
+an image is drawn for the whole epoch by the process that trains (training/batches.py), so it follows from seed, stage,
+epoch and image, whichever process decodes it.
+
+A view that needs the original pixels, such as a random crop that is resized, hooks in at `_Decoder`: a piece of work
+may carry the draws of each image beside its row (int64 [1 + draws, n], as a `choice` of training/batches.py does), and
+`_Decoder.pixels` then makes the view from the file in the place of `decode_one`. Height and width of every original
+are in the index, for draws that depend on them.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from layerwise.commandline import progress
+from layerwise.datasets.folder import path_of
+from layerwise.datasets.index import Index
+from layerwise.datasets.pictures import ColourFoundError, Form, UnreadError, decode_one
+from layerwise.datasets.split import Rows, Split, fingerprint
+from layerwise.datasets.survey import Survey, decoders, recall, remember
+from layerwise.datasets.workers import read_by
+from layerwise.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# Images that a process decodes at once: enough that handing them over costs nothing beside decoding (0.1 s at 300
+# images/s), few enough that all processes share the first batch of an epoch.
+PIECE = 32
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class StreamedSplit(Split):
+    """Images of one split that are decoded when they are used.
+
+    folder: its index; rows: which of its files are the split's. waited: seconds that were spent waiting for images.
+    workers: processes that decode, 0 for none beside this one.
+    """
+
+    kept = "files"
+
+    def __init__(self, index: Index, rows: np.ndarray, position: np.ndarray, form: Form, workers: int):
+        self.folder, self.rows = index, rows
+        self.label, self.index = index.files.label[rows], position
+        self.form, self.workers, self.waited = form, workers, 0.0
+        self._names, self._root = index.files.names[rows], index.files.root
+        self._digests = index.records["sha256"][rows]
+        self._survey: Survey | None = None
+
+    @property
+    def images(self) -> np.ndarray:
+        """Raise UserError: they are not in memory."""
+        raise UserError(
+            "the images of this split stay in their files: read(rows) returns some of them. All are in memory "
+            "where the data set is loaded with read='memory'."
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape (C, H, W) of one image."""
+        return self.form.channels, self.form.height, self.form.width
+
+    def read(self, rows: Rows) -> np.ndarray:
+        """Return some images, uint8 [rows, C, H, W]."""
+        return next(self.stream([rows]))
+
+    def stream(self, parts: Iterable[Rows]) -> Iterator[np.ndarray]:
+        """Yield the images of each part, uint8 [rows, C, H, W], in the order of the parts; later ones are read ahead.
+
+        Raises UserError for a file that cannot be read any more.
+        """
+        every = np.arange(len(self.label))
+        wanted = [every[rows] for rows in parts]
+        size, ahead = self._sizes(max(map(len, wanted), default=0))
+        decoder = _Decoder(self._root, self._names, self.form)
+        decoded = read_by(decoder, list(_pieces(wanted, size)), self.workers, ahead)
+        for rows in wanted:
+            start = time.perf_counter()
+            images = np.empty((len(rows), *self.shape), np.uint8)
+            for first in range(0, len(rows), size):
+                images[first : first + size] = next(decoded).numpy()
+            self.waited += time.perf_counter() - start
+            yield images
+
+    def _sizes(self, largest: int) -> tuple[int, int]:
+        """Return the images of a piece, and how many pieces each process reads ahead: two of the largest parts in all.
+
+        They lie in the shared memory of the machine, of which a container may have little (64 MB with Docker).
+        """
+        ahead = max(2, -(-2 * largest // (PIECE * max(1, self.workers))))
+        if not SHARED_MEMORY.is_dir():
+            return PIECE, ahead
+        most = shutil.disk_usage(SHARED_MEMORY).free // (2 * prod(self.shape) * max(1, self.workers))
+        ahead = max(2, min(ahead, most // PIECE))
+        return max(1, min(PIECE, most // ahead)), ahead
+
+    @property
+    def survey(self) -> Survey:
+        """What one pass over all images finds; remembered beside the index."""
+        if self._survey is None:
+            self._survey = self._surveyed()
+        return self._survey
+
+    def _surveyed(self) -> Survey:
+        key = self._key()
+        if (known := recall(self._root, key)) is not None:
+            return known
+        every = np.arange(len(self.label))
+        histogram = np.zeros((self.shape[0], 256), np.int64)
+
+        def parts() -> Iterator[np.ndarray]:
+            counter = _Counter(self._root, self._names, self.form)
+            pieces = list(_pieces([every], PIECE))
+            with progress() as bar:
+                task = bar.add_task("surveying images", total=len(every))
+                for images, counts in read_by(counter, pieces, self.workers):
+                    histogram[:] += counts
+                    bar.update(task, advance=len(images))
+                    yield images.numpy()
+
+        found = Survey(fingerprint(self.shape, parts(), self.label, self.index), histogram)
+        remember(self._root, key, found)
+        return found
+
+    def _key(self) -> str:
+        """Return the digest of all that the survey follows from: the files, their order, and what decodes them."""
+        key = sha256(repr((self.shape, self.form.resized, *decoders())).encode())
+        for array in (self._digests, self.label, self.index):
+            key.update(np.ascontiguousarray(array).data)
+        return key.hexdigest()
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of shape, images, labels and indices, in hex: that of the same split in memory."""
+        return self.survey.fingerprint
+
+
+def _pieces(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
+    for rows in parts:
+        yield from (rows[first : first + size] for first in range(0, len(rows), size))
+
+
+class _Decoder:
+    """Decodes pieces of work in any process: rows int64 [n] of a split, to images uint8 [n, C, H, W]."""
+
+    def __init__(self, root: Path, names: np.ndarray, form: Form):
+        self.root, self.names, self.form = root, names, form
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitems__(self, rows: np.ndarray) -> Tensor | UserError:
+        """Return the images of some rows, or what is wrong with one of their files."""
+        import torch
+
+        images = torch.empty(len(rows), self.form.channels, self.form.height, self.form.width, dtype=torch.uint8)
+        try:
+            for image, name in zip(images.numpy(), self.names[rows], strict=True):
+                image[:] = self.pixels(path_of(self.root, name))
+        except UserError as error:
+            return error
+        except UnreadError as error:
+            return UserError(error.alone)
+        return images
+
+    def pixels(self, path: str) -> np.ndarray:
+        """Return the pixels of a file as the data set has them, uint8 [C, H, W]."""
+        try:
+            return decode_one(path, self.form)[0]
+        except ColourFoundError:
+            raise UserError(f"{path} is in colour and was grey when the images were indexed. Start again.") from None
+
+
+class _Counter(_Decoder):
+    """Decodes pieces of work, and counts their pixels: int64 [C, 256], how many of each channel have each value."""
+
+    def __getitems__(self, rows: np.ndarray) -> Any:
+        images = super().__getitems__(rows)
+        if isinstance(images, UserError):
+            return images
+        pixels = images.numpy()
+        return images, np.stack([np.bincount(pixels[:, c].ravel(), minlength=256) for c in range(pixels.shape[1])])
