@@ -35,7 +35,7 @@ from layerwise.training.run import train_run
 from layerwise.units import DEFAULT_MAX_SIZE
 
 # Of a configuration, where a call gives the data: what the folder of a recipe's own would be asked for.
-_OWN_DATA = {"data.dataset": OWN, "data.subset": 0, "data.test_share": 0.0, "data.image_size": 0}
+_OWN_DATA = {"data.dataset": OWN, "data.subset": 0, "data.test_share": 0.0, "data.image_size": 0, "data.eval_resize": 0}
 
 
 @python_call("layerwise-train")

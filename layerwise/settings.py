@@ -97,10 +97,14 @@ def _parse(setting: Setting, text: str) -> Any:
     try:
         if setting.kind is bool:
             return {"true": True, "false": False}[text.lower()]
-        if setting.kind == tuple[int, ...]:
-            return tuple(int(word) for word in text.split(",") if word)
+        if typing.get_origin(setting.kind) is tuple:
+            (number, _) = typing.get_args(setting.kind)
+            return tuple(number(word) for word in text.split(",") if word)
         return setting.kind(text)
     except (ValueError, KeyError):
-        words = {tuple[int, ...]: "comma-separated integers", bool: "bool (true or false)"}
+        words = {
+            tuple[int, ...]: "comma-separated integers", tuple[float, ...]: "comma-separated numbers",
+            bool: "bool (true or false)",
+        }  # fmt: skip
         expected = words.get(setting.kind) or setting.kind.__name__
         raise UsageError(f"{setting.path} is {text!r}, but must be of type {expected}.") from None

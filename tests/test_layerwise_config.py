@@ -98,6 +98,23 @@ def test_a_group_of_fields_is_answered_with_one_of_them() -> None:
         ("data.subset", "-1", "data.subset is -1, but must be a number of images, or 0 for all"),
         ("data.image_size", "-1", "data.image_size is -1, but must be pixels of a side, or 0 for as they are"),
         ("data.image_size", "32", "data.image_size is 32, but must be 0 for digits, whose size is fixed"),
+        ("data.eval_resize", "256", "data.eval_resize is 256, but must be at least data.image_size, which is cropped"),
+        ("data.mean", "a", "data.mean is 'a', but must be of type comma-separated numbers"),
+        ("data.mean", "0.5,inf", r"data.mean is \[0.5, inf\], but must be finite numbers with commas, or empty"),
+        ("data.mean", "0.5", r"data.std is \[\], but must be as many numbers as data.mean has, 1"),
+        ("data.std", "0", r"data.std is \[0.0\], but must be finite numbers above 0, or empty"),
+        ("training.crop", "random", "unknown training.crop 'random'. Did you mean 'random-resized'"),
+        ("training.crop", "random-resized", "training.crop_padding is 1, but must be 0 where training.crop is random-"),
+        (
+            "training.crop_scale",
+            "0.5,2",
+            r"training.crop_scale is \[0.5, 2.0\], but must be two numbers in \(0, 1\]",
+        ),
+        (
+            "training.crop_ratio",
+            "2,1",
+            r"training.crop_ratio is \[2.0, 1.0\], but must be two numbers in \(0, inf",
+        ),
         ("data.label", "a\nb", r"data.label is 'a\\nb', but must be one line of text"),
         ("network.k", "0", "network.k is 0, but must be an integer of at least 1"),
         ("network.depth", "0", "network.depth is 0"),
@@ -144,6 +161,24 @@ def test_fields_of_a_later_version_are_left_out() -> None:
     text = digits().to_json().replace('{"data": {', '{"later": 1, "data": {"newer": 2, ')
     assert '"newer": 2' in text
     assert RunConfig.from_json(text) == digits()
+
+
+def test_a_configuration_that_could_be_made_before_is_written_as_before() -> None:
+    """So equal runs keep their content digest: the fields that came later stand in a file where they say something."""
+    stored = (Path(__file__).parent / "golden" / "config-before-views.json").read_text()
+    config = RunConfig.from_json(stored)
+    assert (config.training.crop, config.data.eval_resize, config.data.mean) == ("pad", 0, ())
+    assert config.to_json() == stored
+    later = set_fields(config, {"data.mean": (0.5,), "data.std": (0.25,)})
+    assert RunConfig.from_json(later.to_json()) == later and '"mean": [0.5], "std": [0.25]' in later.to_json()
+
+
+def test_parts_of_originals_are_of_folders_whose_images_have_one_size() -> None:
+    fields = {"training.crop": "random-resized", "training.crop_padding": 0}
+    with pytest.raises(UsageError, match="training.crop is 'random-resized', but must be pad but for images of a"):
+        set_fields(digits(), fields)
+    config = set_fields(digits(), {**fields, "data.dataset": "imagefolder", "data.image_size": 8})
+    assert config.training.augments and not config.training.is_fixed
 
 
 def test_a_configuration_of_before_there_were_prefixes_recomputed_them() -> None:

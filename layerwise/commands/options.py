@@ -8,7 +8,7 @@ import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_origin
 
 import typer
 
@@ -134,7 +134,8 @@ def takes_fields(*parts: str, defaults: RunConfig | None = None) -> Callable[[Co
 def _option(setting: Setting, default: object) -> inspect.Parameter:
     panel = _PANELS.get(setting.path) or _PANELS[setting.path.rpartition(".")[0]]
     option = typer.Option(setting.flag, help=setting.help, rich_help_panel=panel)
-    kind: Any = setting.kind if default is not None else setting.kind | None
+    one: Any = str if get_origin(setting.kind) is tuple else setting.kind  # numbers with commas are read as of --set
+    kind: Any = one if default is not None else one | None
     annotation: Any = Annotated[kind, option]
     return inspect.Parameter(_name(setting), inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 

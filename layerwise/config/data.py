@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from layerwise.config.fields import check, check_integers, flag, setting
@@ -42,6 +43,20 @@ class DataConfig:
             "Pixels of a side of an imagefolder's images: shorter side resized, middle cropped; 0: unchanged."
         ),
     )
+    eval_resize: int = field(
+        default=0,
+        metadata=setting(
+            "Pixels to which the shorter side of an imagefolder's images is brought before the middle of "
+            "data.image_size is cropped; 0: that size."
+        ),
+    )
+    mean: tuple[float, ...] = field(
+        default=(),
+        metadata=flag("Constants to subtract, one a channel, of pixels scaled to [0, 1]; empty: of the train fold."),
+    )
+    std: tuple[float, ...] = field(
+        default=(), metadata=flag("Constants to divide by, one a channel; given with data.mean, or empty as it is.")
+    )
     label: str = field(
         default="",
         metadata=setting(
@@ -66,4 +81,15 @@ class DataConfig:
             check(
                 self.image_size == 0, "data.image_size", self.image_size, f"0 for {self.dataset}, whose size is fixed"
             )
+        check(
+            self.eval_resize == 0 or 0 < self.image_size <= self.eval_resize,
+            "data.eval_resize", self.eval_resize, "at least data.image_size, which is cropped from it, or 0",
+        )  # fmt: skip
+        self._check_constants()
         check(self.label.isprintable(), "data.label", self.label, "one line of text")
+
+    def _check_constants(self) -> None:
+        mean, std = list(self.mean), list(self.std)
+        check(all(map(math.isfinite, mean)), "data.mean", mean, "finite numbers with commas, or empty")
+        check(all(0 < value < math.inf for value in std), "data.std", std, "finite numbers above 0, or empty")
+        check(len(mean) == len(std), "data.std", std, f"as many numbers as data.mean has, {len(mean)}")

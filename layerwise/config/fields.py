@@ -21,6 +21,12 @@ def flag(help: str) -> dict[str, object]:
     return {"help": help, "flag": True}
 
 
+def at_default(config: object, name: str) -> bool:
+    """Return whether a field is at its default."""
+    (field_,) = (f for f in dataclasses.fields(config) if f.name == name)  # type: ignore[arg-type]
+    return bool(getattr(config, name) == field_.default)
+
+
 def check_integers(section: str, config: object) -> None:
     """Raise UsageError where a field that counts something is no whole number, as 1.5 by the Python API."""
     for field_ in dataclasses.fields(config):  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from layerwise.config.data import DataConfig
-from layerwise.config.fields import check, flag, setting
+from layerwise.config.fields import at_default, check, flag, setting
 from layerwise.config.network import NetworkConfig
 from layerwise.config.training import TrainingConfig
 from layerwise.errors import unknown
@@ -19,6 +19,8 @@ STORES = ("pooled", "maps", "auto")
 DTYPES = ("auto", "float16", "float32")
 PRECISIONS = ("auto", "fp32", "bf16")
 MATCHES = ("epochs", "operations")
+# Fields that came later, written where they are not at their default: a run that could be made before keeps its digest.
+LATER = {"data": ("eval_resize", "mean", "std"), "training": ("crop", "crop_scale", "crop_ratio")}
 MATCHED = ("end-to-end", "parallel")  # modes whose epochs can be such that they spend what greedy training does
 
 
@@ -93,6 +95,11 @@ class RunConfig:
             self.network.activation != "none" or self.mode == "untrained",
             "network.activation", self.network.activation, f"relu in mode {self.mode}: only untrained blocks lack it",
         )  # fmt: skip
+        check(
+            not self.training.is_resized or (self.data.dataset == "imagefolder" and self.data.image_size > 0),
+            "training.crop", self.training.crop, "pad but for images of a folder that are brought to one size: give "
+            "data.dataset=imagefolder and data.image_size",
+        )  # fmt: skip
         epochs = self.training.block_epochs
         check(
             not epochs or len(epochs) == self.network.depth,
@@ -118,15 +125,19 @@ class RunConfig:
 
     def to_json(self) -> str:
         """Return the configuration as canonical JSON: sorted keys, the same text for equal configurations."""
-        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+        tree = dataclasses.asdict(self)
+        for part, names in LATER.items():
+            for name in names:
+                if at_default(getattr(self, part), name):
+                    del tree[part][name]
+        return json.dumps(tree, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> RunConfig:
         """Return the configuration written by `to_json` of this or another version, without fields of a later one."""
         tree = json.loads(text)
-        tree["network"]["downsample"] = tuple(tree["network"]["downsample"])
-        if "block_epochs" in tree["training"]:
-            tree["training"]["block_epochs"] = tuple(tree["training"]["block_epochs"])
+        for name in ("data", "network", "training"):
+            tree[name] = {k: tuple(v) if isinstance(v, list) else v for k, v in tree[name].items()}
         tree["training"].setdefault("prefix", "recompute")  # what was done before there was a choice
         tree["network"].setdefault("seeding", 1)
         parts = {"data": DataConfig, "network": NetworkConfig, "training": TrainingConfig}

@@ -12,6 +12,7 @@ from layerwise.errors import UsageError, unknown
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("steps", "cosine", "one-cycle", "linear")
 PADDINGS = ("zeros", "reflect")
+CROPS = ("pad", "random-resized")
 PULL_EVERY = 5  # steps between two pulls of the weights to their average
 PREFIXES = ("auto", "recompute", "cache")
 
@@ -66,6 +67,21 @@ class TrainingConfig:
             "this one with the cube of the share of training that is done; the average is kept (Zhang et al. 2019, as "
             "in airbench, 0.95 there). 0: none."
         ),
+    )
+    crop: str = field(
+        default="pad",
+        metadata=setting(
+            "pad: training.crop_padding and a random crop; random-resized: a random part of the original, brought to "
+            "data.image_size (Szegedy et al. 2015), of an imagefolder alone, whose images then stay in their files."
+        ),
+    )
+    crop_scale: tuple[float, ...] = field(
+        default=(0.08, 1.0),
+        metadata=setting("Of crop random-resized: least and largest share of the image's area."),
+    )
+    crop_ratio: tuple[float, ...] = field(
+        default=(3 / 4, 4 / 3),
+        metadata=setting("Of crop random-resized: least and largest width of the part over its height."),
     )
     crop_padding: int = field(
         default=0, metadata=setting("Pixels of padding before a random crop to the image's size; 0: no crop.")
@@ -157,6 +173,18 @@ class TrainingConfig:
             check(getattr(self, name) >= 0, f"training.{name}", getattr(self, name), "pixels, at least 0")
         if self.crop_fill not in PADDINGS:
             raise unknown("training.crop_fill", self.crop_fill, PADDINGS)
+        if self.crop not in CROPS:
+            raise unknown("training.crop", self.crop, CROPS)
+        check(
+            self.crop == "pad" or self.crop_padding == 0,
+            "training.crop_padding", self.crop_padding, f"0 where training.crop is {self.crop}",
+        )  # fmt: skip
+        for name, most in (("crop_scale", 1), ("crop_ratio", math.inf)):
+            found = getattr(self, name)
+            check(
+                len(found) == 2 and 0 < found[0] <= found[1] <= most and math.isfinite(found[1]),
+                f"training.{name}", list(found), f"two numbers in (0, {'1]' if most == 1 else 'inf)'}, the least first",
+            )  # fmt: skip
         check(
             self.flip or not self.alternating_flip,
             "training.alternating_flip", self.alternating_flip, "false where training.flip is",
@@ -177,7 +205,12 @@ class TrainingConfig:
     @property
     def augments(self) -> bool:
         """Whether images are cropped, mirrored or covered at random."""
-        return self.crop_padding > 0 or self.flip or self.cutout > 0
+        return self.is_resized or self.crop_padding > 0 or self.flip or self.cutout > 0
+
+    @property
+    def is_resized(self) -> bool:
+        """Whether each image is a random part of its original, brought to one size."""
+        return self.crop == "random-resized"
 
     @property
     def averages(self) -> bool:

@@ -12,7 +12,8 @@ as much again for the train split while the fold is set apart. A folder of image
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy as np
 from layerwise.config import DATASETS, DataConfig
 from layerwise.datasets.folds import fold_rows, stratified_test
 from layerwise.datasets.published import read_torchvision
-from layerwise.datasets.reading import AUTO, ImageReading, folder_counts, read_folder
+from layerwise.datasets.reading import AUTO, ImageReading, constants_of, folder_counts, read_folder
 from layerwise.datasets.split import Split, channel_statistics
 from layerwise.errors import UsageError, UserError, option, unknown
 from layerwise.spoken import python_call
@@ -66,7 +67,7 @@ class Dataset:
     """A data set with its validation fold set apart.
 
     splits: "train", "validation" (absent at holdout 0) and "test"; classes: names in label order; mean, std:
-    one value a channel, of images scaled to [0, 1], computed from the train fold alone.
+    one value a channel, of images scaled to [0, 1], computed from the train fold alone, or as configured.
     """
 
     name: str
@@ -111,6 +112,9 @@ def load_dataset(
     subset_is_most: bool = False,
     test_share: float = 0.0,
     image_size: int = 0,
+    eval_resize: int = 0,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
     label: str = "",
     data_dir: Path | str | None = None,
     download: bool = False,
@@ -128,6 +132,8 @@ def load_dataset(
             of fewer images is taken whole.
         test_share: of an imagefolder of class folders alone, the share of each class that is the test split.
         image_size: pixels of a side to which an imagefolder's images are brought; 0 leaves them as they are.
+        eval_resize: pixels of the shorter side before the middle of image_size is cropped; 0 for image_size.
+        mean, std: constants to normalise by, one a channel; those of the train fold where none are given.
         label: the name the data go by in files and figures; empty for `name`, or that of an imagefolder's folder.
         data_dir: folder that holds the data, for data sets that are not bundled.
         download: fetch what is not there, for data sets that are published.
@@ -144,7 +150,7 @@ def load_dataset(
     """
     config = DataConfig(
         dataset=name, holdout=holdout, fold_seed=fold_seed, subset=subset, test_share=test_share, image_size=image_size,
-        label=label,
+        eval_resize=eval_resize, mean=tuple(mean), std=tuple(std), label=label,
     )  # fmt: skip
     folder = None if data_dir is None else Path(data_dir)
     reading = ImageReading(how=read, workers=workers, skip_broken=skip_broken)
@@ -178,11 +184,18 @@ def load_configured(
         classes, splits, constants = read_folder(config, data_dir, reading, is_most=subset_is_most)
         return Dataset(config.label or _folder_name(data_dir), classes, splits, *constants)
     train, test, classes = _published(config.dataset, data_dir, download)
-    return with_fold(
+    dataset = with_fold(
         label, train, test, classes,
         holdout=config.holdout, fold_seed=config.fold_seed,
         subset=0 if subset_is_most and len(train.label) < config.subset else config.subset,
     )  # fmt: skip
+    return with_constants(dataset, config)
+
+
+def with_constants(dataset: Dataset, config: DataConfig) -> Dataset:
+    """Return the data set with the mean and deviation that a configuration states, where it does."""
+    given = constants_of(config, dataset.image_shape[0])
+    return replace(dataset, mean=given[0], std=given[1]) if given else dataset
 
 
 def load_sizes(

@@ -51,7 +51,9 @@ class Account:
             raise UserError(f"{len(found)} images cannot be read: {named}{more}. {advice}")
 
 
-def decode(paths: Sequence[Sequence[str]], image_size: int, unread: Sequence[str] = ()) -> list[np.ndarray]:
+def decode(
+    paths: Sequence[Sequence[str]], image_size: int, unread: Sequence[str] = (), eval_resize: int = 0
+) -> list[np.ndarray]:
     """Decode lists of files to uint8 arrays [n, C, H, W] of one form, which the first file that can be read sets.
 
     unread: files of the same data set that are not decoded; one in colour gives all images three channels.
@@ -59,7 +61,7 @@ def decode(paths: Sequence[Sequence[str]], image_size: int, unread: Sequence[str
     Raises UserError for all files together that are no pictures of 8 bits a channel, or one of another size at
     image_size 0.
     """
-    form = first_form(chain.from_iterable(paths), image_size)
+    form = first_form(chain.from_iterable(paths), image_size, eval_resize)
     if form.channels == 1 and not all(map(_may_be_grey, unread)):
         form = replace(form, channels=3)
     try:
@@ -68,12 +70,12 @@ def decode(paths: Sequence[Sequence[str]], image_size: int, unread: Sequence[str
         return _decode_all(paths, replace(form, channels=3))
 
 
-def first_form(paths: Iterable[str], image_size: int) -> Form:
+def first_form(paths: Iterable[str], image_size: int, eval_resize: int = 0) -> Form:
     """Return the form that the first file sets that can be read; raise UserError where none can."""
     account = Account()
     for path in paths:
         try:
-            return form_of(path, image_size)
+            return form_of(path, image_size, eval_resize)
         except UnreadError as error:
             account.unread[path] = error
     account.require_read()

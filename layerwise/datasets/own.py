@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from layerwise.config import DataConfig
-from layerwise.datasets.dataset import Dataset, with_fold
+from layerwise.datasets.dataset import Dataset, with_constants, with_fold
 from layerwise.datasets.split import Split, channel_statistics
 from layerwise.errors import UsageError, UserError
 
@@ -27,7 +27,7 @@ def own_dataset(data: Dataset | Mapping[str, Any], config: DataConfig) -> Datase
     Raises UsageError for other splits, UserError for images and labels that are none.
     """
     if isinstance(data, Dataset):
-        return data
+        return with_constants(data, config)
     names = set(data) if isinstance(data, Mapping) else set()
     if not {"train", "test"} <= names <= {"train", "validation", "test"}:
         has = f"has {', '.join(map(str, data))}" if isinstance(data, Mapping) and data else "is empty"
@@ -49,11 +49,13 @@ def own_dataset(data: Dataset | Mapping[str, Any], config: DataConfig) -> Datase
         # The positions of both count in one train split, as those of a fold do.
         own = splits["validation"]
         splits["validation"] = Split(own.images, own.label, own.index + len(splits["train"].label))
-        return Dataset(name, classes, splits, *channel_statistics(splits["train"].images))
-    return with_fold(
-        name, splits["train"], splits["test"], classes,
-        holdout=config.holdout, fold_seed=config.fold_seed, subset=config.subset,
-    )  # fmt: skip
+        dataset = Dataset(name, classes, splits, *channel_statistics(splits["train"].images))
+    else:
+        dataset = with_fold(
+            name, splits["train"], splits["test"], classes,
+            holdout=config.holdout, fold_seed=config.fold_seed, subset=config.subset,
+        )  # fmt: skip
+    return with_constants(dataset, config)
 
 
 def _arrays(split: str, part: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -59,7 +59,8 @@ class UnreadError(Exception):
 class Form:
     """The form of every image: channels C, height H and width W in pixels; `first` is the file that set it.
 
-    resized: images of any size are brought to H x W; else all have that size.
+    resized: images of any size are brought to H x W; else all have that size. shorter: pixels to which the shorter side
+    is brought before the middle is cropped.
     """
 
     channels: int
@@ -67,6 +68,7 @@ class Form:
     width: int
     first: str
     resized: bool
+    shorter: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,13 +81,16 @@ class Found:
     changes: tuple[str, ...]
 
 
-def form_of(path: str, image_size: int) -> Form:
-    """Return the form that a picture sets for all of its data set; image_size 0 leaves it as it is."""
+def form_of(path: str, image_size: int, eval_resize: int = 0) -> Form:
+    """Return the form that a picture sets for all of its data set; image_size 0 leaves it as it is.
+
+    eval_resize: pixels of the shorter side before the middle is cropped; 0 for image_size.
+    """
     with _opened(path) as image:
         channels = _channels(image)  # before it is decoded, which may change its mode
         upright, _ = _turned(image)
         size = (image_size, image_size) if image_size else (upright.height, upright.width)
-        return Form(channels, *size, path, bool(image_size))
+        return Form(channels, *size, path, bool(image_size), eval_resize or image_size)
 
 
 def is_grey(path: str) -> bool:
@@ -110,6 +115,30 @@ def decode_one(path: str, form: Form) -> tuple[np.ndarray, list[str]]:
         flat, changes = _flat(image)
         _require_size(path, flat, form)
         return _pixels(flat, form), changes
+
+
+def view_one(path: str, form: Form, box: Sequence[int]) -> np.ndarray:
+    """Return a random part of a picture, brought to the size of its form, uint8 [C, H, W].
+
+    box: top, left, whether it is mirrored, height and width, in pixels of the original.
+
+    Raises UserError where the part is not inside the picture, which was another one when its size was taken.
+    """
+    import torch
+    from torchvision.transforms.v2.functional import resized_crop
+
+    top, left, mirrored, height, width = box
+    with _opened(path) as image:
+        if form.channels < _channels(image):
+            raise ColourFoundError
+        flat, _ = _flat(image)
+        if top + height > flat.height or left + width > flat.width:
+            raise UserError(f"{path} is smaller than it was when the images were indexed. Start again.")
+        # A copy, since numpy's view of a picture cannot be written to, and torch warns. Bilinear by the integers of
+        # v2, which differ from Pillow's by a grey level at most and take less time.
+        pixels = torch.from_numpy(_channels_first(flat, form).copy())
+        view = resized_crop(pixels, top, left, height, width, [form.height, form.width], antialias=True).numpy()
+        return view[:, :, ::-1] if mirrored else view
 
 
 def _channels(image: Image) -> int:
@@ -211,8 +240,15 @@ def _pixels(image: Image, form: Form) -> np.ndarray:
     """Return an opaque picture as uint8 [C, H, W]."""
     from torchvision.transforms.functional import center_crop, resize
 
-    image = image.convert("L" if form.channels == 1 else "RGB")
     if form.resized:
-        image = center_crop(resize(image, form.height), form.height)
-    pixels = np.asarray(image)
+        image = center_crop(resize(_converted(image, form), form.shorter), form.height)
+    return _channels_first(image, form)
+
+
+def _converted(image: Image, form: Form) -> Image:
+    return image.convert("L" if form.channels == 1 else "RGB")
+
+
+def _channels_first(image: Image, form: Form) -> np.ndarray:
+    pixels = np.asarray(_converted(image, form))
     return pixels[None] if form.channels == 1 else pixels.transpose(2, 0, 1)

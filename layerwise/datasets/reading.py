@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from layerwise.datasets.pictures import Form, different_sizes
 from layerwise.datasets.split import Split, channel_statistics, statistics_of
 from layerwise.datasets.stream import StreamedSplit
 from layerwise.datasets.workers import cores
-from layerwise.errors import UserError, option, unknown
+from layerwise.errors import UsageError, UserError, option, unknown
 from layerwise.units import show_size
 
 log = logging.getLogger("layerwise.imagefolder")
@@ -50,6 +50,20 @@ class ImageReading:
     def __post_init__(self) -> None:
         if self.how not in READINGS:
             raise unknown(f"way of reading images ({option('read')})", self.how, READINGS)
+
+    def of_originals(self, needed: bool) -> ImageReading:
+        """Return how images are read whose originals are cropped whenever they are used: from their files.
+
+        needed: whether they are.
+
+        Raises UsageError where they are to be held in memory.
+        """
+        if needed and self.how == "memory":
+            raise UsageError(
+                f"{option('read', 'memory')} holds images as they are scored, but training.crop=random-resized cuts "
+                "from the original ones, which stay in their files. Leave it out."
+            )
+        return replace(self, how="stream") if needed else self
 
     @property
     def processes(self) -> int:
@@ -79,15 +93,16 @@ class Folder:
     parts: dict[str, Part]
     index: Index | None
 
-    def form(self, image_size: int) -> Form:
+    def form(self, image_size: int, eval_resize: int = 0) -> Form:
         """Return the form of all images; without an index, what the first one says of it."""
         rows = np.concatenate([part.rows for part in self.parts.values()])
         if self.index is None:
-            return first_form((self.files.paths(rows[i : i + 1])[0] for i in range(len(rows))), image_size)
+            paths = (self.files.paths(rows[i : i + 1])[0] for i in range(len(rows)))
+            return first_form(paths, image_size, eval_resize)
         records, (first,) = self.index.records, self.files.paths(rows[:1])
         channels = 1 if (records["channels"] <= 1).all() else 3
         if image_size:
-            return Form(channels, image_size, image_size, first, resized=True)
+            return Form(channels, image_size, image_size, first, resized=True, shorter=eval_resize or image_size)
         form = Form(channels, int(records["height"][rows[0]]), int(records["width"][rows[0]]), first, resized=False)
         sizes = np.stack([records["height"][rows], records["width"][rows]])
         if len(others := np.flatnonzero((sizes != sizes[:, :1]).any(0))):
@@ -151,17 +166,18 @@ def read_folder(
     files = find_files(require_images(data_dir), config.test_share)
     index = index_of(files, reading.workers) if reading.skip_broken else None
     folder = find_folder(files, index, config, skip_broken=reading.skip_broken, is_most=is_most)
-    sizes, room = _held(folder, folder.form(config.image_size)), free_memory()
+    form, room = folder.form(config.image_size), free_memory()
+    given, sizes = constants_of(config, form.channels), _held(folder, form)
     if is_held(sizes, reading, room):
-        splits, how = _in_memory(folder, config.image_size), "held in memory"
-        constants = channel_statistics(splits["train"].images)
+        splits, how = _in_memory(folder, config), "held in memory"
+        constants = given or channel_statistics(splits["train"].images)
     else:
         if folder.index is None:
             index = index_of(files, reading.workers)
             folder = find_folder(files, index, config, skip_broken=False, is_most=is_most)
-        streamed = _streamed(folder, config.image_size, reading.processes)
+        streamed = _streamed(folder, config, reading.processes)
         splits, how = dict(streamed), _rate(streamed["train"])
-        constants = statistics_of(streamed["train"].survey.histogram)
+        constants = given or statistics_of(streamed["train"].survey.histogram)
     free = f" ({show_size(room)} is free)" if room else ""
     size = show_size(sum(split.nbytes for split in splits.values()))
     counts = f"{int((~files.tested).sum()):,} for train and {int(files.tested.sum()):,} for test"
@@ -170,6 +186,19 @@ def read_folder(
         files.root, f"{len(files.label):,}", len(files.classes), counts, size, how, free,
     )  # fmt: skip
     return files.classes, splits, constants
+
+
+def constants_of(config: DataConfig, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
+    """Return the mean and deviation that a configuration states; None where it states none.
+
+    Raises UsageError where they are not as many as the channels of the images.
+    """
+    if config.mean and len(config.mean) != channels:
+        raise UsageError(
+            f"{option('mean')} has {len(config.mean)} numbers, but the images have {channels} channels: give one each, "
+            "or leave them out."
+        )
+    return (config.mean, config.std) if config.mean else None
 
 
 def folder_counts(
@@ -191,19 +220,20 @@ def folder_counts(
     return (form.channels, form.height, form.width), len(files.classes), counts
 
 
-def _in_memory(folder: Folder, image_size: int) -> dict[str, Split]:
+def _in_memory(folder: Folder, config: DataConfig) -> dict[str, Split]:
     """Decode each split into its place."""
     files, parts = folder.files, folder.parts
     rest = np.setdiff1d(np.arange(len(files.label)), np.concatenate([part.rows for part in parts.values()]))
-    arrays = decode([files.paths(part.rows) for part in parts.values()], image_size, files.paths(rest))
+    paths = [files.paths(part.rows) for part in parts.values()]
+    arrays = decode(paths, config.image_size, files.paths(rest), config.eval_resize)
     return {
         name: Split(images, files.label[part.rows], part.position)
         for (name, part), images in zip(parts.items(), arrays, strict=True)
     }
 
 
-def _streamed(folder: Folder, image_size: int, workers: int) -> dict[str, StreamedSplit]:
-    index, form = folder.index, folder.form(image_size)
+def _streamed(folder: Folder, config: DataConfig, workers: int) -> dict[str, StreamedSplit]:
+    index, form = folder.index, folder.form(config.image_size, config.eval_resize)
     assert index is not None
     index.account(np.concatenate([part.rows for part in folder.parts.values()])).say_changed()
     return {name: StreamedSplit(index, part.rows, part.position, form, workers) for name, part in folder.parts.items()}

@@ -4,17 +4,15 @@ Its pixels are those that memory would hold, since one function decodes both (`p
 an image is drawn for the whole epoch by the process that trains (training/batches.py), so it follows from seed, stage,
 epoch and image, whichever process decodes it.
 
-A view that needs the original pixels, such as a random crop that is resized, hooks in at `_Decoder`: a piece of work
-may carry the draws of each image beside its row (int64 [1 + draws, n], as a `choice` of training/batches.py does), and
-`_Decoder.pixels` then makes the view from the file in the place of `decode_one`. Height and width of every original
-are in the index, for draws that depend on them.
+A view of the original pixels, a random part that is brought to the size of all, is made where they are decoded: a piece
+of work then carries the draws of each image below its row (int64 [6, n], as a `choice` of training/batches.py does).
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
 from math import prod
 from pathlib import Path
@@ -25,7 +23,7 @@ import numpy as np
 from layerwise.commandline import progress
 from layerwise.datasets.folder import path_of
 from layerwise.datasets.index import Index
-from layerwise.datasets.pictures import ColourFoundError, Form, UnreadError, decode_one
+from layerwise.datasets.pictures import ColourFoundError, Form, UnreadError, decode_one, view_one
 from layerwise.datasets.split import Rows, Split, fingerprint
 from layerwise.datasets.survey import Survey, decoders, recall, remember
 from layerwise.datasets.workers import read_by
@@ -55,6 +53,8 @@ class StreamedSplit(Split):
         self.form, self.workers, self.waited = form, workers, 0.0
         self._names, self._root = index.files.names[rows], index.files.root
         self._digests = index.records["sha256"][rows]
+        # [2, n]: height and width of every original, upright, in pixels.
+        self.sizes = np.stack([index.records[side][rows].astype(np.int64) for side in ("height", "width")])
         self._survey: Survey | None = None
 
     @property
@@ -80,14 +80,23 @@ class StreamedSplit(Split):
         Raises UserError for a file that cannot be read any more.
         """
         every = np.arange(len(self.label))
-        wanted = [every[rows] for rows in parts]
-        size, ahead = self._sizes(max(map(len, wanted), default=0))
+        yield from self._decoded([every[rows] for rows in parts])
+
+    def views(self, choices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """Yield a random view of each image of each choice, uint8 [n, C, H, W].
+
+        choices: int64 [6, n]: row, top, left, whether it is mirrored, height and width of a part of the original.
+        """
+        yield from self._decoded(list(choices))
+
+    def _decoded(self, wanted: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        size, ahead = self._sizes(max((part.shape[-1] for part in wanted), default=0))
         decoder = _Decoder(self._root, self._names, self.form)
         decoded = read_by(decoder, list(_pieces(wanted, size)), self.workers, ahead)
         for rows in wanted:
             start = time.perf_counter()
-            images = np.empty((len(rows), *self.shape), np.uint8)
-            for first in range(0, len(rows), size):
+            images = np.empty((rows.shape[-1], *self.shape), np.uint8)
+            for first in range(0, len(images), size):
                 images[first : first + size] = next(decoded).numpy()
             self.waited += time.perf_counter() - start
             yield images
@@ -134,7 +143,7 @@ class StreamedSplit(Split):
 
     def _key(self) -> str:
         """Return the digest of all that the survey follows from: the files, their order, and what decodes them."""
-        key = sha256(repr((self.shape, self.form.resized, *decoders())).encode())
+        key = sha256(repr((self.shape, self.form.shorter, *decoders())).encode())
         for array in (self._digests, self.label, self.index):
             key.update(np.ascontiguousarray(array).data)
         return key.hexdigest()
@@ -146,11 +155,11 @@ class StreamedSplit(Split):
 
 def _pieces(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
     for rows in parts:
-        yield from (rows[first : first + size] for first in range(0, len(rows), size))
+        yield from (rows[..., first : first + size] for first in range(0, rows.shape[-1], size))
 
 
 class _Decoder:
-    """Decodes pieces of work in any process: rows int64 [n] of a split, to images uint8 [n, C, H, W]."""
+    """Decodes pieces of work in any process: rows int64 [n] of a split, or choices [6, n], to uint8 [n, C, H, W]."""
 
     def __init__(self, root: Path, names: np.ndarray, form: Form):
         self.root, self.names, self.form = root, names, form
@@ -158,24 +167,26 @@ class _Decoder:
     def __len__(self) -> int:
         return len(self.names)
 
-    def __getitems__(self, rows: np.ndarray) -> Tensor | UserError:
-        """Return the images of some rows, or what is wrong with one of their files."""
+    def __getitems__(self, piece: np.ndarray) -> Tensor | UserError:
+        """Return the images of some rows or choices, or what is wrong with one of their files."""
         import torch
 
+        rows, *draws = np.atleast_2d(piece)
+        boxes = np.array(draws).T.tolist() if draws else [None] * len(rows)
         images = torch.empty(len(rows), self.form.channels, self.form.height, self.form.width, dtype=torch.uint8)
         try:
-            for image, name in zip(images.numpy(), self.names[rows], strict=True):
-                image[:] = self.pixels(path_of(self.root, name))
+            for image, name, box in zip(images.numpy(), self.names[rows], boxes, strict=True):
+                image[:] = self.pixels(path_of(self.root, name), box)
         except UserError as error:
             return error
         except UnreadError as error:
             return UserError(error.alone)
         return images
 
-    def pixels(self, path: str) -> np.ndarray:
-        """Return the pixels of a file as the data set has them, uint8 [C, H, W]."""
+    def pixels(self, path: str, box: list[int] | None) -> np.ndarray:
+        """Return the pixels of a file as the data set has them, or a view of it, uint8 [C, H, W]."""
         try:
-            return decode_one(path, self.form)[0]
+            return decode_one(path, self.form)[0] if box is None else view_one(path, self.form, box)
         except ColourFoundError:
             raise UserError(f"{path} is in colour and was grey when the images were indexed. Start again.") from None
 

@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import h5py
 import numpy as np
@@ -228,9 +228,11 @@ class Rehearsal:
         is_there = below > 0 and (self.config.training.prefix == "cache" or self.config.mode == "parallel")
         data = {name: self._on_device(n) for name in ("train", "validation")}
         prefix = FrozenPrefix(self.network, below, self.config.precision)
+        # Parts of originals are made by other processes, and not by the one whose time is forecast.
+        config = replace(self.config, training=replace(self.config.training, crop="pad"))
         if is_there:
-            return Kept(data, prefix, self.config, 1, folder=None)
-        return Recomputed(data, prefix, self.config, 1)
+            return Kept(data, prefix, config, 1, folder=None)
+        return Recomputed(data, prefix, config, 1)
 
     def _on_device(self, n: int) -> DeviceSplit:
         return DeviceSplit(self._images(n), self.device)

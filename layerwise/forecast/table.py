@@ -67,7 +67,8 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
     Raises:
         UserError: the data are missing, P meets an odd size, or the run file would not fit place.max_size bytes.
     """
-    sizes = load_sizes(config.data, place.data_dir, subset_is_most=place.subset_is_most, reading=reading_of(place))
+    reading = reading_of(place, config)
+    sizes = load_sizes(config.data, place.data_dir, subset_is_most=place.subset_is_most, reading=reading)
     images, is_streamed = _images(config, sizes, place)
     config = resolve(config, sizes, place.device)
     storage = plan_storage(config, sizes, place.max_size)
@@ -91,7 +92,7 @@ def _images(config: RunConfig, sizes: Sizes, place: Place) -> tuple[str, bool]:
     if config.data.dataset != "imagefolder":
         return "", False
     bytes_of, room = {name: count * prod(sizes.image) for name, count in sizes.counts.items()}, free_memory()
-    held = is_held(bytes_of, reading_of(place), room)
+    held = is_held(bytes_of, reading_of(place, config), room)
     free = f" ({show_size(room)} is free)" if room else ""
     how = "held in memory" if held else "decoded anew in each epoch"
     return f"{show_size(sum(bytes_of.values()))}, {how}{free}", not held

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from layerwise.config import RunConfig
 from layerwise.errors import unknown
 from layerwise.recipes.fast import cifar10_best, cifar10_k1_fast, cifar10_k2_fast, cifar10_k3_fast
+from layerwise.recipes.imagenet import imagenet_k1, imagenet_k2, imagenet_k3, vgg11
 from layerwise.recipes.published import (
     cifar10_compressed,
     cifar10_compressed_end_to_end,
@@ -26,7 +27,6 @@ from layerwise.recipes.published import (
     cifar10_k3,
     cifar10_k3_text,
     separability,
-    vgg11,
 )
 from layerwise.recipes.small import cifar10_small, digits, fashion_mnist
 
@@ -47,6 +47,9 @@ RECIPES: dict[str, Callable[[], RunConfig]] = {
     "separability": separability,
     "cifar10-compressed": cifar10_compressed,
     "cifar10-compressed-end-to-end": cifar10_compressed_end_to_end,
+    "imagenet-k1": imagenet_k1,
+    "imagenet-k2": imagenet_k2,
+    "imagenet-k3": imagenet_k3,
     "vgg11": vgg11,
 }
 

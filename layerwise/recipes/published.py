@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from layerwise.config import VGG_DEPTH, VGG_POOLS, DataConfig, NetworkConfig, RunConfig, TrainingConfig
+from layerwise.config import DataConfig, NetworkConfig, RunConfig, TrainingConfig
 
 # The paper's CIFAR-10 recipe (section 4; pad 4, crop and flip from its code). Its code normalises by fixed constants,
 # mean (0.4914, 0.4822, 0.4465) and deviation (0.2023, 0.1994, 0.2010); here both come from the train fold alone, which
@@ -156,47 +156,6 @@ def cifar10_compressed_end_to_end() -> RunConfig:
         network=NetworkConfig(depth=3, width=64, k=3, aux_width=64),
         training=replace(CIFAR10_TRAINING, epochs=120, lr_every=25),
         mode="end-to-end",
-    )
-
-
-def vgg11() -> RunConfig:
-    """VGG-11 trained layer by layer on a folder of images, at 224x224.
-
-    Paper: the authors' code: max-pools in place of P, BatchNorm, auxiliaries
-        read half the resolution, the last is VGG's classifier without dropout;
-        convolutions begin by Kaiming's rule (fan-out), linear layers at
-        deviation 0.01, biases at 0; 44 epochs a block, the rate dropped after
-        19 and 39. Differences: images are padded by 28 and cropped at random
-        (the authors crop and resize), all are held in memory, and products are
-        bfloat16 (theirs float16 with a scaled loss).
-    Command: layerwise-train vgg11 --data-dir DIR --subset N
-    Cost: 1.6e11 operations of training for an image and epoch: a GPU.
-    Expected: the paper's 67.6% top-1 on ImageNet is not measured here.
-    """
-    return RunConfig(
-        recipe="vgg11",
-        data=DataConfig(dataset="imagefolder", image_size=224),
-        network=NetworkConfig(
-            depth=VGG_DEPTH,
-            width=64,
-            k=3,
-            aux_width=128,
-            downsample=VGG_POOLS,
-            architecture="vgg11",
-            initialisation="vgg",
-            norm_weight="uniform",
-            conv_bias="on",
-        ),
-        training=TrainingConfig(
-            epochs=44,
-            batch_size=256,
-            lr_factor=0.1,
-            lr_first=19,
-            lr_every=20,
-            weight_decay=1e-4,
-            crop_padding=28,
-            flip=True,
-        ),
     )
 
 

@@ -3,7 +3,8 @@
 What is random is drawn on the CPU for a whole epoch and sent to the device at once, so every device sees the same
 choices, and no step waits for them. A `choice` stands for n images: int64 [1, n], their rows; with augmentation [4, n],
 below the rows their `draws` [3, n]: crop offsets top and left in [0, 2 padding], and flips (0 or 1). With cutout there
-are two more, the middle of the square: row and column in [0, H) and [0, W).
+are two more, the middle of the square: row and column in [0, H) and [0, W). Of a random part of the original, top, left
+and flip are followed by its height and width.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from torch.nn import functional as F
 from layerwise.config import TrainingConfig
 from layerwise.datasets import Split
 from layerwise.datasets.stream import StreamedSplit
+from layerwise.training.parts import draw_parts
 
 # Images that are evaluated, or fill a kept prefix, at once. Without gradients a batch may be larger than in training,
 # and larger ones keep a GPU busier; other sizes were not timed. Another size changes scores and kept values by rounding
 # at most, and BatchNorm's statistics of an untrained network, which are means over such batches.
 EVALUATION_BATCH = 512
+# Rows of a choice before those of the cutout: of images that are padded, and of parts of originals.
+PADDED, VIEWED = 4, 6
 Batches = Iterable[tuple[Tensor, ...]]
 
 
@@ -63,7 +67,8 @@ class DeviceSplit:
             yield to_x(images), y
 
     def _read(self, parts: Iterable[slice | Tensor]) -> Iterator[Tensor]:
-        """Yield the images of each part on the device."""
+        """Yield the images of each part, or choice, on the device."""
+        parts = (part[0] if isinstance(part, Tensor) else part for part in parts)
         if self.images is None:
             numbers = (rows if isinstance(rows, slice) else rows.numpy() for rows in parts)
             yield from map(self.send, map(torch.from_numpy, self.split.stream(numbers)))
@@ -103,7 +108,7 @@ class DeviceSplit:
         if view is not None:
             rows = torch.cat([rows, view[:, order]])
         elif config.augments and augmented:
-            drawn = draw(len(order), config, self.size, generator)
+            drawn = draw(len(order), config, self.size, generator, self.originals(config, order))
             if flips is not None:
                 drawn[2] = flips[order]
             rows = torch.cat([rows, drawn])
@@ -111,22 +116,36 @@ class DeviceSplit:
         if rows.shape[1]:
             yield from rows.to(device or self.home).split(at_once * config.batch_size, dim=1)
 
+    def originals(self, config: TrainingConfig, rows: Tensor) -> Tensor | None:
+        """Return height and width of the original of each of some images, int64 [2, n], where parts of it are drawn."""
+        if not config.is_resized:
+            return None
+        assert isinstance(self.split, StreamedSplit)  # how the configuration has them read
+        return torch.from_numpy(self.split.sizes)[:, rows]
+
     def taken(self, choices: Iterable[Tensor], config: TrainingConfig) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield for each choice uint8 images [n, C, H, W] on the device, augmented as chosen, and labels [n].
 
         choices: where the images are. All are asked for at once, so that a streamed split can read ahead.
 
-        A view that is made from the original pixels takes its draws along with the rows of the images to the processes
-        that decode (`layerwise.datasets.stream`), and has nothing more to do here.
+        A part of the original takes its draws along with the rows of the images to the processes that decode
+        (`layerwise.datasets.stream`), and of it only the cutout is left to do here.
         """
         every = list(choices)
-        for choice, images in zip(every, self._read(choice[0] for choice in every), strict=True):
+        is_viewed = config.is_resized and any(len(choice) > 1 for choice in every)
+        for choice, images in zip(every, self._viewed(every) if is_viewed else self._read(every), strict=True):
             drawn = choice if self.is_resident else self.send(choice)
-            if len(drawn) > 1:
-                images = augment(images, drawn[1:4], config.crop_padding, config.crop_fill)
-            if len(drawn) > 4:
-                images = cut_out(images, drawn[4:], config.cutout)
+            first = VIEWED if is_viewed else PADDED
+            if len(drawn) > 1 and not is_viewed:
+                images = augment(images, drawn[1:first], config.crop_padding, config.crop_fill)
+            if len(drawn) > first:
+                images = cut_out(images, drawn[first:], config.cutout)
             yield images, self.label[drawn[0]]
+
+    def _viewed(self, choices: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield the views of each choice on the device, made where their originals are decoded."""
+        assert isinstance(self.split, StreamedSplit)
+        yield from map(self.send, map(torch.from_numpy, self.split.views(c[:VIEWED].numpy() for c in choices)))
 
     def take(self, choice: Tensor, config: TrainingConfig) -> tuple[Tensor, Tensor]:
         """Return images and labels of a single choice, as `taken` does."""
@@ -141,22 +160,36 @@ def fits_device(nbytes: int, device: torch.device) -> bool:
     return device.type == "cpu" or nbytes <= torch.cuda.mem_get_info(device)[0] / 2
 
 
-def draw(n: int, config: TrainingConfig, size: Sequence[int], generator: torch.Generator) -> Tensor:
-    """Draw the augmentation of n images of size (H, W), int64 [3 or 5, n]: top, left, flip, and the cutout's middle.
+def draw(
+    n: int,
+    config: TrainingConfig,
+    size: Sequence[int],
+    generator: torch.Generator,
+    originals: Tensor | None = None,
+) -> Tensor:
+    """Draw the augmentation of n images of size (H, W), int64 [3 to 7, n].
 
-    The generator lives on the CPU.
+    Top, left, flip; height and width of the part where one of the original is taken; the cutout's middle.
+
+    originals: their heights and widths, int64 [2, n], where parts of them are taken. The generator lives on the CPU.
     """
-    offsets = torch.randint(0, 2 * config.crop_padding + 1, (2, n), generator=generator)
+    if originals is None:
+        offsets, sides = torch.randint(0, 2 * config.crop_padding + 1, (2, n), generator=generator), []
+    else:
+        box = draw_parts(originals, config.crop_scale, config.crop_ratio, generator)
+        offsets, sides = box[:2], [box[2:]]
     flips = torch.zeros_like(offsets[:1])
     if config.flip:
         flips = (torch.rand(1, n, generator=generator) < 0.5).long()
     middle = [torch.randint(0, side, (1, n), generator=generator) for side in size] if config.cutout else []
-    return torch.cat([offsets, flips, *middle])
+    return torch.cat([offsets, flips, *sides, *middle])
 
 
-def fixed_view(n: int, config: TrainingConfig, size: Sequence[int], seed: int) -> Tensor:
+def fixed_view(
+    n: int, config: TrainingConfig, size: Sequence[int], seed: int, originals: Tensor | None = None
+) -> Tensor:
     """Return the draws of one fixed view of n images of size (H, W), as `draw` makes them, on the CPU."""
-    return draw(n, config, size, torch.Generator().manual_seed(seed))
+    return draw(n, config, size, torch.Generator().manual_seed(seed), originals)
 
 
 def augment(images: Tensor, draws: Tensor, padding: int, fill: str = "zeros") -> Tensor:

@@ -109,7 +109,8 @@ def take_over(path: Path, data_dir: Path | None, *, download: bool = False, read
 def _dataset(run: RunFile, config: RunConfig, data_dir: Path | None, download: bool, reading: ImageReading) -> Dataset:
     about = run.dataset
     images = {split: run.images(split) for split in run.splits}
-    if all(rows is not None for rows in images.values()):
+    reading = reading.of_originals(config.training.is_resized)
+    if not config.training.is_resized and all(rows is not None for rows in images.values()):
         splits = {
             split: Split(rows[:], run.labels(split), run.indices(split))
             for split, rows in images.items()

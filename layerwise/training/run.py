@@ -101,13 +101,14 @@ def load_data(config: RunConfig, place: Place) -> Dataset:
     """Return the data set of a configuration, from the place's folder."""
     return load_configured(
         config.data, place.data_dir, download=place.download, subset_is_most=place.subset_is_most,
-        reading=reading_of(place),
+        reading=reading_of(place, config),
     )  # fmt: skip
 
 
-def reading_of(place: Place) -> ImageReading:
-    """Return how a machine reads the images of a folder."""
-    return ImageReading(how=place.read, workers=place.workers, skip_broken=place.skip_broken)
+def reading_of(place: Place, config: RunConfig | None = None) -> ImageReading:
+    """Return how a machine reads the images of a folder, for a configuration where one is known."""
+    reading = ImageReading(how=place.read, workers=place.workers, skip_broken=place.skip_broken)
+    return reading.of_originals(config is not None and config.training.is_resized)
 
 
 def _kept(checkpoint: Checkpoint) -> str:

@@ -55,7 +55,8 @@ class Recomputed:
         if not cfg.training.views:
             return None
         data, seed = self.data["train"], derive_seed(cfg.seed, f"view {v}", self.depth)
-        draws = fixed_view(len(data), cfg.training, data.size, seed)
+        originals = data.originals(cfg.training, torch.arange(len(data)))
+        draws = fixed_view(len(data), cfg.training, data.size, seed, originals)
         if (flips := self.flips(v)) is not None:
             draws[2] = flips
         return draws
