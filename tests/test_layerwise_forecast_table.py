@@ -23,6 +23,7 @@ from layerwise.forecast.memory import forecast_memory
 from layerwise.forecast.table import Forecast, describe_forecast, forecast_run
 from layerwise.model.architectures import shapes
 from layerwise.model.counts import count_problems
+from layerwise.recipes import recipe
 from layerwise.runfile.place import Place
 from layerwise.runfile.plan import plan
 from layerwise.settings import set_fields
@@ -146,11 +147,32 @@ def test_no_line_is_wider_than_80_columns_at_the_size_of_imagenet() -> None:
     large = Forecast(
         config, torch.device("cpu"), sizes, count_problems(net, image, 1000),
         count_operations(config, sizes), storage, forecast_memory(config, sizes),
-        {"training": 1e8, "scoring": 1e5, "dump": 1e5},
+        {"training": 1e8, "scoring": 1e5, "dump": 1e5}, is_streamed=True,
     )  # fmt: skip
     lines = list(describe_forecast(large))
     assert any("4096 x 7 x 7" in line for line in lines)
     assert max(map(len, lines)) <= 80
+
+
+def test_the_images_that_each_block_takes_are_said_here_and_on_a_stated_gpu() -> None:
+    """Of imagenet-k3, whose counts are known: images/s are operations a second over those of an image and epoch."""
+    config = recipe("imagenet-k3")
+    sizes = Sizes((3, 224, 224), 1000, {"train": 1_281_167, "test": 50_000})
+    spent = count_operations(config, sizes)
+    depths, seconds = depths_of(shapes(sizes.image, 8, 128, config.network.downsample)), sum(spent.training) / 1e11
+    storage = plan(depths, sizes.counts, store="pooled", max_size=10**18, weight_bytes=10**9, history_bytes=10**5)
+    found = Forecast(
+        config, torch.device("cpu"), sizes, count_problems(config.network, sizes.image, 1000), spent, storage,
+        forecast_memory(config, sizes, streamed=True), {"training": seconds, "scoring": 1, "dump": 1},
+        is_streamed=True,
+    )  # fmt: skip
+    text = " ".join("\n".join(describe_forecast(found)).split())
+    rates = "4,696, 4,251, 3,698, 3,698, 3,273, 3,273, 2,935, 2,935"
+    assert f"; {rates} on an H100 at 40% of its bfloat16 peak (stated, not measured), where training takes" in text
+    assert "training takes 36.5 h if images come as fast" in text
+    assert "images/s blocks 1..8 take 1, 1, 1, 1, 1, 1, 1, 1 on this cpu" in text
+    other = replace(found, config=replace(config, mode="parallel"), operations=count_operations(config, sizes))
+    assert "images/s training take" in " ".join("\n".join(describe_forecast(other)).split())
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -29,6 +29,8 @@ from layerwise.units import show_seconds, show_size
 # Fixed views for which a kept prefix is forecast where the run augments anew in each epoch. Over ten seeds four of them
 # cost 0.5 points (-0.4 to 1.4) of accuracy in 8 epochs, a single one 0.8 (docs/performance.md).
 SHOWN_VIEWS = 4
+# Operations a second of the GPU for which hours are stated on any machine: an H100, by 40% of its 790e12 in bfloat16.
+GPU_NAME, GPU_SPEED = "an H100 at 40% of its bfloat16 peak (stated, not measured)", 316e12
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Forecast:
     """The cost of a run.
 
     seconds: of "training", "scoring", "dump"; prefixes: both choices of where the frozen blocks' output comes from.
-    images: how those of a folder would be read, in words.
+    images: how those of a folder would be read, in words; is_streamed: whether anew in each epoch.
     """
 
     config: RunConfig
@@ -49,6 +51,7 @@ class Forecast:
     seconds: dict[str, float]
     prefixes: tuple[PrefixForecast, ...] = ()
     images: str = ""
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,7 @@ def forecast_run(config: RunConfig, place: Place) -> Forecast:
         seconds=seconds,
         prefixes=tuple(_forecast_prefixes(config, sizes, storage, place.device, seconds["training"])),
         images=images,
+        is_streamed=is_streamed,
     )
 
 
@@ -163,8 +167,29 @@ def _total_lines(forecast: Forecast) -> Iterator[str]:
     yield from _wrapped("peak memory", peak)
     whole = f"about {show_seconds(sum(seconds.values()))} on this {forecast.device.type}"
     yield from _wrapped("time", _sum(whole, {name: show_seconds(value) for name, value in seconds.items()}))
+    if forecast.is_streamed and forecast.problems and sum(spent.training):
+        yield from _wrapped("images/s", _show_rates(forecast))
     if forecast.prefixes:
         yield from _wrapped("prefix", "; ".join(_show_prefix(forecast.config, found) for found in forecast.prefixes))
+
+
+def _show_rates(forecast: Forecast) -> str:
+    """Say how many images a second the training of each block takes, here and on a stated GPU, and the hours there."""
+    config, spent = forecast.config, forecast.operations.training
+    blocks = [j for j in config.heads if spent[j - 1]] if config.mode == "greedy" else [len(spent)]
+    images = [forecast.sizes.train * config.epochs_of(j) for j in blocks]
+    operations = [spent[j - 1] for j in blocks] if config.mode == "greedy" else [sum(spent)]
+
+    def rates(speed: float) -> str:
+        return ", ".join(f"{speed * n / count:,.0f}" for n, count in zip(images, operations, strict=True))
+
+    of = f"blocks {blocks[0]}..{blocks[-1]}" if config.mode == "greedy" else "training"
+    here = sum(spent) / forecast.seconds["training"]
+    hours = show_seconds(sum(spent) / GPU_SPEED)
+    return (
+        f"{of} take {rates(here)} on this {forecast.device.type}; {rates(GPU_SPEED)} on {GPU_NAME}, where training "
+        f"takes {hours} if images come as fast"
+    )
 
 
 def _show_prefix(config: RunConfig, found: PrefixForecast) -> str:
