@@ -46,12 +46,9 @@ COMMANDS = {
     "extraction": "layerwise-extract torchvision:resnet18 --layers layer1 --dataset imagefolder --image-size 32 "
     "--set data.image_size=160 --dtype float32 --max-size 400MB --read stream",
 }
-# ImageNet: images of train/ and val/, classes. Their network of k = 3, without its views.
+# ImageNet: images of train/ and val/, classes.
 COUNTS, CLASSES = (1_281_167, 50_000), 1000
-IMAGENET = (
-    "layerwise-train cifar10-k3 --dataset imagefolder --image-size 224 --depth 8 --aux-width 256 "
-    "--set network.downsample=1,3,5,7 --set training.batch_size=256 --epochs 45 --max-size 60GB --dry-run"
-)
+IMAGENET = "layerwise-train imagenet-k3 --holdout 0 --max-size 60GB --dry-run"
 
 
 @dataclass
