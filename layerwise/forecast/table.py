@@ -31,6 +31,7 @@ from layerwise.units import show_seconds, show_size
 SHOWN_VIEWS = 4
 # Operations a second of the GPU for which hours are stated on any machine: an H100, by 40% of its 790e12 in bfloat16.
 GPU_NAME, GPU_SPEED = "an H100 at 40% of its bfloat16 peak (stated, not measured)", 316e12
+GPU_LEAST = 600  # seconds of training there; what takes less has small maps, by which no GPU comes near that speed
 
 
 @dataclass(frozen=True)
@@ -185,10 +186,11 @@ def _show_rates(forecast: Forecast) -> str:
 
     of = f"blocks {blocks[0]}..{blocks[-1]}" if config.mode == "greedy" else "training"
     here = sum(spent) / forecast.seconds["training"]
-    hours = show_seconds(sum(spent) / GPU_SPEED)
+    text, seconds = f"{of} take {rates(here)} on this {forecast.device.type}", sum(spent) / GPU_SPEED
+    if seconds < GPU_LEAST:
+        return text
     return (
-        f"{of} take {rates(here)} on this {forecast.device.type}; {rates(GPU_SPEED)} on {GPU_NAME}, where training "
-        f"takes {hours} if images come as fast"
+        f"{text}; {rates(GPU_SPEED)} on {GPU_NAME}, where training takes {show_seconds(seconds)} if images come as fast"
     )
 
 
