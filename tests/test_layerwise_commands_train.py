@@ -161,6 +161,18 @@ def test_data_flags_reach_the_file(tmp_path: Path) -> None:
         assert {split: len(run.labels(split)) for split in run.splits} == {"train": 270, "validation": 30, "test": 359}
 
 
+def test_constants_are_numbers_with_commas(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run.h5"
+    words = ["digits", "--epochs", "1", "--depth", "1", "--width", "4", "--out", str(out)]
+    assert run_train(*words, "--mean", "0.3", "--std", "0.25") == 0
+    with RunFile(out) as run:
+        assert run.config is not None and (run.config.data.mean, run.config.data.std) == ((0.3,), (0.25,))
+        assert run.dataset["normalisation"] == {"mean": [0.3], "std": [0.25]}
+    capsys.readouterr()
+    assert run_train(*words, "--force", "--mean", "0.3,0.3,0.3", "--std", "1,1,1") == 2
+    assert "--mean has 3 numbers, but the images have 1 channels: give one each" in capsys.readouterr().err
+
+
 def test_the_prefix_and_its_views_reach_the_file(tmp_path: Path) -> None:
     path = tmp_path / "run.h5"
     assert run_train(*SMALL, "--prefix", "cache", "--views", "1", "--out", str(path)) == 0

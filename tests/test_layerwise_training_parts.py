@@ -22,6 +22,7 @@ from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.training.batches import DeviceSplit, cut_out
 from layerwise.training.parts import draw_parts
+from layerwise.training.replacement import take_over
 from layerwise.training.run import train_run
 
 SCALE, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
@@ -137,6 +138,23 @@ def test_any_number_of_processes_makes_the_same_run(folder: Path, tmp_path: Path
 ])  # fmt: skip
 def test_so_it_does_in_every_mode(folder: Path, fields: dict[str, Any], tmp_path: Path) -> None:
     assert digest(folder, tmp_path / "0.h5", 0, **fields) == digest(folder, tmp_path / "1.h5", 1, **fields)
+
+
+def test_a_replaced_auxiliary_is_trained_on_the_originals(folder: Path, tmp_path: Path) -> None:
+    """Though the run file keeps the images as they are scored: from it or anew, it is the same run."""
+    fields = {"network.k": 2, "network.last_aux_width": 3}
+    anew = digest(folder, tmp_path / "anew.h5", **fields)
+    digest(folder, tmp_path / "wide.h5", **{"network.k": 2})
+    place = Place(out=tmp_path / "taken.h5", device=torch.device("cpu"), data_dir=folder, workers=0)
+    taken = take_over(tmp_path / "wide.h5", folder)
+    train_run(config_of(**fields), place, taken)
+    with RunFile(place.out) as run:
+        assert run.content_digest == anew
+    other = mixed_folder(tmp_path / "other", 8)
+    with pytest.raises(
+        UserError, match=r"wide\.h5 keeps no originals, and those found for imagefolder are not the ones"
+    ):
+        take_over(tmp_path / "wide.h5", other)
 
 
 def test_what_cannot_be_cropped_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -44,7 +44,8 @@ def imagenet_k1() -> RunConfig:
         there is no BatchNorm, as in the authors' code. At 7x7, which no four
         quarters make, the regions of A overlap by a row and a column; the
         authors' leave the seventh of both out.
-    Command: layerwise-train imagenet-k1 --data-dir DIR --holdout 0
+    Command: layerwise-train imagenet-k1 --data-dir DIR --holdout 0 \\
+        --max-size 170GB
     Cost: 4.8e19 floating-point operations: a GPU.
     Expected: not run here; paper: 58.1% top-1, 79.7% top-5 (ensemble 59.3%,
         80.8%).
@@ -55,11 +56,12 @@ def imagenet_k1() -> RunConfig:
 def imagenet_k2() -> RunConfig:
     """ImageNet, k = 2, eight blocks of 128 to 1024 filters, P before the first.
 
-    Paper: section 4; P before blocks 1, 3, 5 and 7. M~ = 256,
-        which doubles to M_f = 2048, and A averages to 2x2, by the text. The
-        authors' documented command gives M~ = 512 and grids of 16x16 and more,
-        and ends in an error at block 7.
-    Command: layerwise-train imagenet-k2 --data-dir DIR --holdout 0
+    Paper: section 4; P before blocks 1, 3, 5 and 7. M~ = 256, which doubles to
+        M_f = 2048, and A averages to 2x2, by the text. The authors' documented
+        command gives M~ = 512 and grids of 16x16 and more, and ends in an error
+        at block 7.
+    Command: layerwise-train imagenet-k2 --data-dir DIR --holdout 0 \\
+        --max-size 60GB
     Cost: 2.1e19 floating-point operations: a GPU.
     Expected: not run here; paper: 65.7% top-1, 86.3% top-5 (ensemble 67.1%,
         87.0%).
@@ -70,12 +72,13 @@ def imagenet_k2() -> RunConfig:
 def imagenet_k3() -> RunConfig:
     """ImageNet, k = 3, eight blocks of 128 to 1024 filters, P before the first.
 
-    Paper: section 4; P before blocks 1, 3, 5 and 7. M~ = 256,
-        which doubles to M_f = 2048, and A averages to 2x2, by the text. The
-        authors' documented command gives M~ = 512 and grids of 16x16 and more,
-        and ends in an error at block 7. A smaller M_f, as there:
+    Paper: section 4; P before blocks 1, 3, 5 and 7. M~ = 256, which doubles to
+        M_f = 2048, and A averages to 2x2, by the text. The authors' documented
+        command gives M~ = 512 and grids of 16x16 and more, and ends in an error
+        at block 7. A smaller M_f, as there:
         --replace-auxiliary 1024, or 512, with --from.
-    Command: layerwise-train imagenet-k3 --data-dir DIR --holdout 0
+    Command: layerwise-train imagenet-k3 --data-dir DIR --holdout 0 \\
+        --max-size 60GB
     Cost: 4.2e19 floating-point operations: a GPU.
     Expected: not run here; paper: 69.7% top-1, 88.7% top-5 (ensemble 71.6%,
         89.8%; M_f = 1024: 69.2%, 88.6%; M_f = 512: 68.7%, 88.5%).
@@ -92,7 +95,8 @@ def vgg11() -> RunConfig:
         deviation 0.01, biases at 0; 44 epochs a block, the rate dropped after
         19 and 39. Difference: products are bfloat16 (theirs float16 with a
         scaled loss).
-    Command: layerwise-train vgg11 --data-dir DIR --holdout 0
+    Command: layerwise-train vgg11 --data-dir DIR --holdout 0 \\
+        --max-size 40GB
     Cost: 8.9e18 floating-point operations: a GPU.
     Expected: not run here; paper: 67.6% top-1, 88.0% top-5 (ensemble 70.1%,
         89.2%; second hand, to be checked).

@@ -122,9 +122,10 @@ def _dataset(run: RunFile, config: RunConfig, data_dir: Path | None, download: b
     dataset = load_configured(config.data, data_dir, download=download, reading=reading)
     others = [n for n, split in dataset.splits.items() if split.fingerprint() != about["fingerprint"].get(n)]
     if others:
+        lacking = "originals" if config.training.is_resized else "images"
         raise UserError(
-            f"{run.path} keeps no images, and those found for {config.data.dataset} are not the ones it was trained on "
-            f"({', '.join(others)} differ). Give the folder that was used by --data-dir."
+            f"{run.path} keeps no {lacking}, and those found for {config.data.dataset} are not the ones it was trained "
+            f"on ({', '.join(others)} differ). Give the folder that was used by --data-dir."
         )
     return dataset
 
