@@ -39,8 +39,8 @@ IMAGENET_TRAINING = TrainingConfig(
 def imagenet_k1() -> RunConfig:
     """ImageNet, k = 1, eight blocks of 256 to 4096 filters, P before the first.
 
-    Paper: section 4; P before blocks 1, 3, 4, 5 and 7, so that
-        maps have 112 to 7 pixels a side. Every convolution has a bias, and
+    Paper: section 4; P before blocks 1, 3, 4, 5 and 7, so that maps have 112 to
+        7 pixels a side. Every convolution has a bias, and
         there is no BatchNorm, as in the authors' code. At 7x7, which no four
         quarters make, the regions of A overlap by a row and a column; the
         authors' leave the seventh of both out.
