@@ -23,6 +23,7 @@ TORCH = {"torch", "torchvision"}
 FLOORS = {
     "layerwise": (
         {"errors", "notebook", "hidden"},
+        {"ranks"},
         {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks", "top5"},
         {"settings"},
         {"spoken"},

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from layerwise import ranks
 from layerwise.config import TrainingConfig
 from layerwise.datasets import Split
 from layerwise.datasets.stream import StreamedSplit
@@ -59,12 +60,17 @@ class DeviceSplit:
         return -(-len(self.label) // size)
 
     def in_order(
-        self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH
+        self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH, *, shared: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`."""
-        parts = [slice(start, start + size) for start in range(0, len(self), size)]
-        for images, y in zip(self._read(parts), self.label.split(size), strict=True):
-            yield to_x(images), y
+        """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`.
+
+        shared: whether every rank takes its share of each batch; else each takes all.
+        """
+        parts = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
+        if shared:
+            parts = [slice(part.start + ranks.rank(), part.stop, ranks.world()) for part in parts]
+        for part, images in zip(parts, self._read(parts), strict=True):
+            yield to_x(images), self.label[part]
 
     def _read(self, parts: Iterable[slice | Tensor]) -> Iterator[Tensor]:
         """Yield the images of each part, or choice, on the device."""
@@ -93,11 +99,11 @@ class DeviceSplit:
         device: torch.device | None = None,
         done: int = 0,
     ) -> Iterator[Tensor]:
-        """Yield the choices of an epoch in random order, all of which follows from `seed`.
+        """Yield the choices of an epoch in random order, all of which follows from `seed`; of each this rank's share.
 
         view: the draws of all images where they are fixed (`fixed_view`); None draws anew.
         flips: int64 [images], whether each is mirrored, in place of what is drawn; None leaves it.
-        at_once: batches in a choice.
+        at_once: batches in a choice; 1 where several ranks share each.
         augmented: false leaves all images as they are, whatever the configuration says.
         device: where the choices are to lie; None for where the images are.
         done: batches of the epoch that were taken before, and are left out.
@@ -114,7 +120,8 @@ class DeviceSplit:
             rows = torch.cat([rows, drawn])
         rows = rows[:, done * config.batch_size :]
         if rows.shape[1]:
-            yield from rows.to(device or self.home).split(at_once * config.batch_size, dim=1)
+            for choice in rows.to(device or self.home).split(at_once * config.batch_size, dim=1):
+                yield choice[:, ranks.share(choice.shape[1])]
 
     def originals(self, config: TrainingConfig, rows: Tensor) -> Tensor | None:
         """Return height and width of the original of each of some images, int64 [2, n], where parts of it are drawn."""

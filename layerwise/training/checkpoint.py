@@ -14,7 +14,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ import h5py
 import numpy as np
 import torch
 
+from layerwise import ranks
 from layerwise.config import RunConfig
 from layerwise.errors import UserError
 from layerwise.locks import held
@@ -55,7 +56,8 @@ class Checkpoint:
     """Where a training stands, and the file in which it is kept.
 
     stage: number of the stage in progress, from 0. history: the epochs done. pruned: what pruning did, by block.
-    step: batches done of the epoch in progress. seconds: what these took.
+    step: batches done of the epoch in progress. seconds: what these took. Of several ranks rank 0 alone has a file
+    (path is None elsewhere): it writes for all, and tells them what it read, so that any number of ranks can go on.
     """
 
     def __init__(self, path: Path | None, config: RunConfig, fingerprint: dict[str, str]):
@@ -73,12 +75,21 @@ class Checkpoint:
         return self.path and self.path.parent
 
     def load(self, network: LayerwiseNetwork) -> bool:
-        """Load what an earlier process saved: weights into the network, position and history here.
+        """Load what an earlier process saved: weights into the network, position and history here, on all ranks.
 
         Returns whether anything was saved.
 
         Raises UserError, naming the field, if it was saved under another configuration or with other data.
         """
+        found = ranks.by_first(lambda: vars(self) if self._read(network) else None)
+        if found is None:
+            return False
+        if ranks.rank() > 0:
+            vars(self).update(found | {"path": None})
+            narrow_all(network, self.pruned)
+        return True
+
+    def _read(self, network: LayerwiseNetwork) -> bool:
         if self.path is None or not self.path.exists():
             return False
         with open_sealed(self.path, state_format(self.path.parent)) as file:
@@ -115,8 +126,9 @@ class Checkpoint:
             torch.cuda.set_rng_state(torch.from_numpy(self._noise["cuda"]), device)
 
     def is_due(self) -> bool:
-        """Return whether the state is to be saved although an epoch is in progress."""
-        return self.path is not None and time.monotonic() - max(self._saved, self._began) >= SAVE_INSIDE
+        """Return whether the state is to be saved although an epoch is in progress; all ranks ask at once."""
+        waited = time.monotonic() - max(self._saved, self._began)
+        return ranks.agreed(self.path is not None and waited >= SAVE_INSIDE)
 
     def save(
         self,
@@ -132,8 +144,10 @@ class Checkpoint:
         step: batches done of the epoch in progress, 0 between epochs. seconds: what they took.
         """
         is_last = epochs_done == problems[0].config.epochs
-        is_due = self.is_due() if step else is_last or time.monotonic() - self._saved >= SAVE_EVERY
-        if self.path is None or not is_due:
+        if not step and not ranks.agreed(is_last or time.monotonic() - self._saved >= SAVE_EVERY):
+            return
+        states = [problem.state() for problem in problems]
+        if self.path is None:
             return
         with create_sealed(self.path, state_format(self.path.parent)) as file:
             file.attrs.update({"stage": stage, "epochs_done": epochs_done, "step": step, "seconds": seconds})
@@ -146,9 +160,9 @@ class Checkpoint:
             for name, module in _parts(network):
                 for key, tensor in module.state_dict().items():
                     file[f"modules/{name}/{key}"] = tensor.cpu().numpy()
-            for i, problem in enumerate(problems):
+            for i, state in enumerate(states):
                 group = file.create_group(f"problems/{i}")
-                for key, array in problem.state().items():
+                for key, array in state.items():
                     group[key] = array
             file["history"] = to_rows(self.history)
             _write_pruned(file, self.pruned)
@@ -197,12 +211,16 @@ def prefix_begun_with(out: Path) -> str | None:
 
 @contextmanager
 def open_checkpoint(out: Path, config: RunConfig, fingerprint: dict[str, str]) -> Iterator[Checkpoint]:
-    """Yield the checkpoint beside a run file, locked against other processes; it is removed when the block succeeds."""
+    """Yield the checkpoint beside a run file, locked against other runs; it is removed when the block succeeds.
+
+    Of several ranks rank 0 holds the lock and the file for all.
+    """
     folder = _folder(out)
-    with _alone(folder, out):
-        checkpoint = Checkpoint(folder / STATE, config, fingerprint)
-        yield checkpoint
-        shutil.rmtree(folder)
+    with ExitStack() as stack:
+        ranks.by_first(lambda: stack.enter_context(_alone(folder, out)))
+        yield Checkpoint(folder / STATE if ranks.rank() == 0 else None, config, fingerprint)
+        if ranks.rank() == 0:
+            shutil.rmtree(folder)
 
 
 def refuse_existing_run(out: Path, force: bool) -> None:

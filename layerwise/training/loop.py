@@ -28,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from layerwise import ranks
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split
 from layerwise.model.batch_norm import settling
@@ -110,13 +111,13 @@ def solve(
 
 @torch.no_grad()
 def evaluate(modules: Sequence[tuple[nn.Module, nn.Module]], batches: Batches, *, chained: bool = False) -> list[Score]:
-    """Return the score of each (block, classifier) over batches (x, y); they are left in eval mode."""
+    """Return the score of each (block, classifier) over the batches (x, y) of all ranks; they are left in eval mode."""
     for module in (m for pair in modules for m in pair):
         module.eval()
     sums: list[Tensor] = [torch.zeros(2, dtype=torch.float64)] * len(modules)
-    n = 0
+    images = torch.zeros(1, dtype=torch.int64)
     for x, y in batches:
-        n += len(y)
+        images = images.to(y.device) + len(y)
         for i, (block, classifier) in enumerate(modules):
             hidden = block(x)
             logits = classifier(hidden).float()
@@ -124,7 +125,8 @@ def evaluate(modules: Sequence[tuple[nn.Module, nn.Module]], batches: Batches, *
             sums[i] = sums[i].to(y.device) + torch.stack([loss.double(), correct.double()])
             if chained:
                 x = hidden
-    return [Score(loss / n, correct / n, n) for loss, correct in (both.tolist() for both in sums)]
+    n = int(ranks.add_up(images))
+    return [Score(loss / n, correct / n, n) for loss, correct in (ranks.add_up(both).tolist() for both in sums)]
 
 
 def train(
@@ -185,7 +187,8 @@ def train_stage(
         return source.batches(stage.first_epoch + epoch, step if is_begun else 0)
 
     def save(epoch: int, steps_done: int) -> None:
-        if checkpoint.is_due():
+        # Ranks agree on it by a message, which is not sent after every step.
+        if (ranks.world() == 1 or steps_done % CHECK_EVERY == 0) and checkpoint.is_due():
             for problem in problems:
                 problem.score(stage.name)  # raises where the loss is not finite, of which nothing should be kept
             checkpoint.save(number, epoch, network, problems, steps_done, time.perf_counter() - start)
@@ -261,6 +264,6 @@ def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
     """Give an untrained network's BatchNorm the statistics of the training images. The network ends frozen."""
     batch_size = -(-len(train.label) // train.batches(EVALUATION_BATCH))  # else a short last batch would weigh more
     with settling(network.blocks) as has_norms:
-        for x, _ in train.in_order(network.normalise, batch_size) if has_norms else ():
+        for x, _ in train.in_order(network.normalise, batch_size, shared=True) if has_norms else ():
             network.advance(x, 0, len(network.blocks))
     freeze(network)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from layerwise import ranks
 from layerwise.config import TrainingConfig
 from layerwise.config.training import PULL_EVERY
 from layerwise.errors import DivergedError
@@ -40,6 +41,7 @@ class AuxiliaryProblem:
     def __init__(self, block: nn.Module, classifier: nn.Module, config: TrainingConfig, precision: str = "fp32"):
         self.block, self.classifier = block, classifier
         self.module = nn.Sequential(block, classifier)
+        self._parameters = list(self.module.parameters())
         self.config, self.precision = config, precision
         self.device = next(classifier.parameters()).device
         self.averaged: nn.Sequential | None = None
@@ -93,15 +95,30 @@ class AuxiliaryProblem:
         """Take the step on the device, after `prepare`; return the detached block output."""
         with autocast(self.precision, self.device):
             hidden = self.block(x)
-            logits = self.classifier(hidden).float()
-        loss = F.cross_entropy(logits, y, label_smoothing=self.config.label_smoothing)
+            logits = self.classifier(hidden)
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        loss, summed = self._losses(logits, y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        ranks.add_up_gradients(self._parameters)
         self.optimizer.step()
         if self.averaged is not None:
             (self._pull if self.config.lookahead else self._average)(self.averaged)
-        self._account(loss.detach(), logits, y)
+        self._account(summed.detach(), logits, y)
         return hidden.detach()
+
+    def _losses(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return this rank's part of the mean loss of the batch, whose gradients the ranks add up, and its sum of it.
+
+        The parts are exact whatever shares of the batch the ranks have. One rank's is the mean itself.
+        """
+        smoothing = self.config.label_smoothing
+        if ranks.world() == 1:
+            loss = F.cross_entropy(logits, y, label_smoothing=smoothing)
+            return loss, loss * len(y)
+        summed = F.cross_entropy(logits, y, label_smoothing=smoothing, reduction="sum")
+        images = ranks.add_up(torch.tensor([len(y)], dtype=logits.dtype, device=logits.device))
+        return summed / images.squeeze(), summed
 
     @torch.no_grad()
     def _average(self, averaged: nn.Module) -> None:
@@ -135,10 +152,10 @@ class AuxiliaryProblem:
         return [mean for mean, _ in real], [now for _, now in real]
 
     @torch.no_grad()
-    def _account(self, loss: Tensor, logits: Tensor, y: Tensor) -> None:
-        """Add to the epoch's sums on the device, so that no step waits for the host."""
+    def _account(self, summed: Tensor, logits: Tensor, y: Tensor) -> None:
+        """Add the sum of a batch's losses to the epoch's sums on the device, so that no step waits for the host."""
         correct = (logits.argmax(1) == y).sum()
-        self._sums[:2].add_(torch.stack([loss * len(y), correct.to(loss.dtype)]))
+        self._sums[:2].add_(torch.stack([summed, correct.to(summed.dtype)]))
         self._sums[2].add_(len(y))
         self._finite.add_(torch.isfinite(self._sums[0]))  # once the sum is inf or NaN it stays so
 
@@ -147,13 +164,13 @@ class AuxiliaryProblem:
 
         This waits for the device.
         """
-        finite = int(self._finite)
+        finite = int(ranks.least(self._finite.clone()))
         if finite < self._step:
             raise DivergedError(
                 f"the loss is not finite at {where}, epoch {self._epoch}, step {finite}: training diverged at learning "
                 f"rate {self.learning_rate:g}. Try --set training.learning_rate={self.config.learning_rate / 5:g}"
             )
-        loss, correct, n = self._sums.tolist()
+        loss, correct, n = ranks.add_up(self._sums.clone()).tolist()
         return Score(loss / n, correct / n, int(n))
 
     def evaluated(self) -> tuple[nn.Module, nn.Module]:
@@ -169,14 +186,20 @@ class AuxiliaryProblem:
             self.module.load_state_dict(self.averaged.state_dict())
 
     def state(self) -> dict[str, np.ndarray]:
-        """Return the state of optimizer, average and the epoch's sums, as arrays by name, without the weights."""
+        """Return the state of optimizer, average and the epoch's sums, as arrays by name, without the weights.
+
+        Sums are those of all ranks, which ask at once.
+        """
         found = {
             f"optimizer/{i}/{name}": value.cpu().numpy()
             for i, entries in self.optimizer.state_dict()["state"].items()
             for name, value in entries.items()
             if value is not None
         }
-        found |= {"sums/sums": self._sums.cpu().numpy(), "sums/finite": self._finite.cpu().numpy()}
+        found |= {
+            "sums/sums": ranks.add_up(self._sums.clone()).cpu().numpy(),
+            "sums/finite": self._finite.cpu().numpy(),
+        }
         if self.averaged is not None:
             found |= {f"averaged/{name}": value.cpu().numpy() for name, value in self.averaged.state_dict().items()}
         return found
@@ -195,6 +218,8 @@ class AuxiliaryProblem:
             elif kind == "sums":
                 sums = self._sums if name == "sums" else self._finite
                 sums.copy_(tensor.reshape(sums.shape))
+                if name == "sums" and ranks.rank() > 0:  # rank 0 has those of all
+                    self._sums.zero_()
             else:
                 averaged[name] = tensor
         self.optimizer.load_state_dict(whole)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from layerwise import ranks
 from layerwise.commandline import if_stopped
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Sizes, load_configured
@@ -20,6 +21,7 @@ from layerwise.errors import UsageError
 from layerwise.hardware import pick_precision, products
 from layerwise.model.architectures import network_shapes, settled
 from layerwise.model.counts import count_problems
+from layerwise.model.global_norm import make_global
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import layout
 from layerwise.runfile.depths import publish_run
@@ -54,16 +56,18 @@ def train_run(
     anything is trained if the output exists, the data are missing, P meets an odd size, the file would not fit, or a
     stopped training was another one.
     """
-    refuse_existing_run(place.out, place.force)
+    ranks.by_first(lambda: refuse_existing_run(place.out, place.force))
     if dataset is None:
         dataset = taken.dataset if taken else load_data(config, place)
-    config = resolve(config, dataset.sizes, place.device, prefix_begun_with(place.out))
+    sizes = dataset.sizes
+    config = ranks.by_first(lambda: resolve(config, sizes, place.device, prefix_begun_with(place.out)))
     if config.training.matched_epochs:
         log.info("%s for %d epochs, which spend what greedy training does", config.mode, config.training.epochs)
     network = LayerwiseNetwork(
         config.network, dataset.image_shape, len(dataset.classes), dataset.mean, dataset.std, config.seed
     ).to(place.device)
     whiten(network, dataset.splits["train"])
+    make_global(network, place.device)
     storage = plan_storage(config, dataset.sizes, place.max_size)
     require_room(storage, place.max_size, place.out)
     _announce(storage, config, place.out)
@@ -73,6 +77,7 @@ def train_run(
         goes_on = checkpoint.load(network)
         if not goes_on and taken:
             taken.give(network, checkpoint)
+        ranks.same_on_all(network.state_dict().values())
         start = time.perf_counter()
         if config.mode == "untrained":
             with products("fp32"):
@@ -85,7 +90,9 @@ def train_run(
         seconds = {"train": time.perf_counter() - start}
         _say_waited(dataset, seconds["train"])
         source = {"source_run_id": taken.run_id} if taken else {}
-        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
+        return ranks.by_first(
+            lambda: _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
+        )
 
 
 def _say_waited(dataset: Dataset, seconds: float) -> None:
@@ -217,7 +224,7 @@ def _publish(
         _write_history(writer, checkpoint.history)
         dump_depths(writer, network, dataset, storage, in_float32, config.dtype)
         seconds["dump"] = time.perf_counter() - start
-        machine = provenance(place.device, place.data_dir, seconds) | {"images": dataset.kept}
+        machine = provenance(place.device, place.data_dir, seconds) | {"images": dataset.kept, "ranks": ranks.world()}
         writer.attributes(layout.PROVENANCE, machine | source)
 
     with products("fp32"):

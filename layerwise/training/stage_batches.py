@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from layerwise import ranks
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
 from layerwise.errors import UserError, option
@@ -72,6 +73,7 @@ class Recomputed:
         """Yield (x_0, y) of the batches of an epoch, after the `done` first; the images of several are made at once."""
         data, cfg, view = self.data["train"], self.config.training, self.view(epoch % self.views)
         at_once = max(1, AT_ONCE // (cfg.batch_size * prod(self.prefix.network.shapes[0])))
+        at_once = at_once if ranks.world() == 1 else 1
         seed, flips = self.order_seed(epoch), self.flips(epoch)
         for images, y in data.taken(data.choices(cfg, seed, view, flips, at_once=at_once, done=done), cfg):
             x = self.prefix.begin(images)
@@ -82,8 +84,8 @@ class Recomputed:
         return self.prefix.advance(batch[0]), batch[1]
 
     def validation(self) -> Batches:
-        """Yield (x, y) of the validation fold."""
-        return self.data["validation"].in_order(self.prefix)
+        """Yield (x, y) of this rank's share of the validation fold."""
+        return self.data["validation"].in_order(self.prefix, shared=True)
 
 
 class Kept(Recomputed):
@@ -143,9 +145,10 @@ class Kept(Recomputed):
         return self._read("train", batch[0])
 
     def validation(self) -> Batches:
-        """Yield (x, y) of the validation fold."""
+        """Yield (x, y) of this rank's share of the validation fold."""
         kept = self._kept["validation"]
-        for rows in torch.arange(len(kept), device=kept.device).split(EVALUATION_BATCH):
+        for batch in torch.arange(len(kept), device=kept.device).split(EVALUATION_BATCH):
+            rows = batch[ranks.share(len(batch))]
             yield self._read("validation", torch.stack([rows, rows]))
 
     def _read(self, name: str, places: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,76 @@
+"""What one rank does in tests/test_layerwise_ranks.py: torchrun starts this file in several processes.
+
+Each case writes what rank 0 found into a folder, as case.pt.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from conftest import small_config
+
+from layerwise import ranks
+from layerwise.datasets import load_dataset
+from layerwise.model.global_norm import make_global
+from layerwise.model.network import LayerwiseNetwork
+from layerwise.runfile.place import Place
+from layerwise.training.problem import AuxiliaryProblem
+from layerwise.training.run import train_run
+
+CPU = torch.device("cpu")
+BATCHES = (64, 15, 2, 64)  # shares that differ by one, and at three ranks one that is empty
+
+
+def problem_of(k: int, block: int, dtype: torch.dtype) -> tuple[LayerwiseNetwork, AuxiliaryProblem]:
+    config = small_config(**{"network.k": k, "network.width": 6, "network.aux_width": 8})
+    network = LayerwiseNetwork(config.network, (1, 8, 8), 10, (0.5,), (0.3,), seed=3).to(dtype)
+    make_global(network, CPU)
+    training = replace(config.training, learning_rate=0.05, label_smoothing=0.1)
+    return network, AuxiliaryProblem(network.blocks[block], network.auxiliaries[block], training, "fp32")
+
+
+def steps(k: int, block: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Return gradients of the first step, weights and score after some, of one problem on this rank's shares."""
+    network, problem = problem_of(k, block, dtype)
+    draw = torch.Generator().manual_seed(5)
+    problem.start_epoch(0, len(BATCHES))
+    found: dict[str, Any] = {}
+    for n in BATCHES:
+        x = torch.rand(n, 1, 8, 8, generator=draw, dtype=torch.float64).to(dtype)
+        y = torch.randint(0, 10, (n,), generator=draw)
+        with torch.no_grad():
+            for frozen in network.blocks[:block].eval():
+                x = frozen(x)
+        share = ranks.share(n)
+        problem.step(x[share], y[share])
+        if not found:
+            found["gradients"] = {name: p.grad.clone() for name, p in problem.module.named_parameters()}
+    found["weights"] = {name: value.clone() for name, value in problem.module.state_dict().items()}
+    score = problem.score("block")
+    return found | {"score": (score.loss, score.accuracy, score.n)}
+
+
+def cases() -> dict[str, tuple[int, int, torch.dtype]]:
+    return {
+        f"k{k}-block{block}-{str(dtype).removeprefix('torch.')}": (k, block, dtype)
+        for k in (1, 2, 3) for block in (0, 1) for dtype in (torch.float32, torch.float64)
+    }  # fmt: skip
+
+
+def main(folder: Path) -> None:
+    torch.set_num_threads(1)
+    with ranks.joined(CPU):
+        found = {name: steps(*case) for name, case in cases().items()}
+        if ranks.rank() == 0:
+            torch.save(found, folder / f"world{ranks.world()}.pt")
+        config = small_config(**{"network.k": 2, "training.epochs": 2, "training.ema_decay": 0.9})
+        for name in ("first", "second"):
+            train_run(config, Place(out=folder / f"world{ranks.world()}-{name}.h5", device=CPU))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
