@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
-from layerwise import __version__
-from layerwise.errors import UsageError, UserError, said
+from layerwise import __version__, launch
+from layerwise.errors import EndedElsewhere, UsageError, UserError, said
 from layerwise.hidden import hidden
 from layerwise.notebook import notebook_bar, notebook_line
 
@@ -224,6 +224,10 @@ def _group(parameter: inspect.Parameter) -> int:
 def _answer(error: BaseException, prog: str) -> int:
     """Print in one line what stopped the command and return its exit code."""
     match error:
+        case EndedElsewhere():
+            return 1
+        case UsageError() | _ClickException() if launch.number():  # every process was given the same words
+            return 2
         case UserError():
             _say(f"{prog}: {error}")
             return 2 if isinstance(error, UsageError) else 1
@@ -353,6 +357,8 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
         raise UsageError("--quiet and --verbose exclude each other; give one of them.")
     log.handlers[:] = [_LineHandler()]
     log.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    if launch.number():  # of several processes of a run the first speaks for all
+        log.setLevel(logging.ERROR)
     log.propagate = False
 
 

@@ -31,6 +31,10 @@ class UserError(ValueError):
     """
 
 
+class EndedElsewhere(UserError):
+    """Another process of this run was stopped, and says by what; this one ends with it, without a word."""
+
+
 class UsageError(UserError):
     """A `UserError` in the words of the command line itself; commands exit with code 2."""
 

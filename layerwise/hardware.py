@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import torch
 
+from layerwise import launch
 from layerwise.errors import UsageError, UserError, unknown
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -27,7 +28,9 @@ def pick_device(name: str | torch.device) -> torch.device:
         raise UsageError("--device cuda was asked for, but torch sees no GPU here; use --device cpu or auto.")
     if isinstance(given, torch.device):
         return given
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", launch.local_number()) if launch.several() else torch.device("cuda")
 
 
 def thread_count() -> int:

@@ -9,6 +9,8 @@ nccl between GPUs, gloo between CPUs.
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,17 +20,14 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from layerwise.errors import UserError
+from layerwise import launch
+from layerwise.errors import EndedElsewhere, UserError
 
 Value = TypeVar("Value")
 
 # The longest that a rank waits for another: rank 0 alone writes a file that may be tens of gigabytes. A rank that died
 # is noticed at once, by its closed connection, so that this is no time to wait for the dead.
 PATIENCE = timedelta(hours=6)
-
-
-class EndedElsewhere(UserError):
-    """Another rank failed, and has said why; this one ends with it."""
 
 
 def world() -> int:
@@ -41,31 +40,77 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def started_by_torchrun() -> bool:
-    """Whether this process is one of several that torchrun, or a tool that sets what it sets, started."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
-
-
-def local_rank() -> int:
-    """Return the number of this process on its machine: that of its GPU."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 @contextmanager
 def joined(device: torch.device) -> Iterator[None]:
-    """Work as one rank of those that torchrun started, on a device of this kind; alone where it started none."""
-    if not started_by_torchrun():
+    """Work as one rank of those that torchrun started, on devices of this kind; alone where it started none.
+
+    What ends one ends all, and one of them says what it was, in one line; the others raise EndedElsewhere.
+    """
+    if not launch.several():
         yield
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield
-    except RuntimeError as error:
-        if isinstance(error, dist.DistError) or "gloo" in str(error):  # of which the connection to another is closed
-            raise EndedElsewhere("another rank ended, and this one with it") from error
-        raise
+    except BaseException as error:
+        if (spoken := _spoken_for_all(error)) is error:
+            raise
+        raise spoken from error
     finally:
         dist.destroy_process_group()
+
+
+def _spoken_for_all(error: BaseException) -> BaseException:
+    """Return what this rank raises of what ended it: the error itself on the rank that is to say it.
+
+    Ranks tell each other through torchrun's store, which outlives them. What several ended by alike, such as a loss
+    that is not finite, the first of them says. Where others were merely left, the first says which rank is missing.
+    """
+    for signum in (signal.SIGINT, signal.SIGTERM):  # torchrun ends the others as soon as one is gone
+        signal.signal(signum, signal.SIG_IGN)
+    own, said = rank(), "" if _is_left(error) else f"{type(error).__name__}: {error}"
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    store.set(f"ended/{own}", said or _LEFT)
+    ended = _ended(store)
+    if said:
+        first = min(r for r, words in ended.items() if words == said)
+        others = any(words not in (said, _LEFT) for words in ended.values())
+        if own > first:
+            return EndedElsewhere(said)
+        return type(error)(f"rank {own}: {error}") if isinstance(error, UserError) and (own or others) else error
+    if own > min(ended) or any(words != _LEFT for words in ended.values()):
+        return EndedElsewhere(f"what ended another rank ended rank {own}")
+    if missing := [r for r in range(world()) if r not in ended]:
+        which = f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))}"
+        return UserError(
+            f"{which} of {world()} ended without a word: killed, or out of memory? What was trained is kept; the same "
+            "command goes on from there, with any number of ranks."
+        )
+    return error
+
+
+_LEFT = "left"
+_ROLL_CALL = 2.0  # seconds in which every rank that lives notices that another does not, and says so
+
+
+def _is_left(error: BaseException) -> bool:
+    """Return whether an error is no more than that others are gone, or a signal."""
+    return (
+        not isinstance(error, Exception)
+        or isinstance(error, dist.DistError | EndedElsewhere)
+        or (isinstance(error, RuntimeError) and "gloo" in str(error))
+    )
+
+
+def _ended(store: dist.Store) -> dict[int, str]:
+    """Return by rank what ended it, of those that say so within _ROLL_CALL."""
+    found: dict[int, str] = {}
+    until = time.monotonic() + _ROLL_CALL
+    while len(found) < world() and time.monotonic() < until:
+        for r in (r for r in range(world()) if r not in found and store.check([f"ended/{r}"])):
+            found[r] = store.get(f"ended/{r}").decode()
+        time.sleep(0.05)
+    return found
 
 
 def share(n: int) -> slice:

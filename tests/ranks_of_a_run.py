@@ -14,7 +14,6 @@ import torch
 from conftest import small_config
 
 from layerwise import ranks
-from layerwise.datasets import load_dataset
 from layerwise.model.global_norm import make_global
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile.place import Place

@@ -22,7 +22,7 @@ TORCH = {"torch", "torchvision"}
 # The floors inside a package, the lowest first: a file or folder may import only what stands on floors below its own.
 FLOORS = {
     "layerwise": (
-        {"errors", "notebook", "hidden"},
+        {"errors", "notebook", "hidden", "launch"},
         {"ranks"},
         {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks", "top5"},
         {"settings"},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from layerwise import commandline
+from layerwise import commandline, launch
 from layerwise.commandline import INPUT, NETWORK, OUTPUT
 from layerwise.commands.options import (
     DataDir,
@@ -158,6 +158,7 @@ def train(
     if source is None:
         warn_of_unread(data_dir, config.data.dataset)
 
+    from layerwise import ranks
     from layerwise.hardware import pick_device
     from layerwise.runfile.place import Place
     from layerwise.training.run import train_run
@@ -173,8 +174,11 @@ def train(
     elif dry_run:
         _forecast(config, place)
     else:
-        _print_scores(train_run(config, place))
-        _print_written(out)
+        with ranks.joined(place.device):
+            scores = train_run(config, place)
+        if launch.number() == 0:
+            _print_scores(scores)
+            _print_written(out)
 
 
 def _forecast(config: RunConfig, place: Place) -> None:

@@ -6,11 +6,24 @@ differ from rank to rank, so that frozen blocks would. torch.nn.SyncBatchNorm do
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from layerwise import ranks
+
+
+class _Summed(torch.autograd.Function):
+    """The sum of a tensor over ranks. The loss is a sum over ranks too, and so is the gradient of what enters it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        return ranks.add_up(own.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return ranks.add_up(gradient.clone())
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):
@@ -21,9 +34,9 @@ class GlobalBatchNorm(nn.BatchNorm2d):
             return super().forward(input)
         x = input if input.dtype == torch.float64 else input.float()
         count = ranks.add_up(torch.tensor([x.numel() // x.shape[1]], dtype=x.dtype, device=x.device))
-        mean = all_reduce(x.sum((0, 2, 3))) / count
+        mean = _Summed.apply(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        variance = _Summed.apply(centred.square().sum((0, 2, 3))) / count
         self._keep(mean.detach(), variance.detach() * count / (count - 1))
         scale = torch.rsqrt(variance + self.eps)
         if self.weight is not None:

@@ -1,0 +1,20 @@
+"""What torchrun, or whoever sets the same variables, told this process: its number, and how many there are."""
+
+from __future__ import annotations
+
+import os
+
+
+def several() -> bool:
+    """Return whether this process is one of several of a run."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def number() -> int:
+    """Return the number of this process in the run, from 0: its rank."""
+    return int(os.environ.get("RANK", "0")) if several() else 0
+
+
+def local_number() -> int:
+    """Return the number of this process on its machine, from 0: that of its GPU."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if several() else 0
