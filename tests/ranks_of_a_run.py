@@ -6,9 +6,11 @@ Each case writes what rank 0 found into a folder, as case.pt.
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from conftest import small_config
@@ -17,10 +19,13 @@ from layerwise import ranks
 from layerwise.model.global_norm import make_global
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile.place import Place
+from layerwise.training import checkpoint
+from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.problem import AuxiliaryProblem
 from layerwise.training.run import train_run
 
 CPU = torch.device("cpu")
+RUN = {"network.k": 2, "training.epochs": 2, "training.ema_decay": 0.9}
 BATCHES = (64, 15, 2, 64)  # shares that differ by one, and at three ranks one that is empty
 
 
@@ -66,9 +71,31 @@ def main(folder: Path) -> None:
         found = {name: steps(*case) for name, case in cases().items()}
         if ranks.rank() == 0:
             torch.save(found, folder / f"world{ranks.world()}.pt")
-        config = small_config(**{"network.k": 2, "training.epochs": 2, "training.ema_decay": 0.9})
-        for name in ("first", "second"):
-            train_run(config, Place(out=folder / f"world{ranks.world()}-{name}.h5", device=CPU))
+        for name in ("first", "second", "killed", "left"):
+            place = Place(out=folder / f"world{ranks.world()}-{name}.h5", device=CPU)
+            if name in ("killed", "left"):
+                until_killed(place)
+            if name != "left":
+                train_run(small_config(**RUN), place)
+
+
+class Killed(BaseException):
+    """Stands for a process that ends here and now."""
+
+
+def until_killed(place: Place) -> None:
+    """Train until the first epoch of the second block is saved."""
+    save, saves = Checkpoint.save, []
+
+    def saved(self: Checkpoint, *words: Any) -> None:
+        save(self, *words)
+        saves.append(words)
+        if len(saves) == 3:
+            raise Killed
+
+    every_epoch, killing = mock.patch.object(checkpoint, "SAVE_EVERY", 0), mock.patch.object(Checkpoint, "save", saved)
+    with every_epoch, killing, suppress(Killed):
+        train_run(small_config(**RUN), place)
 
 
 if __name__ == "__main__":

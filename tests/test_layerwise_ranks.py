@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import pytest
 import torch
-from ranks_of_a_run import cases, steps
+from conftest import small_config
+from ranks_of_a_run import CPU, RUN, cases, steps
 
 from layerwise.runfile import RunFile
+from layerwise.runfile.place import Place
+from layerwise.training.run import train_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,9 +61,84 @@ def test_a_step_of_several_ranks_is_that_of_one_process(found: tuple[int, Path, 
 def test_two_runs_of_as_many_ranks_have_one_digest(found: tuple[int, Path, dict[str, Any]]) -> None:
     world, folder, _ = found
     digests = set()
-    for name in ("first", "second"):
+    for name in ("first", "second", "killed"):
         with RunFile(folder / f"world{world}-{name}.h5") as run:
             list(run.verify())
             digests.add(run.content_digest)
+        assert not (folder / f"world{world}-{name}.h5.state").exists()
     assert len(digests) == 1
-    assert not list(folder.glob("*.state"))
+
+
+def test_what_several_ranks_left_one_process_goes_on_with(found: tuple[int, Path, dict[str, Any]]) -> None:
+    world, folder, _ = found
+    path = folder / f"world{world}-left.h5"
+    with open_state(path) as file:
+        assert (file.attrs["stage"], file.attrs["epochs_done"]) == (1, 1)
+        history = file["history"][:]
+    train_run(small_config(**RUN), Place(out=path, device=CPU))
+    with RunFile(path) as run:
+        list(run.verify())
+        again = run.history()
+        assert again is not None
+        assert np.array_equal(again["train_loss"][: len(history)], history[:, 3])
+        assert len(again) == 4
+
+
+def open_state(path: Path) -> h5py.File:
+    return h5py.File(path.with_name(path.name + ".state") / "state.h5")
+
+
+TRAIN = "import sys; sys.argv[0] = 'layerwise-train'; from layerwise.commands.train import train_command as c; c()"
+TOY = ["--width", "4", "--depth", "1", "--set", "network.aux_width=4", "--epochs", "4000"]
+
+
+def started(folder: Path, *words: str) -> subprocess.Popen[str]:
+    """Start layerwise-train on two ranks."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+    command = [*torchrun, sys.executable, "-c", TRAIN, *words, "--out", str(folder / "run.h5")]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def ranks_of(process: subprocess.Popen[str]) -> list[int]:
+    """Return the process numbers of the ranks that a torchrun started, in order of their rank."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    found = {}
+    for pid in children:
+        environment = Path(f"/proc/{pid}/environ").read_text().split("\0")
+        found |= {int(line.removeprefix("RANK=")): int(pid) for line in environment if line.startswith("RANK=")}
+    return [found[rank] for rank in sorted(found)]
+
+
+def own_lines(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("layerwise-train:")]
+
+
+def test_a_rank_that_is_killed_ends_all_in_one_line(tmp_path: Path) -> None:
+    with started(tmp_path, *TOY) as process:
+        state, until = tmp_path / "run.h5.state" / "state.h5", time.monotonic() + 120
+        while not state.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        os.kill(ranks_of(process)[1], signal.SIGKILL)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    (line,) = own_lines(output)
+    assert line == (
+        "layerwise-train: rank 1 of 2 ended without a word: killed, or out of memory? What was trained is kept; the "
+        "same command goes on from there, with any number of ranks."
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--set", "network.wdith=4"], "unknown configuration field 'network.wdith'"),
+        ([*TOY, "--set", "training.learning_rate=1e30"], "the loss is not finite at block 1, epoch 0, step"),
+    ],
+    ids=["words", "training"],
+)
+def test_what_ends_all_ranks_alike_is_said_once(tmp_path: Path, words: list[str], message: str) -> None:
+    with started(tmp_path, *words) as process:
+        output, _ = process.communicate(timeout=120)
+    (line,) = own_lines(output)
+    assert message in line
