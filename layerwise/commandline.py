@@ -160,6 +160,7 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
         kwargs.pop(_VERSION)
         # Caught here, since typer would turn interrupts, broken pipes and ends of files into exits of its own.
         try:
+            _refuse_several(prog)
             with _plain_output():
                 command(*args, **kwargs)
                 sys.stdout.flush()
@@ -180,6 +181,18 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     except (Exception, KeyboardInterrupt, Terminated) as error:
         return _answer(error.__cause__ if isinstance(error.__cause__, KeyboardInterrupt) else error, prog)
     return code
+
+
+_OF_SEVERAL = ("layerwise-train",)  # commands that work in several processes
+
+
+def _refuse_several(prog: str) -> None:
+    """Raise UsageError where torchrun started a command that works in one process."""
+    if launch.several() and prog not in _OF_SEVERAL:
+        raise UsageError(
+            f"torchrun started {launch.count()} processes, and {prog} works in one: run it without. Of the commands "
+            f"{', '.join(_OF_SEVERAL)} can share its work among several."
+        )
 
 
 def _require_shell() -> None:

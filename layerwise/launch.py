@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 
 
+def count() -> int:
+    """Return how many processes the run has."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def several() -> bool:
     """Return whether this process is one of several of a run."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return count() > 1
 
 
 def number() -> int:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -69,7 +69,8 @@ def _spoken_for_all(error: BaseException) -> BaseException:
     for signum in (signal.SIGINT, signal.SIGTERM):  # torchrun ends the others as soon as one is gone
         signal.signal(signum, signal.SIG_IGN)
     own, said = rank(), "" if _is_left(error) else f"{type(error).__name__}: {error}"
-    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
     store.set(f"ended/{own}", said or _LEFT)
     ended = _ended(store)
     if said:
@@ -102,7 +103,7 @@ def _is_left(error: BaseException) -> bool:
     )
 
 
-def _ended(store: dist.Store) -> dict[int, str]:
+def _ended(store: Any) -> dict[int, str]:
     """Return by rank what ended it, of those that say so within _ROLL_CALL."""
     found: dict[int, str] = {}
     until = time.monotonic() + _ROLL_CALL

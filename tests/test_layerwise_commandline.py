@@ -71,6 +71,17 @@ def test_help_is_0_and_on_stdout(word: str, capsys: pytest.CaptureFixture[str]) 
     assert err == ""
 
 
+@pytest.mark.parametrize(("rank", "said"), [("0", 1), ("1", 0)])
+def test_a_command_of_one_process_refuses_several_once(
+    rank: str, said: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    monkeypatch.setenv("RANK", rank)
+    assert commandline.call(options, "probe-depth", ["--k", "2"]) == 2
+    line = "torchrun started 4 processes, and probe-depth works in one: run it without. Of the commands layerwise-train"
+    assert capsys.readouterr().err.count(line) == said
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
