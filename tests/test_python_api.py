@@ -99,7 +99,10 @@ def test_files_are_written_only_where_they_are_asked_for(own_run: Path, tmp_path
         (lambda run: analysis.read([]), "no run was given"),
         (lambda run: figures.draw(run, split="validation"), "Give refit=False with split='validation'"),
         (lambda run: figures.draw(run, ["knn"]), r"`probes.fit\('.*run.h5', probe='knn'\)` makes them"),
-        (lambda run: figures.draw_attribution(run), r"layerwise.train\(settings=\{\"mode\": 'untrained'\}, out='untrained.h5'\)"),
+        (
+            lambda run: figures.draw_attribution(run),
+            r"layerwise.train\(settings=\{\"mode\": 'untrained'\}, out='untrained.h5'\)",
+        ),
     ],
 )
 def test_errors_speak_python(own_run: Path, call: Any, words: str) -> None:
