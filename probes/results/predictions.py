@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -88,6 +90,51 @@ def open_correct(run: RunFile) -> Iterator[ReadCorrect]:
             return pd.Series(group["predicted"][:] == group["label"][:], index=group["index"][:])
 
         yield read
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one fitted probe says of each test image: index, label and predicted class, int [n] each."""
+
+    name: ProbeName
+    refit: int
+    index: np.ndarray
+    label: np.ndarray
+    predicted: np.ndarray
+
+
+def read_predicted(run: RunFile, probe: str, pooling: int) -> list[Predicted]:
+    """Return the predictions of a probe without widths or seeds, of classes and native features, by depth and refit."""
+    path = predictions_path(run.path)
+    if not is_there(path):
+        return []
+    found = []
+    with open_sealed(path, FORMAT) as file:
+        for group in _fits(file, run.run_id):
+            fields = {field: _plain(group.attrs[field]) for field in ProbeName.__dataclass_fields__}
+            name = ProbeName(**fields)
+            if name == ProbeName(depth=name.depth, probe=probe, pooling=pooling, precision=name.precision):
+                arrays = [group[one][:] for one in ("index", "label", "predicted")]
+                found.append(Predicted(name, int(group.attrs["refit"]), *arrays))
+    return sorted(found, key=lambda one: (one.name.depth, one.refit))
+
+
+def _fits(file: h5py.File, run_id: str) -> list[h5py.Group]:
+    """Return the group of each fitted probe of a run: those that hold predictions."""
+    found: list[h5py.Group] = []
+
+    def see(name: str, one: h5py.Group | h5py.Dataset) -> None:
+        if isinstance(one, h5py.Group) and "predicted" in one:
+            found.append(one)
+
+    if run_id in file:
+        file[run_id].visititems(see)
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """Return an attribute as Python has it: numpy's whole numbers as int."""
+    return value if isinstance(value, str) else int(value)
 
 
 def paired(first: pd.Series | None, second: pd.Series | None) -> tuple[np.ndarray, np.ndarray] | None:
