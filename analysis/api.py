@@ -6,8 +6,11 @@ these. Networks that did not train are named and left out of means over several,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analysis.accuracy import accuracies as _accuracies
@@ -16,6 +19,9 @@ from analysis.contrasts import BOUND, contrasts
 from analysis.differences import differences
 from analysis.geometry.depth import SUBSAMPLE
 from analysis.geometry.table import Asked, measured
+from analysis.images.table import Asked as _AskedOfImages
+from analysis.images.table import measured as _measured_images
+from analysis.images.votes import Votes, read_votes
 from analysis.published import NUMBERS
 from analysis.separability import curves as _curves
 from analysis.tables import read as _read
@@ -236,6 +242,80 @@ def _asked(
 ) -> Asked:
     several = None if depths is None else whole_numbers("depths", depths)
     return Asked(split, several, pool, subsample, device, Asked.max_memory if max_memory is None else max_memory)
+
+
+@python_call("image-depth")
+def image_depths(
+    runs: Runs,
+    probes: str | Sequence[str] | None = None,
+    *,
+    pool: int = 2,
+    votes: Path | str | np.ndarray | Mapping[str, np.ndarray] | None = None,
+    votes_order: str = "index",
+) -> pd.DataFrame:
+    """Return how many test images are settled, learnt and lost at each depth, and how people's votes agree.
+
+    Args:
+        runs: run files on the same images, with the predictions that probe-depth left beside them.
+        probes: knn, linear, linear-ovr, ncm; None for knn and linear, where a run has them.
+        pool: side of the average A that the probes read.
+        votes: people's votes, an .npz file or its arrays: counts [n, classes], and index or labels [n] with it; counts
+            alone may be given as they are.
+        votes_order: "index" or "folder": of which image each row of votes is, as docs/analysis.md says.
+
+    Returns:
+        A row for each run, probe, depth and measure of docs/analysis.md: value, ci_low, ci_high (95% over images), n
+        (images), of `change` p and p_holm (McNemar), and whose depth it is; depth is missing where a measure has none.
+
+    Raises UserError where there are no predictions, the runs are of different images, or the votes of others.
+    """
+    return _measured_images(paths_of(runs), _asked_of_images(probes, pool, votes, votes_order)).depths
+
+
+@python_call("image-depth")
+def single_images(
+    runs: Runs,
+    probes: str | Sequence[str] | None = None,
+    *,
+    pool: int = 2,
+    votes: Path | str | np.ndarray | Mapping[str, np.ndarray] | None = None,
+    votes_order: str = "index",
+) -> pd.DataFrame:
+    """Return what the probes of all depths say of each test image; arguments are those of `image_depths`.
+
+    Returns:
+        A row for each run, probe and image: index (in the published split), class, prediction_depth, predicted and
+        right (at the last depth), depths_right (at how many depths), and of votes their share for the predicted class
+        and their entropy (vote_entropy, bits).
+    """
+    return _measured_images(paths_of(runs), _asked_of_images(probes, pool, votes, votes_order)).single
+
+
+@python_call("image-depth")
+def image_disagreement(runs: Runs, probes: str | Sequence[str] | None = None, *, pool: int = 2) -> pd.DataFrame:
+    """Return how often each two runs disagree about test images, beside what their accuracies alone imply.
+
+    Arguments are those of `image_depths`.
+
+    Returns:
+        A row for each pair of runs, probe that both have, pair of depths (of one number, and the last of both) and
+        measure of docs/analysis.md: value, ci_low, ci_high (95% over images), n.
+    """
+    return _measured_images(paths_of(runs), _asked_of_images(probes, pool, None, "index")).pairs
+
+
+def _asked_of_images(probes: str | Sequence[str] | None, pool: int, votes: Any, votes_order: str) -> _AskedOfImages:
+    named = [probes] if isinstance(probes, str) else probes
+    if isinstance(votes, str | Path):
+        votes = read_votes(Path(votes))
+    elif isinstance(votes, Mapping):
+        if "counts" not in votes:
+            raise UsageError(f"votes lacks counts [n, classes]; it has {', '.join(map(str, votes))}.")
+        given = {name: np.asarray(votes[name]) for name in ("counts", "index", "labels") if name in votes}
+        votes = Votes("votes", **given)
+    elif votes is not None:
+        votes = Votes("votes", np.asarray(votes))
+    return _AskedOfImages(named, pool, votes, votes_order)
 
 
 def published_numbers() -> pd.DataFrame:

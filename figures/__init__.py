@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from figures.api import draw
     from figures.depths import draw_depths, draw_geometry, draw_similarity
+    from figures.images import draw_atlas, draw_images
     from figures.parts import attribution_caption, caption, draw_attribution, draw_training, table, training_caption
     from figures.study.conduct import run_study
 
@@ -15,9 +16,11 @@ __all__ = [
     "attribution_caption",
     "caption",
     "draw",
+    "draw_atlas",
     "draw_attribution",
     "draw_depths",
     "draw_geometry",
+    "draw_images",
     "draw_similarity",
     "draw_training",
     "run_study",
@@ -32,11 +35,12 @@ def __getattr__(name: str) -> Any:
     from layerwise.hidden import require_shown
 
     require_shown()
-    from figures import api, depths, parts
+    from figures import api, depths, images, parts
     from figures.study import conduct
 
     homes = {"draw": api, "run_study": conduct}
     homes |= dict.fromkeys(("draw_depths", "draw_geometry", "draw_similarity"), depths)
+    homes |= dict.fromkeys(("draw_atlas", "draw_images"), images)
     return getattr(homes.get(name, parts), name)
 
 

@@ -50,6 +50,7 @@ FUNCTIONS = {
     "separability-table": Function("figures.table", _FIGURE),
     "analyze-depth": Function("figures.draw_geometry", {"output": "out"}),
     "depth-figure": Function("figures.draw_depths", {"output": "out"}),
+    "image-depth": Function("figures.draw_images", {"output": "out", "probe": "probes"}),
     "separability-study": Function(
         "figures.run_study",
         {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},

@@ -49,7 +49,7 @@ FLOORS = {
         {"tables", "file_set"},
         {"output", "plots"},
         {"api"},
-        {"parts", "depths"},
+        {"parts", "depths", "images"},
         {"study"},
         {"commands"},
     ),

@@ -145,7 +145,8 @@ def by_image(run: RunFile, line: Line, votes: np.ndarray | None) -> pd.DataFrame
     classes = np.array(run.dataset["classes"])
     last = line.predicted[:, -1]
     columns = {
-        "run": str(run.path), "run_id": run.run_id, "network": run.network_name, "probe": line.probe,
+        "run": str(run.path), "run_id": run.run_id, "network": run.network_name, "dataset": run.dataset["name"],
+        "split": _SPLIT, "probe": line.probe,
         "index": line.index, "class": classes[line.label], "prediction_depth": line.settled,
         "predicted": classes[last], "right": line.right[:, -1].astype(int),
         "depths_right": line.right.sum(axis=1),
