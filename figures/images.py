@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,13 @@ if TYPE_CHECKING:
 
     from figures.output import Made
     from layerwise.runfile import RunFile
+
+
+log = logging.getLogger("layerwise.figures")
+
+
+class NoPictures(UserError):
+    """A run whose test images cannot be shown."""
 
 
 @python_call("image-depth")
@@ -108,15 +116,12 @@ def _pixels(run: RunFile, sample: pd.DataFrame) -> dict[int, np.ndarray]:
     """Return the images that are shown, uint8 [H, W, 3] by index; grey ones in three equal channels."""
     stored = run.images("test")
     if stored is None:
-        raise UserError(f"{run.path} holds no images, so there is no atlas. {_NO_ATLAS}")
+        raise NoPictures(f"{run.path} holds no images, so there is no atlas of it.")
     if stored.shape[1] not in (1, 3):
-        raise UserError(f"{run.path} holds images of {stored.shape[1]} channels; the atlas shows 1 or 3. {_NO_ATLAS}")
+        raise NoPictures(f"{run.path} holds images of {stored.shape[1]} channels; an atlas shows 1 or 3.")
     place = {int(index): row for row, index in enumerate(run.indices("test"))}
     shown = [int(index) for index in sample.loc[sample["place"] >= 0, "index"]]
     return {index: _seen(np.asarray(stored[place[index] : place[index] + 1])[0]) for index in shown}
-
-
-_NO_ATLAS = "Leave it out by --rows 0."
 
 
 def _seen(image: np.ndarray) -> np.ndarray:
@@ -126,10 +131,16 @@ def _seen(image: np.ndarray) -> np.ndarray:
 
 
 def made(runs: Sequence[Path], tables: Tables, asked: Asked, rows: int, seed: int, size: str) -> dict[str, Made]:
-    """Return the figures of the command by name: `images`, and of the first run the `atlas`, unless rows is 0."""
+    """Return the figures of the command by name: `images`, and of the first run the `atlas`, unless rows is 0.
+
+    A run without pictures, as of arrays, has no atlas, which is said.
+    """
     found = {"images": (images_plot.draw(tables.depths, size), tables.depths, images_plot.caption(tables.depths))}
     if rows:
-        found["atlas"] = atlas_made(runs[0], asked.probes, asked.pool, rows, seed, size)
+        try:
+            found["atlas"] = atlas_made(runs[0], asked.probes, asked.pool, rows, seed, size)
+        except NoPictures as error:
+            log.warning("%s", error)
     return found
 
 
@@ -140,7 +151,7 @@ def contents(figures: dict[str, Made], tables: Tables, paths: dict[str, dict[str
         files = rendered(figure) | {".csv": str(write_csv(table)).encode(), ".txt": f"{words}\n".encode()}
         found |= {path: files[suffix] for suffix, path in paths[name].items()}
     for name, table in (("single", tables.single), ("pairs", tables.pairs)):
-        if name in paths:
+        if name in paths and len(table):
             found[paths[name][".csv"]] = str(write_csv(table)).encode()
     return found
 

@@ -140,6 +140,8 @@ def _literal(value: str | bool | None) -> str:
         return value
     if re.fullmatch(r"[0-9]+(,[0-9]+)+", value):
         return f"({value.replace(',', ', ')})"
+    if re.fullmatch(r"[a-z][\w-]*(,[a-z][\w-]*)+", value):  # names, as of probes
+        return repr(tuple(value.split(",")))
     return {"true": "True", "false": "False", "none": repr("none")}.get(value, repr(value))
 
 

@@ -151,11 +151,18 @@ def test_what_cannot_be_drawn_is_said(runs: list[Path], make: Any, message: str)
         make(runs)
 
 
+def test_messages_of_python_name_its_arguments(runs: list[Path], votes: dict[str, np.ndarray], own_run: Path) -> None:
+    with pytest.raises(UserError, match=r"votes: by votes_order='index', only .* and votes_order='folder'; else say"):
+        analysis.image_depths(runs, votes=votes | {"counts": votes["counts"][::-1]})
+    with pytest.raises(UserError, match=r"`probes.fit\('.*run.h5', probe=\('knn', 'linear'\)\)` makes them"):
+        analysis.image_depths(own_run)
+
+
 @pytest.mark.parametrize(
     ("stored", "message"),
     [
-        (None, "run.h5 holds no images, so there is no atlas. Leave it out by"),
-        (np.zeros((9, 2, 8, 8), np.uint8), "run.h5 holds images of 2 channels; the atlas shows 1 or 3. Leave it out"),
+        (None, "run.h5 holds no images, so there is no atlas of it."),
+        (np.zeros((9, 2, 8, 8), np.uint8), "run.h5 holds images of 2 channels; an atlas shows 1 or 3."),
     ],
 )
 def test_runs_without_pictures_have_no_atlas(
@@ -164,6 +171,19 @@ def test_runs_without_pictures_have_no_atlas(
     monkeypatch.setattr(RunFile, "images", lambda run, split: stored)
     with pytest.raises(UserError, match=message):
         figures.draw_atlas(runs[0])
+
+
+def test_the_command_goes_on_without_pictures(
+    own_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with RunFile(own_run) as run:
+        keep(run, made_up(run))
+    monkeypatch.setattr(RunFile, "images", lambda run, split: None)
+    assert image(own_run, "--size", "single") == 0
+    out, err = capsys.readouterr()
+    assert err == f"{own_run} holds no images, so there is no atlas of it.\n"
+    assert "atlas" not in out and not own_run.with_name("run.atlas.csv").exists()
+    assert own_run.with_name("run.single.csv").exists()
 
 
 def image(*words: str | Path) -> int:

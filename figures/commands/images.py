@@ -101,9 +101,10 @@ def image_depth(
     asked = Asked(probes, pool, None if votes is None else read_votes(votes), votes_order)
     tables = measured(runs, asked)
     figures = made(runs, tables, asked, rows, seed, size)
-    write(contents(figures, tables, paths), force)
-    for name, files in paths.items():
-        for path in files.values():
+    files = contents(figures, tables, paths)
+    write(files, force)
+    for name, own in paths.items():
+        for path in (path for path in own.values() if path in files):
             print(path)
         if name in figures:
             print(figures[name][2])

@@ -118,13 +118,13 @@ def _draw_panel(
 def caption(table: pd.DataFrame) -> str:
     """Return the caption, one paragraph."""
     first, words = table.iloc[0], "; ".join(words for words, _ in lines_of(table))
-    probes = " and ".join(PROBES.get(probe, probe) for probe in table["probe"].unique())
+    probes = ", ".join(PROBES.get(probe, probe) for probe in table["probe"].unique())
     n = int(table.loc[table["measure"] == "settled", "n"].iloc[0])
     half = (table["ci_high"] - table["ci_low"])[table["measure"].isin(["settled", "learnt", "lost", "votes"])].max() / 2
     told = [
         f"Single test images of {first['dataset']} ({n}) against depth: {words}.",
-        f"Settled: images whose prediction depth is this or less, the first depth from which on probe {probes} says "
-        "what it says at its last depth, right or wrong (Baldock et al. 2021).",
+        f"Settled: images whose prediction depth is this or less, the first depth from which on the probe "
+        f"({probes}) says what it says at its last depth, right or wrong (Baldock et al. 2021).",
         "Learnt: right here and wrong at the depth before; lost: the reverse.",
         "Right in the end: of the images with this prediction depth, those that the last depth is right about.",
     ]
