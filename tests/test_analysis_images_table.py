@@ -209,6 +209,8 @@ def test_probes_that_are_missing_or_have_several_predictions_are_refused(probed:
         measured([probed], Asked(["ncm"]))
     with pytest.raises(UserError, match="has none of probe knn or linear, pool 4. .*--probe knn,linear --pool 4`"):
         measured([probed], Asked(pool=4))
+    with pytest.raises(UsageError, match="--votes-order folder is of votes, but none are given. Give --votes"):
+        measured([probed], Asked(votes_order="folder"))
     with pytest.raises(UsageError, match="probe 'cnn-1' does not have one prediction .* Choices: knn, linear"):
         measured([probed], Asked(["cnn-1"]))
 

@@ -20,7 +20,7 @@ from analysis.images.predictions import Line, lines
 from analysis.images.shares import Share, share
 from analysis.images.votes import Votes, agreement, entropy, ordered, people, rank_correlation
 from analysis.tables import without_predictions
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError, option
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
@@ -54,6 +54,9 @@ def measured(runs: Sequence[Path], asked: Asked) -> Tables:
     """
     from layerwise.runfile import RunFile
 
+    if asked.votes is None and asked.votes_order != "index":
+        order = option("votes_order", asked.votes_order)
+        raise UsageError(f"{order} is of votes, but none are given. Give {option('votes')}, or leave it out.")
     with ExitStack() as stack:
         files = [stack.enter_context(RunFile(path)) for path in dict.fromkeys(without_predictions(runs))]
         _require_same_images(files)
