@@ -73,6 +73,17 @@ def test_pairs_are_of_one_probe_at_the_depths_of_both_runs(probed: Path, other: 
     assert tables.pairs.loc[tables.pairs["measure"] == "differ", "value"].to_numpy() == pytest.approx(differ)
 
 
+def test_images_in_another_order_are_told_by_their_index(own_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = RunFile.indices
+    monkeypatch.setattr(RunFile, "indices", lambda run, split: read(run, split)[::-1])
+    with RunFile(own_run) as run:
+        keep(run, made_up(run))
+        predicted, label, index = made_up(run), run.labels("test"), run.indices("test")
+    single = measured([own_run], Asked()).single.set_index("index").loc[index]
+    assert single["prediction_depth"].tolist() == prediction_depth(predicted.tolist())
+    assert single["right"].tolist() == (predicted[:, -1] == label).astype(int).tolist()
+
+
 def test_refits_are_read_where_every_depth_has_one(own_run: Path) -> None:
     with RunFile(own_run) as run:
         keep(run, made_up(run, seed=3), refit=0)
