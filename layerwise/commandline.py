@@ -183,6 +183,7 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     return code
 
 
+_FIRST_SAYS = 10.0  # seconds in which the first of several processes comes to say what is wrong with its words
 _OF_SEVERAL = ("layerwise-train",)  # commands that work in several processes
 
 
@@ -239,8 +240,11 @@ def _answer(error: BaseException, prog: str) -> int:
     match error:
         case EndedElsewhere():
             return 1
-        case UsageError() | _ClickException() if launch.number():  # every process was given the same words
+        case UsageError() | _ClickException() if launch.number():
+            time.sleep(_FIRST_SAYS)  # every process was given the same words, and this one's end would end the first
             return 2
+        case KeyboardInterrupt() | Terminated() if launch.number():
+            return 130 if isinstance(error, KeyboardInterrupt) else 143
         case UserError():
             _say(f"{prog}: {error}")
             return 2 if isinstance(error, UsageError) else 1

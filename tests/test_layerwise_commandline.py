@@ -75,6 +75,7 @@ def test_help_is_0_and_on_stdout(word: str, capsys: pytest.CaptureFixture[str]) 
 def test_a_command_of_one_process_refuses_several_once(
     rank: str, said: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(commandline, "_FIRST_SAYS", 0.0)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", rank)
     assert commandline.call(options, "probe-depth", ["--k", "2"]) == 2

@@ -155,7 +155,7 @@ def test_no_line_is_wider_than_80_columns_at_the_size_of_imagenet() -> None:
 
 
 def test_the_images_that_each_block_takes_are_said_here_and_on_a_stated_gpu() -> None:
-    """Of imagenet-k3, whose counts are known: images/s are operations a second over those of an image and epoch."""
+    """Of imagenet-k3, whose counts are known: operations a second over those of an image and an epoch."""
     config = recipe("imagenet-k3")
     sizes = Sizes((3, 224, 224), 1000, {"train": 1_281_167, "test": 50_000})
     spent = count_operations(config, sizes)
@@ -170,11 +170,11 @@ def test_the_images_that_each_block_takes_are_said_here_and_on_a_stated_gpu() ->
     rates = "4,696, 4,251, 3,698, 3,698, 3,273, 3,273, 2,935, 2,935"
     assert f"; {rates} on an H100 at 40% of its bfloat16 peak (stated, not measured), where training takes" in text
     assert "training takes 36.5 h if images come as fast" in text
-    assert "images/s blocks 1..8 take 1, 1, 1, 1, 1, 1, 1, 1 on this cpu" in text
+    assert "a second blocks 1..8 take 1, 1, 1, 1, 1, 1, 1, 1 images on this cpu" in text
     few = replace(found, operations=replace(spent, training=tuple(count // 1000 for count in spent.training)))
     assert "H100" not in " ".join(describe_forecast(few))
     other = replace(found, config=replace(config, mode="parallel"), operations=count_operations(config, sizes))
-    assert "images/s training take" in " ".join("\n".join(describe_forecast(other)).split())
+    assert "a second training take" in " ".join("\n".join(describe_forecast(other)).split())
 
 
 @pytest.mark.parametrize("mode", MODES)

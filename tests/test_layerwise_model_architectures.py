@@ -151,6 +151,7 @@ def test_images_that_are_too_small() -> None:
 
 def test_it_is_trained_on_real_images(some_cifar10: Path, tmp_path: Path) -> None:
     fields = {"data.subset": 80, "training.epochs": 1, "training.batch_size": 20, "training.crop_padding": 4}
+    fields |= {"training.crop": "pad"}
     place = Place(out=tmp_path / "run.h5", device=torch.device("cpu"), data_dir=some_cifar10)
     train_run(config(**fields), place)
     with RunFile(place.out) as run:

@@ -169,7 +169,7 @@ def _total_lines(forecast: Forecast) -> Iterator[str]:
     whole = f"about {show_seconds(sum(seconds.values()))} on this {forecast.device.type}"
     yield from _wrapped("time", _sum(whole, {name: show_seconds(value) for name, value in seconds.items()}))
     if forecast.is_streamed and forecast.problems and sum(spent.training):
-        yield from _wrapped("images/s", _show_rates(forecast))
+        yield from _wrapped("a second", _show_rates(forecast))
     if forecast.prefixes:
         yield from _wrapped("prefix", "; ".join(_show_prefix(forecast.config, found) for found in forecast.prefixes))
 
@@ -186,7 +186,7 @@ def _show_rates(forecast: Forecast) -> str:
 
     of = f"blocks {blocks[0]}..{blocks[-1]}" if config.mode == "greedy" else "training"
     here = sum(spent) / forecast.seconds["training"]
-    text, seconds = f"{of} take {rates(here)} on this {forecast.device.type}", sum(spent) / GPU_SPEED
+    text, seconds = f"{of} take {rates(here)} images on this {forecast.device.type}", sum(spent) / GPU_SPEED
     if seconds < GPU_LEAST:
         return text
     return (
