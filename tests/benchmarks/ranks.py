@@ -25,7 +25,20 @@ def seconds(data_dir: Path, ranks: int, out: Path) -> float:
     """Return what the training's epochs took on so many ranks, which together have two threads."""
     started = TORCHRUN if ranks == 2 else []
     words = ["cifar10-small", "--dataset", "imagefolder", "--data-dir", str(data_dir), "--set", "data.label=cifar10"]
-    words += ["--depth", "1", "--epochs", "5", "--subset", "5000", "--out", str(out), "--force", "--quiet"]
+    words += [
+        "--depth",
+        "1",
+        "--set",
+        "network.downsample=",
+        "--epochs",
+        "5",
+        "--subset",
+        "5000",
+        "--out",
+        str(out),
+        "--force",
+        "--quiet",
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": str(2 // ranks)}
     subprocess.run([sys.executable, *started, "-c", TRAIN, *words], env=environment, check=True)
     with RunFile(out) as run:
