@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from analysis.failures import FAILED, identified
+from analysis.failures import FAILED, failure, identified
 from layerwise.errors import UserError
 from probes.results.columns import SCHEMA
 from probes.results.predictions import predictions_path
-from probes.results.table import parse_table, table_path
+from probes.results.table import experiment, parse_table, table_path
+
+if TYPE_CHECKING:
+    from layerwise.runfile import RunFile
 
 log = logging.getLogger("layerwise.analysis")
 
@@ -54,6 +59,19 @@ def without_predictions(runs: Sequence[Path]) -> list[Path]:
     """Return the run files among paths, of which `*.h5` names the predictions beside them too."""
     beside = {predictions_path(run) for run in runs}
     return [run for run in runs if run not in beside]
+
+
+def about_run(run: RunFile) -> dict[str, Any]:
+    """Return what rows that no probe makes say of their run, by the names that rows of probes have."""
+    config, seed = run.config, (run.extraction or {}).get("seed", math.nan)
+    net = None if config is None else config.network
+    return {
+        "run": str(run.path), "run_id": run.run_id, "network": run.network_name,
+        "mode": "" if config is None else config.mode, "k": math.nan if net is None else net.k,
+        "width": math.nan if net is None else net.width, "aux_width": math.nan if net is None else net.aux_width,
+        "experiment": experiment(run) or "", "seed": seed if config is None else config.seed, "failed": failure(run),
+        "dataset": run.dataset["name"],
+    }  # fmt: skip
 
 
 def _rows(run: Path, identity: str) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import analysis
+from analysis import tables
 from analysis.geometry import table as module
 from analysis.geometry.depth import geometry
 from analysis.geometry.measures import MEASURES, SIMILARITIES
@@ -89,7 +90,8 @@ def test_a_network_that_did_not_train_is_measured_and_not_averaged(
 ) -> None:
     third = make_run(other_seed.with_name("third.h5"), seed=2)
     runs = [run_path, other_seed, third]
-    monkeypatch.setattr(module, "failure", lambda run: "10.1%" if run.path == third else "")
+    for place in (module, tables):
+        monkeypatch.setattr(place, "failure", lambda run: "10.1%" if run.path == third else "")
     with caplog.at_level(logging.WARNING, "layerwise.analysis"):
         found = module.measured(runs, module.Asked(depths=[1, 2]))
     assert caplog.messages == [f"{third} did not train (10.1%): it is measured, but no mean over seeds counts it."]
@@ -153,7 +155,8 @@ def test_what_cannot_be_measured_is_said_in_one_line(
 def test_what_is_missing_is_told(run_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
     from layerwise.runfile import RunFile
 
-    monkeypatch.setattr(module, "failure", lambda run: "")
+    for place in (module, tables):
+        monkeypatch.setattr(place, "failure", lambda run: "")
     monkeypatch.setattr(RunFile, "labels", lambda run, split: np.append(np.zeros(len(run.indices(split)) - 1, int), 1))
     with caplog.at_level(logging.WARNING, "layerwise.analysis"):
         found = module.measured([run_path], module.Asked(pool=0, subsample=2, depths="1-2"), with_similarity=False)

@@ -27,7 +27,7 @@ from analysis.geometry.moments import Moments, column_mean, moments
 from analysis.geometry.similarity import similarities, tiles
 from analysis.geometry.stream import Source, width
 from analysis.seeds import pooled
-from analysis.tables import without_predictions
+from analysis.tables import about_run, without_predictions
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError, option, unknown
 
@@ -231,17 +231,8 @@ _SHARED = ("dataset", "split", "pooling", "subsample")
 
 def _about(run: RunFile, depth: int, x: Source, asked: Asked) -> dict[str, Any]:
     """Return what rows say of a depth: whose it is, and what was read of it."""
-    from probes.results.table import experiment
-
-    config, seed = run.config, (run.extraction or {}).get("seed", math.nan)
-    net = None if config is None else config.network
-    return {
-        "run": str(run.path), "run_id": run.run_id, "network": run.network_name,
-        "mode": "" if config is None else config.mode, "k": math.nan if net is None else net.k,
-        "width": math.nan if net is None else net.width, "aux_width": math.nan if net is None else net.aux_width,
-        "experiment": experiment(run) or "", "seed": seed if config is None else config.seed,
-        "failed": failure(run), "depth": depth, "module": run.depth_module(depth), "n_features": width(x),
-        "dataset": run.dataset["name"], "split": asked.split,
+    return about_run(run) | {
+        "depth": depth, "module": run.depth_module(depth), "n_features": width(x), "split": asked.split,
         "pooling": f"{asked.pool}x{asked.pool}" if asked.pool else "none", "subsample": asked.subsample,
     }  # fmt: skip
 

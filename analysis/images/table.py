@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from analysis.failures import failure
 from analysis.images.depth import changes
 from analysis.images.disagreement import disagreement
 from analysis.images.predictions import Line, lines
 from analysis.images.shares import Share, share
 from analysis.images.votes import Votes, agreement, entropy, ordered, people, rank_correlation
-from analysis.tables import without_predictions
+from analysis.tables import about_run, without_predictions
 from layerwise.errors import UsageError, UserError, option
 
 if TYPE_CHECKING:
@@ -126,17 +125,7 @@ def _depths(run: RunFile, line: Line, votes: np.ndarray | None) -> Iterator[dict
 
 def _about(run: RunFile, line: Line) -> dict[str, Any]:
     """Return what rows say of a probe of a run."""
-    from probes.results.table import experiment
-
-    config, seed = run.config, (run.extraction or {}).get("seed", math.nan)
-    net = None if config is None else config.network
-    return {
-        "run": str(run.path), "run_id": run.run_id, "network": run.network_name,
-        "mode": "" if config is None else config.mode, "k": math.nan if net is None else net.k,
-        "width": math.nan if net is None else net.width, "aux_width": math.nan if net is None else net.aux_width,
-        "experiment": experiment(run) or "", "seed": seed if config is None else config.seed, "failed": failure(run),
-        "dataset": run.dataset["name"], "split": _SPLIT, "probe": line.probe, "refit": line.refit,
-    }  # fmt: skip
+    return about_run(run) | {"split": _SPLIT, "probe": line.probe, "refit": line.refit}
 
 
 def _row(one: Share) -> dict[str, Any]:
