@@ -57,18 +57,19 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def some_cifar10(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return 30 real images of each class and split, unpacked from the JPEG copy of CIFAR-10."""
-    archive = data_dir / "cifar10-jpeg.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"{archive} is not there")
-    root = tmp_path_factory.mktemp("cifar10-jpeg")
+    """Return 30 real images of each class and split of CIFAR-10, unpacked from its archives."""
+    archives = sorted((data_dir / "cifar10").glob("*.tar.gz"))
+    if not archives:
+        pytest.skip(f"{data_dir / 'cifar10'} holds no archives")
+    root = tmp_path_factory.mktemp("cifar10")
     taken: Counter[str] = Counter()
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            place = str(Path(member.name).parent)
-            if member.isfile() and taken[place] < 30:
-                taken[place] += 1
-                tar.extract(member, root, filter="data")
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                place = str(Path(member.name).parent)
+                if member.isfile() and taken[place] < 30:
+                    taken[place] += 1
+                    tar.extract(member, root, filter="data")
     return root
 
 

@@ -73,9 +73,9 @@ def test_top5_stands_beside_published_top5_and_is_asked_for() -> None:
 
 
 def test_it_says_where_the_data_and_the_network_differ() -> None:
-    found = accuracies(table(network(dataset="cifar10-jpeg")))
+    found = accuracies(table(network(dataset="cifar10-half")))
     (words,) = set(found["differs"]) - {""}
-    assert words == "data cifar10-jpeg; trained on 1,000 of 50,000 images; J = 3, not 4; M = 64, not 128"
+    assert words == "data cifar10-half; trained on 1,000 of 50,000 images; J = 3, not 4; M = 64, not 128"
     same = {"dataset": "cifar10", "blocks": 4, "width": 128, "n_train": 50_000}
     assert set(accuracies(table(network(**same)))["differs"]) == {""}
 
@@ -104,7 +104,7 @@ def test_runs_without_a_common_probe() -> None:
 def test_published_numbers_have_a_source_and_a_copy_of_the_data_finds_them() -> None:
     assert all(number.source and 0 < number.top1 < 100 for number in NUMBERS)
     assert all(("second hand" in number.source) != number.sure for number in NUMBERS)
-    found = greedy("cifar10-jpeg", 1)
+    found = greedy("cifar10-half", 1)
     assert found is not None and (found.top1, found.ensemble, found.blocks) == (88.3, 88.4, 5)
     assert greedy("cifar100", 1) is None
 

@@ -44,11 +44,11 @@ def nets(tmp_path: Path) -> str:
 
 @pytest.fixture
 def data(request: pytest.FixtureRequest) -> DataConfig:
-    """Return 200 images of the JPEG copy of CIFAR-10 where real data sets are at hand, else of the digits."""
+    """Return 200 images of CIFAR-10 where real data sets are at hand, else of the digits."""
     if not os.environ.get("LAYERWISE_DATA"):
         return DataConfig(dataset="digits", subset=200)
     request.getfixturevalue("some_cifar10")
-    return DataConfig(dataset="imagefolder", subset=200, label="cifar10-jpeg")
+    return DataConfig(dataset="imagefolder", subset=200, label="cifar10")
 
 
 def trained_resnet(path: Path, data: DataConfig, data_dir: Path | None) -> None:

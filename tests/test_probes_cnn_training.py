@@ -159,7 +159,7 @@ def test_seeds_start_from_different_weights() -> None:
 def test_a_wide_probe_learns_its_training_images_by_heart(some_cifar10: Path, tmp_path: Path) -> None:
     """On real images at depth 1, as the paper observes of its CNN-p probes."""
     config = set_fields(cifar10_small(), {
-        "data.dataset": "imagefolder", "data.label": "cifar10-jpeg", "data.subset": 200, "training.epochs": 2,
+        "data.dataset": "imagefolder", "data.label": "cifar10", "data.subset": 200, "training.epochs": 2,
         "network.depth": 1, "network.width": 16, "network.aux_width": 8, "network.downsample": "1", "precision": "fp32",
     })  # fmt: skip
     path = tmp_path / "run.h5"

@@ -32,24 +32,25 @@ def fashion_mnist(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     return split.images, split.label
 
 
-def cifar10_jpeg(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first images of each class of the JPEG copy, read from its archive."""
+def cifar10(data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Return the first test images of each class of CIFAR-10, read from its archives."""
     found: dict[str, list[np.ndarray]] = {}
-    archive = data_dir / "cifar10-jpeg.tar.gz"
-    if not archive.exists():
-        pytest.skip(f"{archive} is not there")
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            split, *names = Path(member.name).parts
-            if split == "test" and len(names) == 2 and len(found.setdefault(names[0], [])) < PER_CLASS:
-                file = tar.extractfile(member)
-                assert file is not None
-                found[names[0]].append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
+    archives = sorted((data_dir / "cifar10").glob("*.tar.gz"))
+    if not archives:
+        pytest.skip(f"{data_dir / 'cifar10'} holds no archives")
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                split, *names = Path(member.name).parts
+                if split == "test" and len(names) == 2 and len(found.setdefault(names[0], [])) < PER_CLASS:
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    found[names[0]].append(np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB")))
     images = np.concatenate([np.stack(found[name]) for name in sorted(found)]).transpose(0, 3, 1, 2)
     return np.ascontiguousarray(images), np.repeat(np.arange(10), PER_CLASS)
 
 
-@pytest.fixture(scope="module", params=[fashion_mnist, cifar10_jpeg], ids=["fashion-mnist", "cifar10-jpeg"])
+@pytest.fixture(scope="module", params=[fashion_mnist, cifar10], ids=["fashion-mnist", "cifar10"])
 def features(request: pytest.FixtureRequest, data_dir: Path) -> tuple[np.ndarray, np.ndarray]:
     images, labels = request.param(data_dir)
     x = random_features(images)

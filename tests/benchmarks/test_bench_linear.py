@@ -1,9 +1,10 @@
 """The linear probe against scikit-learn's converged L-BFGS, a whole run's depths, and the memory that a path takes.
 
-Features are 2x2 averages of 256 random 3x3 filters and relu on the JPEG copy of CIFAR-10 that LAYERWISE_DATA holds
-(cifar10-jpeg.tar.gz), standardised: 50,000 x 1,024, 10 classes. Without it normal features stand in, which the lines
-say. scikit-learn gets the same float32 array and tol=1e-6, once at every penalty: in all about 20 minutes. A time
-means something only beside the other one of the same run; the last lines are their ratios.
+Features are 2x2 averages of 256 random 3x3 filters and relu on the CIFAR-10 that LAYERWISE_DATA holds
+(cifar10/*.tar.gz, with train/CLASS and test/CLASS inside), standardised: 50,000 x 1,024, 10 classes. Without it
+normal features stand in, which the lines say. scikit-learn gets the same float32 array and tol=1e-6, once at every
+penalty: in all about 20 minutes. A time means something only beside the other one of the same run; the last lines are
+their ratios.
 """
 
 from __future__ import annotations
@@ -52,17 +53,18 @@ def ratios(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def images() -> dict[str, Split] | None:
     """Return uint8 images [n, 3, 32, 32] and labels of both splits, in an order that mixes classes, or None."""
-    archive = Path(os.environ.get("LAYERWISE_DATA", ".")) / "cifar10-jpeg.tar.gz"
-    if not archive.exists():
-        LINES.append("LAYERWISE_DATA holds no cifar10-jpeg.tar.gz: normal features stand in for those of images")
+    archives = sorted((Path(os.environ.get("LAYERWISE_DATA", ".")) / "cifar10").glob("*.tar.gz"))
+    if not archives:
+        LINES.append("LAYERWISE_DATA holds no cifar10/*.tar.gz: normal features stand in for those of images")
         return None
     found: dict[str, list[tuple[str, np.ndarray]]] = {"train": [], "test": []}
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            file = tar.extractfile(member) if member.isfile() else None
-            if file is not None:
-                split, name, _ = Path(member.name).parts
-                found[split].append((name, np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))))
+    for archive in archives:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                file = tar.extractfile(member) if member.isfile() else None
+                if file is not None:
+                    split, name, _ = Path(member.name).parts
+                    found[split].append((name, np.asarray(Image.open(io.BytesIO(file.read())).convert("RGB"))))
     result = {}
     for split, pairs in found.items():
         order = np.random.default_rng(0).permutation(len(pairs))
