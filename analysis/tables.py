@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,6 +72,17 @@ def about_run(run: RunFile) -> dict[str, Any]:
         "experiment": experiment(run) or "", "seed": seed if config is None else config.seed, "failed": failure(run),
         "dataset": run.dataset["name"],
     }  # fmt: skip
+
+
+def file_names(runs: Iterable[str]) -> dict[str, str]:
+    """Return what each run file is called: its name, and as many folders before it as tell all of them apart."""
+    parts = {run: Path(run).parts for run in runs}
+    most = max(map(len, parts.values()), default=1)
+    for count in range(1, most + 1):
+        found = {run: str(Path(*own[-count:])).removesuffix(".h5") for run, own in parts.items()}
+        if len(set(found.values())) == len(found):
+            break
+    return found
 
 
 def _rows(run: Path, identity: str) -> pd.DataFrame:

@@ -162,3 +162,10 @@ def test_untrained_networks_of_other_kinds_are_lines_of_their_own(tmp_path: Path
     rows.append(row(0.5, run_id="a", mode="greedy", depth=4, initialisation="kaiming"))
     names = ["untrained", "untrained, kaiming", "untrained, linear", "untrained, linear, kaiming", "greedy"]
     assert tables.read([write_run(tmp_path, "a", rows)])["mode"].tolist() == names
+
+
+def test_run_files_are_called_by_what_tells_them_apart() -> None:
+    assert tables.file_names(["a/run.h5"]) == {"a/run.h5": "run"}
+    assert tables.file_names(["a/one.h5", "a/two.3"]) == {"a/one.h5": "one", "a/two.3": "two.3"}
+    assert list(tables.file_names(["x/a/run.h5", "x/b/run.h5", "c.h5"]).values()) == ["a/run", "b/run", "c"]
+    assert tables.file_names([]) == {}

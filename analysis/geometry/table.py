@@ -27,7 +27,7 @@ from analysis.geometry.moments import Moments, column_mean, moments
 from analysis.geometry.similarity import similarities, tiles
 from analysis.geometry.stream import Source, width
 from analysis.seeds import pooled
-from analysis.tables import about_run, without_predictions
+from analysis.tables import about_run, file_names, without_predictions
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError, option, unknown
 
@@ -283,9 +283,11 @@ def lines_of(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     means = table[table["run"] == ""]
     known = {tuple(map(str, key)) for key in means[LINE].drop_duplicates().itertuples(index=False)}
     found = [(str(key[0]), f"M = {key[3]:g}", rows) for key, rows in means.groupby(LINE, dropna=False, sort=False)]
-    for path, rows in table[table["run"] != ""].groupby("run", sort=False):
+    single = table[table["run"] != ""]
+    files = file_names(single["run"].unique())
+    for path, rows in single.groupby("run", sort=False):
         if tuple(map(str, next(rows[LINE].itertuples(index=False)))) not in known:
-            found.append((str(rows["network"].iloc[0]), Path(str(path)).name, rows))
+            found.append((str(rows["network"].iloc[0]), files[path], rows))
     names = [name for name, _, _ in found]
     for name, apart, rows in found:
         yield (f"{name} ({apart})" if names.count(name) > 1 else name), rows

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import NullFormatter
 
 from analysis.geometry.measures import ACCURACY, MEASURES
 from analysis.geometry.table import SEEDS, lines_of
 from figures.kit import style
-from figures.kit.legend import legend_above
+from figures.kit.measures import draw_panels
 from figures.kit.panels import limits, round_ticks
 from figures.kit.words import who_trained
 
@@ -38,9 +37,6 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"marker": "o", "linestyle": (0, (4, 1.5)), "markerfacecolor": "white"},
     {"marker": "^", "linestyle": (0, (1, 1)), "markerfacecolor": "white"},
 )
-# On the page, in mm: room left of a panel, right of the last, below and above it, and its height.
-_LEFT, _RIGHT, _BOTTOM, _HEIGHT, _LINE = 10.0, 2.0, 5.0, 27.0, 3.3
-_NAME = 4.5  # below the last row, for the name of its axis
 _MARGIN = 0.06
 
 
@@ -61,32 +57,15 @@ def draw(
     """
     lines = list(lines_of(table))
     styles = _line_styles(lines)
-    if ax is not None:
-        every = list(np.atleast_1d(ax).ravel())
-        with style.marks():
-            for axes, panel in zip(every, panels, strict=True):
-                _draw_panel(axes, panel, lines, styles)
-                axes.set_xlabel("depth $j$")
-            if len(lines) > 1:
-                every[0].legend(handles=_handles(styles))
-        return every[0].get_figure(root=True)
-    with style.applied():
-        across = across or min(len(panels), 4 if size == "double" else 2)
-        width, rows = style.WIDTHS_MM[size], [panels[first : first + across] for first in range(0, len(panels), across)]
-        # A row of panels is as high as its longest title asks.
-        titles = [1.5 + _LINE * max(map(len, row)) for row in rows]
-        ends = np.cumsum([title + _HEIGHT + _BOTTOM for title in titles])
-        handles = _handles(styles) if len(lines) > 1 else []
-        figure, band = legend_above(width, float(ends[-1]) + _NAME, handles)
-        height, side = band + float(ends[-1]) + _NAME, (width - _RIGHT) / across - _LEFT
-        for place, panel in enumerate(panels):
-            row, column = divmod(place, across)
-            left, bottom = _LEFT + column * (side + _LEFT), height - band - float(ends[row]) + _BOTTOM
-            axes = figure.add_axes((left / width, bottom / height, side / width, _HEIGHT / height))
-            _draw_panel(axes, panel, lines, styles)
-            if place + across >= len(panels):
-                axes.set_xlabel("depth $j$")
-        return figure
+    return draw_panels(
+        panels,
+        lambda axes, panel: _draw_panel(axes, panel, lines, styles),
+        styles,
+        ax,
+        size=size,
+        across=across,
+        title_lines=[len(panel) for panel in panels],
+    )
 
 
 def _line_styles(lines: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, dict[str, Any]]:
@@ -99,10 +78,6 @@ def _line_styles(lines: Sequence[tuple[str, pd.DataFrame]]) -> dict[str, dict[st
         others = (style.line_style("", None, other)["color"] for other in range(style.MOST_LINES))
         found[words] = {"color": next((one for one in (first, *others) if one not in taken), first)}
     return found
-
-
-def _handles(styles: dict[str, dict[str, Any]]) -> list[Line2D]:
-    return [Line2D([], [], label=words.replace("$", r"\$"), **how) for words, how in styles.items()]
 
 
 def _draw_panel(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
+from analysis.tables import file_names
 from figures.kit import style
-from figures.kit.legend import legend_above
+from figures.kit.measures import draw_panels
 from figures.kit.panels import limits, round_ticks
 
 # The measures of a panel, and its title; where there are two, the second has hollow marks.
@@ -29,8 +28,6 @@ _RIGHT_HERE, _WITH_VOTES = (
 )
 COUNT = len(PANELS) + 1
 PROBES = {"knn": "kNN"}  # in a reader's words; others are called as the command calls them
-# On the page, in mm: room left of a panel, right of the last, below and above it, and its height.
-_LEFT, _RIGHT, _BOTTOM, _TITLE, _HEIGHT, _NAME = 9.0, 2.0, 5.0, 5.0, 30.0, 4.5
 
 
 def panels_of(table: pd.DataFrame) -> list[tuple[tuple[str, ...], str]]:
@@ -47,44 +44,19 @@ def draw(table: pd.DataFrame, size: str = "single", ax: Any = None) -> Figure:
         ax: axes of a figure of the reader's, one for each panel.
     """
     lines = lines_of(table)
-    styles = [style.line_style("", None, place) for place in range(len(lines))]
-    panels = panels_of(table)
-    handles = [
-        Line2D([], [], label=words.replace("$", r"\$"), **how) for (words, _), how in zip(lines, styles, strict=True)
-    ]
-    if ax is not None:
-        every = list(np.atleast_1d(ax).ravel())
-        with style.marks():
-            for axes, panel in zip(every, panels, strict=True):
-                _draw_panel(axes, panel, lines, styles)
-                axes.set_xlabel("depth $j$")
-            if len(lines) > 1:
-                every[0].legend(handles=handles)
-        return every[0].get_figure(root=True)
-    with style.applied():
-        across = min(len(panels), 4 if size == "double" else 2)
-        width, down = style.WIDTHS_MM[size], -(-len(panels) // across)
-        body = down * (_TITLE + _HEIGHT + _BOTTOM) + _NAME
-        figure, band = legend_above(width, body, handles if len(lines) > 1 else [])
-        height, side = band + body, (width - _RIGHT) / across - _LEFT
-        for place, panel in enumerate(panels):
-            row, column = divmod(place, across)
-            left = _LEFT + column * (side + _LEFT)
-            bottom = height - band - (row + 1) * (_TITLE + _HEIGHT + _BOTTOM) + _BOTTOM
-            axes = figure.add_axes((left / width, bottom / height, side / width, _HEIGHT / height))
-            _draw_panel(axes, panel, lines, styles)
-            if place + across >= len(panels):
-                axes.set_xlabel("depth $j$")
-        return figure
+    styles = {words: style.line_style("", None, place) for place, (words, _) in enumerate(lines)}
+    return draw_panels(
+        panels_of(table), lambda axes, panel: _draw_panel(axes, panel, lines, styles), styles, ax, size=size
+    )
 
 
 def lines_of(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each run and probe with its words; runs of one name are called by their files."""
     names = table[["run", "network"]].drop_duplicates()
-    twice = dict(zip(names["run"], names["network"].duplicated(keep=False), strict=True))
+    twice, files = names[names["network"].duplicated(keep=False)], file_names(names["run"])
     found = []
     for (run, probe), rows in table.groupby(["run", "probe"], sort=False):
-        network = Path(run).stem if twice[run] else str(rows["network"].iloc[0])
+        network = files[run] if run in set(twice["run"]) else str(rows["network"].iloc[0])
         words = [network] if len(names) > 1 else []
         words += [f"probe {PROBES.get(probe, probe)}"] if table["probe"].nunique() > 1 else []
         found.append((", ".join(words) or network, rows))
@@ -95,10 +67,11 @@ def _draw_panel(
     axes: Axes,
     panel: tuple[tuple[str, ...], str],
     lines: Sequence[tuple[str, pd.DataFrame]],
-    styles: Sequence[dict[str, Any]],
+    styles: dict[str, dict[str, Any]],
 ) -> None:
     drawn = []
-    for (words, rows), how in zip(lines, styles, strict=True):
+    for words, rows in lines:
+        how = styles[words]
         for place, measure in enumerate(panel[0]):
             own = rows[(rows["measure"] == measure) & rows["value"].notna()].sort_values("depth")
             x = own["depth"].to_numpy(float)

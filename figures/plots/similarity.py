@@ -6,7 +6,6 @@ import itertools
 import math
 import string
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from analysis.geometry.measures import SIMILARITIES
+from analysis.tables import file_names
 from figures.kit import style
 from figures.kit.panels import height_mm
 
@@ -126,9 +126,9 @@ def labels(table: pd.DataFrame) -> dict[str, str]:
     sides = [table[[f"run_{side}", f"network_{side}"]].set_axis(["run", "network"], axis=1) for side in "ab"]
     runs = pd.concat(sides).drop_duplicates()
     runs = runs[runs["run"] != ""]
-    twice = runs["network"].duplicated(keep=False)
+    twice, files = runs["network"].duplicated(keep=False), file_names(runs["run"])
     return {
-        run: Path(run).stem if alike else network
+        run: files[run] if alike else network
         for run, network, alike in zip(runs["run"], runs["network"], twice, strict=True)
     }
 
