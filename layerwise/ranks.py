@@ -126,6 +126,15 @@ def add_up(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def gathered(tensor: Tensor) -> Tensor:
+    """Return the ranks' tensors of one shape as [world, ...], the same on all."""
+    if world() == 1:
+        return tensor[None]
+    every = tensor.new_empty(world(), *tensor.shape)
+    dist.all_gather(list(every), tensor)
+    return every
+
+
 def least(tensor: Tensor) -> Tensor:
     """Put the smallest of the ranks' values into a tensor, in place, and return it."""
     if world() > 1:
@@ -133,8 +142,8 @@ def least(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def add_up_gradients(parameters: Sequence[Tensor]) -> None:
-    """Put the sum over ranks into the gradient of each parameter, by one message for all of one number type.
+def average_gradients(parameters: Sequence[Tensor], n: int) -> None:
+    """Divide the sum of the ranks' gradients of each parameter by the sum of their n, by one message for all.
 
     A rank without a row of the batch may have no gradient: it counts as 0.
     """
@@ -144,9 +153,10 @@ def add_up_gradients(parameters: Sequence[Tensor]) -> None:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    joint = add_up(torch.cat([gradient.flatten() for gradient in gradients]))
-    for gradient, part in zip(gradients, joint.split([g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
+    own = [*(gradient.flatten() for gradient in gradients), gradients[0].new_full((1,), n)]
+    *parts, total = add_up(torch.cat(own)).split([one.numel() for one in own])
+    for gradient, part in zip(gradients, parts, strict=True):
+        torch.div(part.view_as(gradient), total, out=gradient)
 
 
 def agreed(decision: bool) -> bool:

@@ -100,7 +100,7 @@ class AuxiliaryProblem:
         loss, summed = self._losses(logits, y)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        ranks.add_up_gradients(self._parameters)
+        ranks.average_gradients(self._parameters, len(y))
         self.optimizer.step()
         if self.averaged is not None:
             (self._pull if self.config.lookahead else self._average)(self.averaged)
@@ -108,17 +108,17 @@ class AuxiliaryProblem:
         return hidden.detach()
 
     def _losses(self, logits: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return this rank's part of the mean loss of the batch, whose gradients the ranks add up, and its sum of it.
+        """Return the loss that is descended, and the sum of the batch's losses on this rank.
 
-        The parts are exact whatever shares of the batch the ranks have. One rank's is the mean itself.
+        Of several ranks each descends its sum, and `average_gradients` makes the gradients those of the mean of all:
+        exactly so whatever shares of the batch they have.
         """
         smoothing = self.config.label_smoothing
         if ranks.world() == 1:
             loss = F.cross_entropy(logits, y, label_smoothing=smoothing)
             return loss, loss * len(y)
         summed = F.cross_entropy(logits, y, label_smoothing=smoothing, reduction="sum")
-        images = ranks.add_up(torch.tensor([len(y)], dtype=logits.dtype, device=logits.device))
-        return summed / images.squeeze(), summed
+        return summed, summed
 
     @torch.no_grad()
     def _average(self, averaged: nn.Module) -> None:
