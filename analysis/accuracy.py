@@ -9,7 +9,7 @@ import pandas as pd
 
 from analysis.failures import only_trained
 from analysis.published import TRAINED_ON, Published, greedy
-from analysis.selection import of_classes
+from analysis.selection import of_classes, of_split
 from analysis.separability import curves
 from layerwise.errors import UserError
 from probes.names import TRAINED
@@ -53,7 +53,9 @@ def accuracies(
     rows = _top5_alone(rows) if top5 else rows
     for key, own in rows.groupby(_KIND, dropna=False, sort=True):
         kind = dict(zip(_KIND, key, strict=True))
-        common = _common(own) if probes is None else [probes] if isinstance(probes, str) else list(probes)
+        common = (
+            _common(of_split(own, split)) if probes is None else [probes] if isinstance(probes, str) else list(probes)
+        )
         if not common:
             names = ", ".join(own["run"].unique())
             raise UserError(f"{names} have no probe in common. Probe them alike with `probe-depth`.")

@@ -49,7 +49,7 @@ def curves(
     runs: Runs | pd.DataFrame,
     probes: Sequence[str] | None = None,
     *,
-    split: str = "test",
+    split: str | Sequence[str] = "test",
     refit: bool = True,
     by: str = "k",
     keep_failed: bool = False,

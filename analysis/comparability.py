@@ -31,6 +31,11 @@ def same_images(rows: pd.DataFrame, split: str) -> None:
                 f"the runs differ in their number of {what}, so their data are not the same: "
                 f"{by_run(rows, column)}. Draw a figure for each."
             )
+    if "images_digest" in rows and rows["images_digest"].nunique() > 1:
+        raise UserError(
+            f"the runs were evaluated on different images that are called {split}: {by_run(rows, 'images_folder')}. "
+            "Evaluate them on the same folder by `probe-depth --evaluate`."
+        )
 
 
 def same_experiment(rows: pd.DataFrame, line: Sequence[str] = LINE) -> None:

@@ -1,7 +1,8 @@
-"""Factors: which of mode, k, M and pooling the lines of a panel stand for, and which of the others are averaged.
+"""Factors: what the lines of a panel stand for, mode, k, M, pooling, seed or split, and which others are averaged.
 
 Of the factors mode, k, M and pooling one is shown as lines; the other fixed factors of the networks, k and M (with the
 auxiliary width), are averaged by cells that weigh the same. The seed is the repetition; as lines, it repeats nothing.
+Lines may also be the images scored: the test split, and sets of other images shown to the same probes.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ _LINES = {
     "width": ["mode", "width"],
     "pool": ["mode", "pooling"],
     "seed": ["mode", "seed"],
+    "split": ["mode", "split"],
 }
 FACTORS = tuple(_LINES)
-_OF_ONE_MODE = ("width", "pool", "seed")
+_OF_ONE_MODE = ("width", "pool", "seed", "split")
 # What tells the cells of a line apart: the fixed factors.
 CELL = ["k", *NETWORK[:2]]
 
@@ -51,8 +53,8 @@ def line_columns(by: str) -> list[str]:
 
 
 def network_columns(by: str) -> list[str]:
-    """Return those of the columns of lines that tell networks apart: a pooling is of the probe."""
-    return [column for column in line_columns(by) if column not in PANEL]
+    """Return those of the columns of lines that tell networks apart: a pooling is of the probe, a split of the data."""
+    return [column for column in line_columns(by) if column not in (*PANEL, "split")]
 
 
 def panel_columns(by: str) -> list[str]:

@@ -43,7 +43,7 @@ def select(
         rows: probe results as `analysis.tables.read` returns them.
         probes: names of the probes wanted; None takes those that every run has, but for what was trained with the
             network itself (its auxiliary classifiers and their ensembles), and for classifiers of a user's own.
-        split: train, validation or test.
+        split: train, validation or test, or the name of a set of other images that the probes were evaluated on.
         refit: take probes refitted on train + validation. A run without them (trained on everything, so that
             it has no validation fold) gives those it has. Auxiliary classifiers and ensembles are never refitted.
         features: of linear probes, as probe-depth's --features.
@@ -57,13 +57,14 @@ def select(
     """
     probes = [probes] if isinstance(probes, str) else probes
     own = set(rows.loc[rows["estimator"].notna(), "probe"])
+    require_split(rows, split)
     _check_question([name for name in probes or () if name not in own], split, refit)
     chosen = of_classes(rows, features)
     chosen = chosen[~reads_pixels(chosen)]
     runs = list(rows["run"].unique())
     same_data(rows)
     same_experiment(rows, line)
-    chosen = _probes(chosen if probes else chosen[~chosen["probe"].isin(own)], runs, probes)
+    chosen = _probes(chosen if probes else of_split(chosen[~chosen["probe"].isin(own)], split), runs, probes)
     _same_estimators(chosen)
     chosen = _split(chosen, split)
     chosen = _refit(chosen, refit)
@@ -84,14 +85,24 @@ def of_classes(rows: pd.DataFrame, features: str = "native") -> pd.DataFrame:
     return own[(own["control"] == NO_CONTROL) & (own["features"] == features)]
 
 
+def require_split(rows: pd.DataFrame, split: str) -> None:
+    """Raise UsageError for a split that is none of a run's, nor a set of images that any of the rows is of."""
+    known = [*SPLITS, *sorted(set(rows["split"]) - set(SPLITS))]
+    if split not in known:
+        raise unknown("split", split, known)
+
+
+def of_split(rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    """Return the rows of a set of other images, on which some probes may not be evaluated; of a run's own split all."""
+    return rows if split in SPLITS else rows[rows["split"] == split]
+
+
 def reads_pixels(rows: pd.DataFrame) -> pd.Series:
     """Return which rows are of the raw pixels: a linear probe that reads whole maps."""
     return rows["probe"].isin(LINEAR) & (rows["pooling"] == 0)
 
 
 def _check_question(probes: Sequence[str], split: str, refit: bool) -> None:
-    if split not in SPLITS:
-        raise unknown("split", split, SPLITS)
     if split == "validation" and refit:
         raise UsageError(
             "a probe refitted on train + validation has seen the validation images, so there is no accuracy "
@@ -137,7 +148,8 @@ def _split(rows: pd.DataFrame, split: str) -> pd.DataFrame:
     for (run, probe), group in rows.groupby(["run", "probe"]):
         if split not in set(group["split"]):
             found = ", ".join(sorted(set(group["split"])))
-            raise UserError(f"{run} has no {split} rows of probe {probe} (found: {found}). Give another --split.")
+            way = "" if split in SPLITS else f", or evaluate it: `probe-depth {run} --probe {probe} --evaluate FOLDER`"
+            raise UserError(f"{run} has no {split} rows of probe {probe} (found: {found}). Give another --split{way}.")
     return rows[rows["split"] == split]
 
 

@@ -33,9 +33,9 @@ from analysis.factors import (
 )
 from analysis.failures import ASKED, FAILED, LEFT_OUT, only_trained, told
 from analysis.seeds import FLOOR, images_variance, pooled
-from analysis.selection import of_classes, reads_pixels, select
+from analysis.selection import SPLITS, of_classes, reads_pixels, select
 from analysis.tables import LINE, NETWORK, PANEL
-from layerwise.errors import UserError
+from layerwise.errors import UsageError, UserError
 from probes.results.intervals import wilson_interval
 
 log = logging.getLogger("layerwise.analysis")
@@ -52,7 +52,7 @@ _INTEGERS = (*_MAYBE, "epochs")
 def curves(
     rows: pd.DataFrame,
     probes: Sequence[str] | None = None,
-    split: str = "test",
+    split: str | Sequence[str] = "test",
     refit: bool = True,
     *,
     by: str = "k",
@@ -64,7 +64,9 @@ def curves(
         rows: probe results as `analysis.tables.read` returns them.
         probes, split, refit: which rows to take, see `analysis.selection.select`.
         by: the factor that lines stand for. "k": a line for each k of each mode; "mode"; "width": M; "pool": the
-            pooling of the probe; "seed". Other variants of network (VGG-11, pruned) beside plain ones are other modes.
+            pooling of the probe; "seed"; "split": the images scored, those of `split`, which may then be several, or
+            (of "test") the test split and all sets of other images that the probes were evaluated on. Other variants of
+            network (VGG-11, pruned) beside plain ones are other modes.
             What a line averages over are the other fixed factors, k and M, and seeds.
         keep_failed: average networks that did not train with the others (`analysis.failures`).
 
@@ -87,7 +89,12 @@ def curves(
     """
     panel, line_of = panel_columns(by), line_columns(by)
     every = rows = only_trained(apart_by_variant(rows), network_columns(by), keep_failed)
-    rows = select(rows, probes_with_lines(rows, probes, by), split, refit, line_of)
+    wanted = probes_with_lines(rows, probes, by)
+    splits = _splits(rows, split, by)
+    if wanted is None and len(splits) > 1:
+        has_all = rows.groupby("probe")["split"].agg(lambda own: set(splits) <= set(own))
+        rows = rows[rows["probe"].isin(has_all.index[has_all])] if has_all.any() else rows
+    rows = pd.concat([select(rows, wanted, one, refit, line_of) for one in splits])
     check_lines(rows, by)
     networks = average_probe_seeds(rows)
     # One level for the figure: where classes tie in a training fold, runs may differ in it by an image.
@@ -95,10 +102,29 @@ def curves(
     points = []
     for _, line in networks.groupby([*panel, *line_of], dropna=False):
         points += [_point(group, by) for _, group in _common_depths(line, by).groupby("depth")]
-    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_INTEGERS, "Int64")), _fitted_alike(every, rows))
+    # Of several splits there would be as many references, which no sign tells apart.
+    references = _fitted_alike(every, rows) if by != "split" else every[:0]
+    table = with_pixels(pd.DataFrame(points).astype(dict.fromkeys(_INTEGERS, "Int64")), references)
     for warning in warnings(table):
         log.warning("%s", warning)
     return table.sort_values([*panel, *line_of, "depth"], key=_drawing_order, kind="stable").reset_index(drop=True)
+
+
+def _splits(rows: pd.DataFrame, split: str | Sequence[str], by: str) -> list[str]:
+    """Return the splits of the images drawn; raise UsageError where several are no lines."""
+    given = [split] if isinstance(split, str) else list(split)
+    if by != "split":
+        if len(given) != 1:
+            raise UsageError(f"found {len(given)} splits, but lines are of {by}. Give one --split, or --by split.")
+        return given
+    if given == ["test"]:
+        given += sorted(set(rows["split"]) - set(SPLITS), key=_natural)
+    if len(given) < 2:
+        raise UserError(
+            "the probes were evaluated on no other images, so there is one split to draw. `probe-depth RUN.H5 --probe "
+            "linear --evaluate FOLDER` makes rows of others."
+        )
+    return list(dict.fromkeys(given))
 
 
 def pooled_t(
@@ -190,6 +216,8 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
     low, high, interval = _interval(networks, groups)
     if by == "seed":
         low, high, interval = _interval_over_images(networks)
+    if by == "split":  # so that lines of which the same is true share a sentence
+        interval = interval.replace(f"{networks['split'].iloc[0]} images", "images of each set", 1)
     first, halves = networks.iloc[0], networks.groupby(CELL, dropna=False)["accuracy_half"]
     return {
         "by": by,
@@ -268,6 +296,8 @@ def _drawing_order(column: pd.Series) -> pd.Series:
     if column.name == "mode":
         order = ("greedy", "parallel", "end-to-end", "extracted", "untrained")
         return column.map(lambda mode: (order.index(mode if mode in order else "extracted"), _natural(mode)))
+    if column.name == "split":
+        return column.map(lambda split: (split not in SPLITS, _natural(split)))
     return column
 
 

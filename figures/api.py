@@ -33,7 +33,7 @@ def draw(
     runs: Runs,
     probes: Sequence[str] | None = None,
     *,
-    split: str = "test",
+    split: str | Sequence[str] = "test",
     refit: bool = True,
     by: str = "k",
     relative: bool = False,
@@ -49,9 +49,11 @@ def draw(
     Args:
         runs: probed run files, by their paths or open.
         probes: names of probes, a panel each; None takes the fitted ones that every run has.
-        split: train, validation or test. refit: probes refitted on train + validation.
+        split: train, validation or test, or a set of other images that probes were evaluated on; several by "split".
+        refit: probes refitted on train + validation.
         by: what the lines of a panel stand for: "k" (and mode), "mode", "width" (M), "pool" (the pooling in front of
-            linear probes) or "seed". "probe-width" draws accuracy and teacher gap against the width of CNN probes.
+            linear probes), "seed" or "split" (the images scored). "probe-width" draws accuracy and teacher gap against
+            the width of CNN probes.
         relative: whether depth is j / J, for networks of different depth.
         size: "single" (85 mm wide) or "double" (170 mm).
         xlabels: what stands on the axis: "depth", or "module", the layers' names.
@@ -82,7 +84,7 @@ def draw(
 def drawn(
     runs: Sequence[Path],
     probes: Sequence[str] | None,
-    split: str,
+    split: str | Sequence[str],
     refit: bool,
     by: str,
     relative: bool,
@@ -106,6 +108,8 @@ def drawn(
         for name, value in own.items():
             if value is not None:
                 raise UsageError(f"lines against the width of a probe are depths. Leave out {option(name)}.")
+        if not isinstance(split, str):
+            raise UsageError(f"found {len(split)} splits, but lines are depths. Give one {option('split')}.")
         points = against_width(read(runs), probes, split, refit, keep_failed)
         return widths.draw(points, size), points, widths.caption(points)
     points = curves(read(runs), probes, split, refit, by=by, keep_failed=keep_failed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 PACKAGES = ("layerwise", "probes", "analysis", "figures")
 COMMANDS = (
-    "layerwise-train", "layerwise-inspect", "layerwise-export", "layerwise-extract", "probe-depth",
+    "layerwise-train", "layerwise-inspect", "layerwise-export", "layerwise-extract", "layerwise-corrupt", "probe-depth",
     "analyze-depth", "separability-study", "separability-figure", "attribution-figure", "training-figure",
     "depth-figure", "separability-table", "image-depth",
 )  # fmt: skip

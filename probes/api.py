@@ -20,6 +20,9 @@ from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings, hidden_convolutions, w
 from probes.probe import Family, ProbeName
 from probes.results.baseline import beside, require_same_images
 from probes.results.columns import PROBE_NAME
+from probes.shown.evaluate import evaluate as evaluate_on
+from probes.shown.evaluate import require_plain, sets_of
+from probes.shown.run import ShownRun
 from probes.sweep import rows_at, sweep
 from probes.tasks.controls import asked_task
 from probes.tasks.task import Task
@@ -45,6 +48,7 @@ def fit(
     seeds: int = CNN_SEEDS,
     epochs: int = CNN_EPOCHS,
     source: str = "auto",
+    evaluate: Path | str | Sequence[Path | str] | None = None,
     device: str = "auto",
     force: bool = False,
     quiet: bool = False,
@@ -68,6 +72,8 @@ def fit(
         max_memory: bytes: features of linear probes, knn and ncm that would take more (twice) are streamed, with the
             same result.
         widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
+        evaluate: folders of other images of the same classes, FOLDER/CLASS/... or FOLDER/NAME/CLASS/..., which the
+            frozen network and the probes are shown as they are; rows have the set's name as `split`.
         device: auto, cpu or cuda.
         force: fit again what the table already holds, which reads the test split again.
         quiet: whether nothing is shown meanwhile.
@@ -84,7 +90,11 @@ def fit(
         seeds=seeds, epochs=epochs, source=source, device=pick_device(device), max_memory=max_memory,
     )  # fmt: skip
     asked = _Asked(_named(probe, name, grid, standardise), settings, depths, control, target, force)
-    return pd.concat([_fitted(one, asked) for one in _each(runs)], ignore_index=True)
+    if evaluate is None:
+        return pd.concat([_fitted(one, asked) for one in _each(runs)], ignore_index=True)
+    require_plain(control, target)
+    folders = [Path(one) for one in ([evaluate] if isinstance(evaluate, Path | str) else evaluate)]
+    return pd.concat([_evaluated(one, asked, folders) for one in _each(runs)], ignore_index=True)
 
 
 @python_call("probe-depth")
@@ -234,6 +244,19 @@ def _fitted(run: RunFile, asked: _Asked) -> pd.DataFrame:
         sweep(run, task, family, depths, force=asked.force)
         rows.append(rows_at(run, family, depths))
     return pd.concat(rows, ignore_index=True)
+
+
+def _evaluated(run: RunFile, asked: _Asked, folders: Sequence[Path]) -> pd.DataFrame:
+    """Fit what is asked, evaluate it on the images in folders, and return all rows."""
+    with ShownRun(run.path, asked.settings.device) as shown:
+        sets, found = sets_of(shown, folders), list(asked.families(shown))
+        for task, family, depths in found:
+            family.fitted = {}
+            if isinstance(family, EstimatorFamily) and not asked.force:
+                family.require_same(depths)
+            sweep(shown, task, family, depths, force=asked.force)
+        evaluate_on(shown, Task(shown), [(family, depths) for _, family, depths in found], sets, force=asked.force)
+        return pd.concat([rows_at(shown, family, depths) for _, family, depths in found], ignore_index=True)
 
 
 def _estimators(run: RunFile, asked: _Asked) -> Iterator[dict[str, Any]]:

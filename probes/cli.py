@@ -30,6 +30,7 @@ from probes.names import (
 )
 
 if TYPE_CHECKING:
+    from layerwise.datasets.shown import ShownFolder
     from layerwise.runfile import RunFile
     from probes.probe import Family
     from probes.tasks.task import Task
@@ -90,6 +91,16 @@ Labels = Annotated[
     Path | None,
     typer.Option(
         metavar="LABELS.CSV", help="Probe for another property: a table of split, index, label.", rich_help_panel=INPUT
+    ),
+]
+Evaluate = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--evaluate",
+        metavar="FOLDER",
+        help="Other images of the same classes, in FOLDER/CLASS or FOLDER/NAME/CLASS: the probes are scored on them as "
+        "they are. May be given again.",
+        rich_help_panel=INPUT,
     ),
 ]
 Baseline = Annotated[
@@ -153,6 +164,7 @@ def probe(
     control: Control = "none",
     target: Labels = None,
     baseline: Baseline = None,
+    evaluate: Evaluate = None,
     widths: Widths = CNN_WIDTHS,
     seeds: Seeds = CNN_SEEDS,
     epochs: Epochs = None,
@@ -176,6 +188,8 @@ def probe(
         probe-depth k1.h5 k2.h5 k3.h5 --probe cnn-1,cnn-2 --probe-width 64,128
 
         probe-depth run.h5 --probe linear --control teacher
+
+        probe-depth run.h5 --probe linear --evaluate shifted-images
 
     Next: separability-figure run.h5 -o figure.pdf
     """
@@ -201,12 +215,20 @@ def probe(
         pools=sides, features=features, max_memory=parse_size(max_memory), widths=probe_widths, seeds=seeds,
         epochs=epochs, source=source, pixels=pixels, device=pick_device(device),
     )  # fmt: skip
-    _answer(files, baseline, Asked(names, settings, depths, target, control, force), network=network, dry_run=dry_run)
+    if evaluate:
+        from probes.shown.evaluate import require_plain
+
+        require_plain(control, target)
+    asked = Asked(names, settings, depths, target, control, force, evaluate=tuple(evaluate or ()))
+    _answer(files, baseline, asked, network=network, dry_run=dry_run)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of each run: probes by name, at depths such as "0-3", for the labels of a target and a control."""
+    """What is asked of each run: probes by name, at depths such as "0-3", for the labels of a target and a control.
+
+    evaluate: folders of other images, on which the probes are scored too.
+    """
 
     names: Sequence[str]
     settings: Settings
@@ -214,6 +236,7 @@ class Asked:
     target: Path | None
     control: str
     force: bool
+    evaluate: tuple[Path, ...] = ()
 
 
 def _answer(files: Sequence[Path], baseline: Path | None, asked: Asked, *, network: str | None, dry_run: bool) -> None:
@@ -225,12 +248,12 @@ def _answer(files: Sequence[Path], baseline: Path | None, asked: Asked, *, netwo
 
     if network is not None:
         register(network)
-    files, of_baseline = list(dict.fromkeys(files)), asked
+    files, of_baseline = list(dict.fromkeys(files)), replace(asked, evaluate=())
     failed: dict[Path, Exception] = {}
     for file in files:
         try:
             _answer_one(file, baseline, asked, of_baseline, dry_run=dry_run)
-            of_baseline = replace(asked, force=False)  # all runs share it: it is fitted again once
+            of_baseline = replace(of_baseline, force=False)  # all runs share it: it is fitted again once
         except (UserError, OSError) as error:
             if len(files) == 1:
                 raise
@@ -255,11 +278,12 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
     from layerwise.runfile import RunFile
     from probes.results.baseline import require_same_images
     from probes.results.table import table_path
+    from probes.shown.run import ShownRun
     from probes.tasks.controls import asked_task
 
     work: Callable[[RunFile, Task, Asked], None] = _forecast if dry_run else _probe
     with ExitStack() as opened:
-        run = opened.enter_context(RunFile(file))
+        run = opened.enter_context(ShownRun(file, asked.settings.device) if asked.evaluate else RunFile(file))
         other = None if baseline is None else opened.enter_context(RunFile(baseline))
         if other is not None:
             require_same_images(run, other)
@@ -277,10 +301,40 @@ def _probe(run: RunFile, task: Task, asked: Asked) -> None:
     from probes.results.report import lines
     from probes.sweep import rows_at, sweep
 
-    for family in families(run, task, asked.names, asked.settings):
-        chosen = _chosen(family, run, asked.depths)
+    sets = _sets(run, asked)
+    found = [
+        (family, _chosen(family, run, asked.depths)) for family in families(run, task, asked.names, asked.settings)
+    ]
+    for family, chosen in found:
+        if sets:
+            family.fitted = {}
         sweep(run, task, family, chosen, force=asked.force)
         for line in lines(rows_at(run, family, chosen), f"{run.path}: {family.title}{_labels(task)}"):
+            print(line)
+    if sets:
+        _evaluate(run, task, found, sets, force=asked.force)
+
+
+def _sets(run: RunFile, asked: Asked) -> list[ShownFolder]:
+    """Return the sets of other images that are asked for: what is wrong with them is said before a probe is fitted."""
+    from probes.shown.evaluate import sets_of
+    from probes.shown.run import ShownRun
+
+    return sets_of(run, asked.evaluate) if isinstance(run, ShownRun) else []
+
+
+def _evaluate(
+    run: RunFile, task: Task, found: Sequence[tuple[Family, list[int]]], sets: Sequence[ShownFolder], *, force: bool
+) -> None:
+    from probes.shown.evaluate import evaluate
+    from probes.shown.report import lines
+    from probes.shown.run import ShownRun
+    from probes.sweep import rows_at
+
+    assert isinstance(run, ShownRun)
+    evaluate(run, task, found, sets, force=force)
+    for family, chosen in found:
+        for line in lines(rows_at(run, family, chosen), [one.name for one in sets], str(run.path)):
             print(line)
 
 
@@ -302,6 +356,8 @@ def _forecast(run: RunFile, task: Task, asked: Asked) -> None:
             shown = linear.lines(linear.forecast_sweep(family, left), family)
         for line in shown:
             print(line)
+    for one in _sets(run, asked):
+        print(f"{run.path}: to evaluate on {one.name}: {len(one):,} images of {len(one.files)} classes")
 
 
 def _print_beside(run: RunFile, other: RunFile, task: Task, asked: Asked) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ from layerwise.errors import option
 from layerwise.hardware import reserve_disk
 from layerwise.runfile import RunFile
 from layerwise.runfile.layout import POOL_SIDE
-from probes.probe import Family, ProbeName
+from probes.probe import Family, Played, ProbeName
 from probes.protocol import Fit, Kind, play
 from probes.solver.rows import Rows, View, require_finite
 from probes.tasks.task import Task
@@ -71,6 +71,10 @@ class PooledFamily(Family):
         return [
             (name, play(self.kind(name), self._open(name), self.run.splits, self.fitted)[name]) for name in wanted
         ]  # fmt: skip
+
+    def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
+        for name in names:
+            yield self.kind(name), self._open(name), [name]
 
     @abstractmethod
     def kind(self, name: ProbeName) -> Kind[ProbeName, Data, Any]:

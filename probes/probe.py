@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from probes.tasks.task import CLASS, NO_CONTROL
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
-    from probes.protocol import Fit
+    from probes.protocol import Fit, Kind
     from probes.tasks.task import Task
 
 
@@ -35,6 +35,10 @@ class ProbeName:
     features: str = "native"
     target: str = CLASS
     precision: str = "fp32"
+
+
+# Some probes of a depth that are fitted together: their kind, what opens its data, and their names.
+Played = tuple["Kind[ProbeName, Any, Any]", Callable[[Sequence[str]], Any], Sequence[ProbeName]]
 
 
 class Family(ABC):
@@ -72,6 +76,13 @@ class Family(ABC):
     @abstractmethod
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Fit the wanted probes of a depth by the protocol."""
+
+    @abstractmethod
+    def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
+        """Yield what is played for probes of a depth that stand in the table, to fit them as they were fitted.
+
+        Where choosing is much of the work, what the rows hold is taken.
+        """
 
     def estimators(self, depth: int) -> list[tuple[ProbeName, Any]]:
         """Return the probes of a depth with their names, as scikit-learn estimators of A x_j, [n, C side side].

@@ -201,6 +201,25 @@ def play(
     return played
 
 
+def show(
+    kind: Kind[Key, Data, Fitted],
+    open_splits: Callable[[Sequence[str]], Data],
+    fitted: Mapping[Key, Fitted],
+    refit: int,
+    split: str,
+) -> dict[Key, Fit]:
+    """Score probes, as they were fitted and chosen, on images that are no part of the run: step 4, if it is asked for.
+
+    split: the name of a set of images that `open_splits` knows beside the run's own splits.
+    """
+    assert split not in (*FOLD, TEST)
+    scored = kind.predict(list(fitted.values()), open_splits([split]))
+    return {
+        key: replace(kind.report(fit, refit), scores={split: one})
+        for (key, fit), one in zip(fitted.items(), scored, strict=True)
+    }
+
+
 def _by_split(scored: Predictions, counts: Mapping[str, int], refit: int) -> Iterator[tuple[str, Predictions]]:
     """Yield the predictions of each split; a refit has learned from all of them, which are its train images."""
     if refit:

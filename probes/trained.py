@@ -5,7 +5,7 @@ Nothing is fitted or chosen here. The logits come from the run file, which keeps
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from layerwise.errors import UserError
 from layerwise.model.ensemble import ensemble
 from layerwise.runfile import RunFile
-from probes.probe import Family, ProbeName
+from probes.probe import Family, Played, ProbeName
 from probes.protocol import Fit, Kind, Predictions, joined, play, predictions
 
 # The probe's name, and how auxiliaries are weighted; None for the auxiliary of the depth alone.
@@ -53,12 +53,14 @@ class TrainedFamily(Family):
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Score what was trained."""
-        return [(name, self._play(depth)) for name in wanted]
+        ((kind, open_splits, _),) = self.again(depth, wanted)
+        return list(play(kind, open_splits, self.run.splits, self.fitted).items())
 
-    def _play(self, depth: int) -> list[Fit]:
+    def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
         joins = [depth] if WEIGHTINGS[self.probe] is None else [j for j in self.depths() if j <= depth]
         n_features = sum(int(np.prod(self.run.depth_shape(j))) for j in joins)
-        kind = TrainedKind(self.probe, WEIGHTINGS[self.probe] or "logits", len(self.run.indices("train")), n_features)
+        (name,) = names
+        kind = TrainedKind(name, WEIGHTINGS[self.probe] or "logits", len(self.run.indices("train")), n_features)
 
         def open_splits(splits: Sequence[str]) -> Outputs:
             logits = {
@@ -67,7 +69,7 @@ class TrainedFamily(Family):
             kept = {split: found for split, found in logits.items() if found}  # no run keeps those of the train split
             return Outputs(kept, {split: self.run.labels(split) for split in kept})
 
-        return play(kind, open_splits, self.run.splits)[self.probe]
+        yield kind, open_splits, names
 
 
 @dataclass(frozen=True)
@@ -78,16 +80,16 @@ class Outputs:
     label: dict[str, np.ndarray]
 
 
-class TrainedKind(Kind[str, Outputs, str]):
+class TrainedKind(Kind[ProbeName, Outputs, str]):
     """An auxiliary, or an ensemble of some, as the training left it: nothing is chosen, fitted or refitted."""
 
-    def __init__(self, probe: str, weighting: str, n_train: int, n_features: int):
-        self.probe, self.weighting, self.n_train, self.n_features = probe, weighting, n_train, n_features
+    def __init__(self, name: ProbeName, weighting: str, n_train: int, n_features: int):
+        self.name, self.weighting, self.n_train, self.n_features = name, weighting, n_train, n_features
 
-    def choose(self, data: Outputs) -> dict[str, str]:
-        return {self.probe: self.weighting}
+    def choose(self, data: Outputs) -> dict[ProbeName, str]:
+        return {self.name: self.weighting}
 
-    def refit(self, data: Outputs, chosen: Mapping[str, str]) -> dict[str, str]:
+    def refit(self, data: Outputs, chosen: Mapping[ProbeName, str]) -> dict[ProbeName, str]:
         return {}
 
     def counts(self, data: Outputs) -> dict[str, int]:

@@ -306,7 +306,7 @@ def test_coverage_of_the_interval_over_images_at_the_mean_of_networks() -> None:
 
 def test_an_unknown_factor() -> None:
     with pytest.raises(
-        UsageError, match="^unknown factor 'depth'. Did you mean 'width'. Choices: k, mode, width, pool, seed.$"
+        UsageError, match="^unknown factor 'depth'. Did you mean 'width'. Choices: k, mode, width, pool, seed, split.$"
     ):
         curves(table(crossed()), by="depth")
 
@@ -324,3 +324,47 @@ def test_other_variants_are_lines_of_their_own_and_a_variant_alone_is_named_in_w
     assert set(alone["mode"]) == {"greedy", "untrained"} and set(alone["variants"]) == {"VGG-11"}
     assert "one network each (M = 64, VGG-11)" in caption(alone)
     assert "VGG-11, k = 3" in caption(made)
+
+
+def shown_rows() -> list[dict[str, Any]]:
+    """Return the rows of a run with two probes, of which one was evaluated on two sets of other images."""
+    clean = run_rows([0.4, 0.9, 0.8], (("linear", 0), ("linear-ovr", 0)))
+    return [
+        *clean,
+        *run_rows([0.3, 0.6, 0.7], split="noise/10", images_digest="a", images_folder="c/10", n_samples=300),
+        *run_rows([0.4, 0.8, 0.75], split="noise/2", images_digest="b", images_folder="c/2", n_samples=300),
+    ]
+
+
+def test_lines_are_the_test_images_and_other_images_of_the_same_probe() -> None:
+    found = curves(table(shown_rows()), by="split")
+    assert list(dict.fromkeys(found["split"])) == ["test", "noise/2", "noise/10"]
+    assert list(found["accuracy"]) == pytest.approx([0.4, 0.9, 0.8, 0.4, 0.8, 0.75, 0.3, 0.6, 0.7])
+    assert set(found["probe"]) == {"linear"}  # the other was not evaluated
+    assert set(found["interval"]) == {"images of each set (Wilson 95%)"}
+    text = caption(found)
+    assert "on digits, the same probes on the images of test (360), noise/2 (300), noise/10 (300)" in text
+    assert "test; noise/2; noise/10: one network each" in text
+    two = curves(table(shown_rows()), split=["test", "noise/10"], by="split")
+    assert list(dict.fromkeys(two["split"])) == ["test", "noise/10"]
+
+
+def test_one_set_of_other_images_is_a_split_as_others_are() -> None:
+    found = curves(table(shown_rows()), split="noise/2")
+    assert list(found["accuracy"]) == pytest.approx([0.4, 0.8, 0.75])
+    assert "on digits, noise/2 split (300 images)" in caption(found)
+
+
+def test_questions_that_other_images_do_not_answer() -> None:
+    rows = table(shown_rows())
+    with pytest.raises(UsageError, match="unknown split 'noise/3'. Did you mean 'noise/2'. Choices: train, validation"):
+        curves(rows, split="noise/3")
+    with pytest.raises(UsageError, match="found 2 splits, but lines are of k. Give one --split, or --by split."):
+        curves(rows, split=["test", "noise/2"])
+    with pytest.raises(UserError, match="the probes were evaluated on no other images, so there is one split to draw."):
+        curves(table(run_rows([0.4, 0.9])), by="split")
+    with pytest.raises(UserError, match="linear-ovr .found: test.. Give another --split, or evaluate it: `probe-depth"):
+        curves(rows, ["linear-ovr"], split="noise/2")
+    other = run_rows([0.4, 0.8], k=2, split="noise/2", images_digest="z", images_folder="d/2", n_samples=300)
+    with pytest.raises(UserError, match=r"on different images that are called noise/2: c/2 \(.*\); d/2"):
+        curves(pd.concat([rows, table(run_rows([0.4, 0.8], k=2) + other)]), split="noise/2")

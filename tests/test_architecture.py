@@ -40,7 +40,7 @@ FLOORS = {
         {"probe", "logistic"},
         {"pooled", "results", "trained"},
         {"linear", "cnn", "nearest", "estimator"},
-        {"families", "sweep"},
+        {"families", "sweep", "shown"},
         {"api", "cli"},
     ),
     "figures": (

@@ -31,7 +31,14 @@ def separability_figure(
             rich_help_panel=SHOWN,
         ),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, validation or test, or a set that probe-depth --evaluate named; several with commas, for "
+            "--by split.",
+            rich_help_panel=SHOWN,
+        ),
+    ] = "test",
     refit: Annotated[
         bool | None,
         typer.Option(
@@ -44,8 +51,8 @@ def separability_figure(
     by: Annotated[
         str,
         typer.Option(
-            help="What the lines of a panel stand for: k, mode, width (M), seed, or pool (of linear probes); "
-            "probe-width: accuracy and teacher gap of CNN probes against their width.",
+            help="What the lines of a panel stand for: k, mode, width (M), seed, pool (of linear probes), or split "
+            "(test and other images); probe-width: accuracy and teacher gap of CNN probes against their width.",
             rich_help_panel=SHOWN,
         ),
     ] = "k",
@@ -88,6 +95,10 @@ def separability_figure(
     another factor), of the means over seeds, and has a t interval over seeds.
     Untrained networks of several seeds, beside others, are bands.
 
+    Other images, by probe-depth --evaluate, beside the test images:
+
+        separability-figure run.h5 --by split --split test,noise/3 -o shift.pdf
+
     Example: separability-figure k1.h5 k2.h5 --probe linear,cnn-1 -o figure.pdf
     """
     set_verbosity(quiet, verbose)
@@ -100,6 +111,7 @@ def separability_figure(
         words = None if labels is None else [word.strip() for word in labels.split(",")]
         colours = palette.split(",") if palette and ("," in palette or palette.startswith("#")) else palette
         own: dict[str, Any] = {"xlabels": xlabels, "labels": words, "palette": colours, "keep_failed": keep_failed}
-        return drawn(runs, probes, split, refitted, by, relative, size, **own)
+        splits = [word.strip() for word in split.split(",")]
+        return drawn(runs, probes, splits if len(splits) > 1 else split, refitted, by, relative, size, **own)
 
     write_figure(make, output, runs, size, force)

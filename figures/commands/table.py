@@ -53,7 +53,12 @@ def separability_table(
             help="Accuracy: a column for each probe (a row for each depth), or for each depth.", rich_help_panel=SHOWN
         ),
     ] = "probe",
-    split: Annotated[str, typer.Option(help="train, validation or test.", rich_help_panel=SHOWN)] = "test",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="train, validation or test, or a set that probe-depth --evaluate named.", rich_help_panel=SHOWN
+        ),
+    ] = "test",
     bound: Annotated[
         float | None,
         typer.Option(

@@ -23,8 +23,7 @@ def caption(curves: pd.DataFrame, relative: bool = False, named: dict[Key, Line]
     depth = f"relative depth j/J (J = {blocks})" if relative else "depth j"
     return " ".join(
         [
-            f"Accuracy of probes against {depth} on {first['dataset']}, {first['split']} split "
-            f"({first['n_samples']} images).",
+            f"Accuracy of probes against {depth} on {first['dataset']}, {_images(curves)}.",
             *_lines(curves, lines(curves) if named is None else named),
             *probes(curves),
             f"Dotted line: chance ({100 * first['chance']:.3g}%), the accuracy of always predicting the most "
@@ -32,6 +31,17 @@ def caption(curves: pd.DataFrame, relative: bool = False, named: dict[Key, Line]
             *protocol(curves),
         ]
     )
+
+
+def _images(curves: pd.DataFrame) -> str:
+    """Return which images are scored: those of the split, or of each where lines are splits."""
+    counts = curves.groupby("split", sort=False)["n_samples"].first()
+    if len(counts) == 1:
+        return f"{counts.index[0]} split ({counts.iloc[0]} images)"
+    alike = counts.nunique() == 1
+    said = ", ".join(split if alike else f"{split} ({n})" for split, n in counts.items())
+    each = f" ({counts.iloc[0]} images each)" if alike else " (number of images)"
+    return f"the same probes on the images of {said}{each}"
 
 
 def _lines(curves: pd.DataFrame, drawn: dict[Key, Line]) -> list[str]:

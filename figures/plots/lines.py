@@ -81,10 +81,13 @@ def _lines(points: pd.DataFrame) -> dict[Key, Line]:
         )
     if by in ("k", "mode"):
         return _by_k(points, keys) if by == "k" else _by_mode(points, keys)
-    words = {"width": "$M$ = {0}", "pool": "{0}x{0}", "seed": "seed {0}"}[by]
+    words = {"width": "$M$ = {0}", "pool": "{0}x{0}", "seed": "seed {0}", "split": "{0}"}[by]
     thin = _THIN if by == "seed" else {}
     signs = style.ordered_styles(len(keys))
-    return {key: Line(label=words.format(key[1]), sign=sign | thin) for key, sign in zip(keys, signs, strict=True)}
+    return {
+        key: Line(label=words.format(str(key[1]).replace("$", r"\$")), sign=sign | thin)
+        for key, sign in zip(keys, signs, strict=True)
+    }
 
 
 def _failed(found: dict[Key, Line], points: pd.DataFrame) -> dict[Key, Line]:

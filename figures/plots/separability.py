@@ -52,7 +52,8 @@ def draw(
     ticks = _Ticks(curves, relative, xlabels)
     panels = [panel for _, panel in curves.groupby(panel_columns(curves["by"].iloc[0]), sort=False)]
     named = lines(curves) if named is None else named
-    y = f"{curves['split'].iloc[0]} accuracy (%)"
+    several = curves["split"].nunique() > 1
+    y = "accuracy (%)" if several else f"{curves['split'].iloc[0]} accuracy (%)"
     if ax is not None:
         own = _axes(ax, [_title(panel, curves) for panel in panels])
         with style.marks():

@@ -65,9 +65,9 @@ def decode(
     if form.channels == 1 and not all(map(_may_be_grey, unread)):
         form = replace(form, channels=3)
     try:
-        return _decode_all(paths, form)
+        return decode_as(paths, form)
     except ColourFoundError:
-        return _decode_all(paths, replace(form, channels=3))
+        return decode_as(paths, replace(form, channels=3))
 
 
 def first_form(paths: Iterable[str], image_size: int, eval_resize: int = 0) -> Form:
@@ -89,8 +89,11 @@ def _may_be_grey(path: str) -> bool:
         return True
 
 
-def _decode_all(paths: Sequence[Sequence[str]], form: Form) -> list[np.ndarray]:
-    """Decode all lists, and say in one line how many pictures are not read pixel for pixel as they are stored."""
+def decode_as(paths: Sequence[Sequence[str]], form: Form) -> list[np.ndarray]:
+    """Decode all lists to one form; say in a line how many pictures are not read pixel for pixel as they are stored.
+
+    Raises ColourFoundError for a picture in colour where the form is grey, UserError as `decode`.
+    """
     account = Account()
     arrays = [_decode_list(some, form, account) for some in paths]
     account.require_read()

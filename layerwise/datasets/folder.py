@@ -54,11 +54,11 @@ class _LeftOut:
         if self.endings:
             often = sorted(self.endings.items(), key=lambda kind: (-kind[1], kind[0]))
             kinds = [f"{count} {ending or 'without ending'}" for ending, count in often]
-            parts.append(f"files that do not end as images do: {self.endings.total()} ({_some(kinds)})")
+            parts.append(f"files that do not end as images do: {self.endings.total()} ({some(kinds)})")
         if files := self.hidden.total():
-            parts.append(f"files in hidden folders, which are no classes: {files} ({_some(sorted(self.hidden))})")
+            parts.append(f"files in hidden folders, which are no classes: {files} ({some(sorted(self.hidden))})")
         if self.outside:
-            parts.append(f"images in no class folder: {len(self.outside)} ({_some(sorted(self.outside), 1)})")
+            parts.append(f"images in no class folder: {len(self.outside)} ({some(sorted(self.outside), 1)})")
         return "; ".join(parts)
 
 
@@ -126,6 +126,12 @@ def find_files(root: Path, test_share: float = 0.0) -> Files:
     return Files(root, tuple(classes), np.array(names), label, tested, not test_share)
 
 
+def class_files(folder: Path) -> tuple[dict[str, list[str]], str]:
+    """Return the image files of each folder in one, by its name, and in words which files are not read."""
+    left_out = _LeftOut()
+    return _find_files(folder, left_out), left_out.describe()
+
+
 def _below(root: Path, folder: Path, paths: Iterable[list[str]]) -> Iterator[bytes]:
     """Yield the paths of files in one of root's folders as they are below root."""
     skipped = len(os.path.join(folder, ""))
@@ -171,11 +177,11 @@ def _find_files(folder: Path, left_out: _LeftOut) -> dict[str, list[str]]:
     for name in sorted(os.listdir(folder)):
         path = os.path.join(folder, name)
         if not os.path.isdir(path):
-            if _is_image(name):
+            if is_image(name):
                 left_out.outside.append(path)
             else:
                 _count_other(name, left_out)
-        elif _is_hidden(name):
+        elif is_hidden(name):
             left_out.hidden[path] += sum(len(names) for _, _, names in os.walk(path))
         else:
             _require_utf8(folder, name)
@@ -194,13 +200,13 @@ def _files_below(top: str, left_out: _LeftOut) -> Iterator[str]:
                 f"{root} leads to the same folder as {seen[real]}, whose images would be read twice. Remove that link."
             )
         seen[real], held[root] = root, names
-        for name in [name for name in folders if _is_hidden(name)]:
+        for name in [name for name in folders if is_hidden(name)]:
             folders.remove(name)
             path = os.path.join(root, name)
             left_out.hidden[path] += sum(len(inside) for _, _, inside in os.walk(path))
     for root in sorted(held):
         for name in sorted(held[root]):
-            if _is_image(name):
+            if is_image(name):
                 yield os.path.join(root, name)
             else:
                 _count_other(name, left_out)
@@ -210,11 +216,13 @@ def _refuse_folder(error: OSError) -> NoReturn:
     raise UserError(f"{error.filename} cannot be read ({error.strerror}), nor then its images. Give it a way in.")
 
 
-def _is_image(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Return whether a file is read as an image, by the end of its name."""
     return name.lower().endswith(ENDINGS)
 
 
-def _is_hidden(name: str) -> bool:
+def is_hidden(name: str) -> bool:
+    """Return whether a folder is one that systems make, and no class."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
@@ -244,14 +252,14 @@ def _check_classes(folders: Sequence[Path], files: Mapping[Path, Mapping[str, li
     train, test = folders[0], folders[-1]
     if files[train].keys() != files[test].keys():
         only = [
-            f"only {a} has {_some(sorted(files[a].keys() - files[b].keys()))}"
+            f"only {a} has {some(sorted(files[a].keys() - files[b].keys()))}"
             for a, b in ((train, test), (test, train))
             if files[a].keys() - files[b].keys()
         ]
         raise UserError(f"train and test have different class folders: {'; '.join(only)}. Both need the same ones.")
     if len(files[train]) < 2:
         raise UserError(
-            f"{train} holds {_some(sorted(files[train])) or 'no folder'}, but at least two class folders are needed."
+            f"{train} holds {some(sorted(files[train])) or 'no folder'}, but at least two class folders are needed."
         )
     for folder in folders:
         for name, paths in files[folder].items():
@@ -262,6 +270,6 @@ def _check_classes(folders: Sequence[Path], files: Mapping[Path, Mapping[str, li
                 )
 
 
-def _some(names: Sequence[str], most: int = 5) -> str:
+def some(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -60,7 +60,7 @@ class Form:
     """The form of every image: channels C, height H and width W in pixels; `first` is the file that set it.
 
     resized: images of any size are brought to H x W; else all have that size. shorter: pixels to which the shorter side
-    is brought before the middle is cropped.
+    is brought before the middle is cropped. advice: what to do about a picture of another size.
     """
 
     channels: int
@@ -69,6 +69,7 @@ class Form:
     first: str
     resized: bool
     shorter: int = 0
+    advice: str = "Bring them to one by --set data.image_size=32 (or another number of pixels)."
 
 
 @dataclass(frozen=True)
@@ -233,7 +234,7 @@ def different_sizes(form: Form, path: str, height: int, width: int) -> UserError
     """Return the error for a picture of another size than the first one, where none is resized."""
     return UserError(
         f"images of different sizes: {form.first} has {form.width}x{form.height} pixels, {path} has {width}x{height}. "
-        "Bring them to one by --set data.image_size=32 (or another number of pixels)."
+        f"{form.advice}"
     )
 
 

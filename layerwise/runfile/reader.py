@@ -13,7 +13,7 @@ from html import escape
 from io import FileIO
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -50,7 +50,7 @@ class RunFile:
             self.close()
             raise
 
-    def __enter__(self) -> RunFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

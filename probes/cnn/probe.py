@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -40,7 +40,7 @@ from probes.cnn.training import (
     train_together,
 )
 from probes.names import CNN_EPOCHS, CNN_SEEDS, QUICK_EPOCHS
-from probes.probe import Family, ProbeName
+from probes.probe import Family, Played, ProbeName
 from probes.protocol import Fit, play
 from probes.tasks.task import Task
 
@@ -139,7 +139,14 @@ class CnnFamily(Family):
 
     def fit(self, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
         """Train the wanted probes of a depth by the protocol, all of them from one read of its activations."""
-        candidates = {name: self._candidate(Design.named(name)) for name in wanted}
+        ((kind, open_splits, _),) = self.again(depth, wanted)
+        fits = play(kind, open_splits, self.run.splits, self.fitted)
+        return [(name, fits[name]) for name in wanted]
+
+    def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
+        if any((design.p, design.width) not in self._rates for design in map(Design.named, names)):
+            self.prepare({depth: names})  # rates that were tried stand in run.candidates.csv
+        candidates = {name: self._candidate(Design.named(name)) for name in names}
         kind = CnnKind(
             self._trainer(depth, self.epochs), candidates, selection=self.selection, precision=self.precision
         )
@@ -148,8 +155,7 @@ class CnnFamily(Family):
             # Maps are read again in every epoch of training, those that are only scored once.
             return self._data(self.task, depth, splits, keep="train" in splits)
 
-        fits = play(kind, open_splits, self.run.splits)
-        return [(name, fits[name]) for name in wanted]
+        yield kind, open_splits, names
 
     def _trainer(self, depth: int, epochs: int) -> Train:
         return functools.partial(
@@ -172,6 +178,8 @@ class CnnFamily(Family):
 
     def _data(self, task: Task, depth: int, splits: Sequence[str], keep: bool = True) -> Labelled:
         source = self.source_of(depth).name
+        if self.run.maps(depth, splits[0]) is None:  # of images that are shown to a run nothing is stored
+            source = "recompute"
         dtype = number_type(self.run, depth)
         return Labelled(task, depth, splits, source=source, device=self.device, dtype=dtype, keep=keep)
 

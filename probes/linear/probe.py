@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from layerwise.runfile import RunFile
 from probes.linear.depth import LinearKind
 from probes.linear.features import DepthData, read_depth
 from probes.linear.problem import DRAWS
-from probes.probe import Family, ProbeName
+from probes.probe import Family, Played, ProbeName
 from probes.protocol import Fit, Fits, choose_and_refit, play
 from probes.results.table import chosen_penalty
 from probes.tasks.task import NO_CONTROL, Task
@@ -111,12 +111,18 @@ class LinearFamily(Family):
         fitted = self.fitted if self.fitted is not None else {}
         for name in self.names(depth):
             if name not in fitted:
-                # With the penalty that stands in the rows: the path was walked when they were made.
-                taken = {name: chosen_penalty(self.run, name, name.control)}
-                kind = self._kind([name], None, taken, lambda name, penalty: None)
-                _, chosen, refitted = choose_and_refit(kind, self._open(depth, name.pooling), self.run.splits)
+                ((kind, open_splits, _),) = self.again(depth, [name])
+                _, chosen, refitted = choose_and_refit(kind, open_splits, self.run.splits)
                 fitted |= chosen | refitted
         return [(name, fitted[name].estimator()) for name in self.names(depth)]
+
+    def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
+        for name in names:
+            # With the penalty that stands in the rows: the path was walked when they were made.
+            taken = {name: chosen_penalty(self.run, name, name.control)}
+            width = None if self.features == "native" else self._width(name.pooling)
+            kind = self._kind([name], width, taken, lambda name, penalty: None)
+            yield kind, self._open(depth, name.pooling), [name]
 
     def _open(self, depth: int, side: int) -> Callable[[Sequence[str]], DepthData]:
         def open_splits(splits: Sequence[str]) -> DepthData:

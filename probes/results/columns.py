@@ -60,7 +60,9 @@ SCHEMA = (
     Column("features", "text",
         "`native`; `matched`, a random projection to the least width over depths >= 1; `input`, one to the number of "
         "features of the pooled input", key="probe"),
-    Column("split", "text", "`train`, `validation`, `test`; at `refit` 1, train is train + validation", key="number"),
+    Column("split", "text",
+        "`train`, `validation`, `test`; at `refit` 1, train is train + validation; any other name is of a set of "
+        "images that are no part of the run (`images_folder`)", key="number"),
     Column("metric", "text",
         "`accuracy` in [0, 1]; `accuracy_top5`, the same with any of the five likeliest classes, where there are at "
         "least 10; `log_loss_bits`, mean negative log2 probability of the true class; `calibration_error`"
@@ -134,6 +136,11 @@ SCHEMA = (
         "the classifier of scikit-learn's grammar that a user gave, as it shows itself; of several, the chosen one, "
         "their number and the beginning of a digest of them. `probe` is then its class, or the name it was given",
         since=LATER, empty="this project's own probes"),
+    Column("images_folder", "text",
+        "of rows on images that are no part of the run (`probe-depth --evaluate`), whose set `split` names: their "
+        "folder", since=LATER, empty="splits of the run"),
+    Column("images_digest", "text", "SHA-256 of these images and their labels, as they were read", since=LATER,
+        empty="splits of the run"),
     Column(DIGEST, "text",
         "`d` and the first 16 hexadecimal digits of the SHA-256 of the row: its other values in the order of this "
         "table (integers as such, numbers with 14 significant digits, missing ones empty), then the number of rows of "

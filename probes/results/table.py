@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 
 from layerwise import __version__
+from layerwise.datasets.shown import ShownImages
 from layerwise.errors import UserError
 from layerwise.locks import held
 from layerwise.publication import is_there, published, remove_leftovers, short_name
@@ -286,6 +287,26 @@ def save(run: RunFile, task: Task, fitted: Sequence[tuple[ProbeName, Sequence[Fi
         save_predictions(run, run.indices("test")[task.rows("test")], fitted)
         new = [row for name, fits in fitted for row in rows(run, task, name, fits)]
         _replace(table_path(run.path), pd.DataFrame(new, columns=list(COLUMNS)))
+
+
+def save_shown(run: RunFile, task: Task, images: ShownImages, shown: Sequence[tuple[ProbeName, Fit]]) -> None:
+    """Put the rows of probes on a set of other images in the place of earlier ones of its name, beside their own.
+
+    They belong to the fit whose rows stand there: where that is fitted again, they go with it.
+    """
+    about = {"images_folder": str(images.folder.absolute()), "images_digest": images.digest}
+    new = pd.DataFrame(
+        [row | about for name, fit in shown for row in rows(run, task, name, [fit])], columns=list(COLUMNS)
+    )
+    if new.empty:
+        return
+    with locked(run.path):
+        path = table_path(run.path)
+        table = read_table(path)
+        own = _keys(table).isin(_keys(new))
+        reads = table[own].groupby(list(PROBE_KEY[:-1]))["test_reads"].max()
+        new["test_reads"] = [reads[tuple(key)] for key in new[list(PROBE_KEY[:-1])].itertuples(index=False)]
+        write_table(path, [table[~(own & (table["split"] == images.name))], new])
 
 
 def _replace(path: Path, new: pd.DataFrame) -> None:
