@@ -85,7 +85,11 @@ class GlobalBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
-        weight = torch.ones(self.num_features, dtype=_dtype(input)) if self.weight is None else self.weight
+        weight = (
+            torch.ones(self.num_features, dtype=_dtype(input), device=input.device)
+            if self.weight is None
+            else self.weight
+        )
         bias = torch.zeros_like(weight) if self.bias is None else self.bias
         found, count, mean, variance = _Normalised.apply(input, weight, bias, self.eps)
         self._keep(mean, variance * count / (count - 1))
