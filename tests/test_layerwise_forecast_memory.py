@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Sizes, Split, load_dataset
-from layerwise.forecast.memory import Maps, Memory, forecast_memory
+from layerwise.forecast.memory import Memory, forecast_memory
+from layerwise.model.maps import Maps
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.dump import depth_batches

@@ -24,9 +24,9 @@ from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.runfile.depths import NeedsFloat32
 from layerwise.runfile.plan import Plan
 from layerwise.runfile.writer import RunWriter
-from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
+from layerwise.training.batches import DeviceSplit, evaluation_batch
 from layerwise.training.capture import UNCAPTURED, CapturedStep
-from layerwise.training.dump import DUMP_BATCH, dump_depths
+from layerwise.training.dump import dump_batch, dump_depths
 from layerwise.training.loop import evaluate
 from layerwise.training.prefix import FrozenPrefix
 from layerwise.training.problem import AuxiliaryProblem, autocast
@@ -105,21 +105,22 @@ class Rehearsal:
         self.network = LayerwiseNetwork(
             config.network, sizes.image, sizes.n_classes, self.constants, self.constants, config.seed
         ).to(device)
+        self.at_once, self.dumped = evaluation_batch(self.network), dump_batch(self.network)
 
     def works(self) -> Iterator[Work]:
         """Yield every kind of batch in the order of the run; time each before asking for the next, which may freeze."""
         if self.config.mode == "untrained":
             if self.config.network.has_batch_norm:
-                yield Work("training", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, "train"), self._score)
+                yield Work("training", self.at_once, self._batches(self.at_once, "train"), self._score)
         else:
             yield from self._training()
             scored = [*self.counts, *(name for name in self.counts if name != "train" and self.config.mirrored)]
-            yield Work("scoring", EVALUATION_BATCH, self._batches(EVALUATION_BATCH, *scored), self._score)
+            yield Work("scoring", self.at_once, self._batches(self.at_once, *scored), self._score)
             if self.config.network.prune_to:
-                batches = self._batches(EVALUATION_BATCH, *self.counts)
-                yield Work("scoring", EVALUATION_BATCH, batches, self._score_states)
+                batches = self._batches(self.at_once, *self.counts)
+                yield Work("scoring", self.at_once, batches, self._score_states)
         freeze(self.network)
-        yield Work("dump", DUMP_BATCH, self._batches(DUMP_BATCH, *self.counts), self._dump)
+        yield Work("dump", self.dumped, self._batches(self.dumped, *self.counts), self._dump)
 
     def _training(self) -> Iterator[Work]:
         size = self.config.training.batch_size
@@ -165,9 +166,9 @@ class Rehearsal:
 
     def _validation(self, block: nn.Module, auxiliary: nn.Module, below: int, epochs: int) -> Iterator[Work]:
         if self.sizes.validation:
-            batches = epochs * self._batches(EVALUATION_BATCH, "validation")
+            batches = epochs * self._batches(self.at_once, "validation")
             evaluation = functools.partial(self._evaluate, block, auxiliary, below)
-            yield Work("training", EVALUATION_BATCH, batches, evaluation)
+            yield Work("training", self.at_once, batches, evaluation)
 
     def _batches(self, size: int, *splits: str) -> int:
         return sum(-(-self.counts[name] // size) for name in splits)
@@ -187,9 +188,9 @@ class Rehearsal:
 
             return batch
 
-        validation = self._batches(EVALUATION_BATCH, "validation") if self.sizes.validation else 0
-        batches = max(1, self.config.training.views) * self._batches(EVALUATION_BATCH, "train") + validation
-        return Work("training", EVALUATION_BATCH, batches, prepare)
+        validation = self._batches(self.at_once, "validation") if self.sizes.validation else 0
+        batches = max(1, self.config.training.views) * self._batches(self.at_once, "train") + validation
+        return Work("training", self.at_once, batches, prepare)
 
     def _step(self, block: nn.Module, auxiliary: nn.Module, below: int, n: int) -> Callable[[], object]:
         problem = AuxiliaryProblem(block, auxiliary, self.config.training, self.config.precision)

@@ -19,12 +19,22 @@ from layerwise import ranks
 from layerwise.config import TrainingConfig
 from layerwise.datasets import Split
 from layerwise.datasets.stream import StreamedSplit
+from layerwise.model.maps import maps_of, rows_within
+from layerwise.model.network import LayerwiseNetwork
 from layerwise.training.parts import draw_parts
 
 # Images that are evaluated, or fill a kept prefix, at once. Without gradients a batch may be larger than in training,
 # and larger ones keep a GPU busier; other sizes were not timed. Another size changes scores and kept values by rounding
 # at most, and BatchNorm's statistics of an untrained network, which are means over such batches.
 EVALUATION_BATCH = 512
+
+
+def evaluation_batch(network: LayerwiseNetwork) -> int:
+    """Return how many images are evaluated at once: EVALUATION_BATCH, or of large images what memory is given to."""
+    maps = maps_of(network.config, network.shapes[0], network.n_classes)
+    return rows_within(EVALUATION_BATCH, maps.forward(network.config.depth))
+
+
 # Rows of a choice before those of the cutout: of images that are padded, and of parts of originals.
 PADDED, VIEWED = 4, 6
 Batches = Iterable[tuple[Tensor, ...]]

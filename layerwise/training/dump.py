@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from layerwise.commandline import progress
 from layerwise.datasets import Dataset, Split
 from layerwise.hardware import exact_float32
+from layerwise.model.maps import maps_of, rows_within
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile import layout
 from layerwise.runfile.depths import Depth, DepthStream
@@ -26,10 +27,17 @@ from layerwise.runfile.writer import RunWriter
 DUMP_BATCH = 256
 
 
+def dump_batch(network: LayerwiseNetwork) -> int:
+    """Return how many images are dumped at once: DUMP_BATCH, or of large images what memory is given to."""
+    maps = maps_of(network.config, network.shapes[0], network.n_classes)
+    return rows_within(DUMP_BATCH, maps.dumped)
+
+
 @torch.no_grad()
 def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
     """Yield the uint8 images of each batch of a split in order, and [x_0, ..., x_J], each x_j [n, C, H, W] float32."""
-    parts = [slice(start, start + DUMP_BATCH) for start in range(0, len(split.label), DUMP_BATCH)]
+    size = dump_batch(network)
+    parts = [slice(start, start + size) for start in range(0, len(split.label), size)]
     for images in split.stream(parts):
         xs = [network.normalise(torch.from_numpy(images).to(network.device))]
         for block in network.blocks:

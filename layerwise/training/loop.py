@@ -35,7 +35,7 @@ from layerwise.model.batch_norm import settling
 from layerwise.model.network import LayerwiseNetwork, freeze
 from layerwise.model.paired import WHITENED, WhiteningStem
 from layerwise.model.seeds import derive_seed, fix_norm_weights, own_random_stream
-from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit
+from layerwise.training.batches import Batches, DeviceSplit, evaluation_batch
 from layerwise.training.capture import CapturedStep
 from layerwise.training.checkpoint import Checkpoint
 from layerwise.training.history import Epoch, Score
@@ -262,7 +262,8 @@ def whiten(network: LayerwiseNetwork, train: Split) -> None:
 @torch.no_grad()
 def settle_batch_norm(network: LayerwiseNetwork, train: DeviceSplit) -> None:
     """Give an untrained network's BatchNorm the statistics of the training images. The network ends frozen."""
-    batch_size = -(-len(train.label) // train.batches(EVALUATION_BATCH))  # else a short last batch would weigh more
+    # Nearly equal batches, else a short last one would weigh more.
+    batch_size = -(-len(train.label) // train.batches(evaluation_batch(network)))
     with settling(network.blocks) as has_norms:
         for x, _ in train.in_order(network.normalise, batch_size, shared=True) if has_norms else ():
             network.advance(x, 0, len(network.blocks))

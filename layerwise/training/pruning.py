@@ -26,7 +26,7 @@ from layerwise.hardware import exact_float32
 from layerwise.model.blocks import AuxiliaryClassifier, Block
 from layerwise.model.narrowing import narrow, plain_parts
 from layerwise.model.network import LayerwiseNetwork, freeze
-from layerwise.training.batches import Batches, DeviceSplit
+from layerwise.training.batches import Batches, DeviceSplit, evaluation_batch
 
 
 @dataclass
@@ -101,7 +101,7 @@ def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[i
     for name, split in dataset.splits.items() if wanted else ():
         data = DeviceSplit(split, network.device)
         correct = {(j, state): 0 for j in wanted for state in ("before", "pruned")}
-        for x, y in data.in_order(network.normalise):
+        for x, y in data.in_order(network.normalise, evaluation_batch(network)):
             for j, block in enumerate(network.blocks[: max(wanted)], start=1):
                 maps = block(x)
                 if j in wanted:

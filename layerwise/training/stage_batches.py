@@ -28,7 +28,7 @@ from layerwise.errors import UserError, option
 from layerwise.hardware import device_room, memory_room, reserve_disk
 from layerwise.model.architectures import network_shapes
 from layerwise.model.seeds import derive_seed
-from layerwise.training.batches import EVALUATION_BATCH, Batches, DeviceSplit, fixed_view
+from layerwise.training.batches import Batches, DeviceSplit, evaluation_batch, fixed_view
 from layerwise.training.prefix import AT_ONCE, FrozenPrefix
 from layerwise.units import show_size
 
@@ -45,6 +45,7 @@ class Recomputed:
     def __init__(self, data: Mapping[str, DeviceSplit], prefix: FrozenPrefix, config: RunConfig, depth: int):
         self.data, self.prefix, self.config, self.depth = data, prefix, config, depth
         self.views = max(1, config.training.views)
+        self.at_once = evaluation_batch(prefix.network)  # images, without gradients
 
     def order_seed(self, epoch: int) -> int:
         """Return the seed of an epoch's order and of its augmentation."""
@@ -85,7 +86,7 @@ class Recomputed:
 
     def validation(self) -> Batches:
         """Yield (x, y) of this rank's share of the validation fold."""
-        return self.data["validation"].in_order(self.prefix, shared=True)
+        return self.data["validation"].in_order(self.prefix, self.at_once, shared=True)
 
 
 class Kept(Recomputed):
@@ -122,8 +123,8 @@ class Kept(Recomputed):
                 draws = self.view(v) if name == "train" else None
                 rows = torch.arange(len(data))[None]
                 choices = (rows if draws is None else torch.cat([rows, draws])).to(data.home)
-                taken = data.taken(choices.split(EVALUATION_BATCH, dim=1), self.config.training)
-                for part, (images, _) in zip(whole.split(EVALUATION_BATCH), taken, strict=True):
+                taken = data.taken(choices.split(self.at_once, dim=1), self.config.training)
+                for part, (images, _) in zip(whole.split(self.at_once), taken, strict=True):
                     part.copy_(self.prefix(images).permute(0, 2, 3, 1))
 
     def batches(self, epoch: int, done: int = 0) -> Batches:
@@ -147,7 +148,7 @@ class Kept(Recomputed):
     def validation(self) -> Batches:
         """Yield (x, y) of this rank's share of the validation fold."""
         kept = self._kept["validation"]
-        for batch in torch.arange(len(kept), device=kept.device).split(EVALUATION_BATCH):
+        for batch in torch.arange(len(kept), device=kept.device).split(self.at_once):
             rows = batch[ranks.share(len(batch))]
             yield self._read("validation", torch.stack([rows, rows]))
 
