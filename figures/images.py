@@ -18,7 +18,7 @@ from figures.kit.style import rendered
 from figures.plots import atlas
 from figures.plots import images as images_plot
 from layerwise.errors import UsageError, UserError, unknown
-from layerwise.runfile.given import Run, Runs, path_of
+from layerwise.runfile.given import Run, Runs, opened
 from layerwise.spoken import python_call
 from probes.csvfile import write_csv
 
@@ -84,7 +84,7 @@ def draw_atlas(
     """Return the atlas of a run: test images in columns by their prediction depth.
 
     Args:
-        run: a run file that holds its images, with predictions beside it.
+        run: a run file that holds its images, or knows where they are, with predictions beside it.
         probe: knn, linear, linear-ovr or ncm; None for knn, or linear where the run has no knn.
         pool: side of the average A that the probe reads. rows: of images, drawn with `seed`.
         size: "single" (85 mm wide) or "double" (170 mm). ax: axes of a figure of your own.
@@ -92,18 +92,16 @@ def draw_atlas(
     Raises UserError where the run holds no images, or no predictions of the probe.
     """
     _check_size(size)
-    return atlas_made(path_of(run), None if probe is None else [probe], pool, rows, seed, size, ax)[0]
+    return atlas_made(run, None if probe is None else [probe], pool, rows, seed, size, ax)[0]
 
 
 def atlas_made(
-    run: Path, probes: Sequence[str] | None, pool: int, rows: int, seed: int, size: str, ax: Any = None
+    run: Run, probes: Sequence[str] | None, pool: int, rows: int, seed: int, size: str, ax: Any = None
 ) -> Made:
     """Return the figure of `draw_atlas` by the first of the probes, the images of the run, and the caption."""
-    from layerwise.runfile import RunFile
-
     if rows < 1:
         raise UsageError(f"rows is {rows}, but takes a number of rows of images, from 1 on.")
-    with RunFile(run) as file:
+    with opened(run) as file:
         line = lines(file, probes, pool)[0]
         single = by_image(file, line, None)
         beside = 1 if ax is not None else atlas.beside(single, size)
@@ -114,14 +112,16 @@ def atlas_made(
 
 def _pixels(run: RunFile, sample: pd.DataFrame) -> dict[int, np.ndarray]:
     """Return the images that are shown, uint8 [H, W, 3] by index; grey ones in three equal channels."""
-    stored = run.images("test")
-    if stored is None:
-        raise NoPictures(f"{run.path} holds no images, so there is no atlas of it.")
-    if stored.shape[1] not in (1, 3):
-        raise NoPictures(f"{run.path} holds images of {stored.shape[1]} channels; an atlas shows 1 or 3.")
+    from layerwise.images import images_if_any
+
     place = {int(index): row for row, index in enumerate(run.indices("test"))}
     shown = [int(index) for index in sample.loc[sample["place"] >= 0, "index"]]
-    return {index: _seen(np.asarray(stored[place[index] : place[index] + 1])[0]) for index in shown}
+    found = images_if_any(run, "test", np.array([place[index] for index in shown], dtype=np.int64))
+    if found is None:
+        raise NoPictures(f"{run.path} holds no images, so there is no atlas of it.")
+    if found.shape[1] not in (1, 3):
+        raise NoPictures(f"{run.path} holds images of {found.shape[1]} channels; an atlas shows 1 or 3.")
+    return {index: _seen(image) for index, image in zip(shown, found, strict=True)}
 
 
 def _seen(image: np.ndarray) -> np.ndarray:
@@ -130,15 +130,21 @@ def _seen(image: np.ndarray) -> np.ndarray:
     return seen
 
 
-def made(runs: Sequence[Path], tables: Tables, asked: Asked, rows: int, seed: int, size: str) -> dict[str, Made]:
+def made(
+    runs: Sequence[Path], tables: Tables, asked: Asked, rows: int, seed: int, size: str, data_dir: Path | None = None
+) -> dict[str, Made]:
     """Return the figures of the command by name: `images`, and of the first run the `atlas`, unless rows is 0.
 
-    A run without pictures, as of arrays, has no atlas, which is said.
+    A run without pictures, as of arrays, has no atlas, which is said. data_dir: the folder of the images of the first
+    run, where it holds none.
     """
+    from layerwise.runfile import RunFile
+
     found = {"images": (images_plot.draw(tables.depths, size), tables.depths, images_plot.caption(tables.depths))}
     if rows:
         try:
-            found["atlas"] = atlas_made(runs[0], asked.probes, asked.pool, rows, seed, size)
+            with RunFile(runs[0], data_dir) as first:
+                found["atlas"] = atlas_made(first, asked.probes, asked.pool, rows, seed, size)
         except NoPictures as error:
             log.warning("%s", error)
     return found

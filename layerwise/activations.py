@@ -1,7 +1,8 @@
 """The one way to the activations of a depth: stored maps where the file has them, else recomputed.
 
 Every reader of activations (probes, analysis) asks here and does not know which it gets. Stored values are
-rounded to float16 where they fit; recomputed ones are float32 from the images and frozen blocks of the same file.
+rounded to float16 where they fit; recomputed ones are float32 from the frozen blocks of the file and its images or,
+where it holds none, the folder that these came from (`layerwise.images`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Iterator
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from layerwise.datasets.dataset import OWN
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.extraction.preprocessing import Preprocessing
 from layerwise.hardware import exact_float32
+from layerwise.images import Images, NoImages, images_of, reread_images
 from layerwise.model.blocks import average
+from layerwise.model.maps import maps_of, rows_within
 from layerwise.model.narrowing import narrow_all
 from layerwise.model.network import LayerwiseNetwork, Normalisation, freeze
 from layerwise.runfile import Rows, RunFile
@@ -28,22 +32,32 @@ from layerwise.runfile.given import Run, opened, path_of
 from layerwise.runfile.layout import POOL_SIDE
 from layerwise.spoken import python_call
 
-SOURCES = ("auto", "stored", "recompute")
+SOURCES = ("auto", "stored", "recompute", "folder")
 READ_BATCH = 256
 
 
 class Activations:
     """x_j of one split: maps [n, C, H, W] by any rows, float32, on the device that will use them.
 
-    source: "stored" or "recompute", which of the two was chosen.
+    source: "stored", "recompute" (from images in the file) or "folder" (from those that it was made of), as chosen.
+    at_once: images that are read and computed together where nobody asks for a number of them: READ_BATCH, or fewer
+    where their maps are so large that memory would not hold them.
     """
 
-    def __init__(self, rows: Rows, compute: Callable[[Tensor], Tensor] | None, depth: int, device: torch.device):
+    def __init__(
+        self,
+        rows: Images,
+        compute: Callable[[Tensor], Tensor] | None,
+        depth: int,
+        device: torch.device,
+        at_once: int = READ_BATCH,
+    ):
         self._rows = rows
         self._compute = compute
         self._depth = depth
         self._device = device
-        self.source = "stored" if compute is None else "recompute"
+        self.at_once = at_once
+        self.source = "stored" if compute is None else "recompute" if isinstance(rows, Rows) else "folder"
 
     def __repr__(self) -> str:
         return f"Activations(depth {self._depth}, {len(self)} images, {self.source}, on {self._device})"
@@ -54,7 +68,7 @@ class Activations:
     @property
     def is_contiguous(self) -> bool:
         """Whether a thread of its own may `read`, since no HDF5 handle is needed for it."""
-        return self._rows.is_contiguous
+        return getattr(self._rows, "is_contiguous", True)  # an array in memory is read by anybody
 
     @property
     def row_bytes(self) -> int:
@@ -75,8 +89,8 @@ class Activations:
         return x[(*[slice(None)] * np.ndim(numbers), *rest)] if rest else x
 
     def read(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Return rows as the file has them: maps in their own type, or uint8 images; `compute` makes x_j of them."""
-        return self._rows[rows]
+        """Return rows as they are kept: maps in their own type, or uint8 images; `compute` makes x_j of them."""
+        return np.ascontiguousarray(self._rows[rows])
 
     def compute(self, values: np.ndarray) -> Tensor:
         """Return x_j [n, C, H, W] on the device from what `read` returned."""
@@ -84,29 +98,42 @@ class Activations:
         if self._compute is None:
             return x.to(torch.float32)
         with torch.no_grad(), exact_float32():
-            return self._compute(x)
+            parts = [self._compute(part) for part in x.split(self.at_once)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def batches(self, size: int = READ_BATCH) -> Iterator[Tensor]:
-        """Yield all rows in order, `size` at a time."""
+    def batches(self, size: int | None = None) -> Iterator[Tensor]:
+        """Yield all rows in order, `size` at a time, or `at_once`."""
+        size = size or self.at_once
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
 
 @python_call("layerwise-extract")
 def open_activations(
-    run: Run, depth: int, split: str, *, source: str = "auto", device: torch.device | None = None
+    run: Run,
+    depth: int,
+    split: str,
+    *,
+    source: str = "auto",
+    device: torch.device | None = None,
+    data_dir: Path | str | None = None,
 ) -> Activations:
     """Return the activations x_j of one depth and split.
 
     Args:
         run: a run file, open or by its path; a path is opened for as long as the activations are in use.
         depth: 0 (the normalised image) to J.
-        source: "stored" (maps in the file), "recompute" (images and blocks in the file), or "auto": stored if
-            they are there.
+        source: "stored" (maps in the file), "recompute" (images, of the file or else of their folder, and blocks),
+            "folder" (of their folder in any case), or "auto": stored if they are there, else recomputed.
+        data_dir: the folder of the images, where the file holds none; None for the one they were in. Each file of it
+            is compared with its digest.
 
     Raises:
-        UserError: the file lacks what the source needs, with the command that would store it.
+        UserError: the file lacks what the source needs, with the command that would store it; or images that are not
+            what the run was made of.
     """
+    if data_dir is not None:
+        run = run.reopened(data_dir) if isinstance(run, RunFile) else RunFile(path_of(run), data_dir)
     return read_activations(run, depth, split, source=source, device=device)
 
 
@@ -119,17 +146,23 @@ def read_activations(
     device = device or torch.device("cpu")
     run = run if isinstance(run, RunFile) else RunFile(path_of(run))
     run = run.reopened() if run.is_closed else run  # which refuses another file that took its name
-    maps = _stored_maps(run, depth, split)
+    maps = stored_maps(run, depth, split)
     if source == "stored" or (source == "auto" and maps is not None):
         if maps is None:
             raise UserError(f"{run.path} holds no whole maps of depth {depth}. {_again(run, '--store maps')}")
-        return Activations(maps, None, depth, device)
-    images, compute = run.images(split), _computed(run, depth, device)
-    if images is None:
-        raise UserError(f"{run.path} holds no images{_nor_maps(source)}. {_again(run, '--max-size SIZE')}")
-    if compute is None:
+        return Activations(maps, None, depth, device, rows_within(READ_BATCH, prod(run.depth_shape(depth))))
+    if (compute := _computed(run, depth, device)) is None:
         raise UserError(f"{run.path} holds no blocks{_nor_maps(source)}. {_again(run, '--store maps')}")
-    return Activations(images, compute, depth, device)
+    return Activations(require_images(run, split, source), compute, depth, device, _at_once(run, depth))
+
+
+def require_images(run: RunFile, split: str, source: str = "auto") -> Images:
+    """Return the uint8 images of a split; raise UserError, with the command that keeps them, where there are none."""
+    try:
+        return reread_images(run, split) if source == "folder" else images_of(run, split)
+    except NoImages as error:
+        lacking = f"{run.path} holds no images{_nor_maps(source)}"
+        raise UserError(f"{lacking}. {error} {_again(run, '--max-size SIZE')}") from None
 
 
 @python_call("probe-depth")
@@ -184,7 +217,7 @@ def _computed(run: RunFile, depth: int, device: torch.device) -> Callable[[Tenso
     return Preprocessing.from_facts(facts) if depth == 0 and facts else None
 
 
-def _stored_maps(run: RunFile, depth: int, split: str) -> Rows | None:
+def stored_maps(run: RunFile, depth: int, split: str) -> Rows | None:
     """Return x_j [n, C, H, W] as the file holds it: whole maps, or A x_j where A changes nothing."""
     maps = run.maps(depth, split)
     if maps is None and (pooled := run.pooled(depth, split)) is not None:
@@ -231,6 +264,14 @@ def load_network(run: RunFile, device: torch.device) -> LayerwiseNetwork | None:
                     ) from None
     freeze(network)
     return network.to(device)
+
+
+def _at_once(run: RunFile, depth: int) -> int:
+    """Return how many images are computed together up to a depth."""
+    image, config = run.depth_shape(0), run.config
+    if config is None or depth == 0:
+        return rows_within(READ_BATCH, 3 * prod(image))
+    return rows_within(READ_BATCH, maps_of(config.network, image, len(run.dataset["classes"])).forward(depth))
 
 
 def _nor_maps(source: str) -> str:

@@ -39,15 +39,17 @@ _OWN_DATA = {"data.dataset": OWN, "data.subset": 0, "data.test_share": 0.0, "dat
 
 
 @python_call("layerwise-train")
-def open_run(path: Run, network: Network | None = None) -> RunFile:
+def open_run(path: Run, network: Network | None = None, data_dir: Path | str | None = None) -> RunFile:
     """Open a run file for reading; use it as a context manager, or close it. It can be pickled, for workers.
 
     network: of a run of blocks of your own, what `train` was given; needed only where activations are computed again.
+    data_dir: of a file that holds no images, their folder, for what needs them (CNN probes, other poolings, an atlas);
+    None for where they were. Each file is compared with its digest.
 
     Raises UserError if it is missing, damaged, incomplete, or no run file.
     """
     given = None if network is None else register(network)
-    run = RunFile(path_of(path))
+    run = RunFile(path_of(path), data_dir)
     trained = None if run.config is None else run.config.network
     if given is not None and (trained is None or not trained.factory):
         run.close()

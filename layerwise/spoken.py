@@ -35,14 +35,15 @@ class Function:
     takes_fields: bool = False
 
 
-_PROBES = {"pool": "pools", "probe_width": "widths", "probe_seeds": "seeds"}
+_OPENED = {"data_dir": "layerwise.open_run(run, data_dir=...)"}
+_PROBES = {"pool": "pools", "probe_width": "widths", "probe_seeds": "seeds"} | _OPENED
 _FIGURE = {"probe": "probes", "output": "out"}
 FUNCTIONS = {
     "layerwise-train": Function("layerwise.train", takes_fields=True),
     "layerwise-extract": Function(
         "layerwise.extract_network", {"model_arg": "its own arguments", "list_layers": "model.named_modules()"}
     ),
-    "layerwise-export": Function("layerwise.export_network"),
+    "layerwise-export": Function("layerwise.export_network", _OPENED),
     "probe-depth": Function("probes.fit", _PROBES),
     "separability-figure": Function("figures.draw", _FIGURE),
     "attribution-figure": Function("figures.draw_attribution", {"output": "out"}),
@@ -50,7 +51,7 @@ FUNCTIONS = {
     "separability-table": Function("figures.table", _FIGURE),
     "analyze-depth": Function("figures.draw_geometry", {"output": "out"}),
     "depth-figure": Function("figures.draw_depths", {"output": "out"}),
-    "image-depth": Function("figures.draw_images", {"output": "out", "probe": "probes"}),
+    "image-depth": Function("figures.draw_images", {"output": "out", "probe": "probes"} | _OPENED),
     "separability-study": Function(
         "figures.run_study",
         {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},

@@ -14,7 +14,7 @@ import typer
 
 from layerwise import commandline
 from layerwise.commandline import FITTED, INPUT, MACHINE, OUTPUT
-from layerwise.commands.options import Device, Quiet, RunNetwork, Verbose
+from layerwise.commands.options import Device, Quiet, RunDataDir, RunNetwork, Verbose
 from layerwise.errors import UsageError, UserError, one_line, unknown
 from probes.families import families
 from probes.names import (
@@ -133,7 +133,7 @@ Source = Annotated[
     str,
     typer.Option(
         "--source",
-        help="Where maps come from: auto, stored, or recompute (images and blocks).",
+        help="Where maps come from: auto, stored, recompute (images and blocks), or folder (its images and blocks).",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -170,6 +170,7 @@ def probe(
     epochs: Epochs = None,
     quick: Quick = False,
     source: Source = "auto",
+    data_dir: RunDataDir = None,
     network: RunNetwork = None,
     device: Device = "auto",
     force: Force = False,
@@ -219,7 +220,7 @@ def probe(
         from probes.shown.evaluate import require_plain
 
         require_plain(control, target)
-    asked = Asked(names, settings, depths, target, control, force, evaluate=tuple(evaluate or ()))
+    asked = Asked(names, settings, depths, target, control, data_dir, force, evaluate=tuple(evaluate or ()))
     _answer(files, baseline, asked, network=network, dry_run=dry_run)
 
 
@@ -228,6 +229,7 @@ class Asked:
     """What is asked of each run: probes by name, at depths such as "0-3", for the labels of a target and a control.
 
     evaluate: folders of other images, on which the probes are scored too.
+    data_dir: the folder of the images of runs that hold none; None for where they were.
     """
 
     names: Sequence[str]
@@ -235,6 +237,7 @@ class Asked:
     depths: str | None
     target: Path | None
     control: str
+    data_dir: Path | None
     force: bool
     evaluate: tuple[Path, ...] = ()
 
@@ -283,8 +286,10 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
 
     work: Callable[[RunFile, Task, Asked], None] = _forecast if dry_run else _probe
     with ExitStack() as opened:
-        run = opened.enter_context(ShownRun(file, asked.settings.device) if asked.evaluate else RunFile(file))
-        other = None if baseline is None else opened.enter_context(RunFile(baseline))
+        run = opened.enter_context(
+            ShownRun(file, asked.settings.device, asked.data_dir) if asked.evaluate else RunFile(file, asked.data_dir)
+        )
+        other = None if baseline is None else opened.enter_context(RunFile(baseline, asked.data_dir))
         if other is not None:
             require_same_images(run, other)
         task = asked_task(run, asked.target, asked.control)

@@ -28,7 +28,7 @@ FLOORS = {
         {"settings"},
         {"spoken"},
         {"recipes", "datasets", "runfile"},
-        {"model"},
+        {"model", "images"},
         {"training", "extraction"},
         {"activations", "forecast", "configfile"},
         {"export"},

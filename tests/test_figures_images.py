@@ -16,6 +16,7 @@ import figures
 from figures.commands.images import image_depth
 from figures.images import atlas_made
 from figures.plots import atlas, images
+from layerwise import images as layerwise_images
 from layerwise.commandline import call
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
@@ -162,13 +163,14 @@ def test_messages_of_python_name_its_arguments(runs: list[Path], votes: dict[str
     ("stored", "message"),
     [
         (None, "run.h5 holds no images, so there is no atlas of it."),
-        (np.zeros((9, 2, 8, 8), np.uint8), "run.h5 holds images of 2 channels; an atlas shows 1 or 3."),
+        (np.zeros((400, 2, 8, 8), np.uint8), "run.h5 holds images of 2 channels; an atlas shows 1 or 3."),
     ],
 )
 def test_runs_without_pictures_have_no_atlas(
     runs: list[Path], monkeypatch: pytest.MonkeyPatch, stored: Any, message: str
 ) -> None:
     monkeypatch.setattr(RunFile, "images", lambda run, split: stored)
+    monkeypatch.setattr(layerwise_images, "data_config", lambda run: None)
     with pytest.raises(UserError, match=message):
         figures.draw_atlas(runs[0])
 
@@ -179,6 +181,7 @@ def test_the_command_goes_on_without_pictures(
     with RunFile(own_run) as run:
         keep(run, made_up(run))
     monkeypatch.setattr(RunFile, "images", lambda run, split: None)
+    monkeypatch.setattr(layerwise_images, "data_config", lambda run: None)
     assert image(own_run, "--size", "single") == 0
     out, err = capsys.readouterr()
     assert err == f"{own_run} holds no images, so there is no atlas of it.\n"

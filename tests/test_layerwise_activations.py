@@ -80,11 +80,14 @@ def test_a_run_of_data_and_blocks_of_one_s_own_is_made_again_with_them(tmp_path:
     assert "out='own-again.h5'" in str(refused.value)
 
 
-def test_a_file_without_maps_and_images_says_which_command_stores_them(tmp_path: Path) -> None:
+def test_a_file_without_maps_and_images_says_which_command_stores_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("layerwise.images.data_config", lambda run: None)  # else digits are read again
     with RunFile(make_run(tmp_path / "run.h5", max_size=300_000)) as run:
         with pytest.raises(UserError, match=r"holds no images and no whole maps. .*layerwise.train.*max_size="):
             open_activations(run, 1, "test")
-        with pytest.raises(UserError, match=r"holds no images. Make it again"):
+        with pytest.raises(UserError, match=r"holds no images. It was made of data that .* Make it again"):
             open_activations(run, 1, "test", source="recompute")
         assert len(pooled_features(run, 1, "test"))
 

@@ -36,7 +36,7 @@ def refuse_to_open(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError(f"{path} was opened")
 
     monkeypatch.setattr(index_module, "examine", opened)
-    monkeypatch.setattr(index_module, "_sha256", opened)
+    monkeypatch.setattr(index_module, "sha256_of", opened)
 
 
 @pytest.mark.parametrize("workers", [0, 2])

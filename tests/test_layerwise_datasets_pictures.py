@@ -27,7 +27,7 @@ def saved(folder: Path, name: str, image: Image.Image, **words: Any) -> str:
 
 def read(path: str) -> np.ndarray:
     """Return the pixels [H, W, C] of one picture."""
-    (images,) = decode([[path]], 0)
+    ((images, _),) = decode([[path]], 0)
     return images[0].transpose(1, 2, 0)
 
 

@@ -202,7 +202,8 @@ def test_maps_too_small_are_left_out_and_refused_where_they_are_asked_for(
     assert not candidates_path(path).exists()
 
 
-def test_a_run_with_neither_maps_nor_images_names_the_command(tmp_path: Path) -> None:
+def test_a_run_with_neither_maps_nor_images_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("layerwise.images.data_config", lambda run: None)  # else digits are read again
     with (
         RunFile(make_run(tmp_path / "run.h5", max_size=300_000)) as run,
         pytest.raises(

@@ -271,7 +271,7 @@ def test_features_that_are_not_finite_are_counted_and_their_depth_is_named(run_p
         probe_linear(run, 2, "linear")
 
 
-def test_raw_pixels_are_left_out_where_the_file_has_none_or_they_are_too_many(
+def test_raw_pixels_are_left_out_where_there_are_no_images_or_they_are_too_many(
     run_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def sides(path: Path) -> list[int]:
@@ -281,7 +281,10 @@ def test_raw_pixels_are_left_out_where_the_file_has_none_or_they_are_too_many(
     assert sides(run_path) == [2, 0]
     with RunFile(run_path) as run:
         assert [n.pooling for n in LinearFamily(run, Task(run), "linear", device=CPU, pixels=False).names(0)] == [2]
-    assert sides(make_run(tmp_path / "bare.h5", max_size=300_000, **{"training.epochs": 1})) == [2]
+    bare = make_run(tmp_path / "bare.h5", max_size=300_000, **{"training.epochs": 1})
+    assert sides(bare) == [2, 0]  # digits are read again
+    monkeypatch.setattr("layerwise.images.data_config", lambda run: None)
+    assert sides(bare) == [2]
     monkeypatch.setattr(linear, "MOST_PIXELS", 63)
     assert sides(run_path) == [2]
 

@@ -11,7 +11,7 @@ from figures.commands.options import Runs, Size
 from figures.file_set import write
 from figures.output import SIZES, SUFFIXES, outputs
 from layerwise.commandline import INPUT, OUTPUT, SHOWN, run, set_verbosity
-from layerwise.commands.options import Force, Quiet, Verbose
+from layerwise.commands.options import Force, Quiet, RunDataDir, Verbose
 from layerwise.errors import UsageError, unknown
 
 
@@ -65,6 +65,7 @@ def image_depth(
     rows: Annotated[int, typer.Option(help="Rows of images in the atlas; 0: no atlas.", rich_help_panel=SHOWN)] = 6,
     seed: Annotated[int, typer.Option(help="Draws the images of the atlas.", rich_help_panel=SHOWN)] = 0,
     size: Size = "double",
+    data_dir: RunDataDir = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -100,7 +101,7 @@ def image_depth(
     probes = None if probe is None else [name.strip() for name in probe.split(",")]
     asked = Asked(probes, pool, None if votes is None else read_votes(votes), votes_order)
     tables = measured(runs, asked)
-    figures = made(runs, tables, asked, rows, seed, size)
+    figures = made(runs, tables, asked, rows, seed, size, data_dir)
     files = contents(figures, tables, paths)
     write(files, force)
     for name, own in paths.items():

@@ -9,7 +9,7 @@ import typer
 
 from layerwise import commandline
 from layerwise.commandline import EXPORTED, OUTPUT
-from layerwise.commands.options import Force, Quiet, RunNetwork, Verbose
+from layerwise.commands.options import Force, Quiet, RunDataDir, RunNetwork, Verbose
 
 
 def export(
@@ -40,6 +40,7 @@ def export(
             rich_help_panel=EXPORTED,
         ),
     ] = "uint8",
+    data_dir: RunDataDir = None,
     network: RunNetwork = None,
     out: Annotated[
         Path,
@@ -70,7 +71,7 @@ def export(
 
     if network is not None:
         register(network)
-    with RunFile(file) as run:
+    with RunFile(file, data_dir) as run:
         done = export_run(run, out, depth=depth, weighting=ensemble, takes=takes, force=force)
     for line in describe_export(done):
         print(line)

@@ -41,6 +41,15 @@ DataDir = Annotated[
         rich_help_panel=INPUT,
     ),
 ]
+RunDataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Folder of the images, where the run file holds none; each file is compared with its digest.",
+        show_default="where they were",
+        rich_help_panel=INPUT,
+    ),
+]
 Download = Annotated[
     bool,
     typer.Option("--download", help="Fetch the data set into --data-dir if it is not there.", rich_help_panel=INPUT),

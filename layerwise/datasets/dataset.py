@@ -35,11 +35,13 @@ class Sizes:
     """What a data set is by count: all that a run's operations, bytes and memory depend on.
 
     image: shape (C, H, W) of one image; counts: number of images of each split, "validation" absent at holdout 0.
+    file_bytes: of the paths and digests of all their files, where they come from such.
     """
 
     image: tuple[int, int, int]
     n_classes: int
     counts: dict[str, int]
+    file_bytes: int = 0
 
     @property
     def train(self) -> int:
@@ -99,7 +101,8 @@ class Dataset:
     @property
     def sizes(self) -> Sizes:
         """Shape of an image, number of classes, and number of images of each split."""
-        return Sizes(self.image_shape, len(self.classes), self.counts)
+        named = sum(split.files.nbytes for split in self.splits.values() if split.files is not None)
+        return Sizes(self.image_shape, len(self.classes), self.counts, named)
 
 
 @python_call("layerwise-train")

@@ -12,7 +12,15 @@ from itertools import chain
 import numpy as np
 
 from layerwise.commandline import progress
-from layerwise.datasets.pictures import ColourFoundError, Form, UnreadError, decode_one, form_of, is_grey
+from layerwise.datasets.pictures import (
+    ColourFoundError,
+    Form,
+    UnreadError,
+    decode_one,
+    form_of,
+    is_grey,
+    sha256_of,
+)
 from layerwise.errors import UserError
 
 log = logging.getLogger("layerwise.imagefolder")
@@ -53,8 +61,10 @@ class Account:
 
 def decode(
     paths: Sequence[Sequence[str]], image_size: int, unread: Sequence[str] = (), eval_resize: int = 0
-) -> list[np.ndarray]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Decode lists of files to uint8 arrays [n, C, H, W] of one form, which the first file that can be read sets.
+
+    With each comes the SHA-256 of its files, uint8 [n, 32].
 
     unread: files of the same data set that are not decoded; one in colour gives all images three channels.
 
@@ -89,8 +99,8 @@ def _may_be_grey(path: str) -> bool:
         return True
 
 
-def decode_as(paths: Sequence[Sequence[str]], form: Form) -> list[np.ndarray]:
-    """Decode all lists to one form; say in a line how many pictures are not read pixel for pixel as they are stored.
+def decode_as(paths: Sequence[Sequence[str]], form: Form) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Decode all lists to one form, as `decode`; say in a line how many are not read pixel for pixel as stored.
 
     Raises ColourFoundError for a picture in colour where the form is grey, UserError as `decode`.
     """
@@ -101,25 +111,29 @@ def decode_as(paths: Sequence[Sequence[str]], form: Form) -> list[np.ndarray]:
     return arrays
 
 
-def _decode_list(paths: Sequence[str], form: Form, account: Account) -> np.ndarray:
-    """Decode files into one array [n, C, H, W], of which rows that cannot be read hold anything."""
+def _decode_list(paths: Sequence[str], form: Form, account: Account) -> tuple[np.ndarray, np.ndarray]:
+    """Decode files into one array [n, C, H, W], and take their digests; rows that cannot be read hold anything."""
     images = np.empty((len(paths), form.channels, form.height, form.width), dtype=np.uint8)
-    task = partial(_decode_some, images, paths, form)
+    sha256 = np.empty((len(paths), 32), dtype=np.uint8)
+    task = partial(_decode_some, images, sha256, paths, form)
     with progress() as bar, ThreadPoolExecutor() as pool:
         reading = bar.add_task("reading images", total=len(paths))
         for done, found in pool.map(task, range(0, len(paths), FILES_IN_TASK)):
             account.add(found)
             bar.update(reading, advance=done)
-    return images
+    return images, sha256
 
 
-def _decode_some(images: np.ndarray, paths: Sequence[str], form: Form, start: int) -> tuple[int, Account]:
+def _decode_some(
+    images: np.ndarray, sha256: np.ndarray, paths: Sequence[str], form: Form, start: int
+) -> tuple[int, Account]:
     """Decode FILES_IN_TASK files from `start` on into their rows; return how many, and what was found."""
     some = paths[start : start + FILES_IN_TASK]
     account = Account()
     for i, path in enumerate(some, start):
         try:
             images[i], changes = decode_one(path, form)
+            sha256[i] = sha256_of(path)
         except UnreadError as error:
             account.unread[path] = error
         else:

@@ -132,6 +132,12 @@ def class_files(folder: Path) -> tuple[dict[str, list[str]], str]:
     return _find_files(folder, left_out), left_out.describe()
 
 
+def count_images(folders: Sequence[Path]) -> int:
+    """Return how many image files stand in the class folders of some folders; those that are not there have none."""
+    found = [_find_files(folder, _LeftOut()) for folder in folders if folder.is_dir()]
+    return sum(len(paths) for classes in found for paths in classes.values())
+
+
 def _below(root: Path, folder: Path, paths: Iterable[list[str]]) -> Iterator[bytes]:
     """Yield the paths of files in one of root's folders as they are below root."""
     skipped = len(os.path.join(folder, ""))

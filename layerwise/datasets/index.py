@@ -12,6 +12,7 @@ import json
 import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +23,7 @@ import numpy as np
 from layerwise.commandline import progress
 from layerwise.datasets.filling import Account
 from layerwise.datasets.folder import Files, path_of, tested_of
-from layerwise.datasets.pictures import CHANGES, UnreadError, examine
+from layerwise.datasets.pictures import CHANGES, UnreadError, examine, sha256_of
 from layerwise.datasets.workers import cores, read_by
 from layerwise.errors import UserError
 from layerwise.hdf5 import create_hdf5, open_hdf5
@@ -74,8 +75,8 @@ def index_of(files: Files, workers: int | None = None) -> Index:
     workers: processes that read; None for as many as there are cores.
     """
     old = known_index(files.root)
-    stats = _stats(files)
-    places = None if old is None else _places(old.files.names, files.names)
+    stats = stats_of(files.root, files.names)
+    places = None if old is None else places_of(old.files.names, files.names)
     records, broken = np.zeros(len(stats), RECORD), Broken()
     stale = np.ones(len(stats), dtype=bool)
     if old is not None and places is not None:
@@ -133,7 +134,8 @@ class _Examiner:
             else:
                 record["height"], record["width"], record["channels"] = found.height, found.width, found.channels
                 record["changes"] = sum((how in found.changes) << bit for bit, how in enumerate(CHANGES))
-            record["sha256"] = np.frombuffer(_sha256(path), np.uint8)
+            with suppress(OSError):  # of a broken file, which is named as such
+                record["sha256"] = sha256_of(path)
         return records, broken
 
 
@@ -149,23 +151,18 @@ def _examine(files: Files, rows: np.ndarray, records: np.ndarray, broken: Broken
             bar.update(task, advance=len(piece))
 
 
-def _sha256(path: str) -> bytes:
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except OSError:  # of a broken file, which is named as such
-        return bytes(32)
+def stats_of(root: Path, names: np.ndarray) -> np.ndarray:
+    """Return bytes and time of change of each file, int64 [n, 2]; those of a link are of what it leads to.
 
-
-def _stats(files: Files) -> np.ndarray:
-    """Return bytes and time of change of each file, int64 [n, 2]; those of a link are of what it leads to."""
+    Both are -1 where there is no file.
+    """
 
     def look(start: int) -> list[tuple[int, int]]:
-        return [_stat(path_of(files.root, name)) for name in files.names[start : start + 1000]]
+        return [_stat(path_of(root, name)) for name in names[start : start + 1000]]
 
     # Threads, since a network file system answers each question late, and many at once.
     with ThreadPoolExecutor(16) as pool:
-        found = [one for part in pool.map(look, range(0, len(files.names), 1000)) for one in part]
+        found = [one for part in pool.map(look, range(0, len(names), 1000)) for one in part]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
@@ -177,7 +174,7 @@ def _stat(path: str) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-def _places(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+def places_of(old: np.ndarray, new: np.ndarray) -> np.ndarray:
     """Return for each new name its row among the old ones, -1 where it is not there."""
     if len(old) == len(new) and np.array_equal(old, new):
         return np.arange(len(new))

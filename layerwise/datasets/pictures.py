@@ -6,6 +6,7 @@ under alpha 0 are whatever the drawing program left there, so white, the paper, 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,12 @@ def examine(path: str) -> Found:
         channels = _channels(image)
         flat, changes = _flat(image)
         return Found(channels, flat.height, flat.width, tuple(changes))
+
+
+def sha256_of(path: str) -> np.ndarray:
+    """Return the SHA-256 of a file's bytes, uint8 [32]; raise OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        return np.frombuffer(hashlib.file_digest(file, "sha256").digest(), np.uint8)
 
 
 def decode_one(path: str, form: Form) -> tuple[np.ndarray, list[str]]:

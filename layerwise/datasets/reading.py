@@ -20,7 +20,7 @@ from layerwise.datasets.folder import Files, find_files, require_images
 from layerwise.datasets.folds import fold_rows
 from layerwise.datasets.index import Index, index_of, known_index
 from layerwise.datasets.pictures import Form, different_sizes
-from layerwise.datasets.split import Split, channel_statistics, statistics_of
+from layerwise.datasets.split import Split, SplitFiles, channel_statistics, file_bytes, statistics_of
 from layerwise.datasets.stream import StreamedSplit
 from layerwise.datasets.workers import cores
 from layerwise.errors import UsageError, UserError, option, unknown
@@ -203,8 +203,8 @@ def constants_of(config: DataConfig, channels: int) -> tuple[tuple[float, ...], 
 
 def folder_counts(
     config: DataConfig, data_dir: Path | None, reading: ImageReading, *, is_most: bool
-) -> tuple[tuple[int, int, int], int, dict[str, int]]:
-    """Return shape (C, H, W) of an image, number of classes, and images of each split, of a folder of images.
+) -> tuple[tuple[int, int, int], int, dict[str, int], int]:
+    """Return shape (C, H, W) of an image, number of classes, images of each split, and bytes of what names their files.
 
     By the index where there is one, which is believed: no file of the folder is then looked at. Else files are found,
     and one of them is opened.
@@ -217,7 +217,8 @@ def folder_counts(
     folder = find_folder(files, index, config, skip_broken=reading.skip_broken, is_most=is_most)
     form = folder.form(config.image_size)
     counts = {name: len(part.rows) for name, part in folder.parts.items()}
-    return (form.channels, form.height, form.width), len(files.classes), counts
+    named = sum(len(part.rows) * file_bytes(files.names[part.rows]) for part in folder.parts.values())
+    return (form.channels, form.height, form.width), len(files.classes), counts, named
 
 
 def _in_memory(folder: Folder, config: DataConfig) -> dict[str, Split]:
@@ -226,10 +227,14 @@ def _in_memory(folder: Folder, config: DataConfig) -> dict[str, Split]:
     rest = np.setdiff1d(np.arange(len(files.label)), np.concatenate([part.rows for part in parts.values()]))
     paths = [files.paths(part.rows) for part in parts.values()]
     arrays = decode(paths, config.image_size, files.paths(rest), config.eval_resize)
-    return {
-        name: Split(images, files.label[part.rows], part.position)
-        for (name, part), images in zip(parts.items(), arrays, strict=True)
-    }
+    resize, found = (config.eval_resize or config.image_size) if config.image_size else 0, {}
+    for (name, part), (images, sha256) in zip(parts.items(), arrays, strict=True):
+        _, channels, height, width = images.shape
+        own = SplitFiles(
+            files.root, len(files.names), files.names[part.rows], sha256, (channels, height, width), resize
+        )
+        found[name] = Split(images, files.label[part.rows], part.position, own)
+    return found
 
 
 def _streamed(folder: Folder, config: DataConfig, workers: int) -> dict[str, StreamedSplit]:

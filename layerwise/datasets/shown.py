@@ -107,7 +107,7 @@ def read_shown(found: ShownFolder, form: Form) -> ShownImages:
     """
     paths = [path for files in found.files.values() for path in files]
     try:
-        (images,) = decode_as([paths], form)
+        ((images, _),) = decode_as([paths], form)
     except ColourFoundError:
         colour = next(path for path in paths if not is_grey(path))
         raise UserError(

@@ -4,26 +4,61 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from math import prod
+from pathlib import Path
 
 import numpy as np
 
 Rows = slice | np.ndarray
+DIGEST_BYTES = 32  # SHA-256
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files that the images of a split were decoded from, in its order; a run file tells where its images are.
+
+    root: the folder of images, which held `found` of them. names: bytes [n], paths below it. sha256: uint8 [n, 32], of
+    each file. image: shape (C, H, W) of an image. resize: pixels to which the shorter side is brought before the middle
+    is cropped; 0 leaves images as they are.
+    """
+
+    root: Path
+    found: int
+    names: np.ndarray
+    sha256: np.ndarray
+    image: tuple[int, int, int]
+    resize: int
+
+    def __post_init__(self) -> None:
+        # As wide as the longest of these names needs, whatever else the folder holds.
+        object.__setattr__(self, "names", self.names.astype(f"S{file_bytes(self.names) - DIGEST_BYTES}"))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all names and digests."""
+        return self.names.nbytes + self.sha256.nbytes
+
+
+def file_bytes(names: np.ndarray) -> int:
+    """Return the bytes that name one of some files in a run file: of the longest path, and of a digest."""
+    return int(np.char.str_len(names).max()) + DIGEST_BYTES
 
 
 class Split:
     """Images of one split in a fixed order.
 
     images: uint8 [n, C, H, W]; label: int64 [n] in [0, n_classes); index: int64 [n], each image's position in
-    the published split it comes from (train and validation both count from the published train split).
+    the published split it comes from (train and validation both count from the published train split). files: of a
+    folder of images, where they are; None of other data.
     """
 
     kept = "memory"  # where the images are, as a run file's /provenance says it
     waited = 0.0  # seconds spent waiting for images
 
-    def __init__(self, images: np.ndarray, label: np.ndarray, index: np.ndarray):
-        self._images, self.label, self.index = images, label, index
+    def __init__(self, images: np.ndarray, label: np.ndarray, index: np.ndarray, files: SplitFiles | None = None):
+        self._images, self.label, self.index, self.files = images, label, index, files
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.shape))

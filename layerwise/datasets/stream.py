@@ -13,7 +13,6 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import sha256
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,8 @@ from layerwise.commandline import progress
 from layerwise.datasets.folder import path_of
 from layerwise.datasets.index import Index
 from layerwise.datasets.pictures import ColourFoundError, Form, UnreadError, decode_one, view_one
-from layerwise.datasets.split import Rows, Split, fingerprint
-from layerwise.datasets.survey import Survey, decoders, recall, remember
+from layerwise.datasets.split import Rows, Split, SplitFiles, fingerprint
+from layerwise.datasets.survey import Survey, key_of, recall, remember
 from layerwise.datasets.workers import read_by
 from layerwise.errors import UserError
 
@@ -46,13 +45,15 @@ class StreamedSplit(Split):
     """
 
     kept = "files"
+    files: SplitFiles
 
     def __init__(self, index: Index, rows: np.ndarray, position: np.ndarray, form: Form, workers: int):
         self.folder, self.rows = index, rows
         self.label, self.index = index.files.label[rows], position
         self.form, self.workers, self.waited = form, workers, 0.0
-        self._names, self._root = index.files.names[rows], index.files.root
-        self._digests = index.records["sha256"][rows]
+        names, sha256 = index.files.names[rows], index.records["sha256"][rows]
+        image, resize = (form.channels, form.height, form.width), form.shorter if form.resized else 0
+        self.files = SplitFiles(index.files.root, len(index.files.names), names, sha256, image, resize)
         # [2, n]: height and width of every original, upright, in pixels.
         self.sizes = np.stack([index.records[side][rows].astype(np.int64) for side in ("height", "width")])
         self._survey: Survey | None = None
@@ -91,7 +92,7 @@ class StreamedSplit(Split):
 
     def _decoded(self, wanted: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         size, ahead = self._sizes(max((part.shape[-1] for part in wanted), default=0))
-        decoder = _Decoder(self._root, self._names, self.form)
+        decoder = Decoder(self.files, self.form)
         decoded = read_by(decoder, list(_pieces(wanted, size)), self.workers, ahead)
         for rows in wanted:
             start = time.perf_counter()
@@ -121,14 +122,14 @@ class StreamedSplit(Split):
         return self._survey
 
     def _surveyed(self) -> Survey:
-        key = self._key()
-        if (known := recall(self._root, key)) is not None:
+        key = key_of(self.shape, self.form.shorter, self.files.sha256, self.label, self.index)
+        if (known := recall(self.files.root, key)) is not None:
             return known
         every = np.arange(len(self.label))
         histogram = np.zeros((self.shape[0], 256), np.int64)
 
         def parts() -> Iterator[np.ndarray]:
-            counter = _Counter(self._root, self._names, self.form)
+            counter = _Counter(self.files, self.form)
             pieces = list(_pieces([every], PIECE))
             with progress() as bar:
                 task = bar.add_task("surveying images", total=len(every))
@@ -138,15 +139,8 @@ class StreamedSplit(Split):
                     yield images.numpy()
 
         found = Survey(fingerprint(self.shape, parts(), self.label, self.index), histogram)
-        remember(self._root, key, found)
+        remember(self.files.root, key, found)
         return found
-
-    def _key(self) -> str:
-        """Return the digest of all that the survey follows from: the files, their order, and what decodes them."""
-        key = sha256(repr((self.shape, self.form.shorter, *decoders())).encode())
-        for array in (self._digests, self.label, self.index):
-            key.update(np.ascontiguousarray(array).data)
-        return key.hexdigest()
 
     def fingerprint(self) -> str:
         """Return the SHA-256 of shape, images, labels and indices, in hex: that of the same split in memory."""
@@ -158,14 +152,14 @@ def _pieces(parts: Iterable[np.ndarray], size: int) -> Iterator[np.ndarray]:
         yield from (rows[..., first : first + size] for first in range(0, rows.shape[-1], size))
 
 
-class _Decoder:
+class Decoder:
     """Decodes pieces of work in any process: rows int64 [n] of a split, or choices [6, n], to uint8 [n, C, H, W]."""
 
-    def __init__(self, root: Path, names: np.ndarray, form: Form):
-        self.root, self.names, self.form = root, names, form
+    def __init__(self, files: SplitFiles, form: Form):
+        self.files, self.form = files, form
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.files.names)
 
     def __getitems__(self, piece: np.ndarray) -> Tensor | UserError:
         """Return the images of some rows or choices, or what is wrong with one of their files."""
@@ -175,15 +169,15 @@ class _Decoder:
         boxes = np.array(draws).T.tolist() if draws else [None] * len(rows)
         images = torch.empty(len(rows), self.form.channels, self.form.height, self.form.width, dtype=torch.uint8)
         try:
-            for image, name, box in zip(images.numpy(), self.names[rows], boxes, strict=True):
-                image[:] = self.pixels(path_of(self.root, name), box)
+            for image, row, box in zip(images.numpy(), rows.tolist(), boxes, strict=True):
+                image[:] = self.pixels(path_of(self.files.root, self.files.names[row]), row, box)
         except UserError as error:
             return error
         except UnreadError as error:
             return UserError(error.alone)
         return images
 
-    def pixels(self, path: str, box: list[int] | None) -> np.ndarray:
+    def pixels(self, path: str, row: int, box: list[int] | None) -> np.ndarray:
         """Return the pixels of a file as the data set has them, or a view of it, uint8 [C, H, W]."""
         try:
             return decode_one(path, self.form)[0] if box is None else view_one(path, self.form, box)
@@ -191,7 +185,7 @@ class _Decoder:
             raise UserError(f"{path} is in colour and was grey when the images were indexed. Start again.") from None
 
 
-class _Counter(_Decoder):
+class _Counter(Decoder):
     """Decodes pieces of work, and counts their pixels: int64 [C, 256], how many of each channel have each value."""
 
     def __getitems__(self, rows: np.ndarray) -> Any:

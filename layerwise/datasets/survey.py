@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from layerwise.datasets.index import homes
+from layerwise.datasets.split import SplitFiles
 from layerwise.errors import UserError
 from layerwise.publication import published
 
@@ -41,6 +42,28 @@ def decoders() -> tuple[str, ...]:
     from PIL import features
 
     return PIL.__version__, str(features.version("jpg")), str(features.version("webp")), str(features.version("zlib"))
+
+
+def folder_facts(files: SplitFiles | None) -> dict[str, Any]:
+    """Return what a run's /provenance says of the folder its images came from; nothing of images of another kind.
+
+    The versions of what decodes stand there, since equal files are equal pixels only to equal versions.
+    """
+    if files is None:
+        return {}
+    root = str(files.root.absolute())
+    return {"data_dir": root, "image_files": files.found, "decoders": json.dumps(decoders())}
+
+
+def key_of(shape: tuple[int, int, int], shorter: int, sha256: np.ndarray, label: np.ndarray, index: np.ndarray) -> str:
+    """Return the digest of all that a survey follows from: the files, their order, and what decodes them.
+
+    shorter: pixels to which the shorter side of each image was brought. sha256: uint8 [n, 32], of its files.
+    """
+    key = hashlib.sha256(repr((shape, shorter, *decoders())).encode())
+    for array in (sha256, label, index):
+        key.update(np.ascontiguousarray(array).data)
+    return key.hexdigest()
 
 
 def recall(root: Path, key: str) -> Survey | None:

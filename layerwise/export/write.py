@@ -20,6 +20,7 @@ from layerwise.errors import UserError
 from layerwise.export import formats as export_formats
 from layerwise.export.predictor import Predictor, build_predictor
 from layerwise.hardware import exact_float32
+from layerwise.images import images_if_any
 from layerwise.model.ensemble import ensemble
 from layerwise.model.network import normalise
 from layerwise.publication import published, refuse_existing
@@ -148,9 +149,8 @@ def describe_export(done: Exported) -> Iterator[str]:
 
 def _known(run: RunFile, predictor: Predictor) -> tuple[np.ndarray, np.ndarray, str]:
     """Return images uint8 [n, C, H, W], what the run says of them [n, n_classes], and which images these are."""
-    rows = run.images("test")
-    if rows is not None:
-        images, which = rows[:CHECKED], f"test images, with the outputs in {run.path.name}"
+    images, which = images_if_any(run, "test", slice(CHECKED)), f"test images, with the outputs in {run.path.name}"
+    if images is not None:
         logits = [kept[: len(images)] for j in predictor.joined if (kept := run.outputs(j, "test")) is not None]
     else:
         images = np.random.default_rng(0).integers(0, 256, (CHECKED, *run.depth_shape(0)), dtype=np.uint8)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from layerwise.datasets import Dataset
 from layerwise.datasets.folds import stratified_split
+from layerwise.datasets.split import SplitFiles
 from layerwise.errors import UserError
 from layerwise.extraction.preprocessing import Preprocessing
 from layerwise.runfile import SPLITS
@@ -31,12 +32,13 @@ class Batch:
 class Feed(Protocol):
     """Inputs in an order that is the same at every pass, with labels and positions int64 [n] of each split.
 
-    kept: where its images are, as `Dataset.kept`; None of inputs that are no images.
+    kept: where its images are, as `Dataset.kept`; None of inputs that are no images. files: as of `Extraction`.
     """
 
     labels: dict[str, np.ndarray]
     index: dict[str, np.ndarray]
     kept: str | None
+    files: dict[str, SplitFiles]
 
     def batches(self, only: str | None = None) -> Iterator[Batch]:
         """Yield all batches, or those with rows of one split alone; the rows of each split come in ascending order."""
@@ -51,6 +53,7 @@ class DatasetFeed:
         self.kept: str | None = dataset.kept
         self.labels = {name: split.label for name, split in dataset.splits.items()}
         self.index = {name: split.index for name, split in dataset.splits.items()}
+        self.files = {name: split.files for name, split in dataset.splits.items() if split.files is not None}
 
     def batches(self, only: str | None = None) -> Iterator[Batch]:
         """Yield the splits one after another, each in nearly equal batches."""
@@ -77,7 +80,7 @@ class LoaderFeed:
         _check_names(loaders)
         self.loaders, self.device = {name: loaders[name] for name in SPLITS if name in loaders}, device
         read = {name: _read_labels(name, loader) for name, loader in self.loaders.items()}
-        self._read = read
+        self._read, self.files = read, dict[str, SplitFiles]()
         self._owned: dict[str, dict[str, np.ndarray]] = {name: {name: np.arange(len(y))} for name, y in read.items()}
         if "validation" not in loaders and holdout:
             kept, held = stratified_split(read["train"], holdout)

@@ -40,7 +40,7 @@ class NetworkExtraction(Extraction):
     def __init__(self, model: nn.Module, feed: Feed, layers: str, convention: Convention, origin: Origin, dataset: str):
         check_reading(convention.tokens, convention.layout)
         self.model, self.feed, self.origin, self.dataset = model, feed, origin, dataset
-        self.labels, self.index, self.kept = feed.labels, feed.index, feed.kept
+        self.labels, self.index, self.kept, self.files = feed.labels, feed.index, feed.kept, feed.files
         first = next(feed.batches())
         x, rows, is_image = two_images(first.x), FirstRow(), first.images is not None
         if x.dim() == 4:

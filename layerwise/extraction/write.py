@@ -9,10 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
 from layerwise.config import DTYPES
+from layerwise.datasets.split import SplitFiles
+from layerwise.datasets.survey import folder_facts
 from layerwise.errors import UserError, option, unknown
 from layerwise.extraction.origins import Origin
 from layerwise.hardware import exact_float32
@@ -37,7 +40,7 @@ class Extraction:
 
     origin: where the activations come from. dataset: the root attribute of that name.
     depths: by number j. labels, index: int64 [n] of each split. image_shape: of uint8 images, where the data are such,
-    and kept: where these are, as `Dataset.kept`.
+    and kept: where these are, as `Dataset.kept`; files: which they were, of each split, where they came from such.
     """
 
     origin: Origin
@@ -47,6 +50,7 @@ class Extraction:
     index: Mapping[str, np.ndarray]
     image_shape: tuple[int, ...] | None = None
     kept: str | None = None
+    files: Mapping[str, SplitFiles] = MappingProxyType({})
 
     def prepare(self) -> None:
         """Do what comes before the first row is computed."""
@@ -64,7 +68,10 @@ class Extraction:
         """Return what would be kept within `max_size` bytes; store: "pooled", "maps", or "auto"."""
         in_float32 = in_float32 or asked_in_float32(self.depths, dtype)
         images = 0 if self.image_shape is None else prod(self.image_shape) * sum(self.counts.values())
-        return plan(self.depths, self.counts, store=store, max_size=max_size, image_bytes=images, in_float32=in_float32)
+        return plan(
+            self.depths, self.counts, store=store, max_size=max_size, image_bytes=images, in_float32=in_float32,
+            file_bytes=sum(files.nbytes for files in self.files.values()),
+        )  # fmt: skip
 
     def write(self, place: Place, store: str, dtype: str = "auto") -> Plan:
         """Compute everything once, or twice where depths need float32, and publish the file; return what it holds.
@@ -87,13 +94,14 @@ class Extraction:
             log.info("%s", list(describe_plan(kept))[-1])
             writer.attributes(layout.ROOT, {"dataset": self.dataset, "extraction": self.origin.to_json()})
             for split, label in self.labels.items():
-                writer.samples(split, label, self.index[split])
+                writer.samples(split, label, self.index[split], self.files.get(split))
             stream = DepthStream(writer, kept.depths, self.counts, maps=kept.maps, in_float32=in_float32, dtype=dtype)
             self.run(writer, stream, kept.images)
             stream.finish()
             seconds = {"extract": time.perf_counter() - start}
             machine = provenance(place.device, place.data_dir, seconds)
-            writer.attributes(layout.PROVENANCE, machine | ({"images": self.kept} if self.kept else {}))
+            machine |= folder_facts(self.files.get("train")) | ({"images": self.kept} if self.kept else {})
+            writer.attributes(layout.PROVENANCE, machine)
             return kept
 
         with exact_float32():

@@ -90,7 +90,10 @@ def _first_difference(listed: Entries, found: Entries) -> str | None:
     return None
 
 
-_KINDS = {"json": "JSON object", "text": "text", "shape": "list of three whole numbers"}
+_KINDS = {
+    "json": "JSON object", "list": "JSON list", "text": "text", "path": "text", "count": "whole number",
+    "shape": "list of three whole numbers",
+}  # fmt: skip
 
 
 def _breaches(file: h5py.File, entries: Entries) -> Iterator[str]:
@@ -151,9 +154,11 @@ def _is(kind: str, value: Any) -> bool:
     if kind == "shape":
         value = np.asarray(value)
         return value.shape == (3,) and value.dtype.kind in "iu" and bool((value > 0).all())
-    if not isinstance(value, str) or not value:
+    if kind == "count":
+        return np.ndim(value) == 0 and np.asarray(value).dtype.kind in "iu" and value >= 0
+    if not isinstance(value, str) or not (value or kind == "path"):  # of no folder
         return False
-    return kind == "text" or isinstance(json.loads(value), dict)
+    return kind in ("text", "path") or isinstance(json.loads(value), list if kind == "list" else dict)
 
 
 def _dataset_text_breaches(file: h5py.File) -> Iterator[str]:

@@ -45,7 +45,9 @@ def describe_run(run: RunFile) -> Iterator[str]:
     if run.extraction:
         yield from _origin_lines(run.extraction)
     yield from _pruning_lines(run)
-    yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept")
+    names = run.files(run.splits[0])
+    named = f"; their files are named, below {made.get('data_dir')}" if names is not None else ""
+    yield "images          " + ("kept" if run.images(run.splits[0]) else "not kept") + named
     yield ""
     width = max(10, *(len(run.depth_module(depth)) for depth in run.depths))
     yield from _depth_lines(run, width)

@@ -19,17 +19,28 @@ MANIFEST = "/manifest"
 PROVENANCE = "/provenance"
 EPOCH_SECONDS = "/provenance/epoch_seconds"
 HISTORY = "/history"
+SAMPLES = "/samples"
 DEPTHS = "/depths"
 
 
 def labels(split: str) -> str:
     """Path of the labels of a split."""
-    return f"/samples/{split}/label"
+    return f"{SAMPLES}/{split}/label"
 
 
 def indices(split: str) -> str:
     """Path of the positions of a split's samples in the published split they come from."""
-    return f"/samples/{split}/index"
+    return f"{SAMPLES}/{split}/index"
+
+
+def paths(split: str) -> str:
+    """Path of the paths of the files that a split's images come from, below the folder of the data."""
+    return f"{SAMPLES}/{split}/path"
+
+
+def file_digests(split: str) -> str:
+    """Path of the SHA-256 of each of these files."""
+    return f"{SAMPLES}/{split}/sha256"
 
 
 def images(split: str) -> str:
@@ -81,6 +92,8 @@ def saliencies(j: int) -> str:
 # named, there are as many rows as it has.
 DATASET_RULES = (
     (r"/samples/(?P<split>\w+)/(label|index)", 1, "i"),
+    (r"/samples/(?P<split>\w+)/path", 1, "S"),
+    (r"/samples/(?P<split>\w+)/sha256", 2, "u"),
     (r"/images/(?P<split>\w+)", 4, "u"),
     (r"/depths/(?P<depth>\d+)/(?P<split>\w+)/pooled", 4, "f"),
     (r"/depths/(?P<depth>\d+)/(?P<split>\w+)/maps", 4, "f"),
@@ -92,10 +105,23 @@ DATASET_RULES = (
     (r"/history", 1, "V"),
     (r"/provenance/.+", 1, "f"),
 )
-# Attributes that readers use, by the path of their group: each is a text, a JSON object, or three whole numbers.
+# Attributes that readers use, by the path of their group: each is a text, a JSON object or list, a whole number from 0
+# on, or three from 1 on.
 ATTRIBUTE_RULES = (
     (r"/", {"dataset": "json", "config": "json", "extraction": "json"}),
-    (r"/provenance", {"run_id": "text", "created": "text", "software": "json", "seconds": "json"}),
+    (r"/samples", {"image_shape": "shape", "image_resize": "count"}),
+    (
+        r"/provenance",
+        {
+            "run_id": "text",
+            "created": "text",
+            "software": "json",
+            "seconds": "json",
+            "data_dir": "path",
+            "decoders": "list",
+            "image_files": "count",
+        },
+    ),
     (r"/depths/\d+", {"module": "text", "shape": "shape", "form": "text"}),
 )
 # Groups of which every attribute is one number.

@@ -27,7 +27,7 @@ class Plan:
     pooled: for each depth, A x_j of all splits (with class tokens, where there are any). whole: what whole maps add.
     image_bytes: of all uint8 images; 0 where the data are no images. weight_bytes: of all parameters, buffers and
         outputs. history_bytes: of the rows of all epochs.
-    maps, images: whether they are kept.
+    maps, images: whether they are kept. file_bytes: of what names the files that the images come from.
     """
 
     depths: Mapping[int, Depth]
@@ -39,6 +39,7 @@ class Plan:
     history_bytes: int
     maps: bool = False
     images: bool = False
+    file_bytes: int = 0
 
     @property
     def depth_bytes(self) -> tuple[int, ...]:
@@ -47,8 +48,8 @@ class Plan:
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of the label and index of every sample."""
-        return SAMPLE_BYTES * sum(self.counts.values())
+        """Bytes of the label and index of every sample, and of what names its file."""
+        return SAMPLE_BYTES * sum(self.counts.values()) + self.file_bytes
 
     @property
     def total(self) -> int:
@@ -70,6 +71,7 @@ def plan(
     image_bytes: int = 0,
     weight_bytes: int = 0,
     history_bytes: int = 0,
+    file_bytes: int = 0,
     in_float32: frozenset[int] = frozenset(),
 ) -> Plan:
     """Decide what is kept within `max_size` bytes: whole maps as `store` says, then images where they fit beside.
@@ -78,7 +80,7 @@ def plan(
 
     Args:
         store: "pooled", "maps", or "auto" (maps where they fit).
-        image_bytes, weight_bytes, history_bytes: as of `Plan`.
+        image_bytes, weight_bytes, history_bytes, file_bytes: as of `Plan`.
         in_float32: depths of four bytes a value; the others have two.
 
     Raises UsageError for an unknown `store`.
@@ -99,6 +101,7 @@ def plan(
         image_bytes=image_bytes,
         weight_bytes=weight_bytes,
         history_bytes=history_bytes,
+        file_bytes=file_bytes,
     )
     with_maps = replace(alone, maps=True)
     fits = with_maps.needed + image_bytes <= max_size

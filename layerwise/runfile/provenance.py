@@ -35,7 +35,7 @@ def provenance(device: torch.device, data_dir: Path | None, seconds: dict[str, f
         "software": json.dumps(software(), sort_keys=True),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "threads": torch.get_num_threads(),
-        "data_dir": "" if data_dir is None else str(data_dir),
+        "data_dir": "" if data_dir is None else str(data_dir.absolute()),
         "seconds": json.dumps({name: round(value, 3) for name, value in seconds.items()}),
     }
 

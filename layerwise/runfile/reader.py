@@ -32,12 +32,15 @@ MODULES = ("blocks", "auxiliaries")  # whose weights a file holds
 class RunFile:
     """An open, complete run file of format version 1. Use it as a context manager.
 
+    data_dir: the folder of its images, for what needs them where the file holds none; None for where they were.
+
     Raises UserError on opening if the file is missing, is no run, is cut, incomplete, damaged in its structure,
     or of a later format version.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, data_dir: Path | str | None = None):
         self.path = Path(path)
+        self.data_dir = None if data_dir is None else Path(data_dir)
         self._handle = open_hdf5(self.path, "run file", f"`layerwise-train --out {self.path.name}`", ADVICE)
         # Rows are read through this descriptor, so that a file put under the same name meanwhile is never read.
         self._bytes = FileIO(self.path)
@@ -75,16 +78,19 @@ class RunFile:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the path and what the file is, not its rows: a worker opens it again, and refuses another file."""
-        return reopened, (self.path.absolute(), self._identity)
+        return reopened, (self.path.absolute(), self._identity, self.data_dir)
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing can be read any more."""
         return self._bytes.closed
 
-    def reopened(self) -> RunFile:
-        """Return the same file opened anew; raise UserError where another has taken its place."""
-        return reopened(self.path, self._identity)
+    def reopened(self, data_dir: Path | str | None = None) -> RunFile:
+        """Return the same file opened anew; raise UserError where another has taken its place.
+
+        data_dir: the folder of its images; None for the one that this one was opened with.
+        """
+        return reopened(self.path, self._identity, self.data_dir if data_dir is None else data_dir)
 
     def __repr__(self) -> str:
         if not self._handle:
@@ -170,6 +176,21 @@ class RunFile:
         """Position int64 [n] of each sample in the published split it comes from."""
         self._require_split(split)
         return self._rows(layout.indices(split))[:]
+
+    def files(self, split: str) -> tuple[Rows, Rows] | None:
+        """Paths bytes [n] below the folder of the data, and SHA-256 uint8 [n, 32], of the files the images come from.
+
+        None where the file names none.
+        """
+        self._require_split(split)
+        names, sha256 = (self._rows_or_none(path(split)) for path in (layout.paths, layout.file_digests))
+        return None if names is None or sha256 is None else (names, sha256)
+
+    @property
+    def image_form(self) -> tuple[tuple[int, int, int], int]:
+        """Shape (C, H, W) of the images that come from files, and to what their shorter side is brought, 0 for none."""
+        channels, height, width = (int(side) for side in self._attribute(layout.SAMPLES, "image_shape"))
+        return (channels, height, width), int(self._attribute(layout.SAMPLES, "image_resize"))
 
     def _require_split(self, split: str) -> None:
         if split not in ("train", "validation", "test") or (split == "validation" and split not in self.splits):
@@ -293,9 +314,9 @@ def run_id(path: Path | str) -> str:
         return run.run_id
 
 
-def reopened(path: Path, identity: tuple[str, str]) -> RunFile:
+def reopened(path: Path, identity: tuple[str, str], data_dir: Path | str | None = None) -> RunFile:
     """Return the run file of a path, opened; raise UserError if its content or its run_id is another than expected."""
-    run = RunFile(path)
+    run = RunFile(path, data_dir)
     if run._identity != identity:
         run.close()
         raise UserError(

@@ -85,7 +85,7 @@ class Rows:
         if isinstance(first, slice):
             return self._slice(first)[(slice(None), *rest)] if rest else self._slice(first)
         numbers = _numbers(first, len(self))
-        rows = self._gather(np.ravel(numbers)).reshape(*np.shape(numbers), *self.shape[1:])
+        rows = self._gather(np.ravel(numbers)).reshape((*np.shape(numbers), *self.shape[1:]))
         return rows[(*[slice(None)] * np.ndim(numbers), *rest)] if rest else rows
 
     def verify(self) -> None:

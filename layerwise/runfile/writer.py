@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -32,6 +32,22 @@ def dataset_attribute(
         "normalisation": {"mean": list(mean), "std": list(std)},
     }
     return json.dumps(about, sort_keys=True)
+
+
+class FileNames(Protocol):
+    """The files of a split, as `layerwise.datasets.split.SplitFiles` has them."""
+
+    @property
+    def names(self) -> np.ndarray: ...
+
+    @property
+    def sha256(self) -> np.ndarray: ...
+
+    @property
+    def image(self) -> tuple[int, int, int]: ...
+
+    @property
+    def resize(self) -> int: ...
 
 
 class RowWriter:
@@ -74,10 +90,15 @@ class RunWriter:
         values = np.atleast_1d(values)
         self.rows(path, values.shape, values.dtype).append(values)
 
-    def samples(self, split: str, label: np.ndarray, index: np.ndarray) -> None:
-        """Write the labels and positions int64 [n] of a split."""
+    def samples(self, split: str, label: np.ndarray, index: np.ndarray, files: FileNames | None = None) -> None:
+        """Write the labels and positions int64 [n] of a split, and of images from files which these were."""
         self.array(layout.labels(split), label)
         self.array(layout.indices(split), index)
+        if files is not None:
+            self.array(layout.paths(split), files.names)
+            self.array(layout.file_digests(split), files.sha256)
+            form = {"image_shape": np.array(files.image, dtype=np.int64), "image_resize": files.resize}
+            self.attributes(layout.SAMPLES, form)
 
     def finish(self) -> None:
         """Write the manifest and its digests, and last of all the mark that the file is complete."""

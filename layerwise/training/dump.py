@@ -74,7 +74,7 @@ def dump_depths(
     """
     splits, kept = dataset.splits, {}
     for name, split in splits.items():
-        writer.samples(name, split.label, split.index)
+        writer.samples(name, split.label, split.index, split.files)
         if storage.images:
             kept[name] = writer.rows(layout.images(name), (len(split.label), *split.shape), np.uint8)
     counts = {name: len(split.label) for name, split in splits.items()}

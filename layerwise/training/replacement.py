@@ -20,6 +20,7 @@ from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Split, load_configured
 from layerwise.datasets.reading import AUTO, ImageReading
 from layerwise.errors import UsageError, UserError
+from layerwise.images import recorded_files, recorded_folder
 from layerwise.model.architectures import Shape
 from layerwise.model.counts import count_problems
 from layerwise.model.narrowing import narrow_all
@@ -112,14 +113,17 @@ def _dataset(run: RunFile, config: RunConfig, data_dir: Path | None, download: b
     reading = reading.of_originals(config.training.is_resized)
     if not config.training.is_resized and all(rows is not None for rows in images.values()):
         splits = {
-            split: Split(rows[:], run.labels(split), run.indices(split))
+            split: Split(rows[:], run.labels(split), run.indices(split), recorded_files(run, split))
             for split, rows in images.items()
             if rows is not None
         }
         mean, std = (tuple(about["normalisation"][name]) for name in ("mean", "std"))
         log.info("images, labels and splits are those that %s keeps", run.path)
         return Dataset(about["name"], tuple(about["classes"]), splits, mean, std)
-    dataset = load_configured(config.data, data_dir, download=download, reading=reading)
+    folder = data_dir or recorded_folder(run)
+    if data_dir is None and folder is not None:
+        log.info("images: read again from %s, where they were when %s was made", folder, run.path)
+    dataset = load_configured(config.data, folder, download=download, reading=reading)
     others = [n for n, split in dataset.splits.items() if split.fingerprint() != about["fingerprint"].get(n)]
     if others:
         lacking = "originals" if config.training.is_resized else "images"

@@ -17,6 +17,7 @@ from layerwise.commandline import if_stopped
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Sizes, load_configured
 from layerwise.datasets.reading import ImageReading
+from layerwise.datasets.survey import folder_facts
 from layerwise.errors import UsageError
 from layerwise.hardware import pick_precision, products
 from layerwise.model.architectures import network_shapes, settled
@@ -184,6 +185,7 @@ def plan_storage(config: RunConfig, sizes: Sizes, max_size: int) -> Plan:
         image_bytes=sizes.total * prod(image),
         weight_bytes=weights + output_bytes,
         history_bytes=history_bytes,
+        file_bytes=sizes.file_bytes,
     )
     require_room(storage, max_size)
     return storage
@@ -225,6 +227,7 @@ def _publish(
         dump_depths(writer, network, dataset, storage, in_float32, config.dtype)
         seconds["dump"] = time.perf_counter() - start
         machine = provenance(place.device, place.data_dir, seconds) | {"images": dataset.kept, "ranks": ranks.world()}
+        machine |= folder_facts(dataset.splits["train"].files)
         writer.attributes(layout.PROVENANCE, machine | source)
 
     with products("fp32"):

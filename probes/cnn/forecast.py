@@ -57,7 +57,7 @@ class Training:
 class DepthForecast:
     """What the probes left at a depth take, the trials of learning rates there included.
 
-    source: "stored" or "recompute". operations: of training, scoring and recomputed blocks.
+    source: as of `Source`. operations: of training, scoring and recomputed blocks.
     """
 
     depth: int

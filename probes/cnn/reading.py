@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from layerwise.activations import READ_BATCH, read_activations
+from layerwise.model.maps import rows_within
 from layerwise.runfile import RunFile
 from probes.tasks.task import Task
 
@@ -70,6 +71,7 @@ class Labelled:
     Attributes:
         label: int64 [n] on the device.
         counts: number of images of each split, in the order asked for.
+        at_once: images that are read in order, or scored, together.
     """
 
     def __init__(
@@ -91,6 +93,9 @@ class Labelled:
         self.counts = {split: len(rows) for split, rows in zip(splits, self._rows, strict=True)}
         self._shape = task.run.depth_shape(depth)
         self._values = math.prod(self._shape)
+        # Of x_j alone, wherever it comes from, so that every source gives the same batches: x_j and what a probe's
+        # first convolution makes of it, with its BatchNorm.
+        self.at_once = rows_within(READ_BATCH, 3 * self._values)
         keep = keep and fits_memory(task.run, depth, len(self.label), dtype, device)
         self._kept = self._whole() if keep else None
 
@@ -98,9 +103,9 @@ class Labelled:
         return len(self.label)
 
     def in_order(self, rows: range) -> Iterator[Tensor]:
-        """Yield x_j [n, C, H, W] of a range of rows in their order, READ_BATCH at a time."""
-        for start in range(rows.start, rows.stop, READ_BATCH):
-            batch = np.arange(start, min(start + READ_BATCH, rows.stop))
+        """Yield x_j [n, C, H, W] of a range of rows in their order, `at_once` at a time."""
+        for start in range(rows.start, rows.stop, self.at_once):
+            batch = np.arange(start, min(start + self.at_once, rows.stop))
             yield self._held(batch) if self._kept is not None else self._compute(self._read(batch))
 
     def shuffled(self, size: int, seed: int, n: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
@@ -154,9 +159,9 @@ class Labelled:
         """Return all activations [n, H, W, C]: channels last, in which convolutions on these devices are fastest."""
         channels, height, width = self._shape
         kept = torch.empty((len(self), height, width, channels), dtype=self.dtype, device=self.device)
-        for start in range(0, len(self), READ_BATCH):
-            rows = np.arange(start, min(start + READ_BATCH, len(self)))
-            kept[start : start + READ_BATCH] = self._compute(self._read(rows)).permute(0, 2, 3, 1)
+        for start in range(0, len(self), self.at_once):
+            rows = np.arange(start, min(start + self.at_once, len(self)))
+            kept[start : start + self.at_once] = self._compute(self._read(rows)).permute(0, 2, 3, 1)
         return kept
 
 

@@ -23,7 +23,8 @@ CLEARLY = 2.0
 class Source:
     """Where the maps of a depth come from, and what one image of them costs.
 
-    name: "stored" or "recompute". nbytes: read from the file. operations: of the frozen blocks. seconds: of both.
+    name: "stored", "recompute" or "folder". nbytes: read, of maps or of images as they are decoded. operations: of the
+    frozen blocks. seconds: of both.
     """
 
     depth: int
@@ -42,7 +43,7 @@ def choose_source(run: RunFile, depth: int, source: str, device: torch.device) -
     if source != "auto":
         return _measured(run, depth, read_activations(run, depth, "train", source=source, device=device), device)
     first = _measured(run, depth, read_activations(run, depth, "train", device=device), device)
-    if first.name == "recompute" or depth == 0:
+    if first.name != "stored" or depth == 0 or run.images("train") is None:
         return first
     try:
         other = read_activations(run, depth, "train", source="recompute", device=device)
@@ -63,7 +64,7 @@ def _measured(run: RunFile, depth: int, maps: Activations, device: torch.device)
             torch.cuda.synchronize(device)
         taken.append(time.perf_counter() - start)
     seconds = min(taken) / rows.stop
-    operations = _operations(run, depth) if maps.source == "recompute" else 0
+    operations = 0 if maps.source == "stored" else _operations(run, depth)
     return Source(depth=depth, name=maps.source, nbytes=maps.row_bytes, operations=operations, seconds=seconds)
 
 
@@ -78,7 +79,10 @@ def _operations(run: RunFile, depth: int) -> int:
 def describe(sources: Sequence[Source], images: int) -> str:
     """Return one line: which depths are read and which recomputed, and what a pass over so many images costs."""
     parts = []
-    for name, verb in (("stored", "read from the file"), ("recompute", "recomputed from images")):
+    verbs = {
+        "stored": "read from the file", "recompute": "recomputed from images", "folder": "recomputed from image files"
+    }  # fmt: skip
+    for name, verb in verbs.items():
         own = [source for source in sources if source.name == name]
         if own:
             depths = ", ".join(str(source.depth) for source in own)

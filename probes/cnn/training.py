@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from layerwise.activations import READ_BATCH
 from layerwise.commandline import progress
 from layerwise.errors import UserError
 from layerwise.hardware import products
@@ -148,7 +147,8 @@ def train_together(
         )  # fmt: skip
         for epoch, _ in training:
             if epoch + 1 in (epochs // 2, epochs):
-                found[epoch + 1] = settled(problems, (standardise(x) for x, _ in data.shuffled(READ_BATCH, order, n)))
+                maps = (standardise(x) for x, _ in data.shuffled(data.at_once, order, n))
+                found[epoch + 1] = settled(problems, maps)
     seconds = time.perf_counter() - start
     # Trained together, no probe has a time of its own: each is given its share of the operations.
     work = np.array([c.design.training_operations(shape, n_classes) for c in candidates], dtype=float)

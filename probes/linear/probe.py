@@ -12,6 +12,7 @@ import torch
 from layerwise.activations import pooled_width
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError
+from layerwise.images import images_if_any
 from layerwise.runfile import RunFile
 from probes.linear.depth import LinearKind
 from probes.linear.features import DepthData, read_depth
@@ -172,7 +173,8 @@ class LinearFamily(Family):
         return wanted and int(np.prod(self.run.depth_shape(0))) <= MOST_PIXELS and self._has_pixels()
 
     def _has_pixels(self) -> bool:
-        return self.run.images("train") is not None or self.run.maps(0, "train") is not None
+        stored = self.run.maps(0, "train") is not None
+        return stored or images_if_any(self.run, "train", slice(0)) is not None
 
     def _width(self, side: int) -> int:
         """Return the number of features to which those of every depth are projected."""

@@ -44,8 +44,8 @@ class ShownRun(RunFile):
     Raises UserError for a run without its network.
     """
 
-    def __init__(self, path: Path | str, device: torch.device):
-        super().__init__(path)
+    def __init__(self, path: Path | str, device: torch.device, data_dir: Path | str | None = None):
+        super().__init__(path, data_dir)
         self._device = device
         self._shown: ShownImages | None = None
         self._kept: dict[str, dict[int, np.ndarray]] = {}

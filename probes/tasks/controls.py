@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from layerwise.activations import READ_BATCH, read_activations
+from layerwise.activations import READ_BATCH, read_activations, require_images, stored_maps
 from layerwise.errors import UsageError, UserError, unknown
 from layerwise.hardware import exact_float32
 from layerwise.model.network import Normalisation
@@ -105,11 +105,12 @@ class Teacher(Task):
             return torch.cat([self._network(x) for x in self._inputs(split)]).double()
 
     def _inputs(self, split: str) -> Iterator[Tensor]:
-        """Yield x_0 in batches, of the images where the file has them, since stored maps may be rounded."""
-        images, scale = self.run.images(split), self.run.dataset["normalisation"]
-        if images is None:
+        """Yield x_0 in batches, of the images where there are such, since stored maps may be rounded."""
+        stored, scale = self.run.images(split), self.run.dataset["normalisation"]
+        if stored is None and (stored_maps(self.run, 0, split) is not None or not scale["mean"]):
             yield from read_activations(self.run, 0, split).batches()
             return
+        images = require_images(self.run, split)
         normalise = Normalisation(scale["mean"], scale["std"])
         for start in range(0, len(images), READ_BATCH):
             yield normalise(torch.from_numpy(images[start : start + READ_BATCH]))
