@@ -10,7 +10,7 @@ import pandas as pd
 
 from analysis import depth_geometry, depth_similarity
 from analysis.geometry.accuracy import with_accuracy
-from analysis.geometry.measures import ACCURACY, MEASURES, SIMILARITIES
+from analysis.geometry.measures import ACCURACY, DECODING, MEASURES, SIMILARITIES
 from analysis.geometry.table import Asked, measured
 from figures import output
 from figures.kit.style import rendered
@@ -97,7 +97,8 @@ def draw_depths(
 
     Args:
         runs: probed run files on the same images.
-        measures: names in docs/analysis.md, a panel each. probe: one that has one number at a depth, as linear.
+        measures: names in docs/analysis.md, or "codelength" of runs that have it, a panel each.
+        probe: one that has one number at a depth, as linear.
         split: train, validation or test. pool: side of the averages that are measured, and that the probe reads.
         size: "single" (85 mm wide) or "double" (170 mm).
         ax: axes of a figure of your own, one for each panel: one for accuracy, and one for each measure.
@@ -107,18 +108,19 @@ def draw_depths(
     _check_size(size)
     panels = panels_of(measures)
     _check_axes(ax, len(panels))
-    return geometry.draw(with_accuracy(paths_of(runs), Asked(split, pool=pool), probe), size, panels, ax, across=1)
+    table = with_accuracy(paths_of(runs), Asked(split, pool=pool), probe, [name for (name,) in panels])
+    return geometry.draw(table, size, panels, ax, across=1)
 
 
 def panels_of(measures: str | Sequence[str]) -> list[tuple[str, ...]]:
     """Return the panels of the depth figure: accuracy, and below it each of the measures."""
-    return [(ACCURACY,), *((name,) for name in _named(measures, MEASURES))]
+    return [(ACCURACY,), *((name,) for name in _named(measures, MEASURES | DECODING))]
 
 
 def depths_made(runs: Sequence[Path], measures: Sequence[str], probe: str, asked: Asked, size: str) -> Made:
     """Return the figure of `draw_depths`, its points and its caption."""
     panels = panels_of(measures)
-    table = with_accuracy(paths_of(runs), asked, probe)
+    table = with_accuracy(paths_of(runs), asked, probe, [name for (name,) in panels])
     points = table[table["measure"].isin([name for (name,) in panels])]
     return geometry.draw(points, size, panels, across=1), points, geometry.caption(points, panels)
 

@@ -65,7 +65,7 @@ _SWITCHES = {
 # What follows a flag is its value where it is a number, a word in capitals that stands for one, or one of these. Any
 # other word goes on with the sentence: "--download fetches published data sets".
 _VALUES = (
-    "linear(?:-ovr)?|cnn-(?:[0-9]+|p)|knn|ncm|auxiliary|ensemble(?:-softmax|-uniform)?|permuted|teacher|native|matched|"
+    "linear(?:-ovr)?|cnn-(?:[0-9]+|p)|knn|ncm|codelength|auxiliary|ensemble(?:-softmax|-uniform)?|permuted|teacher|native|matched|"
     "greedy|parallel|end-to-end|untrained|operations|maps|pooled|recompute|cache|stored|cpu|cuda|fp32|bf16|float32|"
     "single|double|train|validation|nothing|other-data|train-(?:fold|split)|data|none|slurm|local|input"
 )

@@ -57,8 +57,8 @@ def fit(
 
     Args:
         runs: a run file, by its path or open, or several; the rows of x.h5 go to x.probes.csv beside it.
-        probe: linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; any classifier of scikit-learn's
-            grammar, such as LogisticRegression(); or a list of such.
+        probe: linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, codelength, auxiliary, ensemble; any classifier of
+            scikit-learn's grammar, such as LogisticRegression(); or a list of such.
         name: what the rows call a classifier; its class by default. With a name, a list of classifiers is one probe, of
             which the validation fold chooses by accuracy.
         grid: lists of values of parameters of one classifier, {"C": [0.1, 1, 10]}, among which it chooses too.
@@ -71,7 +71,8 @@ def fit(
         pixels: of linear probes: whether depth 0 is probed as raw pixels too, as a reference.
         max_memory: bytes: features of linear probes, knn and ncm that would take more (twice) are streamed, with the
             same result.
-        widths, seeds, epochs, source: of CNN probes: widths M, number of seeds, epochs, where maps come from.
+        widths, seeds, epochs, source: of CNN probes: widths M, number of seeds (also of orders of codelength), epochs,
+            where maps come from.
         evaluate: folders of other images of the same classes, FOLDER/CLASS/... or FOLDER/NAME/CLASS/..., which the
             frozen network and the probes are shown as they are; rows have the set's name as `split`.
         device: auto, cpu or cuda.
@@ -92,7 +93,7 @@ def fit(
     asked = _Asked(_named(probe, name, grid, standardise), settings, depths, control, target, force)
     if evaluate is None:
         return pd.concat([_fitted(one, asked) for one in _each(runs)], ignore_index=True)
-    require_plain(control, target)
+    require_plain(asked.probes, control, target)
     folders = [Path(one) for one in ([evaluate] if isinstance(evaluate, Path | str) else evaluate)]
     return pd.concat([_evaluated(one, asked, folders) for one in _each(runs)], ignore_index=True)
 

@@ -21,6 +21,7 @@ from probes.names import (
     CNN_EPOCHS,
     CNN_SEEDS,
     CNN_WIDTHS,
+    CODELENGTH,
     FEATURES,
     POOLS,
     QUICK_EPOCHS,
@@ -41,7 +42,7 @@ Probes = Annotated[
     str,
     typer.Option(
         "--probe",
-        help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, auxiliary, ensemble; several with commas.",
+        help="linear, linear-ovr, cnn-1, cnn-2, ..., knn, ncm, codelength, auxiliary, ensemble; several with commas.",
         rich_help_panel=FITTED,
     ),
 ]
@@ -115,7 +116,12 @@ Widths = Annotated[
     str, typer.Option("--probe-width", help="Widths M of the CNN probes, comma-separated.", rich_help_panel=FITTED)
 ]
 Seeds = Annotated[
-    int, typer.Option("--probe-seeds", help="Seeds of each CNN probe: how many, from 0.", rich_help_panel=FITTED)
+    int,
+    typer.Option(
+        "--probe-seeds",
+        help="Seeds of each CNN probe, orders of a codelength: how many, from 0.",
+        rich_help_panel=FITTED,
+    ),
 ]
 Epochs = Annotated[
     int | None,
@@ -219,7 +225,7 @@ def probe(
     if evaluate:
         from probes.shown.evaluate import require_plain
 
-        require_plain(control, target)
+        require_plain(names, control, target)
     asked = Asked(names, settings, depths, target, control, data_dir, force, evaluate=tuple(evaluate or ()))
     _answer(files, baseline, asked, network=network, dry_run=dry_run)
 
@@ -303,7 +309,7 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
 
 
 def _probe(run: RunFile, task: Task, asked: Asked) -> None:
-    from probes.results.report import lines
+    from probes.results.report import codelength_lines, lines
     from probes.sweep import rows_at, sweep
 
     sets = _sets(run, asked)
@@ -314,7 +320,8 @@ def _probe(run: RunFile, task: Task, asked: Asked) -> None:
         if sets:
             family.fitted = {}
         sweep(run, task, family, chosen, force=asked.force)
-        for line in lines(rows_at(run, family, chosen), f"{run.path}: {family.title}{_labels(task)}"):
+        shown = codelength_lines if family.title.startswith(CODELENGTH) else lines
+        for line in shown(rows_at(run, family, chosen), f"{run.path}: {family.title}{_labels(task)}"):
             print(line)
     if sets:
         _evaluate(run, task, found, sets, force=asked.force)

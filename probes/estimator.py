@@ -32,7 +32,7 @@ from probes.solver.rows import Rows
 from probes.tasks.task import Task
 
 # So begin the probes of this project: no row of another may be taken for theirs.
-_RESERVED = re.compile(r"(linear|cnn|knn|ncm|auxiliary|ensemble)\b")
+_RESERVED = re.compile(r"(linear|cnn|knn|ncm|auxiliary|ensemble|codelength)\b")
 _NAME = re.compile(r"[A-Za-z][\w.-]*")
 
 

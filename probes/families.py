@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from layerwise.errors import UsageError
-from probes.names import LINEAR, NEAREST, TRAINED, Settings, hidden_convolutions
+from probes.names import CODELENGTH, LINEAR, NEAREST, TRAINED, Settings, hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.runfile import RunFile
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings) -> list[Family]:
     """Return the families that fit the named probes of a run, in the order of the names; all CNN probes are one."""
     from probes.cnn.probe import CnnFamily
+    from probes.linear.codelength import CodelengthFamily
     from probes.linear.probe import LinearFamily
     from probes.nearest.probe import KnnFamily, NcmFamily
     from probes.trained import TrainedFamily
@@ -31,6 +32,13 @@ def families(run: RunFile, task: Task, names: Sequence[str], settings: Settings)
         elif name in NEAREST:
             kind = KnnFamily if name == "knn" else NcmFamily
             found[name] = kind(run, task, pools=settings.pools, device=settings.device, max_memory=settings.max_memory)
+        elif name == CODELENGTH:
+            if settings.features != "native":
+                raise UsageError(f"--probe {CODELENGTH} reads native features alone. Leave out --features.")
+            found[name] = CodelengthFamily(
+                run, task, pools=settings.pools, seeds=settings.seeds, device=settings.device,
+                max_memory=settings.max_memory, pixels=settings.pixels,
+            )  # fmt: skip
         elif name in TRAINED:
             _require_plain(task, name)
             found[name] = TrainedFamily(run, name)

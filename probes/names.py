@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 LINEAR = ("linear", "linear-ovr")
 NEAREST = ("knn", "ncm")
+CODELENGTH = "codelength"
 POOLED = (*LINEAR, *NEAREST)  # probes of A x_j
 CNN_WIDTHS, CNN_SEEDS, CNN_EPOCHS = "64,128,256", 1, 12
 QUICK_EPOCHS = 2  # of --quick: CNN probes of so few epochs are called so wherever they are shown
@@ -23,7 +24,7 @@ SOURCES = ("auto", "stored", "recompute", "folder")
 POOLS = (1, 2, 4, 8)
 FEATURES = ("native", "matched", "input")
 TRAINED = ("auxiliary", "ensemble", "ensemble-softmax", "ensemble-uniform")
-CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, *TRAINED)
+CHOICES = (*LINEAR, "cnn-1", "cnn-2", "cnn-p for any p", *NEAREST, CODELENGTH, *TRAINED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Settings:
     """The settings of probes, beside their names.
 
     pools: of the probes of A x_j. features, max_memory (bytes), pixels: of the linear probes. widths M, number of
-        seeds, epochs, source of maps: of the CNN probes.
+        seeds, epochs, source of maps: of the CNN probes; seeds of orders of codelength's images too.
     """
 
     pools: Sequence[int]
@@ -75,7 +76,7 @@ def whole_numbers(name: str, given: object) -> tuple[int, ...]:
 
 def hidden_convolutions(name: str) -> int | None:
     """Return p of a probe named "cnn-p", None for the others; raise UsageError for a name that is none."""
-    if name in LINEAR or name in NEAREST or name in TRAINED:
+    if name in (*LINEAR, *NEAREST, *TRAINED, CODELENGTH):
         return None
     match = re.fullmatch(r"cnn-([1-9][0-9]*)", name)
     if match is None:

@@ -98,6 +98,19 @@ def joined(parts: Sequence[Predictions]) -> Predictions:
     return replace(parts[0], **{name: np.concatenate([getattr(part, name) for part in parts]) for name in kept})
 
 
+@dataclass(frozen=True)
+class Value:
+    """A number that a probe reports beside the metrics of its predictions, and the labels [n] of its images.
+
+    low, high: its 95% interval over these; None where it has none.
+    """
+
+    value: float
+    label: np.ndarray = field(repr=False)
+    low: float | None = None
+    high: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit:
     """One fitted probe with its scores.
@@ -111,6 +124,7 @@ class Fit:
     penalty (lambda), learning_rate, certificate, converged, iterations, batch_size, neighbors, distance, estimator:
         None where the probe has no such thing.
     scores: predictions for each split it is reported on; at refit 1 "train" means train + validation.
+    values: further numbers by split and metric.
     """
 
     refit: int
@@ -128,6 +142,7 @@ class Fit:
     distance: str | None = None
     estimator: str | None = None
     scores: dict[str, Predictions] = field(default_factory=dict)
+    values: dict[tuple[str, str], Value] = field(default_factory=dict)
 
 
 Fits = dict[Key, list[Fit]]

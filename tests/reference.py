@@ -266,3 +266,36 @@ def slow_schedule_free_adamw(
         x = sum(w * one for w, one in zip(weights, iterates, strict=True)) / weights.sum()
         y = 0.1 * z + 0.9 * x
     return y, x
+
+
+def slow_codelength(
+    x: np.ndarray, y: np.ndarray, taken: np.ndarray, penalties: list[float], n_classes: int
+) -> tuple[float, float]:
+    """Return the bits of the labels y [n] by prequential coding, image by image, and those of a uniform code.
+
+    x: features [n, d], standardised. taken: nested sizes bool [S, n], each fitted with its penalty.
+    """
+
+    def objective(theta: np.ndarray, rows: np.ndarray, penalty: float) -> tuple[float, np.ndarray]:
+        table = theta.reshape(n_classes, -1)
+        p = softmax(x[rows] @ table[:, :-1].T + table[:, -1])
+        slope = (p - np.eye(n_classes)[y[rows]]) / len(rows)
+        gradient = np.column_stack([slope.T @ x[rows] + penalty * table[:, :-1], slope.sum(0)])
+        loss = -np.log(p[np.arange(len(rows)), y[rows]]).mean()
+        return loss + penalty / 2 * (table[:, :-1] ** 2).sum(), gradient.ravel()
+
+    def softmax(z: np.ndarray) -> np.ndarray:
+        e = np.exp(z - z.max(1, keepdims=True))
+        return e / e.sum(1, keepdims=True)
+
+    bits = taken[0].sum() * math.log2(n_classes)
+    for known, more, penalty in zip(taken[:-1], taken[1:], penalties[:-1], strict=True):
+        begin = np.zeros(n_classes * (x.shape[1] + 1))
+        options = {"maxiter": 10_000, "maxfun": 20_000, "ftol": 1e-16, "gtol": 1e-10}
+        with threadpool_limits(1):
+            rows = np.flatnonzero(known)
+            best = minimize(objective, begin, (rows, penalty), jac=True, method="L-BFGS-B", options=options)
+        table = best.x.reshape(n_classes, -1)
+        for i in np.flatnonzero(more & ~known):
+            bits -= math.log2(softmax((table[:, :-1] @ x[i] + table[:, -1])[None])[0, y[i]])
+    return float(bits), len(y) * math.log2(n_classes)

@@ -10,24 +10,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.geometry.measures import ACCURACY
+from analysis.geometry.measures import ACCURACY, CODELENGTH
 from analysis.geometry.table import IMAGES, Asked, averaged, measured
 from analysis.selection import select
 from analysis.tables import LINE, NETWORK, read
 from layerwise.errors import UserError, option
-from probes.results.intervals import wilson_interval
+from probes.results.intervals import normal_interval, wilson_interval
+from probes.tasks.task import CLASS, NO_CONTROL
 
 
-def with_accuracy(runs: Sequence[Path], asked: Asked, probe: str) -> pd.DataFrame:
+def with_accuracy(runs: Sequence[Path], asked: Asked, probe: str, measures: Sequence[str] = ()) -> pd.DataFrame:
     """Return the rows of what each depth is like, and rows of measure "accuracy" of a probe that reads the same.
+
+    measures: those wanted beside; of "codelength" there are rows then, in bits an image, means over its orders.
 
     Accuracy is in [0, 1], of the probe refitted where there is a validation fold, with Wilson's interval over images;
     means over seeds are made of it as of all measures. Its rows have a column `probe`.
 
     Raises:
-        UserError: a run without rows of the probe, or with several at a depth.
+        UserError: a run without rows of the probe, or with several at a depth; one without a wanted codelength.
     """
-    accuracy = _accuracies(read(runs), asked, probe)
+    every = read(runs)
+    accuracy = _accuracies(every, asked, probe)
+    codelengths = _codelengths(every, asked) if CODELENGTH in measures else {}
     table = measured(runs, asked, with_similarity=False).geometry
     own = table[table["run"] != ""]
     places = own.drop_duplicates(["run_id", "depth"])
@@ -45,7 +50,27 @@ def with_accuracy(runs: Sequence[Path], asked: Asked, probe: str) -> pd.DataFram
                 "measure": ACCURACY, "value": value, "ci_low": low, "ci_high": high,
                 "error": math.sqrt(value * (1 - value) / n), "interval": IMAGES, "n": n, "probe": probe,
             })  # fmt: skip
+        if found_bits := codelengths.get((place["run_id"], place["depth"])):
+            rows.append(place | {"measure": CODELENGTH, "interval": IMAGES} | found_bits)
     return pd.concat([table, pd.DataFrame(rows + averaged(rows))], ignore_index=True)
+
+
+def _codelengths(rows: pd.DataFrame, asked: Asked) -> dict[tuple[str, int], dict[str, float]]:
+    """Return value, interval, standard error and n of the codelength of each run and depth, in bits an image."""
+    own = rows[(rows["metric"] == "codelength_bits") & (rows["target"] == CLASS) & (rows["control"] == NO_CONTROL)]
+    own = own[own["pooling"] == asked.pool]
+    if without := [str(run) for run in rows["run"].unique() if run not in set(own["run"])]:
+        raise UserError(
+            f"{without[0]} has no codelength of {asked.pool}x{asked.pool} averages. `probe-depth {without[0]} --probe "
+            f"codelength --pool {asked.pool}` makes it."
+        )
+    found = {}
+    for (run_id, depth), of_orders in own.groupby(["run_id", "depth"]):
+        n = int(of_orders["n_samples"].iloc[0])
+        value, low, high = (float(of_orders[name].mean()) / n for name in ("value", "ci_low", "ci_high"))
+        error = (high - low) / (2 * normal_interval(0.0, 1.0)[1])
+        found[run_id, depth] = {"value": value, "ci_low": low, "ci_high": high, "error": error, "n": n}
+    return found
 
 
 def _accuracies(rows: pd.DataFrame, asked: Asked, probe: str) -> pd.DataFrame:

@@ -35,6 +35,9 @@ MEASURES = {
 }
 # What a probe reads there, in rows beside these.
 ACCURACY = "accuracy"
+# What other probes read there, likewise.
+CODELENGTH = "codelength"
+DECODING = {CODELENGTH: Measure("codelength (bits an image)")}
 SIMILARITIES = {
     "cka": Measure("debiased CKA", least=-math.inf, most=1.0),
     "cka_biased": Measure("biased CKA", most=1.0),

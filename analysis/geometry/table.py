@@ -22,7 +22,7 @@ from analysis.failures import failure
 from analysis.geometry.classes import numbered
 from analysis.geometry.depth import PASSES, SUBSAMPLE, Found, geometry
 from analysis.geometry.influence import Measured
-from analysis.geometry.measures import MEASURES, SIMILARITIES, Measure
+from analysis.geometry.measures import DECODING, MEASURES, SIMILARITIES, Measure
 from analysis.geometry.moments import Moments, column_mean, moments
 from analysis.geometry.similarity import similarities, tiles
 from analysis.geometry.stream import Source, width
@@ -266,7 +266,9 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
             continue
         estimate = pooled([list(group["value"])], [list(group["error"].fillna(0.0) ** 2)])
         first, half = dict(group.iloc[0]), estimate.half_width()
-        measure = (MEASURES | SIMILARITIES).get(first["measure"], Measure("", most=1.0))  # else it is an accuracy
+        measure = (MEASURES | SIMILARITIES | DECODING).get(
+            first["measure"], Measure("", most=1.0)
+        )  # else it is an accuracy
         first |= {name: "" for run in runs for name in (run, run.replace("run", "run_id"))}
         first |= {name: math.nan for name in ("seed", "seed_a", "seed_b") if name in first}
         first |= {

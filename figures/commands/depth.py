@@ -24,7 +24,11 @@ def depth_figure(
     runs: Runs,
     output: Output,
     measures: Annotated[
-        str, typer.Option(help="What is drawn below accuracy, as analyze-depth names it.", rich_help_panel=SHOWN)
+        str,
+        typer.Option(
+            help="What is drawn below accuracy, as analyze-depth names it; also codelength, of probe-depth.",
+            rich_help_panel=SHOWN,
+        ),
     ] = "effective_rank,twonn,cdnv,margin",
     probe: Annotated[
         str, typer.Option(help="A probe with one number at a depth: linear, ncm, ...", rich_help_panel=SHOWN)

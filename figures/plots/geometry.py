@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from analysis.geometry.measures import ACCURACY, MEASURES
+from analysis.geometry.measures import ACCURACY, CODELENGTH, DECODING, MEASURES
 from analysis.geometry.table import SEEDS, lines_of
 from figures.kit import style
 from figures.kit.measures import draw_panels
@@ -98,8 +98,7 @@ def _draw_panel(
             axes.vlines(x[known], low[known], high[known], linewidth=0.8, zorder=1.5, **styles[words])
             drawn.append(np.column_stack([y, np.where(known, low, y), np.where(known, high, y)]))
     signs = [f"{_SIGNS[number]} " if len(panel) > 1 else "" for number in range(len(panel))]
-    named = [f"accuracy of probe {every['probe'].dropna().iloc[0]} (%)" if one == ACCURACY else MEASURES[one].words
-             for one in panel]  # fmt: skip
+    named = [_words(one, every) for one in panel]
     title = "\n".join(map("".join, zip(signs, named, strict=True)))
     axes.set_title(title, loc="left", fontsize=style.LABEL_SIZE)
     _set_axes(axes, np.concatenate(drawn), is_log)
@@ -108,6 +107,12 @@ def _draw_panel(
     ticks = round_ticks(6, integer=True)
     ticks.set_params(min_n_ticks=1)
     axes.xaxis.set_major_locator(ticks)
+
+
+def _words(measure: str, table: pd.DataFrame) -> str:
+    if measure == ACCURACY:
+        return f"accuracy of probe {table['probe'].dropna().iloc[0]} (%)"
+    return (MEASURES | DECODING)[measure].words
 
 
 def _scale(measure: str) -> float:
@@ -144,16 +149,17 @@ def caption(table: pd.DataFrame, panels: Sequence[Sequence[str]] = PANELS) -> st
     """Return the caption, one paragraph."""
     table = table[table["measure"].isin([measure for panel in panels for measure in panel])]
     first, lines = table.iloc[0], list(lines_of(table))
+    measured = int(table.loc[table["measure"] != CODELENGTH, "n"].max())
     seeds = sorted({int(n) for n in table.loc[table["interval"] == SEEDS, "n_runs"]})
     pooled = "not averaged" if first["pooling"] == "none" else f"{first['pooling']}-pooled"
     missing = [
-        f"{MEASURES[str(name)].words} at depth{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
+        f"{(MEASURES | DECODING)[str(name)].words} at depth{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
         for name, rows in table[table["value"].isna()].groupby("measure", sort=False)["depth"].unique().items()
     ]
     return " ".join(
         [
             f"What the features of each depth j of {'; '.join(words for words, _ in lines)} are like, on "
-            f"{int(table['n'].max())} {first['split']} images of {first['dataset']} (features {pooled}).",
+            f"{measured} {first['split']} images of {first['dataset']} (features {pooled}).",
             *_explained(table),
             "Bars: 95% intervals over images"
             + (f"; of means of {_span(seeds)} runs, over seeds (t; at least the images' share)" if seeds else "")
@@ -178,6 +184,8 @@ def _explained(table: pd.DataFrame) -> list[str]:
     shown, sampled = set(table["measure"]), table[table["measure"].isin(["twonn", "mle"])]["n"]
     probes = table["probe"].dropna() if "probe" in table else []
     said = {
+        (CODELENGTH,): "Codelength: bits of the train fold's labels by prequential coding with linear probes, an image "
+        "(interval over these images, the fits as they are).",
         (ACCURACY,): f"Accuracy: of probe {next(iter(probes), '')}, on the same images.",
         ("twonn", "mle"): "TwoNN and Levina-Bickel: intrinsic dimension, of "
         f"{_span(sampled) if len(sampled) else ''} different images drawn from them.",

@@ -9,7 +9,7 @@ fifth of ten.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -54,6 +54,9 @@ class Candidate:
 
 
 Solve = Callable[[float, LinearFit | None], Candidate]
+# What a path asks for: a penalty, the weights to begin from, and whether the fit may be rough.
+Asked = tuple[float, LinearFit | None, bool]
+Path = Generator[Asked, Candidate, tuple[Candidate, bool]]
 
 
 def choose(solve: Solve, roughly: Solve | None = None) -> tuple[Candidate, bool]:
@@ -63,13 +66,27 @@ def choose(solve: Solve, roughly: Solve | None = None) -> tuple[Candidate, bool]
         solve: fits one penalty, from given weights where there are any, and scores it.
         roughly: does so with less work, for fits that need not be certified since others will be chosen.
     """
-    path, is_cut = _walk(solve, roughly or solve, PENALTIES, [], patience=2)
+    path = choosing()
+    penalty, start, may_be_rough = next(path)
+    while True:
+        one = roughly if roughly is not None and may_be_rough else solve
+        candidate = one(penalty, start)
+        try:
+            penalty, start, may_be_rough = path.send(candidate)
+        except StopIteration as done:
+            found: tuple[Candidate, bool] = done.value
+            return found
+
+
+def choosing() -> Path:
+    """Walk a path: yield what is to be fitted next, take its candidate, and return what `choose` does."""
+    path, is_cut = yield from _walk(PENALTIES, [], patience=2)
     if path[0] is min(path, key=lambda one: one.rank):
-        above, is_cut = _walk(solve, roughly or solve, LARGER, path[:1], patience=1)
+        above, is_cut = yield from _walk(LARGER, path[:1], patience=1)
         path = [*above, *path[1:]]
     while unsure := [i for i, one in enumerate(path) if one.is_rough and one.log_loss <= _lowest(path) + UNSURE]:
         for i in unsure:
-            path[i] = solve(path[i].fit.lam, path[i].fit)
+            path[i] = yield path[i].fit.lam, path[i].fit, False
     return min(path, key=lambda one: one.rank), is_cut
 
 
@@ -78,9 +95,9 @@ def _lowest(path: Sequence[Candidate]) -> float:
 
 
 def _walk(
-    solve: Solve, roughly: Solve, penalties: Sequence[float], before: Sequence[Candidate], *, patience: int
-) -> tuple[list[Candidate], bool]:
-    """Return the candidates before and those of penalties, each from the last, and whether all were fitted and it fell.
+    penalties: Sequence[float], before: Sequence[Candidate], *, patience: int
+) -> Generator[Asked, Candidate, tuple[list[Candidate], bool]]:
+    """Walk part of a path; return the candidates before and of penalties, and whether all were fitted and it fell.
 
     The walk ends where the log-loss has not fallen `patience` times in a row; once is enough where the train fold is
     classified without an error.
@@ -88,11 +105,12 @@ def _walk(
     path = list(before)
     best, waited = 0, 0  # the last that fell, and how many have not since
     for penalty in penalties:
-        path.append(roughly(penalty, _ahead(path)))
+        path.append((yield penalty, _ahead(path), True))
         last, is_first = len(path) - 1, len(path) == 1
         if not is_first and abs(path[last].log_loss - path[best].log_loss + LEAST_FALL) <= UNSURE:
             for i in (best, last):
-                path[i] = solve(path[i].fit.lam, path[i].fit) if path[i].is_rough else path[i]
+                if path[i].is_rough:
+                    path[i] = yield path[i].fit.lam, path[i].fit, False
         if path[last].log_loss < (math.inf if is_first else path[best].log_loss) - LEAST_FALL:
             best, waited = last, 0
         else:

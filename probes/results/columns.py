@@ -47,12 +47,14 @@ SCHEMA = (
     Column("run_id", "text", "the run, as in `/provenance`", key="number"),
     Column("depth", "integer", "0 to J", key="probe"),
     Column("probe", "text",
-        "`linear`, `linear-ovr`, `cnn-p`, `knn`, `ncm`; `auxiliary`, the classifier that the training left at this "
+        "`linear`, `linear-ovr`, `cnn-p`, `knn`, `ncm`; `codelength`, of linear probes at nested sizes; "
+        "`auxiliary`, the classifier that the training left at this "
         "depth; `ensemble`, `ensemble-softmax`, `ensemble-uniform`, all auxiliaries up to this depth (weights 2^j on "
         "logits, 2^j on probabilities, equal on probabilities); any other name is of an `estimator`", key="probe"),
     Column("probe_width", "integer", "M of a CNN probe; 0 for the others", key="probe"),
     Column("probe_seed", "integer",
-        "seed of a CNN probe; draw of the projection for matched or input features; else 0", key="probe"),
+        "seed of a CNN probe; draw of the projection for matched or input features; order of the images of a "
+        "codelength; else 0", key="probe"),
     Column("control", "text", "`none`, `permuted`, `teacher` (docs/protocol.md)", key="probe"),
     Column("pooling", "integer",
         "side of the average A in front of the probe; 0 where it reads whole maps (a linear probe at depth 0: the raw"
@@ -69,7 +71,10 @@ SCHEMA = (
         " in [0, 1]; `accuracy/CLASS`, on the images of one class, where there are at most 100; `accuracy_half`, of a "
         "CNN probe after half of its epochs. On the test split: `gain`, `gain_p`, "
         "`gain_p_holm`, against the depth before; of CNN probes `linear_gap`, `linear_gap_p`, `linear_gap_p_holm`, "
-        "against the linear probe of the same depth; `teacher_gap`, in rows of the teacher control", key="number"),
+        "against the linear probe of the same depth; `teacher_gap`, in rows of the teacher control. Of `codelength` "
+        "alone, on train: `codelength_bits`, `codelength_uniform_bits`, `compression`, and `next_loss_bits@N`, mean "
+        "bits of the labels that the size behind N images adds; on test: `log_loss_bits@N` and `accuracy@N`, fitted "
+        "to N", key="number"),
     Column("refit", "integer", "0 fitted on the train fold, 1 fitted again on train + validation", key="number"),
     Column("protocol_version", "integer", "of docs/protocol.md", key="number"),
     Column("mode", "text", "how the network was trained", empty=_ELSEWHERE),
@@ -89,8 +94,9 @@ SCHEMA = (
     Column("chance", "number", "accuracy, on this split, of always predicting the train split's most frequent class"),
     Column("value", "number", "the number"),
     Column("ci_low", "number",
-        "95% interval over the split's images: Wilson for accuracy and accuracy_top5 on validation and test, paired "
-        "bootstrap for gain, linear_gap and teacher_gap", empty="other metrics"),
+        "95% interval over the split's images: Wilson for accuracy, accuracy@N and accuracy_top5 on validation and "
+        "test, paired bootstrap for gain, linear_gap and teacher_gap, normal for codelength_bits and compression",
+        empty="other metrics"),
     Column("ci_high", "number", "its upper end", empty="other metrics"),
     Column("lambda", "number", "penalty per sample", empty=_NOT_CONVEX),
     Column("C", "number", "scikit-learn's C = 1 / (n_train lambda)", empty=_NOT_CONVEX),

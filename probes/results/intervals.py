@@ -27,6 +27,12 @@ def wilson_interval(accuracy: float, n: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def normal_interval(value: float, error: float) -> tuple[float, float]:
+    """Return the 95% interval of a number whose estimate is normal with a standard error."""
+    half = float(norm.ppf((1 + CONFIDENCE) / 2)) * error
+    return value - half, value + half
+
+
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """Return the 95% percentile bootstrap interval of the mean difference of n images, from 10,000 resamples.
 

@@ -66,6 +66,8 @@ def save_predictions(run: RunFile, index: np.ndarray, fitted: Sequence[tuple[Pro
                 for group in old:
                     old.copy(group, file)
         for name, fit in ((name, fit) for name, fits in fitted for fit in fits):
+            if "test" not in fit.scores:  # of a codelength, sums are reported
+                continue
             group = _group(run.run_id, name, fit.refit)
             if group in file:
                 del file[group]

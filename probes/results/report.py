@@ -128,6 +128,28 @@ def _reads(rows: pd.DataFrame) -> str:
     return {1: "once", 2: "twice"}.get(most, f"{most} times")
 
 
+def codelength_lines(rows: pd.DataFrame, title: str) -> Iterator[str]:
+    """Yield the lines of a table of codelengths: a line for each depth, means where there are several orders."""
+    yield f"{title}; bits of the labels"
+    at = rows[rows["metric"].str.startswith("log_loss_bits@")]
+    at = at.assign(size=at["metric"].str.partition("@")[2].astype(int))
+    sizes = sorted(at["size"].unique())
+    yield f"{'':21} test loss in bits after fitting so many images"
+    yield f"{'depth':>5} {'reads':<6} {'bits':>8} " + " ".join(f"{size:>6}" for size in sizes)
+    for (depth, pooling), own in rows.groupby(["depth", "pooling"], sort=False):
+        bits = own.loc[own["metric"] == "codelength_bits", "value"].mean()
+        losses = at[(at["depth"] == depth) & (at["pooling"] == pooling)].groupby("size")["value"].mean()
+        cells = " ".join(f"{losses[size]:6.3f}" for size in sizes)
+        unproved = " !" if (own["converged"] == 0).any() else ""
+        yield f"{depth:>5} {_reads_of(int(pooling)):<6} {bits:8.0f} {cells}{unproved}"
+    uniform = rows[rows["metric"] == "codelength_uniform_bits"].iloc[0]
+    yield f"a uniform code takes {uniform['value']:.0f} bits for the {uniform['n_samples']} labels of the train fold"
+    if (rows["converged"] == 0).any():
+        yield "! NOT CONVERGED: the certificate in the rows is above its tolerance"
+    if (orders := rows["probe_seed"].nunique()) > 1:
+        yield f"means over {orders} orders of the images"
+
+
 def beside_lines(found: Sequence[Beside], baseline: str) -> Iterator[str]:
     """Yield the lines of the table that puts a baseline run beside the run."""
     yield f"beside {baseline}: test accuracy in %, paired over the same images"

@@ -56,6 +56,10 @@ def rows(run: RunFile, task: Task, name: ProbeName, fits: Sequence[Fit]) -> list
                 if metric in ("accuracy", TOP5) and split != "train":
                     row["ci_low"], row["ci_high"] = wilson_interval(value, len(scored.label))
                 result.append(row)
+        for (split, metric), one in fit.values.items():
+            about = fixed | _fit_columns(fit) | {"split": split, "n_samples": len(one.label), "metric": metric}
+            about["chance"] = float((one.label == frequent).mean())
+            result.append(about | {"value": one.value, "ci_low": one.low, "ci_high": one.high})
     return [{column: row.get(column) for column in COLUMNS} for row in result]
 
 

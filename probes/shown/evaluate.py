@@ -18,6 +18,7 @@ import pandas as pd
 from layerwise.commandline import if_stopped, progress
 from layerwise.datasets.shown import ShownFolder, ShownImages, find_shown, read_shown, require_form
 from layerwise.errors import UsageError, UserError
+from probes.names import CODELENGTH
 from probes.probe import Family, ProbeName
 from probes.protocol import Fit, choose_and_refit, show
 from probes.results.table import read_rows, rows_of, save_shown, table_path
@@ -30,8 +31,13 @@ log = logging.getLogger("layerwise.probes")
 SAME_ACCURACY, SAME_LOSS = 0.002, 0.01
 
 
-def require_plain(control: str, target: object) -> None:
-    """Raise UsageError for labels that other images do not have."""
+def require_plain(probes: Sequence[object], control: str, target: object) -> None:
+    """Raise UsageError for a probe that is of the train fold alone, and for labels that other images do not have."""
+    if CODELENGTH in probes:
+        raise UsageError(
+            f"--probe {CODELENGTH} is of the labels of the train fold, so it is not evaluated on other images. Leave "
+            "out --evaluate, or name another probe."
+        )
     if control != NO_CONTROL or target is not None:
         raise UsageError(
             "--evaluate is of the classes, which folders name: other images have no labels of a control or a target. "

@@ -157,10 +157,16 @@ class Fitter:
             self._joint.append((rows, _JointFit(design, folds, loss, n_classes, tolerance)))
 
     def fit(
-        self, lams: Sequence[float], start: Sequence[LinearFit] | None = None, *, rough: float = 0.0
+        self,
+        lams: Sequence[float],
+        start: Sequence[LinearFit | None] | None = None,
+        *,
+        rough: float = 0.0,
+        only: Sequence[int] | None = None,
     ) -> list[list[LinearFit]]:
         """Return B lists of fits in the order of the penalties, begun from B fits where these are given.
 
+        only: which of the B are fitted, and need a start where any is given; the lists of the others are empty.
         rough: a part of the objective. Fits that seem to be so near their optimum are left there, with whatever bound
             was proved on the way: an infinite one as a rule.
         """
@@ -169,7 +175,8 @@ class Fitter:
         paths: list[list[LinearFit]] = [[] for _ in range(self._n_paths)]
         for rows, joint in self._joint:
             begin = None if start is None else [start[i] for i in rows.tolist()]
-            for row, fit in joint.fit(penalties, begin, self._max_iter, self._max_memory, rough):
+            own = torch.tensor([i for i, row in enumerate(rows.tolist()) if only is None or row in only])
+            for row, fit in joint.fit(penalties, begin, self._max_iter, self._max_memory, rough, own):
                 paths[int(rows[row])].append(fit)
         return paths
 
@@ -208,11 +215,17 @@ class _JointFit:
     tolerance: _Tolerance
 
     def fit(
-        self, lams: Tensor, start: list[LinearFit] | None, max_iter: int, max_memory: int | None, rough: float
+        self,
+        lams: Tensor,
+        start: list[LinearFit | None] | None,
+        max_iter: int,
+        max_memory: int | None,
+        rough: float,
+        own: Tensor,
     ) -> Iterator[tuple[int, LinearFit]]:
-        """Yield the row of the labels and the fit for each penalty of each row, in that order."""
-        rows = torch.arange(len(self.folds.share)).repeat_interleave(len(lams))
-        lams = lams.repeat(len(self.folds.share))
+        """Yield the row of the labels and the fit for each penalty of each of some rows, in that order."""
+        rows = own.repeat_interleave(len(lams))
+        lams = lams.repeat(len(own))
         size = self._at_once(max_memory)
         for row, lam in zip(rows.split(size), lams.split(size), strict=True):
             theta = self._begin(row, start)
@@ -240,7 +253,7 @@ class _JointFit:
         form = Logistic if self.loss == "ovr" else SquaredHinge
         return form(self.folds.targets(row.repeat_interleave(k)), classes), lam.repeat_interleave(k)
 
-    def _begin(self, row: Tensor, start: list[LinearFit] | None) -> Tensor:
+    def _begin(self, row: Tensor, start: list[LinearFit | None] | None) -> Tensor:
         """Return theta [P, K, d + 1] of the given fits, or zero weights with the best intercepts for these."""
         share = self.folds.share[row.to(self.design.device)]
         theta = share.new_zeros(*share.shape, self.design.d + 1)
@@ -249,8 +262,10 @@ class _JointFit:
         if start is not None:
             classes = self.folds.classes.cpu().numpy()
             for i, b in enumerate(row.tolist()):
-                theta[i, :, :-1] = torch.from_numpy(start[b].coef[classes])
-                intercept = torch.from_numpy(start[b].intercept[classes]).to(theta.device)
+                known = start[b]
+                assert known is not None
+                theta[i, :, :-1] = torch.from_numpy(known.coef[classes])
+                intercept = torch.from_numpy(known.intercept[classes]).to(theta.device)
                 theta[i, :, -1] = torch.where(intercept.isfinite(), intercept, first[i])
             theta[..., -1] += theta[..., :-1] @ self.design.mean
         return theta if self.loss == "multinomial" else theta.reshape(-1, 1, self.design.d + 1)
