@@ -6,18 +6,19 @@ float32. One pass for both would save little (digits: scoring takes 0.14 s of a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from layerwise import ranks
 from layerwise.datasets import Dataset, Split
 from layerwise.model.ensemble import WEIGHTINGS, ensemble
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.top5 import TOP5_FROM, is_in_top5
-from layerwise.training.batches import DeviceSplit
+from layerwise.training.batches import EVALUATION_BATCH, DeviceSplit
 from layerwise.training.pruning import Pruned
 
 KEPT = ("validation", "test")  # splits whose logits a run file keeps
@@ -81,11 +82,18 @@ def score_auxiliaries(
 
 def _logits(network: LayerwiseNetwork, split: Split, depths: Sequence[int], *, flip: bool = False) -> list[np.ndarray]:
     """Return the logits [n, n_classes] of each auxiliary, of the images or, with `flip`, of their mirror images."""
-    outputs: dict[int, list[Tensor]] = {j: [] for j in depths}
-    for x, _ in DeviceSplit(split, network.device).in_order(network.normalise):
-        x = x.flip(3) if flip else x
+    sizes = [min(EVALUATION_BATCH, len(split.label) - s) for s in range(0, len(split.label), EVALUATION_BATCH)]
+    like = torch.empty(len(depths), network.n_classes, device=network.device)
+    every = ranks.in_turns(_own_logits(network, split, depths, flip=flip), like, sizes)
+    return list(torch.cat([found.cpu() for found in every]).numpy().swapaxes(0, 1))
+
+
+def _own_logits(network: LayerwiseNetwork, split: Split, depths: Sequence[int], *, flip: bool) -> Iterator[Tensor]:
+    """Yield the logits [n, depths, n_classes] of the batches whose turn is this rank's."""
+    for x, _ in DeviceSplit(split, network.device).in_order(network.normalise, in_turns=True):
+        x, found = x.flip(3) if flip else x, []
         for j, block in enumerate(network.blocks[: max(depths)], start=1):
             x = block(x)
             if j in depths:
-                outputs[j].append(network.auxiliaries[j - 1](x).cpu())
-    return [torch.cat(found).numpy() for found in outputs.values()]
+                found.append(network.auxiliaries[j - 1](x))
+        yield torch.stack(found, 1)
