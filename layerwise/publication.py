@@ -81,7 +81,7 @@ def published(path: Path, *, force: bool) -> Iterator[Path]:
     """
     refuse_existing(path, force)
     path = followed(path)
-    temporary = _temporary(path)
+    temporary = temporary_beside(path)
     try:
         yield temporary
         _flush(temporary)
@@ -117,7 +117,8 @@ def _temporaries(path: Path) -> Iterator[Path]:
             yield entry
 
 
-def _temporary(path: Path) -> Path:
+def temporary_beside(path: Path) -> Path:
+    """Return a new name beside an output for what is not finished; `remove_leftovers` removes what has such names."""
     return path.with_name(f".{short_name(path)}.{uuid.uuid4().hex[:12]}.partial")
 
 

@@ -119,6 +119,35 @@ def share(n: int) -> slice:
     return slice(rank(), n, world())
 
 
+def stretch(n: int) -> slice:
+    """Return this rank's stretch of n things in a row: stretches follow each other and differ by one at most."""
+    return slice(n * rank() // world(), n * (rank() + 1) // world())
+
+
+def in_turns(own: Iterator[Tensor], like: Tensor, sizes: Sequence[int]) -> Iterator[Tensor]:
+    """Yield on every rank what was computed of all batches, in their order, where ranks take batches in turns.
+
+    own: what this rank computed of its batches, each [n, *like.shape]. sizes: n of every batch.
+    """
+    for start in range(0, len(sizes), world()):
+        computed = next(own, None)
+        for turn, n in enumerate(sizes[start : start + world()]):
+            is_own = turn == rank() and computed is not None
+            found = computed.contiguous() if is_own and computed is not None else like.new_empty(n, *like.shape)
+            if world() > 1:
+                dist.broadcast(found, turn)
+            yield found
+
+
+def all_of(value: Value) -> list[Value]:
+    """Return the values of all ranks, by their number; they travel pickled."""
+    found: list[Value | None] = [None] * world()
+    if world() == 1:
+        return [value]
+    dist.all_gather_object(found, value)
+    return found  # type: ignore[return-value]
+
+
 def add_up(tensor: Tensor) -> Tensor:
     """Put the sum over ranks into a tensor, in place, and return it. Every rank has the same bits then."""
     if world() > 1:

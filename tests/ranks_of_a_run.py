@@ -74,23 +74,24 @@ def main(folder: Path) -> None:
         for name in ("first", "second", "killed", "left"):
             place = Place(out=folder / f"world{ranks.world()}-{name}.h5", device=CPU)
             if name in ("killed", "left"):
-                until_killed(place)
+                until_killed(place, after=3)
             if name != "left":
                 train_run(small_config(**RUN), place)
+        train_run(small_config(**RUN), Place(out=folder / "given.h5", device=CPU))  # whose state is another's
 
 
 class Killed(BaseException):
     """Stands for a process that ends here and now."""
 
 
-def until_killed(place: Place) -> None:
-    """Train until the first epoch of the second block is saved."""
+def until_killed(place: Place, after: int) -> None:
+    """Train until so many epochs are saved: 3 are the first of the second block, 4 are all."""
     save, saves = Checkpoint.save, []
 
     def saved(self: Checkpoint, *words: Any) -> None:
         save(self, *words)
         saves.append(words)
-        if len(saves) == 3:
+        if len(saves) == after:
             raise Killed
 
     every_epoch, killing = mock.patch.object(checkpoint, "SAVE_EVERY", 0), mock.patch.object(Checkpoint, "save", saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import small_config
-from ranks_of_a_run import CPU, RUN, cases, steps
+from ranks_of_a_run import CPU, RUN, cases, steps, until_killed
 
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
@@ -28,6 +29,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, dict[str, Any]]:
     """Return the number of ranks, the folder they wrote into, and what each case gave."""
     folder, world = tmp_path_factory.mktemp("ranks"), request.param
+    until_killed(Place(out=folder / "given.h5", device=CPU), after=4)
+    shutil.copytree(folder / "given.h5.state", folder / "one.h5.state")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
@@ -84,6 +87,16 @@ def test_what_several_ranks_left_one_process_goes_on_with(found: tuple[int, Path
         assert len(again) == 4
 
 
+def test_scores_and_dump_of_given_weights_are_those_of_one_process(found: tuple[int, Path, dict[str, Any]]) -> None:
+    _, folder, _ = found
+    if not (folder / "one.h5").exists():
+        train_run(small_config(**RUN), Place(out=folder / "one.h5", device=CPU))
+    with RunFile(folder / "given.h5") as shared, RunFile(folder / "one.h5") as alone:
+        list(shared.verify())
+        assert shared.content_digest == alone.content_digest
+    assert not list(folder.glob(".*.partial"))
+
+
 def open_state(path: Path) -> h5py.File:
     return h5py.File(path.with_name(path.name + ".state") / "state.h5")
 
@@ -92,10 +105,24 @@ TRAIN = "import sys; sys.argv[0] = 'layerwise-train'; from layerwise.commands.tr
 TOY = ["--width", "4", "--depth", "1", "--set", "network.aux_width=4", "--epochs", "4000"]
 
 
-def started(folder: Path, *words: str) -> subprocess.Popen[str]:
-    """Start layerwise-train on two ranks."""
+EXTRACT = TRAIN.replace("train", "extract")
+DIES = """
+import os, signal
+from layerwise.training import dump
+batches = dump.depth_batches
+def dying(network, split):
+    for found in batches(network, split):
+        yield found
+        if os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+dump.depth_batches = dying
+"""
+
+
+def started(folder: Path, *words: str, program: str = TRAIN) -> subprocess.Popen[str]:
+    """Start a command on two ranks, layerwise-train if no other."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    command = [*torchrun, sys.executable, "-c", TRAIN, *words, "--out", str(folder / "run.h5")]
+    command = [*torchrun, sys.executable, "-c", program, *words, "--out", str(folder / "run.h5")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -127,6 +154,40 @@ def test_a_rank_that_is_killed_ends_all_in_one_line(tmp_path: Path) -> None:
         "layerwise-train: rank 1 of 2 ended without a word: killed, or out of memory? What was trained is kept; the "
         "same command goes on from there, with any number of ranks."
     )
+
+
+def test_a_rank_that_dies_in_the_dump_leaves_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    words = [*TOY[:-1], "1"]
+    with started(tmp_path, *words, program=DIES + TRAIN) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    (line,) = own_lines(output)
+    assert "rank 1 of 2 ended without a word" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5.state"]
+    with started(tmp_path, *words) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
+
+
+def test_an_extraction_of_two_ranks_is_that_of_one_process(tmp_path: Path) -> None:
+    network = tmp_path / "net.py"
+    network.write_text(
+        "import torch\ndef make():\n    torch.manual_seed(0)\n    return torch.nn.Sequential("
+        "torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())\n"
+    )
+    words = [f"{network}:make", "--dataset", "digits", "--trained-on", "nothing", "--batch-size", "100"]
+    alone = [sys.executable, "-c", EXTRACT, *words, "--out", str(tmp_path / "one.h5")]
+    subprocess.run(alone, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    with started(tmp_path, *words, program=EXTRACT) as process:
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert output.count("wrote ") == 1
+    with RunFile(tmp_path / "run.h5") as shared, RunFile(tmp_path / "one.h5") as one:
+        list(shared.verify())
+        assert shared.content_digest == one.content_digest
+        assert (shared.provenance["ranks"], one.provenance["ranks"]) == (2, 1)
+    assert sorted(path.name for path in tmp_path.glob("*run.h5*")) == ["run.h5"]
 
 
 @pytest.mark.parametrize(

@@ -101,3 +101,13 @@ def test_a_disk_too_full_is_noticed_before_the_first_row(tmp_path: Path, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**8))
     with pytest.raises(UserError, match=r"the disk has free 100.0 MB. What would .* --subset 380, or an --out else"):
         require_room(made, 10**9, tmp_path / "a.h5")
+
+
+def test_ranks_need_the_largest_part_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = namedtuple("usage", "free")
+    made = plan("maps", 10**9)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(made.total + max(made.depth_bytes) - 1))
+    require_room(made, 10**9, tmp_path / "a.h5")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=r"but beside the 131.6 MB that ranks need for a moment the disk has free 207"):
+        require_room(made, 10**9, tmp_path / "a.h5")

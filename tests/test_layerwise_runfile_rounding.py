@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -91,3 +92,15 @@ def test_the_share_is_the_root_mean_square_error_of_the_standardised_feature() -
 
 def test_values_beyond_the_range_come_first() -> None:
     assert checked("class_token", 1e6 * DEVIATION).loss() == f"values up to {1e6 * DEVIATION.abs().max():.3g}"
+
+
+def test_what_ranks_saw_decides_as_if_one_had_seen_it_all() -> None:
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e-5, 1e-8]) + 0.3
+    alone, ranks = Float16Check(), [Float16Check() for _ in range(3)]
+    for i, part in enumerate(x.split(100)):
+        for check in (alone, *([ranks[0]] if i < 3 else [ranks[2]])):  # the second rank has none
+            check.look(part)
+            check.compare("pooled", part)
+    joint = Float16Check.of_all(pickle.loads(pickle.dumps(ranks)))
+    assert (joint.largest, joint.loss()) == (alone.largest, alone.loss())
+    assert alone.loss() is not None and ranks[1].loss() is None

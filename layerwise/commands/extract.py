@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from layerwise import commandline
+from layerwise import commandline, launch
 from layerwise.commandline import INPUT, MACHINE, NETWORK, OUTPUT
 from layerwise.commands.options import (
     DataDir,
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from layerwise.extraction.models.weights import Reading
     from layerwise.extraction.write import Extraction
     from layerwise.runfile.place import Place
+    from layerwise.runfile.plan import Plan
 
 
 Model = Annotated[
@@ -256,11 +257,19 @@ def extract(
         device=device, max_size=max_size, out=out, force=force, data_dir=data_dir, download=download,
         read=read, skip_broken=skip_broken,
     )  # fmt: skip
-    extraction = _of_network(model, of_images, said, config, place) if model else _of_arrays(arrays, said, config)
+    from layerwise import ranks
+
+    with ranks.joined(place.device):
+        extraction = _of_network(model, of_images, said, config, place) if model else _of_arrays(arrays, said, config)
+        plan = None if list_layers or dry_run else extraction.write(place, config.store, config.dtype)
+    if launch.number():  # of several processes the first speaks for all
+        return
     if list_layers:
         _print_layers(extraction)
+    elif plan is None:
+        _print_plan(extraction, place, config)
     else:
-        (_print_plan if dry_run else _write)(extraction, place, config)
+        _print_written(plan, place)
 
 
 def _check_source(model: str | None, arrays: Path | None, batch_size: int, *, download: bool, dry_run: bool) -> None:
@@ -358,8 +367,8 @@ def _print_plan(extraction: Extraction, place: Place, config: RunConfig) -> None
     print("nothing was written: the same command without --dry-run does it")
 
 
-def _write(extraction: Extraction, place: Place, config: RunConfig) -> None:
-    for j, depth in extraction.write(place, config.store, config.dtype).depths.items():
+def _print_written(plan: Plan, place: Place) -> None:
+    for j, depth in plan.depths.items():
         print(f"{j:>5}  {depth.module:<24}  {' x '.join(map(str, depth.shape)):<15}  {depth.facts['form']}")
     print(f"wrote {place.out}")
     commandline.log.info("next: probe-depth %s --probe linear", place.out)

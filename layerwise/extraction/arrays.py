@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from layerwise import ranks
 from layerwise.commandline import progress
 from layerwise.datasets.folds import stratified_split, stratified_test
 from layerwise.errors import UsageError, UserError, nearest, option
@@ -96,6 +97,8 @@ class ArrayExtraction(Extraction):
         tell_missing(self.labels, self.classes)
 
     def run(self, writer: RunWriter, stream: DepthStream, images: bool) -> None:
+        if ranks.rank():  # arrays are only read, in order: there is nothing to compute in several processes
+            return
         with progress() as bar:
             task = bar.add_task("reading arrays", total=sum(self.counts.values()))
             for segment in self.segments:

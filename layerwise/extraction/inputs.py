@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from layerwise import ranks
 from layerwise.datasets import Dataset
 from layerwise.datasets.folds import stratified_split
 from layerwise.datasets.split import SplitFiles
@@ -22,11 +23,15 @@ from layerwise.runfile.depths import Routes
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs x [n, ...] on the network's device; images uint8 [n, C, H, W] they come from; who owns each row."""
+    """Inputs x [n, ...] on the network's device; images uint8 [n, C, H, W] they come from; who owns each row.
+
+    first: number of its first row in the split, where ranks share the rows of each split.
+    """
 
     x: Tensor
     images: np.ndarray | None
     routes: Routes
+    first: int | None = None
 
 
 class Feed(Protocol):
@@ -40,8 +45,11 @@ class Feed(Protocol):
     kept: str | None
     files: dict[str, SplitFiles]
 
-    def batches(self, only: str | None = None) -> Iterator[Batch]:
-        """Yield all batches, or those with rows of one split alone; the rows of each split come in ascending order."""
+    def batches(self, only: str | None = None, *, shared: bool = False) -> Iterator[Batch]:
+        """Yield all batches, or those with rows of one split alone; the rows of each split come in ascending order.
+
+        shared: of several ranks each has a stretch of the rows of each split, which may be none.
+        """
         ...
 
 
@@ -55,14 +63,16 @@ class DatasetFeed:
         self.index = {name: split.index for name, split in dataset.splits.items()}
         self.files = {name: split.files for name, split in dataset.splits.items() if split.files is not None}
 
-    def batches(self, only: str | None = None) -> Iterator[Batch]:
-        """Yield the splits one after another, each in nearly equal batches."""
+    def batches(self, only: str | None = None, *, shared: bool = False) -> Iterator[Batch]:
+        """Yield the splits one after another, each in nearly equal batches, which no number of ranks changes."""
         for name, split in self.dataset.splits.items():
             n = len(split.label) if only in (None, name) else 0
-            ends = pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int).tolist())
-            for images in split.stream(slice(start, stop) for start, stop in ends):
+            ends = list(pairwise(np.linspace(0, n, -(-n // self.size) + 1).astype(int).tolist()))
+            ends = ends[ranks.stretch(len(ends))] if shared else ends
+            streamed = split.stream(slice(start, stop) for start, stop in ends)
+            for (start, _), images in zip(ends, streamed, strict=True):
                 x = self.preprocessing(torch.from_numpy(images).to(self.device))
-                yield Batch(x, images, {name: slice(None)})
+                yield Batch(x, images, {name: slice(None)}, start)
 
 
 class LoaderFeed:
@@ -90,8 +100,10 @@ class LoaderFeed:
         self.labels = {split: read[loader][rows] for split, loader, rows in flat}
         self.index = {split: rows for split, _, rows in flat}
 
-    def batches(self, only: str | None = None) -> Iterator[Batch]:
-        """Yield the batches of each loader."""
+    def batches(self, only: str | None = None, *, shared: bool = False) -> Iterator[Batch]:
+        """Yield the batches of each loader, which is read in order: of several ranks the first has them all."""
+        if shared and ranks.rank():
+            return
         for name, loader in self.loaders.items():
             if only not in (None, *self._owned[name]):
                 continue

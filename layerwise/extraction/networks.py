@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layerwise import ranks
 from layerwise.commandline import progress
 from layerwise.errors import UserError
 from layerwise.extraction.forms import Convention, check_reading, describe_readings, form_of, grids_of
@@ -97,9 +98,11 @@ class NetworkExtraction(Extraction):
                 stream.take(j, self.forms[j].maps(tensor), self.forms[j].class_token(tensor))
 
         with eagerly(), tapped(self.model, visit, {layer.module for layer in self.chosen}):
-            for batch in shown(self.feed, "extracting"):
+            for batch in shown(self.feed, "extracting", shared=True):
                 read.clear()
                 self._require_size(batch.x)
+                if batch.first is not None:
+                    stream.begin_at(next(iter(batch.routes)), batch.first)
                 stream.start_batch(batch.routes, len(batch.x))
                 stream.take(0, self.forms[0].maps(batch.x))
                 self.model(batch.x)
@@ -139,12 +142,12 @@ def _require_read(chosen: Sequence[Layer], read: set[int]) -> None:
         )
 
 
-def shown(feed: Feed, what: str, only: str | None = None) -> Iterator[Batch]:
-    """Yield the batches of a feed, or those of one split, under a progress bar."""
+def shown(feed: Feed, what: str, only: str | None = None, *, shared: bool = False) -> Iterator[Batch]:
+    """Yield the batches of a feed, or those of one split, under a progress bar. shared: as of `Feed.batches`."""
     with progress() as bar:
         total = sum(len(label) for split, label in feed.labels.items() if only in (None, split))
-        task = bar.add_task(what, total=total)
-        for batch in feed.batches(only):
+        task = bar.add_task(what, total=total // ranks.world() if shared else total)
+        for batch in feed.batches(only, shared=shared):
             yield batch
             bar.advance(task, len(batch.x))
 

@@ -6,13 +6,14 @@ import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from math import prod
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 
+from layerwise import ranks
 from layerwise.config import DTYPES
 from layerwise.datasets.split import SplitFiles
 from layerwise.datasets.survey import folder_facts
@@ -80,9 +81,10 @@ class Extraction:
         """
         if dtype not in DTYPES:
             raise unknown("dtype", dtype, DTYPES)
-        refuse_existing(place.out, place.force)
-        refuse_too_large(self.plan(store, place.max_size, dtype=dtype), place)
-        with _alone_at(place.out):
+        ranks.by_first(lambda: refuse_existing(place.out, place.force))
+        ranks.by_first(lambda: refuse_too_large(self.plan(store, place.max_size, dtype=dtype), place))
+        with ExitStack() as stack:
+            ranks.by_first(lambda: stack.enter_context(_alone_at(place.out)))
             return self._write(place, store, dtype)
 
     def _write(self, place: Place, store: str, dtype: str) -> Plan:
@@ -90,7 +92,7 @@ class Extraction:
 
         def write(writer: RunWriter, in_float32: frozenset[int]) -> Plan:
             kept = self.plan(store, place.max_size, in_float32)
-            refuse_too_large(kept, place)
+            ranks.by_first(lambda: refuse_too_large(kept, place))
             log.info("%s", list(describe_plan(kept))[-1])
             writer.attributes(layout.ROOT, {"dataset": self.dataset, "extraction": self.origin.to_json()})
             for split, label in self.labels.items():
@@ -99,7 +101,7 @@ class Extraction:
             self.run(writer, stream, kept.images)
             stream.finish()
             seconds = {"extract": time.perf_counter() - start}
-            machine = provenance(place.device, place.data_dir, seconds)
+            machine = provenance(place.device, place.data_dir, seconds) | {"ranks": ranks.world()}
             machine |= folder_facts(self.files.get("train")) | ({"images": self.kept} if self.kept else {})
             writer.attributes(layout.PROVENANCE, machine)
             return kept
@@ -125,6 +127,7 @@ def _alone_at(out: Path) -> Iterator[None]:
         try:
             yield
         finally:
+            remove_leftovers(out)  # of a rank that was killed
             if os.listdir(folder) == [lock.name]:
                 with suppress(OSError):
                     lock.unlink()

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from layerwise import ranks
 from layerwise.errors import UserError, option
 from layerwise.runfile import layout
 from layerwise.runfile.rounding import Float16Check, dtype_of
-from layerwise.runfile.writer import RowWriter, RunWriter, create_run
+from layerwise.runfile.shards import created
+from layerwise.runfile.writer import RowWriter, RunWriter
 
 log = logging.getLogger("layerwise.run")
 
@@ -98,6 +100,10 @@ class DepthStream:
                     path = layout.activations(j, split, kind)
                     self._rows[j, split, kind] = writer.rows(path, (n, *shape), NUMPY_TYPES[dtype_of(j, in_float32)])
 
+    def begin_at(self, split: str, row: int) -> None:
+        """Say that the first row of a split that this process takes is not its first: another rank has those before."""
+        self._seen[split] = row
+
     def start_batch(self, routes: Routes, n: int) -> None:
         """Begin a batch of n samples: the next `take` of every depth speaks of these."""
         self._routes = routes
@@ -128,10 +134,14 @@ class DepthStream:
             self._append(j, kind, values)
 
     def finish(self) -> None:
-        """Raise NeedsFloat32 if float16 did not hold every depth that was written in it.
+        """Raise NeedsFloat32 if float16 did not hold every depth that was written in it, by any rank.
 
         With dtype "float16", raise UserError where values are beyond its range, and warn of what else it loses.
         """
+        if ranks.world() > 1:
+            every = ranks.all_of(self._checks)
+            self._checks = {j: Float16Check.of_all([checks[j] for checks in every]) for j in self._depths}
+            self._too_large |= {j for j in self._depths if j not in self._in_float32 and not self._checks[j].fits}
         losses = {j: loss for j in self._depths if j not in self._in_float32 and (loss := self._checks[j].loss())}
         if not losses:
             return
@@ -185,7 +195,7 @@ def publish_run(
     """
     while True:
         try:
-            with create_run(path, force=force) as writer:
+            with created(path, force=force) as writer:
                 return write(writer, in_float32)
         except NeedsFloat32 as more:
             in_float32 |= more.depths

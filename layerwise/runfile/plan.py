@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
+from layerwise import launch
 from layerwise.config import STORES
 from layerwise.errors import UserError, option, unknown
 from layerwise.runfile.depths import Depth
@@ -116,7 +117,18 @@ def require_room(plan: Plan, max_size: int, out: Path | None = None, *, ways: Se
     """
     _require_fit(plan, max_size, f"{option('max_size')} allows", [*ways, f"a larger {option('max_size')}"])
     if out is not None and out.parent.is_dir():
-        _require_fit(plan, free_bytes(out), "the disk has free", [*ways, f"an {option('out')} elsewhere"])
+        ways = [*ways, f"an {option('out')} elsewhere"]
+        if twice := shards_bytes(plan):
+            free, ways = max(0, free_bytes(out) - twice), [*ways, "a single process"]
+            whose = f"beside the {show_size(twice)} that ranks need for a moment the disk has free"
+            _require_fit(plan, free, whose, ways)
+        else:
+            _require_fit(plan, free_bytes(out), "the disk has free", ways)
+
+
+def shards_bytes(plan: Plan) -> int:
+    """Return the bytes that stand twice on the disk when ranks lay their rows together: the largest part; else 0."""
+    return max([*plan.depth_bytes, plan.image_bytes * plan.images]) if launch.several() else 0
 
 
 def _require_fit(plan: Plan, limit: int, whose: str, ways: Sequence[str]) -> None:

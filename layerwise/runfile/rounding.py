@@ -7,7 +7,8 @@ feature's own deviation: features of 1e-8, or of 1000 +- 0.1, are lost in float1
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,16 @@ class Float16Check:
         if len(x):
             self._features.setdefault(kind, _Features()).add(x.transpose(0, 1) if kind == "maps" else x.flatten(1).T)
 
+    @classmethod
+    def of_all(cls, checks: Sequence[Float16Check]) -> Float16Check:
+        """Return what one check would have seen of the values of several, as ranks have them."""
+        joint = cls()
+        for check in checks:
+            joint.largest = float(np.maximum(joint.largest, check.largest))
+            for kind, features in check._features.items():
+                joint._features.setdefault(kind, _Features()).merge(features)
+        return joint
+
     @property
     def fits(self) -> bool:
         """Whether all values so far are within float16's range."""
@@ -71,13 +82,25 @@ class _Features:
         x = x.flatten(1)
         error = (x - x.half().float()).square_().mean(1).double()
         variance, mean = torch.var_mean(x, 1, correction=0)
-        n, m = self._n, x.shape[1]
-        apart = mean.double() - self._mean.to(x.device)
-        self._mean = self._mean.to(x.device) + apart * m / (n + m)
-        between = apart.square() * n * m / (n + m)
-        self._squares = self._squares.to(x.device) + variance.double() * m + between
-        self._errors = self._errors.to(x.device) + error * m
-        self._largest = torch.maximum(self._largest.to(x.device), x.abs().amax(1))
+        m = x.shape[1]
+        self._join(m, mean.double(), variance.double() * m, error * m, x.abs().amax(1))
+
+    def merge(self, other: _Features) -> None:
+        """Take the values that another has taken."""
+        if other._n:
+            self._join(other._n, other._mean, other._squares, other._errors, other._largest)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another rank is told, whose device is another one."""
+        return {name: value.cpu() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+
+    def _join(self, m: int, mean: Tensor, squares: Tensor, errors: Tensor, largest: Tensor) -> None:
+        n, device = self._n, mean.device
+        apart = mean - self._mean.to(device)
+        self._mean = self._mean.to(device) + apart * m / (n + m)
+        self._squares = self._squares.to(device) + squares + apart.square() * n * m / (n + m)
+        self._errors = self._errors.to(device) + errors
+        self._largest = torch.maximum(self._largest.to(device), largest)
         self._n += m
 
     def moved(self) -> float:

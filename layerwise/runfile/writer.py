@@ -67,11 +67,11 @@ class RowWriter:
 
 
 class RunWriter:
-    """An unpublished run file being written; made by `create_run`."""
+    """An unpublished run file being written; made by `create_run`. writers: of its datasets, by path."""
 
     def __init__(self, file: h5py.File):
         self._file = file
-        self._writers: dict[str, RowWriter] = {}
+        self.writers: dict[str, RowWriter] = {}
 
     def attributes(self, path: str, values: Mapping[str, Any]) -> None:
         """Set attributes (text, numbers, arrays of numbers) on the group or dataset at `path`, making the group."""
@@ -82,7 +82,7 @@ class RunWriter:
     def rows(self, path: str, shape: tuple[int, ...], dtype: np.dtype | type | str) -> RowWriter:
         """Create a contiguous dataset of the given full shape, to be filled row by row."""
         writer = RowWriter(self._file.create_dataset(path, shape=shape, dtype=dtype))
-        self._writers["/" + path.strip("/")] = writer
+        self.writers["/" + path.strip("/")] = writer
         return writer
 
     def array(self, path: str, values: np.ndarray) -> None:
@@ -103,7 +103,7 @@ class RunWriter:
     def finish(self) -> None:
         """Write the manifest and its digests, and last of all the mark that the file is complete."""
         description = describe(self._file)
-        for path, writer in self._writers.items():
+        for path, writer in self.writers.items():
             assert writer.written == writer.dataset.shape[0], f"{path} has {writer.written} of its rows"
             description[path]["rows_in_block"] = writer.hasher.rows
             description[path]["sha256"] = writer.hasher.finish()

@@ -70,15 +70,22 @@ class DeviceSplit:
         return -(-len(self.label) // size)
 
     def in_order(
-        self, to_x: Callable[[Tensor], Tensor], size: int = EVALUATION_BATCH, *, shared: bool = False
+        self,
+        to_x: Callable[[Tensor], Tensor],
+        size: int = EVALUATION_BATCH,
+        *,
+        shared: bool = False,
+        in_turns: bool = False,
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (x, y) over all images in their order, x computed from uint8 images by `to_x`.
 
-        shared: whether every rank takes its share of each batch; else each takes all.
+        shared: whether every rank takes its share of each batch. in_turns: whether ranks take whole batches in turns.
+        Else each takes all.
         """
         parts = [slice(start, min(start + size, len(self))) for start in range(0, len(self), size)]
         if shared:
             parts = [slice(part.start + ranks.rank(), part.stop, ranks.world()) for part in parts]
+        parts = parts[ranks.share(len(parts))] if in_turns else parts
         for part, images in zip(parts, self._read(parts), strict=True):
             yield to_x(images), self.label[part]
 

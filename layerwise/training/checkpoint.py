@@ -252,7 +252,10 @@ def _alone(folder: Path, out: Path) -> Iterator[None]:
     """Hold the lock of an output and remove temporary files that killed processes left of it."""
     with held(folder / "lock", f"layerwise-train is working on {out}", wait=False, in_own_folder=True):
         remove_leftovers(out)
-        yield
+        try:
+            yield
+        finally:
+            remove_leftovers(out)  # of a rank that was killed
 
 
 def _folder(out: Path) -> Path:

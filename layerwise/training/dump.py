@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from layerwise import ranks
 from layerwise.commandline import progress
 from layerwise.datasets import Dataset, Split
 from layerwise.hardware import exact_float32
@@ -35,10 +36,13 @@ def dump_batch(network: LayerwiseNetwork) -> int:
 
 @torch.no_grad()
 def depth_batches(network: LayerwiseNetwork, split: Split) -> Iterator[tuple[np.ndarray, list[Tensor]]]:
-    """Yield the uint8 images of each batch of a split in order, and [x_0, ..., x_J], each x_j [n, C, H, W] float32."""
+    """Yield the uint8 images of each batch of a split in order, and [x_0, ..., x_J], each x_j [n, C, H, W] float32.
+
+    Of several ranks each has its stretch of the batches, which are those of one process: to the bit what that computes.
+    """
     size = dump_batch(network)
     parts = [slice(start, start + size) for start in range(0, len(split.label), size)]
-    for images in split.stream(parts):
+    for images in split.stream(parts[ranks.stretch(len(parts))]):
         xs = [network.normalise(torch.from_numpy(images).to(network.device))]
         for block in network.blocks:
             xs.append(block(xs[-1]))
@@ -72,7 +76,7 @@ def dump_depths(
 
     Raises NeedsFloat32, after all batches, where depths beside `in_float32` need it.
     """
-    splits, kept = dataset.splits, {}
+    splits, kept, size = dataset.splits, {}, dump_batch(network)
     for name, split in splits.items():
         writer.samples(name, split.label, split.index, split.files)
         if storage.images:
@@ -82,6 +86,7 @@ def dump_depths(
     with exact_float32(), progress() as bar:
         task = bar.add_task("dump", total=sum(counts.values()))
         for name, split in splits.items():
+            stream.begin_at(name, size * ranks.stretch(-(-len(split.label) // size)).start)
             for images, xs in depth_batches(network, split):
                 if name in kept:
                     kept[name].append(images)

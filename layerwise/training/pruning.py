@@ -21,6 +21,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from layerwise import ranks
 from layerwise.datasets import Dataset
 from layerwise.hardware import exact_float32
 from layerwise.model.blocks import AuxiliaryClassifier, Block
@@ -101,7 +102,7 @@ def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[i
     for name, split in dataset.splits.items() if wanted else ():
         data = DeviceSplit(split, network.device)
         correct = {(j, state): 0 for j in wanted for state in ("before", "pruned")}
-        for x, y in data.in_order(network.normalise, evaluation_batch(network)):
+        for x, y in data.in_order(network.normalise, evaluation_batch(network), in_turns=True):
             for j, block in enumerate(network.blocks[: max(wanted)], start=1):
                 maps = block(x)
                 if j in wanted:
@@ -109,9 +110,9 @@ def score_pruning(network: LayerwiseNetwork, dataset: Dataset, pruned: Mapping[i
                     correct[j, "before"] += int((whole(x).argmax(1) == y).sum())
                     correct[j, "pruned"] += int((cut(maps).argmax(1) == y).sum())
                 x = maps
-        for j, record in wanted.items():
-            for state in ("before", "pruned"):
-                record.accuracy[state, name] = correct[j, state] / len(data)
+        counts = ranks.add_up(torch.tensor(list(correct.values()), device=network.device))
+        for (j, state), count in zip(correct, counts.tolist(), strict=True):
+            wanted[j].accuracy[state, name] = count / len(data)
 
 
 def _states(network: LayerwiseNetwork, j: int, record: Pruned) -> tuple[nn.Module, nn.Module]:

@@ -91,9 +91,7 @@ def train_run(
         seconds = {"train": time.perf_counter() - start}
         _say_waited(dataset, seconds["train"])
         source = {"source_run_id": taken.run_id} if taken else {}
-        return ranks.by_first(
-            lambda: _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
-        )
+        return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
 
 
 def _say_waited(dataset: Dataset, seconds: float) -> None:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from layerwise import ranks
 from layerwise.datasets import Dataset, Split
 from layerwise.model.ensemble import WEIGHTINGS, ensemble
 from layerwise.model.network import LayerwiseNetwork
@@ -100,10 +102,22 @@ def _logits(
     network: LayerwiseNetwork, split: Split, depths: Sequence[int], *, flip: bool = False
 ) -> Iterator[tuple[list[np.ndarray], np.ndarray]]:
     """Yield the logits [n, n_classes] of each auxiliary and the labels [n] of a batch, or of its mirror images."""
-    for x, y in DeviceSplit(split, network.device).in_order(network.normalise, evaluation_batch(network)):
+    at_once, n = evaluation_batch(network), len(split.label)
+    sizes = [min(at_once, n - start) for start in range(0, n, at_once)]
+    like = torch.empty(len(depths), network.n_classes, device=network.device)
+    every = ranks.in_turns(_own_logits(network, split, depths, at_once, flip=flip), like, sizes)
+    for start, found in zip(range(0, n, at_once), every, strict=True):
+        yield list(found.cpu().numpy().swapaxes(0, 1)), split.label[start : start + at_once]
+
+
+def _own_logits(
+    network: LayerwiseNetwork, split: Split, depths: Sequence[int], at_once: int, *, flip: bool
+) -> Iterator[Tensor]:
+    """Yield the logits [n, depths, n_classes] of the batches whose turn is this rank's."""
+    for x, _ in DeviceSplit(split, network.device).in_order(network.normalise, at_once, in_turns=True):
         x, found = x.flip(3) if flip else x, []
         for j, block in enumerate(network.blocks[: max(depths)], start=1):
             x = block(x)
             if j in depths:
-                found.append(network.auxiliaries[j - 1](x).cpu().numpy())
-        yield found, y.cpu().numpy()
+                found.append(network.auxiliaries[j - 1](x))
+        yield torch.stack(found, 1)
