@@ -441,7 +441,7 @@ def test_a_network_that_did_not_train_is_named_and_left_out(own: Path, monkeypat
     study, bad = Study.from_json((own / "study.json").read_text()), Unit("end-to-end", 1, 4, 0)
     words = "9.9% on its train fold, chance 10.2%"
     monkeypatch.setattr("analysis.failures.failures", lambda runs: {run_path(own, bad): words})
-    monkeypatch.setattr(study_report, "_figures", lambda *_: iter([]))
+    monkeypatch.setattr(study_report, "_drawings", lambda *_: iter([]))
     study_report.report(own, study, study.units())
     text = (own / "tables" / "accuracy.md").read_text()
     rule = "its own last classifier is not better than chance on its train fold, exact binomial test at 0.001, or its"

@@ -41,7 +41,7 @@ def choices_table(rows: Sequence[dict[str, Any]]) -> Table:
         for row in rows
     ]
     return Table(
-        head=["network", "initialisation", "k", "rate", "validation (%)", "log-loss", ""],
+        head=["network", "initialisation", "k", "rate", "validation (%)", "log-loss", "choice"],
         rows=cells,
         caption="Settings tried for each mode and k: accuracy and log-loss (nats) of the network's own last classifier "
         f"on the validation fold, one network of M = {rows[0]['width']} each, with a seed that no other network has. "

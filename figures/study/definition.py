@@ -258,7 +258,7 @@ def refuse_other(folder: Path, asked: Study) -> None:
     """
     path = folder / "study.json"
     if path.exists():
-        require_growth(path, _read(path), asked)
+        require_growth(path, read_study(path), asked)
     elif folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} holds files, but no study.json, so it is no study. Give another -o, or empty it.")
 
@@ -295,11 +295,14 @@ def require_growth(path: Path, old: Study, new: Study) -> None:
             )
 
 
-def _read(path: Path) -> Study:
+def read_study(path: Path) -> Study:
+    """Return what study.json says was asked; raise UserError if it is damaged."""
     try:
         return Study.from_json(path.read_text(encoding="utf-8"))
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: it is no study that separability-study wrote. Give another -o.") from None
+        raise UserError(
+            f"{path} is damaged: it is no study that separability-study wrote. Give another folder."
+        ) from None
 
 
 def _meant(name: str, value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,13 +32,29 @@ from probes.results.metrics import HALF
 from probes.results.table import last_fits
 
 if TYPE_CHECKING:
-    from figures.output import Made
+    from matplotlib.figure import Figure
+
+    from figures.kit.table import Table
 
 log = logging.getLogger("layerwise.study")
+
+# The points of a figure, what draws them in a size, and the caption.
+Drawing = tuple[pd.DataFrame, Callable[[pd.DataFrame, str], "Figure"], str]
 
 TABLES = ("accuracy", "trends", "contrasts")
 _SIZE = "double"
 _METRICS = ("accuracy", HALF, "linear_gap", "linear_gap_p_holm")
+
+
+@dataclass(frozen=True)
+class Material:
+    """What figures and tables of a study are made of: probe results of the networks that trained, these networks, and
+    the sentences that are said of all of it.
+    """
+
+    rows: pd.DataFrame
+    units: Sequence[Unit]
+    said: Sequence[str]
 
 
 def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
@@ -49,6 +65,30 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     did not train, which are left out. What the networks do not suffice for yet is left out, with a warning. Made twice,
     the bytes are the same.
     """
+    material = read_material(folder, study, units)
+    if material is None:
+        return []
+    found: list[Path] = []
+    for name, drawing in drawings(folder, study, material):
+        points, draw, words = drawing
+        paths = {suffix: folder / "figures" / f"{name}{suffix}" for suffix in SUFFIXES}
+        (folder / "figures").mkdir(exist_ok=True)
+        publish(draw(points, _SIZE), points, " ".join([words, *material.said]), paths, force=True)
+        found += paths.values()
+    (folder / "tables").mkdir(exist_ok=True)
+    for what in TABLES:
+        data, table = numbers(material, what)
+        contents = tables.rendered(data, replace(table, notes=[*table.notes, *material.said]))
+        paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
+        write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
+        found += paths.values()
+    path = folder / "tables" / "rows.csv"
+    write({path: str(write_csv(_rows(material.rows))).encode()}, force=True)
+    return [*found, path]
+
+
+def read_material(folder: Path, study: Study, units: Sequence[Unit]) -> Material | None:
+    """Return what figures and tables of complete networks are made of; None where no greedy one trained."""
     without = failed(folder, units)
     for unit, words in without.items():
         log.warning("%s did not train (%s): it is left out of figures and tables.", unit.name, words)
@@ -57,30 +97,14 @@ def report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:
     units = [unit for unit in units if unit not in without]
     if not any(unit.mode == "greedy" for unit in units):
         log.warning("no greedy network trained, so nothing is drawn.")
-        return []
-    every = with_asked(read([run_path(folder, unit) for unit in units]), asked)
-    found: list[Path] = []
-    for name, make in _figures(folder, study, units, every):
-        try:
-            figure, points, words = make()
-        except UserError as error:
-            log.warning("figure %s is left out: %s", name, error)
-            continue
-        paths = {suffix: folder / "figures" / f"{name}{suffix}" for suffix in SUFFIXES}
-        (folder / "figures").mkdir(exist_ok=True)
-        publish(figure, points, " ".join([words, *said]), paths, force=True)
-        found += paths.values()
-    (folder / "tables").mkdir(exist_ok=True)
-    for what in TABLES:
-        # Networks without relu are no lines to compare, and would count in Holm's adjustment.
-        data, table = tables.of_rows(every if what == "accuracy" else every[~is_linear(every)], what)
-        contents = tables.rendered(data, replace(table, notes=[*table.notes, *said]))
-        paths = {suffix: folder / "tables" / f"{what}{suffix}" for suffix in contents}
-        write({paths[suffix]: content for suffix, content in contents.items()}, force=True)
-        found += paths.values()
-    path = folder / "tables" / "rows.csv"
-    write({path: str(write_csv(_rows(every))).encode()}, force=True)
-    return [*found, path]
+        return None
+    return Material(with_asked(read([run_path(folder, unit) for unit in units]), asked), units, said)
+
+
+def numbers(material: Material, what: str) -> tuple[pd.DataFrame, Table]:
+    """Return the numbers of one of `TABLES`, and the table."""
+    # Networks without relu are no lines to compare, and would count in Holm's adjustment.
+    return tables.of_rows(material.rows if what == "accuracy" else material.rows[~is_linear(material.rows)], what)
 
 
 def _rows(every: pd.DataFrame) -> pd.DataFrame:
@@ -90,7 +114,7 @@ def _rows(every: pd.DataFrame) -> pd.DataFrame:
     return own.assign(run=own["run"].map(lambda run: Path(run).name)).drop(columns=[DIGEST, ASKED, FAILED])
 
 
-def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
+def of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Return the rows of Figure 2: CNN probes of the greatest width alone, so that there is a panel for each p.
 
     Networks without relu have no CNN probes; they are there for the attribution.
@@ -99,33 +123,48 @@ def _of_figure(rows: pd.DataFrame, study: Study) -> pd.DataFrame:
     return own[~own["probe"].str.startswith("cnn-") | (own["probe_width"] == max(study.probe_widths))]
 
 
-def _figures(
-    folder: Path, study: Study, units: Sequence[Unit], every: pd.DataFrame
-) -> Iterator[tuple[str, Callable[[], Made]]]:
-    rows = _of_figure(every, study)
-    linear = next(name for name in study.probes if name in LINEAR)
-    probes = [linear, *(name for name in study.probes if name not in LINEAR)]
+def drawings(folder: Path, study: Study, material: Material) -> Iterator[tuple[str, Drawing]]:
+    """Yield each figure that the networks suffice for, under its name; say of each other why it is left out."""
+    for name, make in _drawings(folder, study, material):
+        try:
+            drawing = make()
+        except UserError as error:
+            log.warning("figure %s is left out: %s", name, error)
+            continue
+        yield name, drawing
+
+
+def _drawings(folder: Path, study: Study, material: Material) -> Iterator[tuple[str, Callable[[], Drawing]]]:
+    every, rows = material.rows, of_figure(material.rows, study)
+    probes = probes_of_figure(study)
     yield "separability", lambda: _separability(rows, probes)
     for width in study.widths if len(study.widths) > 1 else ():
         own = rows[rows["width"] == width]
         if len(own):
             yield f"separability-M{width}", lambda own=own: _separability(own, probes)  # type: ignore[misc]
-    yield "training", lambda: _training([run_path(folder, unit) for unit in units if unit.mode == "greedy"], every)
-    yield "attribution", lambda: _attribution(every, linear)
+    greedy = [run_path(folder, unit) for unit in material.units if unit.mode == "greedy"]
+    yield "training", lambda: _training(greedy, every)
+    yield "attribution", lambda: _attribution(every, probes[0])
 
 
-def _separability(rows: pd.DataFrame, probes: Sequence[str]) -> Made:
+def probes_of_figure(study: Study) -> list[str]:
+    """Return the probes of Figure 2, a panel each, one linear probe first."""
+    linear = next(name for name in study.probes if name in LINEAR)
+    return [linear, *(name for name in study.probes if name not in LINEAR)]
+
+
+def _separability(rows: pd.DataFrame, probes: Sequence[str]) -> Drawing:
     points = curves(rows, probes)
-    return separability.draw(points, _SIZE), points, caption(points)
+    return points, separability.draw, caption(points)
 
 
-def _training(runs: Sequence[Path], every: pd.DataFrame) -> Made:
+def _training(runs: Sequence[Path], every: pd.DataFrame) -> Drawing:
     cells = every.loc[every["mode"] == "greedy", ["k", "width", ASKED]].drop_duplicates()
     points = training_curves(runs)
     points = points.assign(n_asked=points["k"].map(cells.groupby("k")[ASKED].sum()))
-    return training_figure.draw(points, _SIZE), points, training_figure.caption(points)
+    return points, training_figure.draw, training_figure.caption(points)
 
 
-def _attribution(rows: pd.DataFrame, probe: str) -> Made:
+def _attribution(rows: pd.DataFrame, probe: str) -> Drawing:
     points = attribution(rows, probe)
-    return attribution_figure.draw(points, _SIZE), points, attribution_figure.caption(points)
+    return points, attribution_figure.draw, attribution_figure.caption(points)
