@@ -129,11 +129,17 @@ def test_vgg11_is_the_same_in_both_formats(tmp_path: Path, monkeypatch: pytest.M
         assert_equal_within_rounding(found, predictor(images).numpy())
 
 
-def test_a_run_without_images_is_checked_on_random_ones(run_path: Path, tmp_path: Path) -> None:
+def test_a_run_without_images_is_checked_on_random_ones_or_those_it_was_made_of(
+    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class WithoutImages(RunFile):
         def images(self, split: str) -> None:
             return None
 
+    with WithoutImages(run_path) as run:
+        done = export_run(run, tmp_path / "again.pt2")
+        assert done.images == "64 test images, with the outputs in run.h5"  # digits are read again
+    monkeypatch.setattr("layerwise.images.data_config", lambda run: None)
     with WithoutImages(run_path) as run:
         for weighting in (None, "uniform"):
             done = export_run(run, tmp_path / f"{weighting}.pt2", weighting=weighting)

@@ -130,7 +130,8 @@ class Labelled:
         rows one batch after the other, which stays in the processor's cache until it is used.
         """
         row_bytes = 2 * self._values
-        together = 1 if row_bytes >= PIECE_BYTES else max(1, CHUNK_BYTES // (row_bytes * len(batches[0])))
+        held = max(row_bytes, *(part.row_bytes for part in self._parts))  # an image may be larger than its maps
+        together = 1 if row_bytes >= PIECE_BYTES else max(1, CHUNK_BYTES // (held * len(batches[0])))
         groups = [batches[i : i + together] for i in range(0, len(batches), together)]
 
         def read(group: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
