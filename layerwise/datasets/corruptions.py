@@ -9,6 +9,7 @@ Not made, since they need other libraries or pictures: NOT_MADE.
 
 from __future__ import annotations
 
+import functools
 import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -82,11 +83,13 @@ def _gaussian_blur(x: Image, s: int, rng: Generator) -> Image:
 def _defocus_blur(x: Image, s: int, rng: Generator) -> Image:
     from scipy.ndimage import correlate
 
-    return np.stack([correlate(x[..., c], disk(*_DISK[s]), mode="mirror") for c in range(x.shape[2])], axis=2)
+    found: Image = correlate(x, disk(*_DISK[s])[..., None], mode="mirror")
+    return found
 
 
+@functools.cache
 def disk(radius: float, blur: float) -> NDArray[np.float64]:
-    """Return the kernel [17, 17] of a lens out of focus, of sum 1: a disk whose edge is blurred over three pixels."""
+    """Return the kernel [m, m] of a lens out of focus, of sum 1: a disk whose edge is blurred over three pixels."""
     from scipy.ndimage import correlate1d
 
     axis = np.arange(-8, 9)
@@ -94,8 +97,9 @@ def disk(radius: float, blur: float) -> NDArray[np.float64]:
     edge = np.exp(-np.array([1.0, 0.0, 1.0]) / (2 * blur**2))
     for direction in (0, 1):
         inside = correlate1d(inside, edge / edge.sum(), axis=direction, mode="mirror")
-    found: NDArray[np.float64] = inside / inside.sum()
-    return found
+    reach = int(radius) + 1  # farther out all is 0
+    kept: NDArray[np.float64] = inside[8 - reach : 9 + reach, 8 - reach : 9 + reach]
+    return kept / kept.sum()
 
 
 def _brightness(x: Image, s: int, rng: Generator) -> Image:
