@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from figures.api import draw
     from figures.depths import draw_depths, draw_geometry, draw_similarity
     from figures.images import draw_atlas, draw_images
+    from figures.page.api import separability_report
     from figures.parts import attribution_caption, caption, draw_attribution, draw_training, table, training_caption
     from figures.study.conduct import run_study
 
@@ -24,6 +25,7 @@ __all__ = [
     "draw_similarity",
     "draw_training",
     "run_study",
+    "separability_report",
     "table",
     "training_caption",
 ]
@@ -36,9 +38,10 @@ def __getattr__(name: str) -> Any:
 
     require_shown()
     from figures import api, depths, images, parts
+    from figures.page import api as page
     from figures.study import conduct
 
-    homes = {"draw": api, "run_study": conduct}
+    homes = {"draw": api, "run_study": conduct, "separability_report": page}
     homes |= dict.fromkeys(("draw_depths", "draw_geometry", "draw_similarity"), depths)
     homes |= dict.fromkeys(("draw_atlas", "draw_images"), images)
     return getattr(homes.get(name, parts), name)

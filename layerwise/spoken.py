@@ -52,6 +52,7 @@ FUNCTIONS = {
     "analyze-depth": Function("figures.draw_geometry", {"output": "out"}),
     "depth-figure": Function("figures.draw_depths", {"output": "out"}),
     "image-depth": Function("figures.draw_images", {"output": "out", "probe": "probes"} | _OPENED),
+    "separability-report": Function("figures.separability_report", {"output": "out"}),
     "separability-study": Function(
         "figures.run_study",
         {"probe_width": "widths", "probe": "probes", "output": "folder", "with": "beside"},

@@ -51,6 +51,7 @@ FLOORS = {
         {"api"},
         {"parts", "depths", "images"},
         {"study"},
+        {"page"},
         {"commands"},
     ),
 }

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import figures
 from figures.commands.study import separability_study
 from figures.study import launch_local
 from figures.study import report as study_report
@@ -330,6 +331,22 @@ def test_what_cannot_be_drawn_is_said(own: Path, caplog: pytest.LogCaptureFixtur
     paths = study_report.report(own, study, greedy)
     assert "figure attribution is left out: no run is untrained" in caplog.text
     assert own / "figures" / "separability.pdf" in paths
+
+
+def test_a_study_is_shown_on_a_page_as_far_as_it_goes(own: Path) -> None:
+    (own / "runs" / "untrained-k1-M4-s0.h5").unlink()
+    (own / "runs" / "untrained-k2-M4-s0.probes.csv").unlink()
+    path = own / "runs" / "end-to-end-k2-M4-s0.probes.csv"
+    rows = pd.read_csv(path, dtype=str)
+    rows[rows["probe"] != "cnn-1"].to_csv(path, index=False)
+    page = figures.separability_report(own)
+    assert "1 of 12 networks are not trained yet: untrained-k1-M4-s0." in page
+    lacking = "untrained-k2-M4-s0 (all), end-to-end-k2-M4-s0 (cnn-1)"
+    assert f"2 of 12 networks lack probes: {lacking}." in page
+    assert ">greedy-k2-M4-s0</th>" in page and ">end-to-end-k1-M4-s0</th>" in page
+    assert ">end-to-end-k2-M4-s0</th>" not in page
+    assert "No setting was chosen for a mode (grid: none)." in page and "data.subset = 200" in page
+    assert "What was remarked in the making" in page and "figure attribution is left out" in page
 
 
 # --- what is fair between modes

@@ -70,6 +70,9 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
     assert {name.split("/")[0] for name in names} == {*PACKAGES, information}
     here = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == here
+    data = {f"figures/page/templates/page.{kind}" for kind in ("html", "css", "js")}
+    data |= {f"{package}/py.typed" for package in PACKAGES}
+    assert {name for name in names if not name.endswith(".py") and information not in name} == data
     assert f"{information}/licenses/LICENSE" in names
 
 

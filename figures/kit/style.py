@@ -26,7 +26,7 @@ log = logging.getLogger("layerwise.figures")
 _FONT = "DejaVu Sans"  # ships with matplotlib, so that every machine draws the same
 # Widths of one column and of a page's text in a two-column paper.
 WIDTHS_MM = {"single": 85.0, "double": 170.0}
-MM_PER_INCH = 25.4
+MM_PER_INCH, POINTS_PER_INCH = 25.4, 72.0
 LABEL_SIZE = 7.5  # of an axis's name, in points
 
 # k = 1, 2, 3 from the left, networks built elsewhere from the right. Searched for the least distance in Lab between two
@@ -156,7 +156,7 @@ def marks() -> AbstractContextManager[None]:
 def length_mm(words: str) -> float:
     """Return how long words of the size of tick labels are on the page."""
     path = TextPath((0, 0), words, size=_RC["xtick.labelsize"], prop=FontProperties(family=_FONT))
-    return float(path.get_extents().width) / 72 * MM_PER_INCH
+    return float(path.get_extents().width) / POINTS_PER_INCH * MM_PER_INCH
 
 
 def _saving_to(target: Any) -> AbstractContextManager[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import pandas as pd
@@ -69,3 +70,23 @@ def bound(certificate: float) -> str:
     exponent = math.floor(math.log10(certificate))
     digit = math.ceil(certificate / 10.0**exponent - 1e-9)
     return f"{digit}e{exponent}" if digit < 10 else f"1e{exponent + 1}"
+
+
+def percent(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return a share of 1 as "94.7%", with the ends of its interval, where it has one, "94.7% (93.7 to 95.7)"."""
+    return f"{100 * value:.1f}%{_between(low, high, '.1f')}"
+
+
+def points(value: float, low: float = math.nan, high: float = math.nan) -> str:
+    """Return a difference of shares as "+2.3 points (+1.0 to +3.7)"."""
+    return f"{100 * value:+.1f} points{_between(low, high, '+.1f')}"
+
+
+def _between(low: float, high: float, form: str) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f" ({100 * low:{form}} to {100 * high:{form}})"
+
+
+def first_sentence(caption: str) -> tuple[str, str]:
+    """Return the first sentence of a caption and the rest; the stop of "et al." ends none."""
+    first, *rest = re.split(r"(?<!\bal)\. ", caption, maxsplit=1)
+    return (f"{first}.", rest[0]) if rest else (first, "")

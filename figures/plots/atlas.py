@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from figures.kit import style
+from figures.kit.hover import tell
 from figures.plots.images import PROBES
 
 ROWS = 6
@@ -81,6 +82,9 @@ def _draw(
         x, y = first[one["prediction_depth"]] + right, down
         extent = (x - half, x + half, y + half, y - half)
         axes.imshow(pixels[one["index"]], extent=extent, interpolation="nearest", aspect="auto")
+        wrong = "" if one["right"] else f", of which the last depth says {one['predicted']}"
+        said = f"image {one['index']}, {one['class']}{wrong}: prediction depth {one['prediction_depth']}"
+        tell(axes, f"row {down}", [x], [y], [said])
         if not one["right"]:
             corner, side = (x - half, y - half), 2 * half
             axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=_WRONG, linewidth=1.2, clip_on=False))

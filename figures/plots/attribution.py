@@ -13,9 +13,11 @@ from matplotlib.patches import Patch
 
 from analysis.seeds import FLOOR
 from figures.kit import style
+from figures.kit.hover import tell
 from figures.kit.legend import Handle, figure_with_legend
 from figures.kit.panels import limits, round_ticks
 from figures.kit.words import IMAGES_SHARE, certified, who_trained
+from figures.kit.words import points as in_points
 from figures.plots.caption import averaged_by_k
 
 # A row of panels each: parts of one row share an axis, since those of the other may be ten times as large.
@@ -97,6 +99,10 @@ def _draw_bars(axes: Axes, points: pd.DataFrame, parts: list[str]) -> None:
         x = own["depth"].to_numpy(float) + (place - (len(parts) - 1) / 2) * step
         fill = _FILLS[part]
         axes.bar(x, 100 * own["value"], width=0.9 * step, linewidth=0.6, zorder=1, label=part, **fill)
+        name = style.plain(LABELS[part])
+        said = [in_points(*numbers) for numbers in own[["value", "ci_low", "ci_high"]].to_numpy(float)]
+        words = [f"{name}, depth {depth}: {one}" for depth, one in zip(own["depth"], said, strict=True)]
+        tell(axes, part, x, 100 * own["value"], words)
         known = (own["interval"] != "").to_numpy()
         low, high = (100 * own[name].to_numpy()[known] for name in ("ci_low", "ci_high"))
         axes.vlines(x[known], low, high, color="black", linewidth=0.8, zorder=3)

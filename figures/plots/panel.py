@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from matplotlib.lines import Line2D
 
 from figures.kit import style
 from figures.kit.axis import AccuracyAxis, is_apart, is_pooled_input
+from figures.kit.hover import tell
+from figures.kit.words import percent
 from figures.plots.lines import Key, Line, keyed
 
 # Lines of one depth stand beside each other by this many depths, so that their intervals can be told apart.
@@ -78,6 +81,7 @@ def _draw_band(axes: Axes, line: pd.DataFrame, band: Line, axis: AccuracyAxis) -
     """Draw the interval of untrained networks as an area, with its mean; their pooled input is that of the others."""
     x, low, mean, high = (line[name].to_numpy(float) for name in ("x", "ci_low", "accuracy", "ci_high"))
     low, high = (np.clip(100 * end, axis.lowest, axis.top) for end in (low, high))
+    tell(axes, band.name, x, 100 * mean, _words(line, band.name))
     axes.fill_between(x, low, high, linewidth=0, label="_band", **band.area)
     axes.plot(x, 100 * mean, zorder=0.6, **band.sign, label=band.label)
 
@@ -96,7 +100,9 @@ def _draw_line(
     elif axis.input_below:
         below = is_pooled_input(line)
         heights = [axis.input_height] * int(below.sum())
-        axes.plot(line.loc[below, "x"] + shift, heights, transform=axes.get_xaxis_transform(), zorder=3, **hollow)
+        across = axes.get_xaxis_transform()
+        axes.plot(line.loc[below, "x"] + shift, heights, transform=across, zorder=3, **hollow)
+        tell(axes, drawn.name, line.loc[below, "x"] + shift, heights, _words(line[below], drawn.name), across)
         line, apart = line[~below], apart[~below]
     line = line.assign(own=~(shared_input & (line["depth"] == 0)))
     for points, properties in ((line[~apart], _FILLED), (line[apart & line["own"]], hollow)):
@@ -105,6 +111,7 @@ def _draw_line(
         x = points["x"] + shift * points["own"]
         own = points[points["own"]]
         _draw_intervals(axes, own[(own["interval"] != "") & ~own["failed"]], shift, sign["color"], axis)
+        tell(axes, drawn.name, own["x"] + shift, axis.place(own), _words(own, drawn.name))
         axes.plot(x, axis.place(points), markevery=np.flatnonzero(points["own"]), **{**sign, **properties}, zorder=3)
     crossed = line[is_not_trained(line) & line["own"]]
     if len(crossed):
@@ -115,10 +122,14 @@ def _draw_shared_input(axes: Axes, inputs: pd.DataFrame, axis: AccuracyAxis) -> 
     """Draw the input once, with the widest of the intervals: lines of more seeds have others around the same number."""
     is_hollow = is_apart(inputs).any()
     sign = {**_INPUT, **(_HOLLOW if is_hollow else _FILLED), "label": "_input", "zorder": 3.5}
-    if axis.input_below and is_pooled_input(inputs).any():
-        axes.plot([0.0], [axis.input_height], transform=axes.get_xaxis_transform(), **sign)
-        return
     widest = inputs.assign(width=inputs["ci_high"] - inputs["ci_low"]).sort_values("width", na_position="first")
+    said = list(_words(widest.tail(1).assign(n_runs=1), "input, the same for all lines"))
+    if axis.input_below and is_pooled_input(inputs).any():
+        across = axes.get_xaxis_transform()
+        axes.plot([0.0], [axis.input_height], transform=across, **sign)
+        tell(axes, "input", [0.0], [axis.input_height], said, across)
+        return
+    tell(axes, "input", [0.0], [100 * inputs["accuracy"].mean()], said)
     _draw_intervals(axes, widest[widest["interval"] != ""].tail(1), 0.0, style.REFERENCE, axis)
     axes.plot([0.0], [100 * inputs["accuracy"].mean()], **sign)
 
@@ -131,7 +142,7 @@ def _draw_intervals(axes: Axes, points: pd.DataFrame, shift: float, color: str, 
     axes.vlines(x, low.clip(lower=bottom), high.clip(upper=top), color=color, linewidth=0.7, zorder=2)
     for end, beyond, marker in ((bottom, low < axis.lowest, "v"), (top, high > axis.top, "^")):
         if beyond.any():
-            size = _HEAD_MM / style.MM_PER_INCH * 72
+            size = _HEAD_MM / style.MM_PER_INCH * style.POINTS_PER_INCH
             heads: dict[str, Any] = {"linestyle": "none", "color": color, "markersize": size, "label": "_cut"}
             axes.plot(x[beyond], [end] * int(beyond.sum()), marker=marker, **heads)
 
@@ -142,6 +153,7 @@ def _draw_pixels(axes: Axes, panel: pd.DataFrame, shift: float) -> None:
     for low, value, high in 100 * panel[columns].dropna().drop_duplicates("pixels").to_numpy(float):
         axes.vlines(shift, low, high, color=style.REFERENCE, linewidth=0.7, zorder=2)
         axes.plot(shift, value, label="_pixels", zorder=3, **_PIXELS, **_HOLLOW)
+        tell(axes, "raw pixels", [shift], [value], [f"raw pixels: {percent(value / 100, low / 100, high / 100)}"])
 
 
 def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAxis) -> None:
@@ -153,3 +165,13 @@ def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAx
         place: dict[str, Any] = {"xycoords": axes.get_xaxis_transform(), "textcoords": "offset points"}
         place |= {"ha": "left", "va": "center", "fontsize": axis.type_size}
         axes.annotate(text, (shift, axis.input_height), (4.0 * axis.scale, 0.0), **place)
+
+
+def _words(points: pd.DataFrame, name: str) -> Iterator[str]:
+    """Yield what each point of a line says on a page: whose it is, where, and its numbers."""
+    for point in points.to_dict("records"):
+        own = ("", "input", f"blocks.{point['depth']}")  # which say no more than the depth
+        module = "" if point["module"] in own else f" ({point['module']})"
+        networks = f"; mean of {point['n_runs']} networks" if point["n_runs"] > 1 else ""
+        said = percent(point["accuracy"], point["ci_low"], point["ci_high"])
+        yield f"{name}, depth {point['depth']}{module}: {said}{networks}"

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from analysis.failures import is_failed_alone
 from analysis.seeds import FLOOR
 from figures.kit import style
+from figures.kit.hover import tell
 from figures.kit.legend import Handle, figure_with_legend
 from figures.kit.panels import limits, round_ticks
 from figures.kit.words import IMAGES_SHARE, who_trained
@@ -96,6 +97,11 @@ def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, split: str, scale: f
     alone = _POINT[split] if len(x) == 1 else {}
     name = f"block {line['block'].iloc[0]}"
     axes.plot(x, y, color=colour, linestyle=_DASHES[split], linewidth=0.9, zorder=2, label=name, **alone)
+    unit, form = ("%", ".1f") if scale > 1 else (" nats", ".3f")
+    tell(
+        axes, f"{name}, {split}", x, y,
+        [f"{name}, {split}, epoch {epoch:g}: {value:{form}}{unit}" for epoch, value in zip(x, y, strict=True)],
+    )  # fmt: skip
 
 
 def caption(points: pd.DataFrame) -> str:
