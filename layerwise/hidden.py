@@ -11,7 +11,7 @@ PACKAGES = ("layerwise", "probes", "analysis", "figures")
 COMMANDS = (
     "layerwise-train", "layerwise-inspect", "layerwise-export", "layerwise-extract", "layerwise-corrupt", "probe-depth",
     "analyze-depth", "separability-study", "separability-figure", "attribution-figure", "training-figure",
-    "depth-figure", "separability-table", "image-depth",
+    "depth-figure", "separability-table", "separability-report", "image-depth",
 )  # fmt: skip
 
 
