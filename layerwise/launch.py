@@ -23,3 +23,8 @@ def number() -> int:
 def local_number() -> int:
     """Return the number of this process on its machine, from 0: that of its GPU."""
     return int(os.environ.get("LOCAL_RANK", "0")) if several() else 0
+
+
+def local_count() -> int:
+    """Return how many processes of the run share this machine."""
+    return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if several() else 1

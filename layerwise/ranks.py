@@ -49,6 +49,8 @@ def joined(device: torch.device) -> Iterator[None]:
     if not launch.several():
         yield
         return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # by which what travels pickled goes
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 from conftest import make_run, small_config
 
 from layerwise import hardware
-from layerwise.datasets import Sizes
+from layerwise.datasets import Sizes, reading
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from layerwise.training import stage_batches as reuse
@@ -142,3 +143,18 @@ def test_what_auto_became_stands_in_the_run(fields: dict[str, Any], expected: st
     with RunFile(make_run(tmp_path / "run.h5", **fields)) as run:
         assert run.config is not None
         assert run.config.training.prefix == expected
+
+
+def test_ranks_of_one_machine_share_its_memory_its_disk_and_its_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "_group_rooms", lambda *paths: iter([4000]))
+    monkeypatch.setattr(reading, "cores", lambda: 16)
+    monkeypatch.setattr(reuse.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
+    for processes, here, room, decode, most in ((1, 1, 4000, 15, 500_000), (8, 4, 1000, 3, 125_000)):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
+        assert (hardware.memory_room(), reading.AUTO.processes) == (room, decode)
+        assert fitting_place(most, CPU, tmp_path) == "disk"
+        with pytest.raises(UserError, match="more than half of what is free"):
+            fitting_place(most + 1, CPU, tmp_path)

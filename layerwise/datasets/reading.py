@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from layerwise import launch
 from layerwise.config import DataConfig
 from layerwise.datasets.filling import decode, first_form
 from layerwise.datasets.folder import Files, find_files, require_images
@@ -39,7 +40,8 @@ class ImageReading:
     """How a machine reads images.
 
     how: "memory", "stream" (decoded whenever they are used), or "auto", memory where they take at most half of what is
-    free. workers: processes that decode; None for one less than there are cores, 0 for none beside this one.
+    free. workers: processes that decode; None for one less than there are cores for each rank, 0 for none beside this
+    one.
     skip_broken: whether files that cannot be read are left out; else they are refused.
     """
 
@@ -68,7 +70,7 @@ class ImageReading:
     @property
     def processes(self) -> int:
         """Number of processes that decode."""
-        return max(1, cores() - 1) if self.workers is None else self.workers
+        return max(1, cores() // launch.local_count() - 1) if self.workers is None else self.workers
 
 
 AUTO = ImageReading()

@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from layerwise import ranks
+from layerwise import launch, ranks
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
 from layerwise.errors import UserError, option
@@ -219,7 +219,7 @@ def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str
         return "device"
     if needed <= SHARE * memory_room():
         return "device" if device.type == "cpu" else "memory"
-    if folder is not None and needed <= SHARE * shutil.disk_usage(folder).free:
+    if folder is not None and needed <= SHARE * shutil.disk_usage(folder).free // launch.local_count():
         return "disk"
     raise UserError(
         f"keeping the output of the frozen blocks takes {show_size(needed)}, which is more than half of what is free "
