@@ -178,7 +178,7 @@ class CnnFamily(Family):
 
     def _data(self, task: Task, depth: int, splits: Sequence[str], keep: bool = True) -> Labelled:
         source = self.source_of(depth).name
-        if self.run.maps(depth, splits[0]) is None:  # of images that are shown to a run nothing is stored
+        if splits[0] not in self.run.splits:  # of images that are shown to a run nothing is stored
             source = "recompute"
         dtype = number_type(self.run, depth)
         return Labelled(task, depth, splits, source=source, device=self.device, dtype=dtype, keep=keep)
