@@ -107,7 +107,7 @@ def test_no_native_accuracy_at_all() -> None:
 def test_unknown_probe() -> None:
     assert refusal(two_runs(), ["linaer"]) == (
         "unknown probe 'linaer'. Did you mean 'linear'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
-        "knn, ncm, auxiliary, ensemble, ensemble-softmax, ensemble-uniform."
+        "knn, ncm, codelength, auxiliary, ensemble, ensemble-softmax, ensemble-uniform."
     )
 
 

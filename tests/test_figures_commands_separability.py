@@ -144,12 +144,12 @@ def test_outputs_are_refused_before_anything_is_read(tmp_path: Path, capsys: Cap
             ["--probe", "linear,cnn1"],
             2,
             "unknown probe 'cnn1'. Did you mean 'cnn-1'? Choices: linear, linear-ovr, cnn-1, cnn-2, cnn-p for any p, "
-            "knn, ncm, auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
+            "knn, ncm, codelength, auxiliary, ensemble, ensemble-softmax, ensemble-uniform.",
         ),
         (
             ["--by", "seeds"],
             2,
-            "unknown factor 'seeds'. Did you mean 'seed'? Choices: k, mode, width, pool, seed, probe-width.",
+            "unknown factor 'seeds'. Did you mean 'seed'? Choices: k, mode, width, pool, seed, split, probe-width.",
         ),
         (["--quiet", "--verbose"], 2, "--quiet and --verbose exclude each other; give one of them."),
     ],

@@ -152,8 +152,8 @@ def test_a_chunked_and_compressed_dataset_of_another_writer_is_read_too(tmp_path
     values = np.random.default_rng(0).normal(size=(100, 3)).astype("<f4")
     with create_run(tmp_path / "run.h5", force=False) as writer:
         dataset = writer._file.create_dataset("a", shape=values.shape, dtype="<f4", chunks=(8, 3), compression="gzip")
-        writer._writers["/a"] = type(writer.rows("b", (0,), "<f4"))(dataset)
-        writer._writers["/a"].append(values)
+        writer.writers["/a"] = type(writer.rows("b", (0,), "<f4"))(dataset)
+        writer.writers["/a"].append(values)
         writer.attributes("provenance", {"run_id": "r1"})
     with RunFile(tmp_path / "run.h5") as run:
         assert np.array_equal(rows_of(run, "/a")[:], values)

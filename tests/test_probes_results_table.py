@@ -86,6 +86,8 @@ DESIGN = [
     "variant",
     "batch_size",
     "estimator",
+    "images_folder",
+    "images_digest",
     "digest",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ from test_probes_results_comparisons import fit
 
 from layerwise.runfile import RunFile
 from probes.csvfile import write_csv
-from probes.probe import Family, ProbeName
+from probes.probe import Family, Played, ProbeName
 from probes.protocol import Fit
 from probes.results import table
 from probes.results.columns import SCHEMA
@@ -45,6 +45,9 @@ class Noted(Family):
             raise KeyboardInterrupt
         self.asked += wanted
         return [(name, [fit(self.run, slice(0, 3), 0), fit(self.run, slice(0, self.wrong))]) for name in wanted]
+
+    def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
+        raise NotImplementedError
 
 
 def test_a_stopped_sweep_goes_on_and_a_complete_one_does_nothing(own_run: Path) -> None:
