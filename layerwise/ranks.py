@@ -187,7 +187,7 @@ def average_gradients(parameters: Sequence[Tensor], n: int) -> None:
     own = [*(gradient.flatten() for gradient in gradients), gradients[0].new_full((1,), n)]
     *parts, total = add_up(torch.cat(own)).split([one.numel() for one in own])
     for gradient, part in zip(gradients, parts, strict=True):
-        torch.div(part.view_as(gradient), total, out=gradient)
+        torch.div(part.view_as(gradient), total[0], out=gradient)
 
 
 def agreed(decision: bool) -> bool:

@@ -249,7 +249,7 @@ def _fitted(run: RunFile, asked: _Asked) -> pd.DataFrame:
 
 def _evaluated(run: RunFile, asked: _Asked, folders: Sequence[Path]) -> pd.DataFrame:
     """Fit what is asked, evaluate it on the images in folders, and return all rows."""
-    with ShownRun(run.path, asked.settings.device) as shown:
+    with ShownRun(run.path, asked.settings.device, run.data_dir) as shown:
         sets, found = sets_of(shown, folders), list(asked.families(shown))
         for task, family, depths in found:
             family.fitted = {}

@@ -146,6 +146,15 @@ def test_the_page_says_the_numbers_of_the_tables(runs: list[Path], page: str) ->
     assert "What is drawn" in page and "hyper-parameters chosen on the validation fold; protocol version" in page
 
 
+def test_no_depth_is_the_best_where_the_fold_has_no_rows_of_the_first_probe(run_path: Path, tmp_path: Path) -> None:
+    path = probed(Path(shutil.copy(run_path, tmp_path / "run.h5")), [0.5, 0.9, 0.93])
+    rows = pd.read_csv(table_path(path))
+    other = rows[rows["pooling"] != 0].assign(probe="ncm")  # which alone has rows on the fold
+    pd.concat([rows[rows["split"] == "test"], other]).to_csv(table_path(path), index=False)
+    page = figures.separability_report([path])
+    assert "No depth is called the best, for that would take numbers of this probe" in page
+
+
 def test_the_same_runs_make_the_same_bytes(runs: list[Path], page: str, tmp_path: Path) -> None:
     out = tmp_path / "report"
     assert figures.separability_report([str(path) for path in runs], out=out) == page

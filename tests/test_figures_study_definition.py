@@ -339,12 +339,15 @@ def test_a_study_is_shown_on_a_page_as_far_as_it_goes(own: Path) -> None:
     path = own / "runs" / "end-to-end-k2-M4-s0.probes.csv"
     rows = pd.read_csv(path, dtype=str)
     rows[rows["probe"] != "cnn-1"].to_csv(path, index=False)
+    path = own / "runs" / "end-to-end-k1-M4-s0.probes.csv"
+    rows = pd.read_csv(path, dtype=str)
+    rows[(rows["probe"] != "linear") | (rows["depth"] != "2")].to_csv(path, index=False)  # a sweep stopped before it
     page = figures.separability_report(own)
     assert "1 of 12 networks are not trained yet: untrained-k1-M4-s0." in page
-    lacking = "untrained-k2-M4-s0 (all), end-to-end-k2-M4-s0 (cnn-1)"
-    assert f"2 of 12 networks lack probes: {lacking}." in page
-    assert ">greedy-k2-M4-s0</th>" in page and ">end-to-end-k1-M4-s0</th>" in page
-    assert ">end-to-end-k2-M4-s0</th>" not in page
+    lacking = "untrained-k2-M4-s0 (all), end-to-end-k1-M4-s0 (linear), end-to-end-k2-M4-s0 (cnn-1)"
+    assert f"3 of 12 networks lack probes: {lacking}." in page
+    assert ">greedy-k2-M4-s0</th>" in page
+    assert ">end-to-end-k1-M4-s0</th>" not in page and ">end-to-end-k2-M4-s0</th>" not in page
     assert "No setting was chosen for a mode (grid: none)." in page and "data.subset = 200" in page
     assert "What was remarked in the making" in page and "figure attribution is left out" in page
 

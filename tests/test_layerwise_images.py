@@ -119,6 +119,16 @@ def test_a_folder_that_moved_is_given(own: Path) -> None:
             probes.fit(run, "cnn-1", quiet=True)
 
 
+def test_other_images_are_shown_to_a_run_whose_folder_was_given(own: Path) -> None:
+    (own / "pictures").rename(own / "moved")
+    others = shutil.copytree(own / "moved" / "test", own / "others")
+    with layerwise.open_run(own / "bare.h5", data_dir=own / "moved") as run:
+        rows = probes.fit(run, "linear", evaluate=others, quiet=True)
+    found = rows[rows["metric"] == "accuracy"]
+    assert {"test", "others"} <= set(found["split"])
+    assert 0 in set(found["pooling"])  # raw pixels, which are read from there
+
+
 def test_a_folder_that_is_not_there_is_asked_for(own: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RunFile, "provenance", {"data_dir": str(own / "gone"), "image_files": 36})
     monkeypatch.delenv("LAYERWISE_DATA", raising=False)

@@ -18,6 +18,7 @@ import torch
 from conftest import small_config
 from ranks_of_a_run import CPU, RUN, cases, steps, until_killed
 
+from layerwise import ranks
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.training.run import train_run
@@ -203,3 +204,12 @@ def test_what_ends_all_ranks_alike_is_said_once(tmp_path: Path, words: list[str]
         output, _ = process.communicate(timeout=120)
     (line,) = own_lines(output)
     assert message in line
+
+
+def test_the_gradient_of_a_single_number_keeps_its_shape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "world", lambda: 2)
+    monkeypatch.setattr(ranks, "add_up", lambda tensor: tensor.mul_(2))  # two ranks with the same
+    one, several = torch.nn.Parameter(torch.tensor(1.0)), torch.nn.Parameter(torch.ones(2))
+    one.grad, several.grad = torch.tensor(6.0), torch.tensor([3.0, 9.0])
+    ranks.average_gradients([one, several], 3)
+    assert torch.equal(one.grad, torch.tensor(2.0)) and torch.equal(several.grad, torch.tensor([1.0, 3.0]))

@@ -17,7 +17,7 @@ import layerwise
 import probes
 from layerwise.commandline import call
 from layerwise.datasets.shown import find_shown, read_shown
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.training.run import train_run
@@ -292,3 +292,8 @@ def test_the_only_fit_of_a_run_without_a_fold_is_evaluated(tmp_path: Path) -> No
     assert set(table.refit) == {0}
     accuracy = table[(table.metric == "accuracy")].set_index("split").value
     assert accuracy["clean"] == pytest.approx(accuracy["test"], abs=0.004)
+
+
+def test_classes_whose_folders_would_have_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run.h5 has several classes whose folders would have one name \(a/b\)"):
+        find_shown(tmp_path, ["a/b", "a_b"], "run.h5")

@@ -14,6 +14,7 @@ import pandas as pd
 
 from analysis.attribution import attribution
 from analysis.failures import only_trained
+from analysis.selection import of_classes
 from analysis.separability import curves
 from analysis.tables import LINE, UNTRAINED, read, without_predictions
 from analysis.training import training_curves
@@ -179,20 +180,21 @@ def _tried(name: str, make: Callable[[], Found]) -> Found | None:
 
 def _on_the_fold(rows: pd.DataFrame, probes: Sequence[str]) -> pd.DataFrame | None:
     """Return accuracy against depth on the validation fold, of probes fitted without it; None where a run has none."""
-    own = rows[rows["split"] == "validation"]
+    own = of_classes(rows)
+    own = own[(own["split"] == "validation") & (own["refit"] == 0) & (own["probe"] == probes[0])]
     if set(own["run"]) != set(rows["run"]):
         return None
     return curves(rows, probes[:1], "validation", refit=False)
 
 
 def require_same_images(paths: Sequence[Path]) -> None:
-    """Raise UserError unless all runs hold the same test images, in any order, naming the two that do not."""
+    """Raise UserError unless all runs hold the same test images in the same order, naming the two that do not."""
     from layerwise.runfile import RunFile
 
     first = None
     for path in paths:
         with RunFile(path) as run:
-            prints = run.dataset["fingerprint"].get("test"), np.sort(run.indices("test"))
+            prints = run.dataset["fingerprint"].get("test"), run.indices("test")
             name = run.dataset["name"]
         if first is None:
             first = path, name, prints

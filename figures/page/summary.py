@@ -41,7 +41,10 @@ def lead(points: pd.DataFrame, fold: pd.DataFrame | None) -> list[str]:
 
 def _on_the_choice(own: pd.DataFrame, points: pd.DataFrame, fold: pd.DataFrame | None) -> list[str]:
     if fold is None:
-        return ["No depth is called the best, for that would take a validation fold that no network has seen."]
+        return [
+            "No depth is called the best, for that would take numbers of this probe on a validation fold that no "
+            "network has seen."
+        ]
     best = _best(points, fold)
     last = [best[name]["depth"] == line["depth"].max() for name, line in _named(own, points) if name in best]
     where = f"the last depth for {sum(last)} of {len(last)} lines, an earlier one for {len(last) - sum(last)}"

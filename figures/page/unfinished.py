@@ -8,13 +8,16 @@ from pathlib import Path
 
 from figures.study import grid
 from figures.study.definition import Study, Unit, diverged_path, run_path
+from layerwise.runfile import RunFile
+from layerwise.runfile.layout import POOL_SIDE
+from probes.names import TRAINED
 from probes.results.table import table_path
 
 _NAMED = 5
 
 
 def complete_units(folder: Path, study: Study) -> tuple[list[Unit], list[str]]:
-    """Return the networks that are trained and have a number of each of their probes, and sentences on the rest."""
+    """Return the networks that are trained and have each of their probes at every depth, and sentences on the rest."""
     complete, untrained, unprobed = [], [], []
     for unit in study.units():
         if diverged_path(folder, unit).exists():
@@ -33,15 +36,22 @@ def complete_units(folder: Path, study: Study) -> tuple[list[Unit], list[str]]:
 
 
 def _lacking(run: Path, study: Study, unit: Unit) -> list[str]:
-    """Return the probes of a network that its table has no row of; whoever reads the rows then checks them."""
+    """Return the probes that a network's table lacks at a depth from 1 on; whoever reads the rows then checks them."""
     if not (path := table_path(run)).is_file():
         return ["all"]
     with path.open(newline="", encoding="utf-8") as file:
-        had = {(row.get("probe"), row.get("features")) for row in csv.DictReader(file)}
-    wanted = [(name, job.settings.get("features", "native")) for job in study.jobs(unit) for name in job.probes]
-    return [
-        f"{name}, {kind} features" if kind != "native" else name for name, kind in wanted if (name, kind) not in had
-    ]
+        had = {(row.get("probe"), row.get("features"), row.get("depth")) for row in csv.DictReader(file)}
+    with RunFile(run) as opened:
+        sides = {j: min(opened.depth_shape(j)[1:]) for j in opened.depths}
+    found = []
+    for job in study.jobs(unit):
+        kind = str(job.settings.get("features", "native"))
+        for name in job.probes:
+            at = {depth for probe, features, depth in had if (probe, features) == (name, kind)}
+            wanted = {str(j) for j, side in sides.items() if side >= POOL_SIDE or not name.startswith("cnn-")}
+            if not at or (name not in TRAINED and wanted - at - {"0"}):
+                found.append(f"{name}, {kind} features" if kind != "native" else name)
+    return found
 
 
 def _some(names: Sequence[str]) -> str:

@@ -75,6 +75,12 @@ def find_shown(folder: Path, classes: Sequence[str], run: str) -> list[ShownFold
             "named as the classes of the run, given by --evaluate."
         )
     numbers = {folder_name(name): i for i, name in enumerate(classes)}
+    if len(numbers) < len(classes):
+        alike = [name for i, name in enumerate(classes) if numbers[folder_name(name)] != i]
+        raise UserError(
+            f"{run} has several classes whose folders would have one name ({some(alike)}), so that images in folders "
+            "cannot be told apart by class."
+        )
     sets = [_found(folder, at, numbers, classes) for at in _set_folders(folder, numbers, DEEPEST)]
     if not sets:
         held = sorted(name for name in os.listdir(folder) if (folder / name).is_dir())

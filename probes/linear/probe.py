@@ -174,7 +174,7 @@ class LinearFamily(Family):
 
     def _has_pixels(self) -> bool:
         stored = self.run.maps(0, "train") is not None
-        return stored or images_if_any(self.run, "train", slice(0)) is not None
+        return stored or all(images_if_any(self.run, split, slice(0)) is not None for split in self.run.splits)
 
     def _width(self, side: int) -> int:
         """Return the number of features to which those of every depth are projected."""

@@ -20,6 +20,7 @@ from layerwise.datasets.shown import ShownImages, form_of_run
 from layerwise.errors import UserError
 from layerwise.hardware import exact_float32
 from layerwise.model.blocks import average
+from layerwise.model.maps import maps_of, rows_within
 from layerwise.runfile import Rows, RunFile
 from layerwise.runfile.layout import POOL_SIDE
 
@@ -120,8 +121,10 @@ class ShownRun(RunFile):
         """Yield x_j of each depth of each batch of the images shown."""
         network, shown = load_network(self, self._device), self._shown
         assert network is not None and shown is not None
-        for start in range(0, len(shown.images), READ_BATCH):
-            x = torch.from_numpy(shown.images[start : start + READ_BATCH]).to(self._device)
+        maps = maps_of(network.config, network.shapes[0], network.n_classes)
+        at_once = rows_within(READ_BATCH, maps.forward(max(self.depths)))
+        for start in range(0, len(shown.images), at_once):
+            x = torch.from_numpy(shown.images[start : start + at_once]).to(self._device)
             for j in self.depths:
                 with torch.no_grad(), exact_float32():
                     x = network.advance(x, j - 1, j) if j else network.normalise(x)

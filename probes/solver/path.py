@@ -175,7 +175,9 @@ class Fitter:
         paths: list[list[LinearFit]] = [[] for _ in range(self._n_paths)]
         for rows, joint in self._joint:
             begin = None if start is None else [start[i] for i in rows.tolist()]
-            own = torch.tensor([i for i, row in enumerate(rows.tolist()) if only is None or row in only])
+            own = torch.tensor(
+                [i for i, row in enumerate(rows.tolist()) if only is None or row in only], dtype=torch.long
+            )
             for row, fit in joint.fit(penalties, begin, self._max_iter, self._max_memory, rough, own):
                 paths[int(rows[row])].append(fit)
         return paths
