@@ -19,6 +19,7 @@ import torch
 from layerwise.commandline import progress
 from layerwise.errors import UsageError
 from layerwise.runfile import RunFile
+from probes.linear.depth import LinearFits
 from probes.linear.features import DepthData, read_depth
 from probes.linear.nested import SIZES, Score, fit_nested, nested
 from probes.linear.penalties import MANY_CLASSES, ROUGH, Candidate
@@ -26,7 +27,7 @@ from probes.linear.probe import LinearFamily
 from probes.linear.problem import FIXED_PENALTY, Fitted, LinearProblem
 from probes.names import CODELENGTH
 from probes.probe import Family, Played, ProbeName
-from probes.protocol import TEST, Fit, Kind, Predictions, Value, play
+from probes.protocol import TEST, Fit, Value, play
 from probes.results.intervals import normal_interval, wilson_interval
 from probes.solver.fit import LinearFit, is_right
 from probes.solver.path import Fitter
@@ -53,7 +54,7 @@ class Sizes:
         return np.flatnonzero(self.taken[i + 1] & ~self.taken[i])
 
 
-class CodelengthKind(Kind[Key, DepthData, Fitted]):
+class CodelengthKind(LinearFits[Key]):
     """One probe of a depth at all its sizes.
 
     Features are standardised on all images of the train fold: sender and receiver both have the images, and only labels
@@ -102,20 +103,6 @@ class CodelengthKind(Kind[Key, DepthData, Fitted]):
 
     def refit(self, data: DepthData, chosen: Mapping[Key, Fitted]) -> dict[Key, Fitted]:
         return {}
-
-    def counts(self, data: DepthData) -> dict[str, int]:
-        return {split: len(labels) for split, labels in data.y.items()}
-
-    def predict(self, fitted: Sequence[Fitted], data: DepthData) -> list[Predictions]:
-        return [one.predict(data) for one in fitted]
-
-    def report(self, fitted: Fitted, refit: int) -> Fit:
-        best = fitted.best
-        return Fit(
-            refit=refit, selection=self.selection, n_train=fitted.n_train, n_features=best.coef.shape[1],
-            seconds=fitted.seconds, penalty=best.lam, certificate=best.certificate, converged=best.converged,
-            iterations=best.iterations,
-        )  # fmt: skip
 
 
 def with_values(fits: Sequence[Fit], sizes: Sizes, n_classes: int) -> list[Fit]:

@@ -8,10 +8,30 @@ from functools import partial
 from probes.linear.features import DepthData
 from probes.linear.problem import FIXED_PENALTY, Fitted, LinearProblem, random_projection
 from probes.probe import ProbeName
-from probes.protocol import Fit, Kind, Predictions
+from probes.protocol import Fit, Key, Kind, Predictions
 
 
-class LinearKind(Kind[ProbeName, DepthData, Fitted]):
+class LinearFits(Kind[Key, DepthData, Fitted]):
+    """What linear probes of a depth have in common, however they are chosen: their predictions and their reports."""
+
+    selection: str
+
+    def counts(self, data: DepthData) -> dict[str, int]:
+        return {split: len(labels) for split, labels in data.y.items()}
+
+    def predict(self, fitted: Sequence[Fitted], data: DepthData) -> list[Predictions]:
+        return [one.predict(data) for one in fitted]
+
+    def report(self, fitted: Fitted, refit: int) -> Fit:
+        best = fitted.best
+        return Fit(
+            refit=refit, selection=self.selection, n_train=fitted.n_train, n_features=best.coef.shape[1],
+            seconds=fitted.seconds, penalty=best.lam, certificate=best.certificate, converged=best.converged,
+            iterations=best.iterations,
+        )  # fmt: skip
+
+
+class LinearKind(LinearFits[ProbeName]):
     """The linear probes of a depth that read the same features: one, or a draw of the projection each.
 
     Args:
@@ -51,17 +71,3 @@ class LinearKind(Kind[ProbeName, DepthData, Fitted]):
             name: first.problem.fit(data, ["train", "validation"], first.best.lam, first.best)
             for name, first in chosen.items()
         }
-
-    def counts(self, data: DepthData) -> dict[str, int]:
-        return {split: len(labels) for split, labels in data.y.items()}
-
-    def predict(self, fitted: Sequence[Fitted], data: DepthData) -> list[Predictions]:
-        return [one.predict(data) for one in fitted]
-
-    def report(self, fitted: Fitted, refit: int) -> Fit:
-        best = fitted.best
-        return Fit(
-            refit=refit, selection=self.selection, n_train=fitted.n_train, n_features=best.coef.shape[1],
-            seconds=fitted.seconds, penalty=best.lam, certificate=best.certificate, converged=best.converged,
-            iterations=best.iterations,
-        )  # fmt: skip
