@@ -155,6 +155,16 @@ def test_no_depth_is_the_best_where_the_fold_has_no_rows_of_the_first_probe(run_
     assert "No depth is called the best, for that would take numbers of this probe" in page
 
 
+def test_run_files_of_one_name_are_called_by_their_folders(runs: list[Path], tmp_path: Path) -> None:
+    paths = [tmp_path / folder / "run.h5" for folder in ("a", "b")]
+    for run, path in zip(runs, paths, strict=True):
+        path.parent.mkdir()
+        shutil.copy(run, path)
+        shutil.copy(table_path(run), table_path(path))
+    page = figures.separability_report(paths)
+    assert all(page.count(f">{name}</th>") >= 2 for name in ("a/run", "b/run"))  # of each network, and of its origin
+
+
 def test_the_same_runs_make_the_same_bytes(runs: list[Path], page: str, tmp_path: Path) -> None:
     out = tmp_path / "report"
     assert figures.separability_report([str(path) for path in runs], out=out) == page

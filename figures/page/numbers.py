@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.tables import PANEL
+from analysis.tables import PANEL, file_names
 from figures.accuracy_table import or_dash, panel_name
 from figures.kit.style import plain
 from figures.kit.table import Table
@@ -29,11 +28,11 @@ _ON = {
 def networks(rows: pd.DataFrame) -> Table:
     """Return the test accuracy of every network at every depth by every probe, the mean over a probe's seeds."""
     own = _accuracies(rows)
-    depths = sorted(set(own["depth"]))
+    depths, files = sorted(set(own["depth"])), file_names(own["run"].unique())
     cells = []
     for key, one in own.groupby(["run", *PANEL], sort=False):
         first, at = one.iloc[0], one.groupby("depth")["value"].mean()
-        name = [Path(str(key[0])).stem, panel_name(*key[1:]), first["mode"]]
+        name = [files[key[0]], panel_name(*key[1:]), first["mode"]]
         numbers = [or_dash(first[column]) for column in ("k", "width", "seed")]
         cells.append(name + numbers + [f"{100 * at[depth]:.1f}" if depth in at else "-" for depth in depths])
     first = own.iloc[0]

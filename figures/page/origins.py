@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.tables import file_names
 from figures.kit.table import Table
 from layerwise.units import show_seconds
 from probes.results.table import table_path
@@ -25,7 +26,8 @@ class Origins:
 
 def origins(paths: Sequence[Path]) -> Origins:
     """Return where runs come from."""
-    found = [_origin(path) for path in paths]
+    files = file_names(map(str, paths))
+    found = [_origin(path) | {"name": files[str(path)]} for path in paths]
     facts = {
         name: list(dict.fromkeys(one[name] for one in found if one[name]))
         for name in ("data", "images", "software", "machine", "command")
@@ -58,7 +60,6 @@ def _origin(path: Path) -> dict[str, Any]:
     machine = [str(made["device"])] if "device" in made else []
     machine += [f"{made['threads']} thread{'' if int(made['threads']) == 1 else 's'}"] if "threads" in made else []
     return found | {
-        "name": path.stem,
         "created": str(made.get("created", "-")),
         "took": "-" if seconds is None else show_seconds(float(seconds)),
         "results": hashlib.sha256(table_path(path).read_bytes()).hexdigest(),

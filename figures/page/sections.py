@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from analysis.tables import file_names
 from figures.images import NoPictures, atlas_made
 from figures.kit.inline import inline
 from figures.kit.table import Table
@@ -152,6 +153,6 @@ def _atlas(paths: Sequence[Path]) -> Iterator[Section]:
             log.warning("the atlas is left out: %s", error)
             return
         figures = {size: figure for size, (figure, _, _) in made.items()}
-        shown = _both("atlas", figures.__getitem__, f"{path.stem}: {made['double'][2]}")
+        shown = _both("atlas", figures.__getitem__, f"{file_names(map(str, paths))[str(path)]}: {made['double'][2]}")
         yield Section(id="atlas", title="Single images", figures=[shown])
         return
