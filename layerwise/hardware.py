@@ -138,17 +138,14 @@ def device_room(device: torch.device) -> int:
 
 
 def memory_room() -> int:
-    """Return the bytes of memory that the system can still give this process; 0 where it has no /proc/meminfo.
-
-    Of several ranks on a machine each is given its share, since each holds what the others do.
-    """
+    """Return the bytes of memory that the system can still give this process; 0 where it has no /proc/meminfo."""
     try:
         with open("/proc/meminfo") as file:
             lines = dict(line.split(":", 1) for line in file)
         free = int(lines["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError):
         return 0
-    return min([free, *_group_rooms(CGROUPS, Path("/proc/self/cgroup"))]) // launch.local_count()
+    return min([free, *_group_rooms(CGROUPS, Path("/proc/self/cgroup"))])
 
 
 def _group_rooms(root: Path, own: Path) -> Iterator[int]:

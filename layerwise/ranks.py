@@ -198,9 +198,30 @@ def agreed(decision: bool) -> bool:
 @torch.no_grad()
 def same_on_all(tensors: Iterable[Tensor]) -> None:
     """Put rank 0's values into the tensors of all ranks, in place."""
-    if world() > 1:
-        for tensor in tensors:
-            dist.broadcast(tensor, 0)
+    for tensor in tensors if world() > 1 else ():
+        whole = tensor.contiguous()  # itself, but where its memory has another order, such as channels last
+        dist.broadcast(whole, 0)
+        if whole is not tensor:
+            tensor.copy_(whole)
+
+
+def of_machine(work: Callable[[], Value]) -> Value:
+    """Let the first rank of each machine do some work; return to every rank what that of its machine returned.
+
+    Ranks of a machine are numbered in a row, as torchrun and Slurm do. What is returned travels pickled. An error of
+    the work is raised on the rank that did it, and ends the others without a word.
+    """
+    done: tuple[bool, Any] = (False, None)
+    first = rank() - launch.local_number()
+    try:
+        if rank() == first or world() == 1:
+            done = (True, work())
+    finally:
+        every = all_of(done)
+    succeeded, value = every[first if world() > 1 else 0]
+    if not succeeded:
+        raise EndedElsewhere(f"rank {first} ended, and has said why")
+    return value
 
 
 def by_first(work: Callable[[], Value]) -> Value:

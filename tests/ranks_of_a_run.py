@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import torch
 from conftest import small_config
 
-from layerwise import ranks
+from layerwise import ranks, sharing
 from layerwise.model.global_norm import make_global
 from layerwise.model.network import LayerwiseNetwork
 from layerwise.runfile.place import Place
@@ -65,10 +66,46 @@ def cases() -> dict[str, tuple[int, int, torch.dtype]]:
     }  # fmt: skip
 
 
+def load() -> dict[str, Any]:
+    """Load what a data set holds: images filled in their place, an array that was not, what is small, a tensor."""
+    images = sharing.room((1, 3, 1000, 1000))
+    images[:] = np.arange(1000, dtype=np.uint8)
+    return {"images": images, "index": np.arange(500_000), "few": np.arange(3), "rank": ranks.rank()}
+
+
+def held_once(folder: Path) -> dict[str, Any]:
+    """Return what the ranks of a machine hold: whether each has it all, and by rank the bytes of files in memory, and
+    of those what falls to it where pages are divided by how many processes map them."""
+    found = sharing.loaded_once(load)
+    whole = found["few"].sum() == 3 and found["index"].sum() == 499_999 * 250_000
+    whole &= bool((found["images"] == np.arange(1000, dtype=np.uint8)).all()) and found["rank"] == 0
+    kept = sharing.shared_tensor((6, 100_000), torch.bfloat16)
+    on_disk = sharing.shared_tensor((6, 10), torch.float32, folder)
+    for tensor in (kept, on_disk):
+        for row in range(6)[sharing.part(6)]:
+            tensor[row] = row
+        ranks.all_of(None)
+        whole &= bool((tensor == torch.arange(6)[:, None]).all())
+    ranks.all_of(None)
+    sizes = [mapped("Size"), mapped("Pss")]
+    return {"whole": all(ranks.all_of(whole)), "sizes": ranks.all_of(sizes), "left": list(folder.glob(".prefix*"))}
+
+
+def mapped(what: str) -> int:
+    """Return a count of bytes of this process's files in memory, by its name in /proc/self/smaps."""
+    total, own = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        first = line.split()[0]
+        own = "memfd:layerwise" in line if not first.endswith(":") else own
+        total += 1024 * int(line.split()[1]) if own and first == f"{what}:" else 0
+    return total
+
+
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
     with ranks.joined(CPU):
-        found = {name: steps(*case) for name, case in cases().items()}
+        held = held_once(folder)
+        found = {name: steps(*case) for name, case in cases().items()} | {"held": held}
         if ranks.rank() == 0:
             torch.save(found, folder / f"world{ranks.world()}.pt")
         for name in ("first", "second", "killed", "left"):

@@ -25,7 +25,7 @@ FLOORS = {
         {"errors", "notebook", "hidden", "launch"},
         {"ranks"},
         {"config", "commandline", "hardware", "units", "publication", "hdf5", "locks", "top5"},
-        {"settings"},
+        {"settings", "sharing"},
         {"spoken"},
         {"recipes", "datasets", "runfile"},
         {"model", "images"},

@@ -181,6 +181,14 @@ def test_a_subset_of_everything_is_everything() -> None:
         assert subset.splits[name].fingerprint() == split.fingerprint()
 
 
+def test_images_of_one_channel_lie_in_memory_alike_wherever_they_come_from() -> None:
+    odd = np.zeros((8, 5, 8), dtype=np.uint8).transpose(1, 0, 2).copy()[:, None]
+    odd = np.lib.stride_tricks.as_strided(odd, strides=(64, 1, 8, 1))  # as numpy may leave them
+    label = np.arange(5)
+    for images in (odd, np.zeros((5, 1, 8, 8), dtype=np.uint8)):
+        assert Split(images, label, label).images.strides == (64, 64, 8, 1)
+
+
 def test_a_configuration_names_its_data() -> None:
     data = load_configured(DataConfig(dataset="digits", holdout=0.2, subset=100, label="few digits"), None)
     assert data.name == "few digits"

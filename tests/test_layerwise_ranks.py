@@ -88,6 +88,16 @@ def test_what_several_ranks_left_one_process_goes_on_with(found: tuple[int, Path
         assert len(again) == 4
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux has files in memory")
+def test_ranks_of_one_machine_hold_images_and_kept_maps_once(found: tuple[int, Path, dict[str, Any]]) -> None:
+    world, _, every = found
+    held = every["held"]
+    assert held["whole"] and not held["left"]
+    for size, own in held["sizes"]:
+        assert size == pytest.approx(3_000_000 + 4_000_000 + 1_200_000, rel=0.01)
+        assert own <= 1.1 * size / world
+
+
 def test_scores_and_dump_of_given_weights_are_those_of_one_process(found: tuple[int, Path, dict[str, Any]]) -> None:
     _, folder, _ = found
     if not (folder / "one.h5").exists():
@@ -174,7 +184,9 @@ def test_a_rank_that_dies_in_the_dump_leaves_nothing_and_the_same_command_goes_o
 def test_an_extraction_of_two_ranks_is_that_of_one_process(tmp_path: Path) -> None:
     network = tmp_path / "net.py"
     network.write_text(
-        "import torch\ndef make():\n    torch.manual_seed(0)\n    return torch.nn.Sequential("
+        # Another network on every rank, were it not for that of the first.
+        "import os, torch\ndef make():\n"
+        "    torch.manual_seed(int(os.environ.get('RANK', 0)))\n    return torch.nn.Sequential("
         "torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())\n"
     )
     words = [f"{network}:make", "--dataset", "digits", "--trained-on", "nothing", "--batch-size", "100"]

@@ -145,16 +145,17 @@ def test_what_auto_became_stands_in_the_run(fields: dict[str, Any], expected: st
         assert run.config.training.prefix == expected
 
 
-def test_ranks_of_one_machine_share_its_memory_its_disk_and_its_cores(
+def test_ranks_of_one_machine_share_its_cores_and_keep_once_what_its_memory_or_disk_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "_group_rooms", lambda *paths: iter([4000]))
     monkeypatch.setattr(reading, "cores", lambda: 16)
     monkeypatch.setattr(reuse.shutil, "disk_usage", lambda folder: SimpleNamespace(free=10**6))
-    for processes, here, room, decode, most in ((1, 1, 4000, 15, 500_000), (8, 4, 1000, 3, 125_000)):
+    most = 500_000
+    for processes, here, decode in ((1, 1, 15), (8, 4, 3)):
         monkeypatch.setenv("WORLD_SIZE", str(processes))
         monkeypatch.setenv("LOCAL_WORLD_SIZE", str(here))
-        assert (hardware.memory_room(), reading.AUTO.processes) == (room, decode)
+        assert (hardware.memory_room(), reading.AUTO.processes) == (4000, decode)
         assert fitting_place(most, CPU, tmp_path) == "disk"
         with pytest.raises(UserError, match="more than half of what is free"):
             fitting_place(most + 1, CPU, tmp_path)

@@ -113,7 +113,9 @@ def decode_as(paths: Sequence[Sequence[str]], form: Form) -> list[tuple[np.ndarr
 
 def _decode_list(paths: Sequence[str], form: Form, account: Account) -> tuple[np.ndarray, np.ndarray]:
     """Decode files into one array [n, C, H, W], and take their digests; rows that cannot be read hold anything."""
-    images = np.empty((len(paths), form.channels, form.height, form.width), dtype=np.uint8)
+    from layerwise import sharing  # which loads torch
+
+    images = sharing.room((len(paths), form.channels, form.height, form.width))
     sha256 = np.empty((len(paths), 32), dtype=np.uint8)
     task = partial(_decode_some, images, sha256, paths, form)
     with progress() as bar, ThreadPoolExecutor() as pool:

@@ -58,7 +58,10 @@ class Split:
     waited = 0.0  # seconds spent waiting for images
 
     def __init__(self, images: np.ndarray, label: np.ndarray, index: np.ndarray, files: SplitFiles | None = None):
-        self._images, self.label, self.index, self.files = images, label, index, files
+        # With the strides of a new array: those of an axis of one channel say nothing, but torch takes images of some
+        # for channels last, and convolves them by another kernel, whose last bits differ.
+        self._images = images.ravel().reshape(images.shape)
+        self.label, self.index, self.files = label, index, files
 
     def __repr__(self) -> str:
         size = " x ".join(map(str, self.shape))

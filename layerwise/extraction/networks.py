@@ -78,7 +78,9 @@ class NetworkExtraction(Extraction):
                 )
 
     def prepare(self) -> None:
-        """Give an untrained network's BatchNorm the statistics of the data."""
+        """Give all ranks one network, and an untrained one's BatchNorm the statistics of the data."""
+        # Each rank has built it: a user's factory that draws without the seed would give each another one.
+        ranks.same_on_all([*self.model.parameters(), *self.model.buffers()])
         if self.origin.trained_on == "nothing":
             with eagerly():
                 settle_batch_norm(self.model, self.feed)

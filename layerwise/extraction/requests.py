@@ -29,6 +29,7 @@ from layerwise.model.loan import require_readable
 from layerwise.runfile.manifest import file_sha256
 from layerwise.runfile.place import Place
 from layerwise.runfile.writer import dataset_attribute
+from layerwise.sharing import loaded_once
 
 log = logging.getLogger("layerwise.extract")
 
@@ -81,7 +82,7 @@ def from_network(request: NetworkRequest, data: DataConfig, place: Place) -> Net
     label = request.label or (f"{foreign.name}, untrained" if trained_on == "nothing" else foreign.name)
     request = replace(request, trained_on=trained_on, label=label)
     reading = ImageReading(how=place.read, workers=place.workers, skip_broken=place.skip_broken)
-    dataset = load_configured(data, place.data_dir, download=place.download, reading=reading)
+    dataset = loaded_once(lambda: load_configured(data, place.data_dir, download=place.download, reading=reading))
     found = from_module(request, foreign.module, dataset, place, facts | {"data": asdict(data)}, foreign.preset)
     found.require_unread(missing)
     return found

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from layerwise import ranks
+from layerwise import ranks, sharing
 from layerwise.commandline import if_stopped
 from layerwise.config import RunConfig
 from layerwise.datasets import Dataset, Sizes, load_configured
@@ -90,6 +90,7 @@ def train_run(
                 train(network, dataset, config, checkpoint, report)
         seconds = {"train": time.perf_counter() - start}
         _say_waited(dataset, seconds["train"])
+        ranks.same_on_all(network.state_dict().values())  # what each rank scores and dumps is one network
         source = {"source_run_id": taken.run_id} if taken else {}
         return _publish(config, place, network, dataset, storage, checkpoint, fingerprint, seconds, source)
 
@@ -105,9 +106,11 @@ def _say_waited(dataset: Dataset, seconds: float) -> None:
 
 def load_data(config: RunConfig, place: Place) -> Dataset:
     """Return the data set of a configuration, from the place's folder."""
-    return load_configured(
-        config.data, place.data_dir, download=place.download, subset_is_most=place.subset_is_most,
-        reading=reading_of(place, config),
+    return sharing.loaded_once(
+        lambda: load_configured(
+            config.data, place.data_dir, download=place.download, subset_is_most=place.subset_is_most,
+            reading=reading_of(place, config),
+        )
     )  # fmt: skip
 
 

@@ -4,15 +4,14 @@ Keeping needs images that do not change from epoch to epoch: not augmented, or a
 fixed views. Epoch e then reads view e modulo their number. At block 4 it shortens a step by 1.6 (docs/performance.md).
 
 What is kept is the output of `FrozenPrefix` in its number type: on the device where it fits, else in the machine's
-memory, else in an unlinked temporary file. It is filled in the order of the images whenever a block begins, so a
-resumed training reads the same values.
+memory, else in an unlinked temporary file; ranks of one machine share it there. It is filled in the order of the images
+whenever a block begins, so a resumed training reads the same values.
 """
 
 from __future__ import annotations
 
 import logging
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
@@ -21,11 +20,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from layerwise import launch, ranks
+from layerwise import ranks, sharing
 from layerwise.config import RunConfig
 from layerwise.datasets import Sizes
-from layerwise.errors import UserError, option
-from layerwise.hardware import device_room, memory_room, reserve_disk
+from layerwise.errors import UserError
+from layerwise.hardware import device_room, memory_room
 from layerwise.model.architectures import network_shapes
 from layerwise.model.seeds import derive_seed
 from layerwise.training.batches import Batches, DeviceSplit, evaluation_batch, fixed_view
@@ -110,22 +109,26 @@ class Kept(Recomputed):
         self.n = {"train": self.views * len(data["train"])} | {m: len(data[m]) for m in data if m != "train"}
         shapes = {name: (n, h, w, c) for name, n in self.n.items()}
         needed = sum(prod(shape) for shape in shapes.values()) * prefix.dtype.itemsize
-        self.place = fitting_place(needed, self.device, folder)
+        self.place = ranks.of_machine(lambda: fitting_place(needed, self.device, folder))
         self._kept = {m: _allocate(s, prefix.dtype, self.device, self.place, folder) for m, s in shapes.items()}
         self._fill()
         log.debug("kept the output of %d frozen blocks: %s, %s", prefix.depth, show_size(needed), self.place)
 
     @torch.no_grad()
     def _fill(self) -> None:
+        """Compute all of it, or where ranks of one machine share it a part; then wait for the rest."""
         for name, kept in self._kept.items():
             data = self.data[name]
             for v, whole in enumerate(kept.split(len(data))):
                 draws = self.view(v) if name == "train" else None
                 rows = torch.arange(len(data))[None]
                 choices = (rows if draws is None else torch.cat([rows, draws])).to(data.home)
-                taken = data.taken(choices.split(self.at_once, dim=1), self.config.training)
-                for part, (images, _) in zip(whole.split(self.at_once), taken, strict=True):
+                parts = list(zip(whole.split(self.at_once), choices.split(self.at_once, dim=1), strict=True))
+                parts = parts if kept.is_cuda else parts[sharing.part(len(parts))]
+                taken = data.taken([choice for _, choice in parts], self.config.training)
+                for (part, _), (images, _) in zip(parts, taken, strict=True):
                     part.copy_(self.prefix(images).permute(0, 2, 3, 1))
+        ranks.all_of(None)
 
     def batches(self, epoch: int, done: int = 0) -> Batches:
         """Yield the batches of an epoch after the `done` first.
@@ -162,15 +165,9 @@ class Kept(Recomputed):
 def _allocate(
     shape: tuple[int, ...], dtype: torch.dtype, device: torch.device, place: str, folder: Path | None
 ) -> Tensor:
-    if place == "device":
+    if place == "device" and device.type == "cuda":
         return torch.empty(shape, dtype=dtype, device=device)
-    if place == "memory":
-        return torch.empty(shape, dtype=dtype)
-    # The name goes when the block ends, the bytes with the tensor: a process that is killed leaves no file behind.
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".prefix.") as file:
-        size, where = prod(shape) * dtype.itemsize, Path(file.name).parent
-        reserve_disk(file, size, where, f"Free some, or give {option('prefix', 'recompute')}.")
-        return torch.from_file(file.name, shared=True, size=prod(shape), dtype=dtype).view(shape)
+    return sharing.shared_tensor(shape, dtype, folder if place == "disk" else None)
 
 
 # At most this share of free memory or disk is taken. The rest is for what the forecast does not see: activations of the
@@ -219,7 +216,7 @@ def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str
         return "device"
     if needed <= SHARE * memory_room():
         return "device" if device.type == "cpu" else "memory"
-    if folder is not None and needed <= SHARE * shutil.disk_usage(folder).free // launch.local_count():
+    if folder is not None and needed <= SHARE * shutil.disk_usage(folder).free:
         return "disk"
     raise UserError(
         f"keeping the output of the frozen blocks takes {show_size(needed)}, which is more than half of what is free "
