@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 import analysis
 import figures
@@ -15,6 +16,7 @@ from figures.commands.study import separability_study
 from figures.study.budgets import BUDGETS
 from figures.study.conduct import types_subset
 from layerwise.commandline import call
+from layerwise.datasets import reading
 from layerwise.errors import UsageError, UserError
 
 SMALL = {
@@ -40,6 +42,20 @@ def test_a_study_in_python_is_that_of_the_command(tmp_path: Path, capsys: pytest
     pd.testing.assert_frame_equal(again, rows)
     with pytest.raises(UserError, match="width"):
         figures.run_study(folder, **{**options, "width": [6]}, device="cpu")  # type: ignore[arg-type]
+
+
+def test_a_study_of_a_folder_is_forecast_without_decoding_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pictures"
+    for path in (folder / split / name / f"{i}.png" for split in ("train", "test") for name in "ab" for i in range(20)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), 5).save(path)
+    monkeypatch.setattr(reading, "decode", lambda *words: pytest.fail("an image was decoded"))
+    words = "--k 2 --width 4 --seeds 1 --with none --probe linear --grid none --subset 30 --depth 2 --aux-width 4"
+    words += f" --epochs 1 --device cpu --dataset imagefolder --data-dir {folder} --dry-run -o {tmp_path / 'study'}"
+    assert call(separability_study, "separability-study", words.split()) == 0
+    assert "greedy k=2 M=4" in capsys.readouterr().out
 
 
 def test_what_the_command_refuses_is_refused_in_words_of_python(tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from figures.study.notes import failed, notes
 from figures.study.work import Machine, complete, is_complete
 from layerwise.commandline import call
 from layerwise.commands.train import _configure
-from layerwise.datasets import Dataset, Split
+from layerwise.datasets import Sizes
 from layerwise.errors import UsageError, UserError
 from layerwise.runfile import RunFile
 from probes.results.table import read_rows
@@ -137,12 +137,7 @@ def test_budgets_differ_in_size_alone() -> None:
 def test_a_budget_says_its_operations(name: str, image: tuple[int, int, int], train: int, test: int) -> None:
     study = study_of(name)
     counts = {"train": train * 9 // 10, "validation": train // 10, "test": test}
-    pixel, label = np.uint8(0), np.int64(0)  # one of each, seen as many: a forecast reads no image
-    splits = {
-        split: Split(np.broadcast_to(pixel, (n, *image)), *(np.broadcast_to(label, n),) * 2)
-        for split, n in counts.items()
-    }
-    data = Dataset("shapes", tuple(map(str, range(10))), splits, (0.0,), (1.0,))
+    data = Sizes(image, 10, counts)
     kinds = {u: cost_of(study, u, data, CPU) for u in study.units() if not u.seed}
     whole = [kinds[replace(u, seed=0)] for u in study.units()]
     whole += [cost_of(study, trial, data, CPU) for trial in trials(study)]

@@ -208,17 +208,17 @@ def _left(folder: Path, study: Study, machine: Machine) -> list[Unit]:
 
 
 def _cost(folder: Path, study: Study, left: Sequence[Piece], machine: Machine) -> Iterator[str]:
-    from figures.study.cost import cost_of, lines, load, speed_of
+    from figures.study.cost import cost_of, lines, sizes_of, speed_of
 
     units: list[Piece] = [*grids.trials(study), *study.units()]
     if not left:
         yield f"{folder}: {len(study.units())} networks, all complete"
         return
-    dataset = load(study, machine)
+    sizes = sizes_of(study, machine)
     firsts = {unit: replace(unit, seed=0) if isinstance(unit, Unit) else unit for unit in units}
-    kinds = {first: cost_of(study, first, dataset, machine) for first in dict.fromkeys(firsts.values())}
+    kinds = {first: cost_of(study, first, sizes, machine) for first in dict.fromkeys(firsts.values())}
     costs = {unit: kinds[firsts[unit]] for unit in units}
-    yield from lines(units, left, costs, speed_of(study, dataset, machine))
+    yield from lines(units, left, costs, speed_of(study, sizes, machine))
 
 
 def _report(folder: Path, study: Study, units: Sequence[Unit]) -> list[Path]:

@@ -18,7 +18,7 @@ from probes.names import hidden_convolutions
 
 if TYPE_CHECKING:
     from layerwise.config import RunConfig
-    from layerwise.datasets import Dataset
+    from layerwise.datasets import Sizes
     from probes.cnn.training import Design
 
 log = logging.getLogger("layerwise.study")
@@ -47,24 +47,24 @@ class Speed:
         return cost.network / self.network + cost.probes / self.probes
 
 
-def load(study: Study, machine: Machine) -> Dataset:
-    """Return the data set of a study; raise UserError where it is missing."""
-    from layerwise.datasets import load_configured
+def sizes_of(study: Study, machine: Machine) -> Sizes:
+    """Return the sizes of a study's data; raise UserError where they are missing. Of a folder no image is decoded."""
+    from layerwise.datasets.dataset import load_sizes
 
     data = study.config(study.units()[0]).data
-    dataset = load_configured(data, machine.data_dir, download=machine.download, subset_is_most=machine.subset_is_most)
-    if (count := dataset.sizes.total_train) < data.subset:
+    sizes = load_sizes(data, machine.data_dir, download=machine.download, subset_is_most=machine.subset_is_most)
+    if (count := sizes.total_train) < data.subset:
         log.info("all %d training images are used; the budget takes at most %d", count, data.subset)
-    return dataset
+    return sizes
 
 
-def _of_data(config: RunConfig, dataset: Dataset) -> RunConfig:
+def _of_data(config: RunConfig, sizes: Sizes) -> RunConfig:
     """Return a configuration without a subset that the data are less than, as each network of the study will be."""
-    is_less = dataset.sizes.total_train < config.data.subset
+    is_less = sizes.total_train < config.data.subset
     return set_fields(config, {"data.subset": 0}) if is_less else config
 
 
-def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Cost:
+def cost_of(study: Study, unit: Piece, sizes: Sizes, machine: Machine) -> Cost:
     """Return what one network costs, whatever its seed; of a point of the grid no file stays."""
     from layerwise.hardware import pick_device
     from layerwise.model.counts import count_problems
@@ -74,21 +74,21 @@ def cost_of(study: Study, unit: Piece, dataset: Dataset, machine: Machine) -> Co
     from probes.cnn.forecast import planned_operations
 
     asked = trial_config(study, unit) if isinstance(unit, Trial) else study.config(unit)
-    config = resolve(_of_data(asked, dataset), dataset.sizes, pick_device(machine.device))
+    config = resolve(_of_data(asked, sizes), sizes, pick_device(machine.device))
     if isinstance(unit, Trial):
-        return Cost(count_operations(config, dataset.sizes).total, 0, 0)
-    problems = count_problems(config.network, dataset.image_shape, len(dataset.classes))
-    shapes = [dataset.image_shape, *(problem.shape for problem in problems)]
+        return Cost(count_operations(config, sizes).total, 0, 0)
+    problems = count_problems(config.network, sizes.image, sizes.n_classes)
+    shapes = [sizes.image, *(problem.shape for problem in problems)]
     blocks = [problem.block.operations for problem in problems]
     designs = designs_of(study)
     probes = (0, 0, 0)
     if designs and not unit.linear:
-        classes = len(dataset.classes)
-        probes = planned_operations(shapes, blocks, dataset.counts, classes, designs, study.probe_epochs)
+        classes = sizes.n_classes
+        probes = planned_operations(shapes, blocks, sizes.counts, classes, designs, study.probe_epochs)
     return Cost(
-        count_operations(config, dataset.sizes).total,
+        count_operations(config, sizes).total,
         sum(probes),
-        plan_storage(config, dataset.sizes, Place.max_size).total,
+        plan_storage(config, sizes, Place.max_size).total,
     )
 
 
@@ -100,7 +100,7 @@ def designs_of(study: Study) -> list[Design]:
     return [Design(p, width, seed) for p in ps for width in study.probe_widths for seed in range(study.probe_seeds)]
 
 
-def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
+def speed_of(study: Study, sizes: Sizes, machine: Machine) -> Speed:
     """Measure single batches of the largest greedy network, and of the CNN probes of its last depth."""
     from layerwise.forecast.rehearsal import Rehearsal, forecast_seconds
     from layerwise.hardware import pick_device
@@ -110,9 +110,9 @@ def speed_of(study: Study, dataset: Dataset, machine: Machine) -> Speed:
     from layerwise.training.run import plan_storage, resolve
     from probes.cnn.forecast import Bench, throughput
 
-    device, sizes = pick_device(machine.device), dataset.sizes
+    device = pick_device(machine.device)
     largest = study.config(Unit("greedy", max(study.ks), max(study.widths), 0))
-    config = resolve(_of_data(largest, dataset), sizes, device)
+    config = resolve(_of_data(largest, sizes), sizes, device)
     storage = plan_storage(config, sizes, Place.max_size)
     seconds = forecast_seconds(Rehearsal(config, sizes, storage, device))
     network = count_operations(config, sizes).total / sum(seconds.values())

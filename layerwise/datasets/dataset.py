@@ -205,14 +205,15 @@ def load_sizes(
     config: DataConfig,
     data_dir: Path | None,
     *,
+    download: bool = False,
     subset_is_most: bool = False,
     reading: ImageReading = AUTO,
 ) -> Sizes:
     """Return what `load_configured` would load by count; of a folder of images nothing is decoded for it."""
     if config.dataset == "imagefolder":
-        _check_asked(config, False, reading)
+        _check_asked(config, download, reading)
         return Sizes(*folder_counts(config, data_dir, reading, is_most=subset_is_most))
-    return load_configured(config, data_dir, subset_is_most=subset_is_most, reading=reading).sizes
+    return load_configured(config, data_dir, download=download, subset_is_most=subset_is_most, reading=reading).sizes
 
 
 def _check_asked(config: DataConfig, download: bool, reading: ImageReading) -> None:

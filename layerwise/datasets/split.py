@@ -60,7 +60,7 @@ class Split:
     def __init__(self, images: np.ndarray, label: np.ndarray, index: np.ndarray, files: SplitFiles | None = None):
         # With the strides of a new array: those of an axis of one channel say nothing, but torch takes images of some
         # for channels last, and convolves them by another kernel, whose last bits differ.
-        self._images = images.ravel().reshape(images.shape)
+        self._images = images.ravel().reshape(images.shape) if images.flags.c_contiguous else images
         self.label, self.index, self.files = label, index, files
 
     def __repr__(self) -> str:
