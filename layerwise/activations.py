@@ -101,11 +101,12 @@ class Activations:
             parts = [self._compute(part) for part in x.split(self.at_once)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def batches(self, size: int | None = None) -> Iterator[Tensor]:
-        """Yield all rows in order, `size` at a time, or `at_once`."""
+    def batches(self, size: int | None = None, rows: slice = slice(None)) -> Iterator[Tensor]:
+        """Yield the rows of a slice of step 1, all by default, in order, `size` at a time, or `at_once`."""
         size = size or self.at_once
-        for start in range(0, len(self), size):
-            yield self[start : start + size]
+        first, stop, _ = rows.indices(len(self))
+        for start in range(first, stop, size):
+            yield self[start : min(start + size, stop)]
 
 
 @python_call("layerwise-extract")
@@ -191,9 +192,13 @@ def read_pooled(
 
 
 def pooled_batches(
-    run: RunFile, depth: int, split: str, *, side: int, device: torch.device | None = None
-) -> Iterator[np.ndarray]:
-    """Yield what `pooled_features` returns in batches, always averaged from whole maps; raise as it does."""
+    run: RunFile, depth: int, split: str, *, side: int, device: torch.device | None = None,
+    rows: slice = slice(None),
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Yield what `pooled_features` returns in batches, always averaged from whole maps; raise as it does.
+
+    rows: a slice of step 1 of those that are wanted.
+    """
     height, width = run.depth_shape(depth)[1:]
     if not isinstance(side, int | np.integer) or side < 0:
         raise UsageError(f"side is {side!r}; expected that of the average A, from 1 on, or 0 for x_j as it is.")
@@ -202,7 +207,7 @@ def pooled_batches(
             f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "
             "out by --depths, or give a smaller --pool."
         )
-    for x in read_activations(run, depth, split, device=device).batches():
+    for x in read_activations(run, depth, split, device=device).batches(rows=rows):
         yield (average(x, side) if side else x).flatten(1).cpu().numpy()
 
 

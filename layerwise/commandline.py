@@ -184,7 +184,7 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
 
 
 _FIRST_SAYS = 10.0  # seconds in which the first of several processes comes to say what is wrong with its words
-_OF_SEVERAL = ("layerwise-train", "layerwise-extract")  # commands that work in several processes
+_OF_SEVERAL = ("layerwise-train", "layerwise-extract", "probe-depth")  # commands that work in several processes
 
 
 def _refuse_several(prog: str) -> None:

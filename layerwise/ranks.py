@@ -8,6 +8,7 @@ nccl between GPUs, gloo between CPUs.
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import time
@@ -23,6 +24,7 @@ from torch import distributed as dist
 from layerwise import launch
 from layerwise.errors import EndedElsewhere, UserError
 
+Thing = TypeVar("Thing")
 Value = TypeVar("Value")
 
 # The longest that a rank waits for another: rank 0 alone writes a file that may be tens of gigabytes. A rank that died
@@ -31,13 +33,31 @@ PATIENCE = timedelta(hours=6)
 
 
 def world() -> int:
-    """Return how many ranks there are; 1 without torchrun."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """Return how many ranks there are; 1 without torchrun, and for what a rank does alone."""
+    return dist.get_world_size() if _is_joint() else 1
 
 
 def rank() -> int:
     """Return the number of this process, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _is_joint() else 0
+
+
+_is_alone = False  # whether this rank does something that no other knows of
+
+
+def _is_joint() -> bool:
+    return dist.is_initialized() and not _is_alone
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Work in the block as one process without ranks does."""
+    global _is_alone
+    _is_alone = True
+    try:
+        yield
+    finally:
+        _is_alone = False
 
 
 @contextmanager
@@ -86,7 +106,7 @@ def _spoken_for_all(error: BaseException) -> BaseException:
     if missing := [r for r in range(world()) if r not in ended]:
         which = f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))}"
         return UserError(
-            f"{which} of {world()} ended without a word: killed, or out of memory? What was trained is kept; the same "
+            f"{which} of {world()} ended without a word: killed, or out of memory? What was finished is kept; the same "
             "command goes on from there, with any number of ranks."
         )
     return error
@@ -148,6 +168,52 @@ def all_of(value: Value) -> list[Value]:
         return [value]
     dist.all_gather_object(found, value)
     return found  # type: ignore[return-value]
+
+
+def all_attempted(work: Callable[[], Value]) -> list[Value]:
+    """Return what every rank's work gave, by their number; the first UserError of one is raised on all."""
+    return [_given(one) for one in all_of(_attempted(work))]
+
+
+def dealt(things: Sequence[Thing], work: Callable[[Thing], Value]) -> Iterator[tuple[Thing, Value]]:
+    """Yield on rank 0 what was made of each thing, in their order; ranks take them in turns, each alone at its own.
+
+    The others yield nothing. A UserError is raised on rank 0 when all before it are yielded. What is made travels
+    pickled.
+    """
+    for i, thing in enumerate(things):
+        worker = i % world()
+        found = None
+        if rank() == worker:
+            with _alone():
+                found = _attempted(functools.partial(work, thing))
+        if rank() == 0:
+            yield thing, _given(found if worker == 0 else _received(worker))
+        elif rank() == worker:
+            dist.send_object_list([found], 0)
+            if isinstance(found, UserError):
+                return  # to wait for rank 0, which says it and ends all
+
+
+def _attempted(work: Callable[[], Value]) -> Value | UserError:
+    """Return what work gives, or the UserError that it ends by, to be sent."""
+    try:
+        return work()
+    except UserError as error:
+        return error
+
+
+def _given(value: Value | UserError | None) -> Value:
+    """Return what was made, or raise what its maker ended by."""
+    if isinstance(value, UserError):
+        raise value
+    return value  # type: ignore[return-value]
+
+
+def _received(sender: int) -> Any:
+    found = [None]
+    dist.recv_object_list(found, sender)
+    return found[0]
 
 
 def add_up(tensor: Tensor) -> Tensor:

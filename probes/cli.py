@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from layerwise import commandline
+from layerwise import commandline, launch
 from layerwise.commandline import FITTED, INPUT, MACHINE, OUTPUT
 from layerwise.commands.options import Device, Quiet, RunDataDir, RunNetwork, Verbose
 from layerwise.errors import UsageError, UserError, one_line, unknown
@@ -227,7 +227,13 @@ def probe(
 
         require_plain(names, control, target)
     asked = Asked(names, settings, depths, target, control, data_dir, force, evaluate=tuple(evaluate or ()))
-    _answer(files, baseline, asked, network=network, dry_run=dry_run)
+    if not dry_run:
+        from layerwise import ranks
+
+        with ranks.joined(settings.device):
+            _answer(files, baseline, asked, network=network, dry_run=False)
+    elif launch.number() == 0:
+        _answer(files, baseline, asked, network=network, dry_run=True)
 
 
 @dataclass(frozen=True)
@@ -251,7 +257,7 @@ class Asked:
 def _answer(files: Sequence[Path], baseline: Path | None, asked: Asked, *, network: str | None, dry_run: bool) -> None:
     """Fit what is asked of each run, and of the baseline beside it; or, for a dry run, say what that would be.
 
-    What stops one of several runs stops no other.
+    What stops one of several runs stops no other; but where ranks work together, a rank may be alone in what stops it.
     """
     from layerwise.model.custom import register
 
@@ -264,7 +270,7 @@ def _answer(files: Sequence[Path], baseline: Path | None, asked: Asked, *, netwo
             _answer_one(file, baseline, asked, of_baseline, dry_run=dry_run)
             of_baseline = replace(of_baseline, force=False)  # all runs share it: it is fitted again once
         except (UserError, OSError) as error:
-            if len(files) == 1:
+            if len(files) == 1 or launch.several():
                 raise
             failed[file] = error
             log.error("%s failed: %s", file, one_line(error))
@@ -302,9 +308,9 @@ def _answer_one(file: Path, baseline: Path | None, asked: Asked, of_baseline: As
         work(run, task, asked)
         if other is not None:
             work(other, asked_task(other, asked.target, asked.control), of_baseline)
-            if not dry_run:
+            if not dry_run and launch.number() == 0:
                 _print_beside(run, other, task, asked)
-    if not dry_run:
+    if not dry_run and launch.number() == 0:
         print(f"rows in {table_path(file)}")
 
 
@@ -320,6 +326,8 @@ def _probe(run: RunFile, task: Task, asked: Asked) -> None:
         if sets:
             family.fitted = {}
         sweep(run, task, family, chosen, force=asked.force)
+        if launch.number():  # of several ranks the first speaks for all
+            continue
         shown = codelength_lines if family.title.startswith(CODELENGTH) else lines
         for line in shown(rows_at(run, family, chosen), f"{run.path}: {family.title}{_labels(task)}"):
             print(line)
@@ -345,7 +353,7 @@ def _evaluate(
 
     assert isinstance(run, ShownRun)
     evaluate(run, task, found, sets, force=force)
-    for family, chosen in found:
+    for family, chosen in found if launch.number() == 0 else ():
         for line in lines(rows_at(run, family, chosen), [one.name for one in sets], str(run.path)):
             print(line)
 

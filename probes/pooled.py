@@ -106,30 +106,32 @@ class PooledFamily(Family):
 
 
 def features(
-    run: RunFile, task: Task, depth: int, split: str, *, side: int, device: torch.device, max_memory: int | None = None
-) -> Rows | NDArray[np.float32]:
+    run: RunFile, task: Task, depth: int, split: str, *, side: int, device: torch.device,
+    max_memory: int | None = None, part: slice = slice(None),
+) -> Rows | NDArray[np.float32]:  # fmt: skip
     """Return A x_j (x_j itself for side 0) of the images of a split that the task labels, [n, ...].
 
     Args:
         side: of the average A.
         device: where maps are averaged that the file does not hold averaged.
         max_memory: bytes; what is computed and exceeds it goes to the disk.
+        part: those of the labelled images that are wanted, neighbours.
     """
-    stored = run.pooled(depth, split) if side == POOL_SIDE else None
-    source: Rows | NDArray[np.float32] = (
-        _computed(run, depth, split, side, device, max_memory) if stored is None else stored
-    )
-    rows = task.rows(split)
-    return source if len(rows) == len(source) else View(source, kept=rows)
+    rows, first = task.rows(split)[part], 0
+    source: Rows | NDArray[np.float32] | None = run.pooled(depth, split) if side == POOL_SIDE else None
+    if source is None:
+        first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        source = _computed(run, depth, split, side, device, max_memory, slice(first, stop))
+    return source if len(rows) == len(source) else View(source, kept=rows - first)
 
 
 def _computed(
-    run: RunFile, depth: int, split: str, side: int, device: torch.device, max_memory: int | None
+    run: RunFile, depth: int, split: str, side: int, device: torch.device, max_memory: int | None, rows: slice
 ) -> NDArray[np.float32]:
-    shape = len(run.indices(split)), pooled_width(run, depth, side)
+    shape = rows.stop - rows.start, pooled_width(run, depth, side)
     result = _room(run, shape, max_memory)
     start = 0
-    for batch in pooled_batches(run, depth, split, side=side, device=device):
+    for batch in pooled_batches(run, depth, split, side=side, device=device, rows=rows):
         result[start : start + len(batch)] = batch
         start += len(batch)
     return result

@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from layerwise import ranks
 from layerwise.errors import UsageError
 from probes.protocol import has_fold
 from probes.tasks.task import CLASS, NO_CONTROL
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from layerwise.runfile import RunFile
     from probes.protocol import Fit, Kind
     from probes.tasks.task import Task
+
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +53,7 @@ class Family(ABC):
         title: what is fitted, for the head of the table.
         fitted: takes the last fit of each probe that is fitted, where a caller wants them; None where nobody does.
         iterations, batch_size: of the recipe; rows of other numbers are not these probes. None: no setting.
+        is_shared: whether all ranks fit a depth together; else each fits whole depths, and they take them in turns.
     """
 
     run: RunFile
@@ -57,6 +62,7 @@ class Family(ABC):
     fitted: dict[ProbeName, Any] | None = None
     iterations: int | None = None
     batch_size: int | None = None
+    is_shared: bool = False
 
     @property
     def selection(self) -> str:
@@ -102,3 +108,12 @@ class Family(ABC):
 
     def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:  # noqa: B027 - most have nothing to do
         """Choose what is chosen once for all depths, given the probes still to fit at each."""
+
+    def each(self, depths: Sequence[int], work: Callable[[int], Value]) -> Iterator[tuple[int, Value]]:
+        """Yield what the work makes of each depth, in their order, on rank 0 at least.
+
+        Ranks do it together or, each alone, at depths of their own.
+        """
+        if self.is_shared:
+            return ((depth, work(depth)) for depth in depths)
+        return ranks.dealt(depths, work)

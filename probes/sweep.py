@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
+from layerwise import ranks
 from layerwise.commandline import if_stopped
 from layerwise.runfile import RunFile
 from probes.probe import Family, ProbeName
@@ -17,11 +18,13 @@ from probes.tasks.task import Task
 def sweep(run: RunFile, task: Task, family: Family, depths: Sequence[int], *, force: bool = False) -> int:
     """Fit the probes of a family at the given depths and keep their rows; return how many probes were fitted.
 
+    All ranks do it together; rank 0 alone reads and writes what stands beside the run.
+
     A probe whose rows are in the table, by the present protocol and recipe, is left alone unless `force`: it would
     only read the test split once more. What was fitted before an interruption is thus not fitted again.
     """
-    check_files(run.path)
-    left = missing(run, family, depths, force=force)
+    ranks.by_first(lambda: check_files(run.path))
+    left = ranks.by_first(lambda: missing(run, family, depths, force=force))
     saved = 0
 
     def kept() -> str:
@@ -35,11 +38,13 @@ def sweep(run: RunFile, task: Task, family: Family, depths: Sequence[int], *, fo
         with if_stopped(kept):
             if left:
                 family.prepare(left)
-            for depth, wanted in left.items():
-                save(run, task, family.fit(depth, wanted))
+            for _, fitted in family.each(list(left), lambda depth: family.fit(depth, left[depth])):
+                if ranks.rank() == 0:
+                    save(run, task, fitted)
                 saved += 1
     finally:  # also of a sweep that is stopped: no comparison with an earlier fit stays beside a new one
-        compare(run)
+        if ranks.rank() == 0:
+            compare(run)
     return sum(len(wanted) for wanted in left.values())
 
 

@@ -78,8 +78,10 @@ def test_a_command_of_one_process_refuses_several_once(
     monkeypatch.setattr(commandline, "_FIRST_SAYS", 0.0)
     monkeypatch.setenv("WORLD_SIZE", "4")
     monkeypatch.setenv("RANK", rank)
-    assert commandline.call(options, "probe-depth", ["--k", "2"]) == 2
-    line = "torchrun started 4 processes, and probe-depth works in one: run it without. Of the commands layerwise-train"
+    assert commandline.call(options, "layerwise-export", ["--k", "2"]) == 2
+    line = (
+        "torchrun started 4 processes, and layerwise-export works in one: run it without. Of the commands layerwise-t"
+    )
     assert capsys.readouterr().err.count(line) == said
 
 

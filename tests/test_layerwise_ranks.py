@@ -162,7 +162,7 @@ def test_a_rank_that_is_killed_ends_all_in_one_line(tmp_path: Path) -> None:
     assert process.returncode != 0
     (line,) = own_lines(output)
     assert line == (
-        "layerwise-train: rank 1 of 2 ended without a word: killed, or out of memory? What was trained is kept; the "
+        "layerwise-train: rank 1 of 2 ended without a word: killed, or out of memory? What was finished is kept; the "
         "same command goes on from there, with any number of ranks."
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from probes.solver.samples import Samples
 from probes.solver.workers import Workers
 
 
@@ -12,7 +13,7 @@ from probes.solver.workers import Workers
 def workers(request):
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
-    yield Workers(torch.device("cpu"))
+    yield Workers(torch.device("cpu"), Samples(7))
     torch.set_num_threads(before)
 
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 import torch
 
+from layerwise import ranks
 from layerwise.errors import UserError
 from layerwise.hardware import pick_precision
 from layerwise.runfile import RunFile
@@ -41,7 +42,7 @@ from probes.cnn.training import (
 )
 from probes.names import CNN_EPOCHS, CNN_SEEDS, QUICK_EPOCHS
 from probes.probe import Family, Played, ProbeName
-from probes.protocol import Fit, play
+from probes.protocol import Fit, Predictions, play
 from probes.tasks.task import Task
 
 log = logging.getLogger("layerwise.probes")
@@ -102,18 +103,23 @@ class CnnFamily(Family):
         ]  # fmt: skip
 
     def prepare(self, missing: Mapping[int, Sequence[ProbeName]]) -> None:
-        """Choose the rate of each p and width of which a probe is missing.
+        """Choose the rate of each p and width of which a probe is missing, and where maps come from; once is enough.
 
         Raises:
             UserError: maps too small for these probes; what the source needs is not in the file.
         """
+        pairs = _pairs(missing)
+        if all(depth in self._sources for depth in missing) and all(pair in self._rates for pair in pairs):
+            return
         self.check(list(missing))
+        trials = ranks.by_first(lambda: self.trials(missing))
+        self._sources |= ranks.by_first(lambda: {depth: self.source_of(depth) for depth in (*missing, *trials)})
         n = sum(len(self.task.rows(split)) for split in self.run.splits)
         log.info("%s: %s", self.run.path, describe([self.source_of(depth) for depth in missing], n))
-        for depth, pairs in self.trials(missing).items():
-            self._try(depth, pairs)
-        table = read_candidates(self.run.path)
-        for pair in _pairs(missing):
+        for depth, tried in ranks.dealt(list(trials), lambda depth: self._try(depth, trials[depth])):
+            save_candidates(self.run.path, depth, tried)
+        table = ranks.by_first(lambda: read_candidates(self.run.path))
+        for pair in pairs:
             rate = chosen_rate(table, self._setting(*pair), self.rates, trial_depths(self.run))
             assert rate is not None or self.selection == "seen"
             self._rates[pair] = rate or scaled(FIXED_LEARNING_RATE, self.batch_size)
@@ -144,8 +150,7 @@ class CnnFamily(Family):
         return [(name, fits[name]) for name in wanted]
 
     def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
-        if any((design.p, design.width) not in self._rates for design in map(Design.named, names)):
-            self.prepare({depth: names})  # rates that were tried stand in run.candidates.csv
+        self.prepare({depth: names})  # rates that were tried stand in run.candidates.csv
         candidates = {name: self._candidate(Design.named(name)) for name in names}
         kind = CnnKind(
             self._trainer(depth, self.epochs), candidates, selection=self.selection, precision=self.precision
@@ -163,8 +168,8 @@ class CnnFamily(Family):
             epochs=epochs, precision=self.precision,
         )  # fmt: skip
 
-    def _try(self, depth: int, pairs: Sequence[tuple[int, int]]) -> None:
-        """Train seed 0 of each (p, width) at every rate on the train fold of a depth, and keep what it scores."""
+    def _try(self, depth: int, pairs: Sequence[tuple[int, int]]) -> list[tuple[Setting, float, Predictions]]:
+        """Train seed 0 of each (p, width) at every rate on the train fold of a depth; return what each scores."""
         data = self._data(self.task.chooser, depth, ["train"])
         designs = [Design(p, width, 0) for p, width in pairs]
         candidates = [Candidate(design, rate) for design in designs for rate in self.rates]
@@ -172,9 +177,7 @@ class CnnFamily(Family):
         validation = self._data(self.task.chooser, depth, ["validation"], keep=False)
         scores = predict([replace(one, half=None) for one in trained.values()], validation, self.precision)
         settings = [self._setting(c.design.p, c.design.width) for c in trained]
-        save_candidates(
-            self.run.path, depth, list(zip(settings, [c.learning_rate for c in trained], scores, strict=True))
-        )
+        return list(zip(settings, [c.learning_rate for c in trained], scores, strict=True))
 
     def _data(self, task: Task, depth: int, splits: Sequence[str], keep: bool = True) -> Labelled:
         source = self.source_of(depth).name

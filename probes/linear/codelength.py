@@ -24,12 +24,12 @@ from probes.linear.features import DepthData, read_depth
 from probes.linear.nested import SIZES, Score, fit_nested, nested
 from probes.linear.penalties import MANY_CLASSES, ROUGH, Candidate
 from probes.linear.probe import LinearFamily
-from probes.linear.problem import FIXED_PENALTY, Fitted, LinearProblem
+from probes.linear.problem import FIXED_PENALTY, Fitted, LinearProblem, all_right
 from probes.names import CODELENGTH
 from probes.probe import Family, Played, ProbeName
 from probes.protocol import TEST, Fit, Value, play
 from probes.results.intervals import normal_interval, wilson_interval
-from probes.solver.fit import LinearFit, is_right
+from probes.solver.fit import LinearFit
 from probes.solver.path import Fitter
 from probes.solver.rows import Rows, View
 from probes.solver.standardiser import Standardiser
@@ -69,13 +69,14 @@ class CodelengthKind(LinearFits[Key]):
     def choose(self, data: DepthData) -> dict[Key, Fitted]:
         begin = time.perf_counter()
         y, x = data.y["train"], data.x["train"]
-        if data.fits_memory(len(y)):  # whose rows of each size are read for every penalty
-            x = np.asarray(x[:]).reshape(len(y), -1)
+        if data.fits_memory(len(x)):  # whose rows of each size are read for every penalty
+            x = np.asarray(x[:]).reshape(len(x), -1)
         self.sizes = Sizes(nested(y, self.classes, self.name.probe_seed, data.where("train")))
-        standardise = Standardiser(x, data.device, data.where("train"))
+        standardise = Standardiser(x, data.device, data.where("train"), is_shared=True)
         fitter = Fitter(
-            x, y, n_classes=len(self.classes), sample_weight=self.sizes.taken, standardiser=standardise,
-            max_memory=data.max_memory, device=data.device, where=f"depth {data.depth}",
+            x, data.own("train", y), n_classes=len(self.classes), sample_weight=data.own("train", self.sizes.taken),
+            standardiser=standardise, max_memory=data.max_memory, device=data.device, where=f"depth {data.depth}",
+            is_shared=True,
         )  # fmt: skip
         if "validation" in data.x:
             rough = ROUGH if len(self.classes) >= MANY_CLASSES else 0.0
@@ -91,12 +92,12 @@ class CodelengthKind(LinearFits[Key]):
 
     def _score(self, x: Rows | np.ndarray, data: DepthData, standardise: Standardiser) -> Score:
         assert self.sizes is not None
-        rows = [np.flatnonzero(taken) for taken in self.sizes.taken]
+        y = data.own("train", data.y["train"])
+        rows = [np.flatnonzero(taken) for taken in data.own("train", self.sizes.taken)]
 
         def score(i: int, fit: LinearFit, is_rough: bool) -> Candidate:
             (validation,) = self.problem.predict([fit], data, "validation", data.y["validation"], standardise)
-            own = View(x, kept=rows[i])
-            separates = is_right(fit, own, data.y["train"][rows[i]], data.device, standardiser=standardise)
+            separates = all_right(fit, View(x, kept=rows[i]), y[rows[i]], data.device, standardise)
             return Candidate(fit, validation, separates, is_rough)
 
         return score
@@ -137,6 +138,8 @@ def _at_size(fit: Fit, n: int) -> dict[tuple[str, str], Value]:
 
 class CodelengthFamily(Family):
     """The codelength of the labels at every depth of a run, by linear probes of A x_j, for each order of the images."""
+
+    is_shared = True
 
     def __init__(
         self, run: RunFile, task: Task, *, pools: Sequence[int], seeds: int, device: torch.device,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from layerwise import ranks
 from layerwise.activations import pooled_width
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError
@@ -41,6 +43,8 @@ class LinearFamily(Family):
         pixels: whether the raw pixels are probed at depth 0, where the run has them and they are not too many.
         max_memory: bytes; features of which twice their size exceeds it are read block by block, with the same result.
     """
+
+    is_shared = True
 
     def __init__(
         self,
@@ -120,9 +124,9 @@ class LinearFamily(Family):
     def again(self, depth: int, names: Sequence[ProbeName]) -> Iterator[Played]:
         for name in names:
             # With the penalty that stands in the rows: the path was walked when they were made.
-            taken = {name: chosen_penalty(self.run, name, name.control)}
+            penalty = ranks.by_first(functools.partial(chosen_penalty, self.run, name, name.control))
             width = None if self.features == "native" else self._width(name.pooling)
-            kind = self._kind([name], width, taken, lambda name, penalty: None)
+            kind = self._kind([name], width, {name: penalty}, lambda name, penalty: None)
             yield kind, self._open(depth, name.pooling), [name]
 
     def _open(self, depth: int, side: int) -> Callable[[Sequence[str]], DepthData]:
@@ -146,7 +150,9 @@ class LinearFamily(Family):
     def _play(self, depth: int, side: int, names: Sequence[ProbeName]) -> Fits[ProbeName]:
         width = None if self.features == "native" else self._width(side)
         # Permuted labels leave nothing to choose on: lambda is the one chosen for the real ones.
-        taken = {n: chosen_penalty(self.run, n, NO_CONTROL) for n in names} if self.selection == "control" else None
+        taken = None
+        if self.selection == "control":
+            taken = ranks.by_first(lambda: {name: chosen_penalty(self.run, name, NO_CONTROL) for name in names})
         with progress() as bar:
             first = self._done
             task = bar.add_task(f"depth {depth}", total=self._total or len(names), completed=first)

@@ -13,6 +13,7 @@ import torch
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from layerwise import ranks
 from layerwise.model.seeds import derive_seed
 from probes.linear.features import DepthData
 from probes.linear.penalties import MANY_CLASSES, ROUGH, Candidate, choose
@@ -75,11 +76,11 @@ class LinearProblem:
         """Fit one penalty to the given splits, end to end."""
         begin = time.perf_counter()
         x = View(*(data.x[split] for split in splits))
-        y = np.concatenate([data.y[split] for split in splits])
-        standardise = Standardiser(x, data.device, data.where(" + ".join(splits)))
+        y = np.concatenate([data.own(split, data.y[split]) for split in splits])
+        standardise = Standardiser(x, data.device, data.where(" + ".join(splits)), is_shared=True)
         ((best,),) = self._fitter(data, x, y, standardise).fit([penalty], None if start is None else [start])
         _say(data, " + ".join(splits), best)
-        return Fitted(self, standardise, best, len(y), time.perf_counter() - begin)
+        return Fitted(self, standardise, best, sum(len(data.y[s]) for s in splits), time.perf_counter() - begin)
 
     def fit_best(self, data: DepthData, y: Mapping[str, np.ndarray], tell: Callable[[float], None]) -> Fitted:
         """Fit a path of penalties on the train fold and choose on the validation fold, as `penalties.choose` says.
@@ -89,9 +90,9 @@ class LinearProblem:
             tell: is told each penalty before it is fitted.
         """
         begin = time.perf_counter()
-        x = data.x["train"]
-        standardise = Standardiser(x, data.device, data.where("train"))
-        fitter = self._fitter(data, x, y["train"], standardise)
+        x, own = data.x["train"], data.own("train", y["train"])
+        standardise = Standardiser(x, data.device, data.where("train"), is_shared=True)
+        fitter = self._fitter(data, x, own, standardise)
         seen, affine = self._seen(x, standardise)
 
         def solve(penalty: float, start: LinearFit | None, rough: float = 0.0) -> Candidate:
@@ -100,7 +101,7 @@ class LinearProblem:
             (validation,) = self.predict([fit], data, "validation", y["validation"], standardise)
             is_rough = bool(rough) and not fit.converged
             _say(data, "train", fit, validation, is_rough=is_rough)
-            separates = is_right(fit, seen, y["train"], data.device, standardiser=affine)
+            separates = all_right(fit, seen, own, data.device, affine)
             return Candidate(fit, validation, separates, is_rough)
 
         best, is_cut = choose(solve, partial(solve, rough=ROUGH) if self.n_classes >= MANY_CLASSES else None)
@@ -115,13 +116,24 @@ class LinearProblem:
     def predict(
         self, fits: Sequence[LinearFit], data: DepthData, split: str, y: np.ndarray, standardise: Standardiser
     ) -> list[Predictions]:
-        """Return what each fit says of a split with labels y: read once for all on a GPU, in blocks on a CPU."""
+        """Return what each fit says of a split with labels y: read once for all on a GPU, in blocks on a CPU.
+
+        Each rank scores the images that it holds, and is sent what the others say of theirs.
+        """
+        own = data.own(split, y)
+        found = ranks.all_attempted(lambda: self._predict(fits, data, split, own, standardise) if len(own) else None)
+        return [joined(parts) for parts in zip(*(one for one in found if one is not None), strict=True)]
+
+    def _predict(
+        self, fits: Sequence[LinearFit], data: DepthData, split: str, own: np.ndarray, standardise: Standardiser
+    ) -> list[Predictions]:
         x, affine = self._seen(data.x[split], standardise)
         source: Rows | np.ndarray | torch.Tensor = x
         if data.device.type == "cuda" and data.fits_memory(len(x)):
             source, affine = Features(x, affine).whole(data.device), None
         return [
-            self._predictions(log_proba_blocks(fit, source, data.where(split), standardiser=affine), y) for fit in fits
+            self._predictions(log_proba_blocks(fit, source, data.where(split), standardiser=affine), own)
+            for fit in fits
         ]
 
     def _predictions(self, blocks: Iterable[torch.Tensor], y: np.ndarray) -> Predictions:
@@ -135,7 +147,7 @@ class LinearProblem:
         source, affine = self._seen(x, standardise)
         return Fitter(
             source, y, n_classes=self.n_classes, loss=LOSSES[self.probe], standardiser=affine,
-            max_memory=data.max_memory, device=data.device, where=f"depth {data.depth}",
+            max_memory=data.max_memory, device=data.device, where=f"depth {data.depth}", is_shared=True,
         )  # fmt: skip
 
     def _seen(self, x: Rows | np.ndarray, standardise: Standardiser) -> tuple[Rows | np.ndarray, Standardiser | None]:
@@ -143,6 +155,13 @@ class LinearProblem:
         if self.projection is None:
             return x, standardise
         return View(x, affine=standardise, projection=self.projection), None
+
+
+def all_right(
+    fit: LinearFit, x: Rows | np.ndarray, y: np.ndarray, device: torch.device, standardiser: Standardiser | None
+) -> bool:
+    """Return whether a fit makes no error on images, of which every rank gives those that it holds, if it holds any."""
+    return all(ranks.all_attempted(lambda: not len(y) or is_right(fit, x, y, device, standardiser=standardiser)))
 
 
 def _say(

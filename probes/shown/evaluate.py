@@ -10,11 +10,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from layerwise import ranks
 from layerwise.commandline import if_stopped, progress
 from layerwise.datasets.shown import ShownFolder, ShownImages, find_shown, read_shown, require_form
 from layerwise.errors import UsageError, UserError
@@ -65,7 +67,7 @@ def evaluate(
     *,
     force: bool = False,
 ) -> None:
-    """Evaluate the probes of families, each at some depths, on every set, and keep their rows.
+    """Evaluate the probes of families, each at some depths, on every set, and keep their rows; all ranks together.
 
     What the table holds of the same images is left alone unless `force`. `Family.fitted` has fits of this process.
     """
@@ -81,29 +83,34 @@ def evaluate(
             images = read_shown(one, run.form)
             run.show(images)
             for family, depths in families:
-                left = _left(run, family, depths, images, force=force)
-                found = [pair for depth, names in left.items() for pair in _shown(run, family, depth, names, images)]
-                save_shown(run, task, images, found)
+                table, left = ranks.by_first(partial(_left, run, family, depths, images, force=force))
+                if left:
+                    family.prepare(left)
+                shown_at = partial(_shown, run, family, left, images, table)
+                found = [pair for _, pairs in family.each(list(left), shown_at) for pair in pairs]
+                if ranks.rank() == 0:
+                    save_shown(run, task, images, found)
             done += 1
             bar.advance(shown)
 
 
 def _left(
     run: ShownRun, family: Family, depths: Sequence[int], images: ShownImages, *, force: bool
-) -> dict[int, list[ProbeName]]:
-    """Return the probes, by depth, of which the table holds nothing of these images."""
+) -> tuple[pd.DataFrame, dict[int, list[ProbeName]]]:
+    """Return the rows of a run, and the probes, by depth, of which they hold nothing of these images."""
     table = read_rows(run)
     known = table[(table["split"] == images.name) & (table["images_digest"] == images.digest)]
     left = {j: [name for name in family.names(j) if force or rows_of(known, name).empty] for j in depths}
-    return {j: names for j, names in left.items() if names}
+    return table, {j: names for j, names in left.items() if names}
 
 
 def _shown(
-    run: ShownRun, family: Family, depth: int, names: Sequence[ProbeName], images: ShownImages
-) -> list[tuple[ProbeName, Fit]]:
-    table, found = read_rows(run), []
-    fitted = _fitted(run, family, depth, names, table)
-    for kind, open_splits, own in family.again(depth, names):
+    run: ShownRun, family: Family, left: Mapping[int, Sequence[ProbeName]], images: ShownImages, table: pd.DataFrame,
+    depth: int,
+) -> list[tuple[ProbeName, Fit]]:  # fmt: skip
+    found: list[tuple[ProbeName, Fit]] = []
+    fitted = _fitted(run, family, depth, left[depth], table)
+    for kind, open_splits, own in family.again(depth, left[depth]):
         last = int(rows_of(table, own[0])["refit"].max())
         scored = show(kind, open_splits, {name: fitted[name] for name in own}, last, images.name)
         found += list(scored.items())

@@ -24,11 +24,11 @@ gap is then |gradient|^2 / (2 lambda), which is also what strong convexity gives
 **Rounding.** The features are taken as exact. With u = 2^-53 and g(m) = (m + 32) u, first-order bounds hold for
 any order of summation (Higham 2002, chapter 3; the 32 covers exp, log, weights, the steps of the intercept and the few
 operations around them). Logits are off by g(d) (|x_i| max|W_k| + |b|), which moves the loss by |R_i|_1 times
-that. A mean over n samples of terms of one sign is off by g(n) of its value; G, summed by blocks of rows, by
-g(rows + blocks) mean |x_i| |R_i|. The means of R are off by g(n) of their terms as well: meeting the constraints
-exactly mixes R by t <= 3 g(n) with a feasible point, which moves G by 2 t mean|x_i| and lowers the rest of D by t
-of its value at most. Means of products are at most products of root mean squares. `_rounding` adds all this up and
-is part of every bound; at n = 50,000, d = 1,024 it is about 1e-9.
+that. A mean over n samples of terms of one sign is off by g(n) of its value; G, summed by blocks of rows and then by
+ranks, by g(rows + blocks + ranks) mean |x_i| |R_i|. The means of R are off by g(n) of their terms as well: meeting the
+constraints exactly mixes R by t <= 3 g(n) with a feasible point, which moves G by 2 t mean|x_i| and lowers the rest of
+D by t of its value at most. Means of products are at most products of root mean squares. `_rounding` adds all this up
+and is part of every bound; at n = 50,000, d = 1,024 it is about 1e-9.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Certificate:
 
 def certify(design: DesignMatrix, loss: Loss, theta: Tensor, lam: Tensor) -> Certificate:
     """Return objective, gradient and proved bound at theta [P, K, d + 1] float64, of which the intercept may move."""
+    design.samples.require_same(theta)
     logits, curvature = solve_intercept(Logits.of(design, loss, theta, torch.float64))
     repair = loss.repair(balance(logits))
     theta = logits.theta
@@ -105,10 +106,10 @@ def _rounding(
     design: DesignMatrix, loss: Loss, theta: Tensor, slope: Tensor, pull: Tensor, objective: Tensor, lam: Tensor
 ) -> Tensor:
     """Return the part of the bound that covers float64 rounding, [P]; see the module's docstring."""
-    row_norm = loss.targets.mean_of_samples(design.row_squares).sqrt()
+    (squares,) = design.samples.add_up(loss.targets.mean_of_samples(design.row_squares))
+    row_norm = squares.sqrt()
     reach = row_norm * theta[..., :-1].norm(dim=2).amax(1) + theta[..., -1].abs().amax(1)
-    blocks = design.rows(theta.shape[0] * theta.shape[1])
-    depth = blocks[0].stop + len(blocks)
+    depth = design.additions(theta.shape[0] * theta.shape[1])
     mixing = 3 * _gamma(design.n)
     pull_error = row_norm * (_gamma(depth) * slope + 2 * mixing)
     pull_norm = _square(pull).sqrt()

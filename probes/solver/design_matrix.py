@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from probes.solver.rows import Features, row_blocks
+from probes.solver.samples import Samples
 from probes.solver.workers import Sums, Workers
 
 # Values in a block on a CPU. 1 MiB of float32 stays in the cache of a core between the two products: on an Intel Xeon
@@ -33,31 +34,37 @@ _GRAM_LIMIT = 4096  # the largest matrix that is decomposed: time grows with the
 
 
 class DesignMatrix:
-    """Features [n, d], seen centred: products subtract the mean's share instead of storing a second copy.
+    """Features [held, d] of n samples, seen centred: products subtract the mean's share, and no second copy is held.
 
     Centring changes only the meaning of the intercept, which is not penalised, so the problem stays the same; it
     makes the curvature of weights and intercept nearly separate.
 
     Attributes:
-        mean: [d] float64, of all rows.
-        row_squares: [n] float64, the squared Euclidean norms of the rows, before centring.
-        columns_kept: for so many outputs logits [columns, n] are kept: what `room` holds, and at least an eighth of the
-            features; none where these are not held in memory themselves.
+        n: the number of all samples, also of those that other ranks hold.
+        mean: [d] float64, of all samples.
+        row_squares: [held] float64, the squared Euclidean norms of the rows, before centring.
+        columns_kept: for so many outputs logits [columns, held] are kept: what `room` holds, and at least an eighth of
+            the features; none where these are not held in memory themselves.
 
     Args:
         room: bytes that may be spent on logits.
+        samples: what the features are of; None for all samples there are.
     """
 
-    def __init__(self, features: Features, device: torch.device, *, resident: bool = True, room: int = 0) -> None:
-        self.n, self.d, self.device, self.resident = features.n, features.d, device, resident
-        self.columns_kept = self.columns(self.n, self.d, room) if resident else 0
+    def __init__(
+        self, features: Features, device: torch.device, *, resident: bool = True, room: int = 0,
+        samples: Samples | None = None,
+    ) -> None:  # fmt: skip
+        self.samples = samples or Samples(features.n)
+        self.n, self.d, self.device, self.resident = self.samples.n, features.d, device, resident
+        self.columns_kept = self.columns(self.samples.most, self.d, room) if resident else 0
         self._features = features
         self._held = features.whole(device) if resident else None
         # Wide input is centred in float64 before it is narrowed; narrow input is taken as it is.
         self._wide = features.dtype == torch.float64
-        self.workers = Workers(device)
+        self.workers = Workers(device, self.samples)
         self._block_values = _CACHED if device.type == "cpu" else _LAUNCHED
-        self.row_squares = torch.empty(self.n, dtype=torch.float64, device=device)
+        self.row_squares = torch.empty(features.n, dtype=torch.float64, device=device)
         self.mean = self._measure() / self.n
         self._offset = torch.zeros_like(self.mean) if self._wide else self.mean
         self._spectrum: Spectrum | None = None  # kept: every penalty of a path needs it
@@ -80,13 +87,23 @@ class DesignMatrix:
             return (total,)
 
         (total,) = self.workers.sum(self.rows(), work)
-        finite.require()
+        self.samples.all_of(finite.require)
         return total
 
     def rows(self, columns: int = 1) -> list[slice]:
-        """Return the rows of each block, for work on so many columns beside the features."""
-        # Where features are few, a few arrays of the block's logits [columns, m] are to stay in the cache.
-        return row_blocks(self.n, max(self.d, 4 * columns), self._block_values)
+        """Return the rows of each block, for work on so many columns beside the features.
+
+        Where features are few, a few arrays of the block's logits [columns, m] are to stay in the cache.
+        """
+        return self._blocks(self.samples.held, columns)
+
+    def additions(self, columns: int) -> int:
+        """Return how many additions, at most, a product passes on its way into a sum over all samples."""
+        blocks = self._blocks(self.samples.most, columns)
+        return blocks[0].stop + len(blocks) + self.samples.ranks - 1
+
+    def _blocks(self, n: int, columns: int) -> list[slice]:
+        return row_blocks(n, max(self.d, 4 * columns), self._block_values)
 
     def _raw(self, rows: slice) -> Tensor:
         return self._features.block(rows, self.device) if self._held is None else self._held[rows]
@@ -131,16 +148,19 @@ class DesignMatrix:
         return Spectrum(vectors.float().contiguous(), values.clamp(min=0).float(), None)
 
     def _kernel_spectrum(self) -> Spectrum:
-        step = -(-self.n // _GRAM_LIMIT)
-        chosen = [self.block(slice(i, i + 1), torch.float64) for i in range(0, self.n, step)]
-        centred = torch.cat(chosen) - self._offset
+        step, first = -(-self.n // _GRAM_LIMIT), self.samples.first
+        chosen = self.mean.new_zeros(-(-self.n // step), self.d)
+        for i in range(-first % step, self.samples.held, step):
+            chosen[(first + i) // step] = self.block(slice(i, i + 1), torch.float64)[0]
+        centred = self.samples.add_up(chosen)[0] - self._offset
         values, vectors = torch.linalg.eigh(centred @ centred.T)
         kept = values > 1e-14 * values[-1]  # smaller ones are rounding
         vectors = centred.T @ (vectors[:, kept] / values[kept].sqrt())
         values = values[kept] / len(chosen)
         rest = None
         if step > 1:
-            trace = self.row_squares.mean() - self.mean.square().sum()
+            (squares,) = self.samples.add_up(self.row_squares.sum())
+            trace = squares / self.n - self.mean.square().sum()
             rest = ((trace - values.sum()).clamp(min=0) / max(1, self.d - len(values))).float()
         return Spectrum(vectors.float().contiguous(), values.float(), rest)
 

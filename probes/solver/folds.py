@@ -12,6 +12,7 @@ from torch import Tensor
 
 from layerwise.errors import UserError
 from probes.solver.rows import at
+from probes.solver.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,10 @@ class Targets:
     """What P problems are fitted to.
 
     Attributes:
-        labels: [B, n] int, B label vectors.
-        weights: [B, n] float64 with rows of sum 1, or None where every sample counts 1/n.
+        labels: [B, held] int, B label vectors.
+        weights: [B, held] float64, which over all samples sum to 1, or None where every sample counts 1/n.
         row: [P], the label vector of each problem.
-        n: the number of all samples, also where this is one block of them.
+        n: the number of all samples, also where this is one block of them, or the part that one rank holds.
     """
 
     labels: Tensor
@@ -61,9 +62,9 @@ class Targets:
         return torch.where(weights > 0, weighted.square() / weights, 0).sum(1, dtype=torch.float64)
 
     def mean_of_samples(self, values: Tensor) -> Tensor:
-        """Return the mean of values [n] over all samples, [P] float64."""
+        """Return the weighted sum over the samples held here of values [held], [P] float64."""
         if self.weights is None:
-            return values.mean().expand(len(self.row))
+            return (values.sum() / self.n).expand(len(self.row))
         return (self.weights @ values)[self.row]
 
 
@@ -75,21 +76,30 @@ class Folds:
         share: [B, K] float64, the weight of each of them.
     """
 
-    def __init__(self, labels: Tensor, weights: Tensor | None, classes: Tensor, device: torch.device):
+    def __init__(
+        self, labels: Tensor, weights: Tensor | None, classes: Tensor, device: torch.device,
+        samples: Samples | None = None,
+    ):  # fmt: skip
+        self._samples = samples or Samples(labels.shape[1])
         self.classes, self.n_classes = classes.to(device), len(classes)
         # Samples of weight 0 may have another label: any will do.
         self._labels = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1).to(device)
-        self._weights = None if weights is None else (weights / weights.sum(1, keepdim=True)).to(device)
+        self._weights = None if weights is None else self._shares(weights.to(device))
         self.share = torch.stack([self._share(row) for row in range(len(labels))])
 
     def _share(self, row: int) -> Tensor:
         weights = None if self._weights is None else self._weights[row]
-        count = torch.bincount(self._labels[row], weights, minlength=self.n_classes).double()
+        own = torch.bincount(self._labels[row], weights, minlength=self.n_classes).double()
+        (count,) = self._samples.add_up(own)
         return count / count.sum()
+
+    def _shares(self, weights: Tensor) -> Tensor:
+        (total,) = self._samples.add_up(weights.sum(1, keepdim=True))
+        return weights / total
 
     def targets(self, row: Tensor) -> Targets:
         """Return the targets of P problems, row [P] naming the label vector of each."""
-        return Targets(self._labels, self._weights, row, self._labels.shape[1])
+        return Targets(self._labels, self._weights, row, self._samples.n)
 
 
 def checked_penalties(lams: Sequence[float], where: str) -> Tensor:
@@ -147,11 +157,12 @@ def checked_count(labels: Tensor, weights: Tensor, start: Sequence[object] | Non
     return n_paths
 
 
-def checked_presence(labels: Tensor, weights: Tensor, n_classes: int, where: str) -> Tensor:
-    """Return which classes have weight in each row, [B, n_classes] bool, at least two of them."""
+def checked_presence(labels: Tensor, weights: Tensor, n_classes: int, where: str, samples: Samples) -> Tensor:
+    """Return which classes have weight in each row, [B, n_classes] bool, at least two of them, on any rank."""
     present = torch.zeros(len(labels), n_classes, dtype=torch.bool)
     for row, label, weight in zip(present, labels, weights, strict=True):
         row[label[weight > 0].unique()] = True
+    present = torch.stack(samples.all_of(lambda: present)).any(0)
     if len(labels) and int(present.sum(1).min()) < 2:
         found = int(present.sum(1).min())
         raise UserError(

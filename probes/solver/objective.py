@@ -1,8 +1,9 @@
 """The sums over samples that a Newton step and a certificate need, each one pass over blocks of rows.
 
 Points and directions are theta [P, K, d + 1]: the weights of P problems with K outputs, and the intercept as the
-last column. Their logits [P, K, n] are kept where features are held and memory is left (`DesignMatrix.columns_kept`);
-else they are made anew from each block, and where features are streamed memory does not grow with the samples.
+last column. Their logits [P, K, held] are kept where features are held and memory is left
+(`DesignMatrix.columns_kept`); else they are made anew from each block, and where features are streamed memory does not
+grow with the samples.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Logits:
     Attributes:
         theta: [P, K, d + 1] float64.
         dtype: the precision of the logits and of the products made with them.
-        kept: [P, K, n], or None where they are made anew from theta.
+        kept: [P, K, held], or None where they are made anew from theta.
     """
 
     design: DesignMatrix
@@ -68,7 +69,7 @@ class Logits:
         made = cls(design, loss, theta, dtype, anchored, None)
         if theta.shape[0] * theta.shape[1] > design.columns_kept:
             return made  # more logits than memory is given to: made anew in each pass, one product more
-        kept = torch.empty(*theta.shape[:2], design.n, dtype=dtype, device=theta.device)
+        kept = torch.empty(*theta.shape[:2], design.samples.held, dtype=dtype, device=theta.device)
 
         def work(blocks: list[slice]) -> Sums:
             for rows, part in made._made(blocks):

@@ -29,6 +29,7 @@ from probes.solver.folds import (
 from probes.solver.losses import Logistic, Loss, Softmax, SquaredHinge
 from probes.solver.newton import Solution, Solver
 from probes.solver.rows import Affine, Features, Source
+from probes.solver.samples import Samples
 
 LOSSES = ("multinomial", "ovr", "squared_hinge")
 
@@ -129,30 +130,35 @@ class Fitter:
     """Features with B label vectors or foldings, read and measured once, to be fitted at one penalty after another.
 
     A path whose next penalty depends on the last fit asks `fit` for one at a time. Arguments are those of `fit_paths`.
+
+    is_shared: whether X, y and sample_weight are the rows that this rank holds of one fit. All ranks then make the same
+    calls, and have the same fits, certified over the rows of all.
     """
 
     def __init__(
         self, X: Source, y: ArrayLike | Tensor, *, n_classes: int, loss: str = "multinomial",
         sample_weight: ArrayLike | Tensor | None = None, standardiser: Affine | None = None, tol: float | None = None,
         max_iter: int = 100, max_memory: int | None = None, device: str | torch.device = "cpu", where: str = "",
+        is_shared: bool = False,
     ):  # fmt: skip
         if loss not in LOSSES:
             raise unknown("loss", loss, LOSSES)
         self._where, self._max_iter, self._max_memory = where, max_iter, max_memory
         features = Features(X, standardiser, where)
+        samples = Samples(features.n, is_shared=is_shared)
         self._labels = checked_labels(y, features.n, n_classes, where)
         self._weights = checked_weights(sample_weight, features.n, where)
         self._n_paths = checked_count(self._labels, self._weights, None, where)
         labels, weights = self._labels.expand(self._n_paths, -1), self._weights.expand(self._n_paths, -1)
-        present = checked_presence(labels, weights, n_classes, where)
-        held = 2 * features.n * features.d * features.dtype.itemsize
+        present = checked_presence(labels, weights, n_classes, where, samples)
+        held = 2 * samples.most * features.d * features.dtype.itemsize
         room = 0 if max_memory is None else max_memory - held
-        design = DesignMatrix(features, torch.device(device), resident=room >= 0, room=room)
+        design = DesignMatrix(features, torch.device(device), resident=room >= 0, room=room, samples=samples)
         self._joint: list[tuple[Tensor, _JointFit]] = []
         for classes in present.unique(dim=0):
             rows = torch.nonzero((present == classes).all(1))[:, 0]
             of_rows = weights[rows] if sample_weight is not None else None
-            folds = Folds(labels[rows], of_rows, torch.nonzero(classes)[:, 0], design.device)
+            folds = Folds(labels[rows], of_rows, torch.nonzero(classes)[:, 0], design.device, samples)
             tolerance = _Tolerance(tol, 1 if loss == "multinomial" else folds.n_classes)
             self._joint.append((rows, _JointFit(design, folds, loss, n_classes, tolerance)))
 

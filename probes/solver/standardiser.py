@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from probes.solver.rows import Features, Source, row_blocks
+from probes.solver.samples import Samples
 
 
 class Standardiser:
@@ -17,6 +18,7 @@ class Standardiser:
     Args:
         x: features [n, d] or rows [n, ...] that are read on demand, as in `path.fit_path`.
         device: where to compute.
+        is_shared: whether the data are the rows of all ranks, of which x are those that this one holds.
 
     Attributes:
         mean, scale: [d] float64.
@@ -28,20 +30,23 @@ class Standardiser:
     mean: NDArray[np.float64]
     scale: NDArray[np.float64]
 
-    def __init__(self, x: Source, device: str | torch.device = "cpu", where: str = ""):
+    def __init__(self, x: Source, device: str | torch.device = "cpu", where: str = "", *, is_shared: bool = False):
         features = Features(x, where=where)
+        samples = Samples(features.n, is_shared=is_shared)
         rows, there = row_blocks(features.n, features.d), torch.device(device)
         # From the first row, so that the squares of a large mean do not hide a small deviation.
         origin = features.block(slice(0, 1), there).double()
+        (origin,) = samples.add_up(origin if samples.first == 0 else torch.zeros_like(origin))
         total, square = torch.zeros(2, features.d, dtype=torch.float64, device=there)
         finite = features.finite()
         for part in rows:
             moved = finite.see(features.block(part, there)).double() - origin
             total += moved.sum(0)
             square += moved.square_().sum(0)
-        finite.require()
-        mean = total / features.n
-        deviation = (square / features.n - mean.square()).clamp(min=0).sqrt().cpu().numpy()
+        samples.all_of(finite.require)
+        total, square = samples.add_up(total, square)
+        mean = total / samples.n
+        deviation = (square / samples.n - mean.square()).clamp(min=0).sqrt().cpu().numpy()
         self.mean = (origin[0] + mean).cpu().numpy()
         self.scale = np.where(deviation > 0, deviation, 1.0)
 

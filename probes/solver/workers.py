@@ -15,6 +15,8 @@ from threading import Barrier
 import torch
 from torch import Tensor
 
+from probes.solver.samples import Samples
+
 Sums = tuple[Tensor, ...]
 
 
@@ -22,14 +24,21 @@ class Workers:
     """As many threads as torch would use on a CPU; on another device the caller's thread alone.
 
     The sums depend on the number of threads, and on nothing else.
+
+    Args:
+        samples: whose blocks are summed; of samples that ranks share, a sum is over all ranks.
     """
 
-    def __init__(self, device: torch.device):
+    def __init__(self, device: torch.device, samples: Samples):
+        self._samples = samples
         self._count = torch.get_num_threads() if device.type == "cpu" else 1
         self._pool: ThreadPoolExecutor | None = None
 
     def sum(self, blocks: list[slice], work: Callable[[list[slice]], Sums]) -> Sums:
         """Return the sums of what the work returns for the parts of a list of blocks."""
+        return self._samples.add_up(*self._sum(blocks, work))
+
+    def _sum(self, blocks: list[slice], work: Callable[[list[slice]], Sums]) -> Sums:
         count = min(self._count, len(blocks))
         if count < 2:
             return work(blocks)
