@@ -12,8 +12,9 @@ from scipy.ndimage import gaussian_filter
 
 from layerwise.commandline import call
 from layerwise.commands.corrupt import corrupt
+from layerwise.datasets.corrupted_sets import Made, note_made, read_recipe
 from layerwise.datasets.corruptions import CORRUPTIONS, NOT_MADE, corrupted, disk
-from layerwise.errors import UsageError
+from layerwise.errors import UsageError, UserError
 from layerwise.export import corrupt_run
 from layerwise.runfile import RunFile
 
@@ -103,8 +104,9 @@ def test_the_command_writes_each_image_once_by_its_class(
     assert capsys.readouterr().out == f"4 sets of 359 images in {out}\n"
     with RunFile(run_path) as run:
         images, labels, index = run.images("test")[:], run.labels("test"), run.indices("test")
-        recipe = json.loads((out / "recipe.json").read_text())
-        assert recipe == {"dataset": "digits", "images": run.dataset["fingerprint"]["test"], "seed": 0}
+        made = {"dataset": "digits", "images": run.dataset["fingerprint"]["test"], "seed": 0}
+        sets = ("contrast/1", "contrast/5", "pixelate/1", "pixelate/5")
+        assert json.loads((out / "recipe.json").read_text()) == {"sets": dict.fromkeys(sets, made)}
     expected = corrupted(images, "contrast", 5, np.random.default_rng(0))
     for i in (0, 17, 358):
         with Image.open(out / "contrast" / "5" / str(labels[i]) / f"{index[i]:05d}.png") as image:
@@ -113,8 +115,73 @@ def test_the_command_writes_each_image_once_by_its_class(
     before = (out / "pixelate" / "1").stat().st_ino
     assert run_corrupt(*words) == 0  # what is there is left as it is
     assert (out / "pixelate" / "1").stat().st_ino == before
-    assert run_corrupt(*words, "--seed", "1") == 1
-    assert "holds something else than corrupted test images of digits by seed 1" in capsys.readouterr().err
+
+
+def levels(folder: Path) -> dict[str, int]:
+    """Return the mean grey level of the first image of each set, times a thousand."""
+    found = {}
+    for path in sorted(folder.glob("*/*/0")):
+        with Image.open(min(path.iterdir())) as image:
+            found[path.parent.relative_to(folder).as_posix()] = int(1000 * np.asarray(image).mean())
+    return found
+
+
+def test_another_seed_is_refused_and_forced_for_what_is_asked_alone(
+    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [run_path, "-o", tmp_path / "c", "--severities", "2", "--corruptions"]
+    assert run_corrupt(*words, "gaussian_noise,shot_noise") == 0
+    first = levels(tmp_path / "c")
+    assert run_corrupt(*words, "gaussian_noise,impulse_noise", "--seed", "1") == 1
+    assert capsys.readouterr().err == (
+        f"layerwise-corrupt: {tmp_path / 'c'} holds gaussian_noise/2 by seed 0, not 1. Give another -o, or --force to "
+        "make what is asked for anew; the other sets there stay as they are.\n"
+    )
+    assert levels(tmp_path / "c") == first
+    assert run_corrupt(*words, "impulse_noise", "--seed", "1") == 0  # beside the others, of whose seed nothing is lost
+    assert run_corrupt(*words, "gaussian_noise", "--seed", "1", "--force") == 0
+    found = levels(tmp_path / "c")
+    assert found["shot_noise/2"] == first["shot_noise/2"] and found["gaussian_noise/2"] != first["gaussian_noise/2"]
+    seeds = {name: made.seed for name, made in read_recipe(tmp_path / "c").items()}
+    assert seeds == {"gaussian_noise/2": 1, "impulse_noise/2": 1, "shot_noise/2": 0}
+
+
+def test_other_images_and_files_are_not_replaced_by_chance(
+    run_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "c"
+    words = [run_path, "-o", out, "--severities", "2", "--corruptions", "contrast"]
+    own = out / "contrast" / "2" / "mine.txt"
+    own.parent.mkdir(parents=True)
+    own.write_text("a year of work")
+    for more in ([], ["--force"]):
+        assert run_corrupt(*words, *more) == 1
+        assert "contrast/2 is there, but recipe.json in" in capsys.readouterr().err and own.exists()
+    own.parent.rename(out / "contrast" / "mine")
+    assert run_corrupt(*words) == 1
+    assert f"{out} holds something else than corrupted images. Give another -o" in capsys.readouterr().err
+    note_made(out, {"contrast/1": Made("mnist", "f" * 64, 0), "contrast/2": Made("mnist", "f" * 64, 0)})
+    assert run_corrupt(*words) == 1
+    assert f"{out} holds contrast/1 and 1 more of other test images (mnist)" in capsys.readouterr().err
+    assert run_corrupt(*words, "--force") == 0
+    assert {name: made.dataset for name, made in read_recipe(out).items()} == {
+        "contrast/1": "mnist", "contrast/2": "digits",
+    }  # fmt: skip
+    (out / "recipe.json").write_text("of a cake")
+    assert run_corrupt(*words, "--force") == 1
+    assert "recipe.json is no recipe of layerwise-corrupt, which would stand there" in capsys.readouterr().err
+    assert (out / "recipe.json").read_text() == "of a cake"
+    assert run_corrupt(run_path, "-o", out / "recipe.json") == 1
+    assert "recipe.json is no folder. Give another -o." in capsys.readouterr().err
+
+
+def test_a_stopped_command_goes_on(run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched, RunFile(run_path) as run, pytest.raises(KeyboardInterrupt):
+        patched.setattr("os.rename", lambda *paths: (_ for _ in ()).throw(KeyboardInterrupt))
+        corrupt_run(run, tmp_path / "c", corruptions=["contrast"], severities=[1])
+    assert not (tmp_path / "c" / "contrast" / "1").exists()
+    assert run_corrupt(run_path, "-o", tmp_path / "c", "--corruptions", "contrast", "--severities", "1") == 0
+    assert sorted(path.name for path in (tmp_path / "c" / "contrast").iterdir()) == ["1"]
 
 
 @pytest.mark.parametrize(
@@ -134,9 +201,23 @@ def test_bad_words_are_one_line(
     assert not (tmp_path / "c").exists()
 
 
-def test_a_run_without_images_has_none_to_corrupt(
+def test_images_that_the_run_does_not_hold_are_read_again(
+    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = [run_path, "--corruptions", "gaussian_noise", "--severities", "3"]
+    assert run_corrupt(*words, "-o", tmp_path / "held") == 0
+    monkeypatch.setattr(RunFile, "images", lambda self, split: None)
+    monkeypatch.setattr("layerwise.export.corrupted.AT_ONCE", 100)
+    assert run_corrupt(*words, "-o", tmp_path / "again") == 0
+    for path in (tmp_path / "held").rglob("*.png"):
+        assert (tmp_path / "again" / path.relative_to(tmp_path / "held")).read_bytes() == path.read_bytes()
+
+
+def test_a_run_whose_images_are_nowhere_has_none_to_corrupt(
     run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RunFile, "images", lambda self, split: None)
-    with RunFile(run_path) as run, pytest.raises(Exception, match="holds no images, so none can be corrupted."):
+    monkeypatch.setattr("layerwise.images.data_config", lambda run: None)
+    with RunFile(run_path) as run, pytest.raises(UserError, match=r"holds no images.* Make it again with them"):
         corrupt_run(run, tmp_path / "c")
+    assert not (tmp_path / "c").exists()

@@ -21,6 +21,7 @@ import probes
 from layerwise import images
 from layerwise.activations import open_activations
 from layerwise.commandline import call
+from layerwise.commands.corrupt import corrupt
 from layerwise.commands.export import export
 from layerwise.datasets import load_dataset
 from layerwise.errors import UserError
@@ -127,6 +128,17 @@ def test_other_images_are_shown_to_a_run_whose_folder_was_given(own: Path) -> No
     found = rows[rows["metric"] == "accuracy"]
     assert {"test", "others"} <= set(found["split"])
     assert 0 in set(found["pooling"])  # raw pixels, which are read from there
+
+
+def test_images_are_corrupted_from_the_folder_that_was_given(own: Path) -> None:
+    (own / "pictures").rename(own / "moved")
+    words = ["--corruptions", "contrast", "--severities", "3", "-o"]
+    assert call(corrupt, "layerwise-corrupt", [str(own / "kept.h5"), *words, str(own / "c")]) == 0
+    moved = [str(own / "bare.h5"), "--data-dir", str(own / "moved"), *words, str(own / "d")]
+    assert call(corrupt, "layerwise-corrupt", moved) == 0
+    found = sorted((own / "c").rglob("*.png"))
+    assert len(found) == 12
+    assert all((own / "d" / one.relative_to(own / "c")).read_bytes() == one.read_bytes() for one in found)
 
 
 def test_a_folder_that_is_not_there_is_asked_for(own: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

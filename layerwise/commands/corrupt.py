@@ -9,7 +9,7 @@ import typer
 
 from layerwise import commandline
 from layerwise.commandline import EXPORTED, OUTPUT
-from layerwise.commands.options import Force, Quiet, Verbose
+from layerwise.commands.options import Force, Quiet, RunDataDir, Verbose
 from layerwise.errors import UsageError
 
 
@@ -33,6 +33,7 @@ def corrupt(
         str, typer.Option("--severities", help="Which of 1 to 5, with commas.", rich_help_panel=EXPORTED)
     ] = "1,2,3,4,5",
     seed: Annotated[int, typer.Option("--seed", help="Of the noise.", rich_help_panel=EXPORTED)] = 0,
+    data_dir: RunDataDir = None,
     force: Force = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -41,7 +42,8 @@ def corrupt(
 
     Ten of the corruptions of CIFAR-10-C (Hendrycks and Dietterich 2019) with their
     constants, which are meant for 32 x 32 pixels; the noise is drawn from the seed.
-    What is there already is left as it is.
+    What is there already is left as it is; --force makes anew what is asked for.
+    recipe.json says of each set from which images and seed it was made.
 
         layerwise-corrupt run.h5 -o images-c --corruptions gaussian_noise,contrast
 
@@ -56,7 +58,7 @@ def corrupt(
     from layerwise.runfile import RunFile
 
     names = None if corruptions is None else [word.strip() for word in corruptions.split(",")]
-    with RunFile(file) as run:
+    with RunFile(file, data_dir) as run:
         made = corrupt_run(
             run, out, corruptions=names, severities=[int(word) for word in wanted], seed=seed, force=force
         )

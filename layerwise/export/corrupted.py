@@ -1,13 +1,12 @@
 """The test images of a run as folders of image files, corrupted: what `probe-depth --evaluate` reads.
 
 Each corruption and severity is a folder OUT/CORRUPTION/SEVERITY/CLASS/NNNNN.png, which appears whole or not at all; a
-file is named by the image's position in the published test split. OUT/recipe.json says of which run and seed they are.
+file is named by the image's position in the published test split. OUT/recipe.json says of each such set from which
+images and seed it was made.
 """
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import shutil
 from collections.abc import Sequence
@@ -15,16 +14,17 @@ from pathlib import Path
 
 import numpy as np
 
+from layerwise.activations import require_images
 from layerwise.commandline import progress
+from layerwise.datasets.corrupted_sets import RECIPE, Made, note_made, read_recipe
 from layerwise.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupted
 from layerwise.datasets.shown import folder_name
 from layerwise.errors import UsageError, UserError, option, unknown
+from layerwise.images import Images
 from layerwise.model.seeds import derive_seed
 from layerwise.runfile import RunFile
 
-log = logging.getLogger("layerwise.export")
-
-RECIPE = "recipe.json"
+AT_ONCE = 256  # images that are read, corrupted and written together, so that memory does not grow with the split
 
 
 def corrupt_run(
@@ -38,9 +38,10 @@ def corrupt_run(
 ) -> list[Path]:
     """Write corrupted test images of a run below a folder; return the folder of each corruption and severity.
 
-    What is there already, of the same run and seed, is left as it is but for `force`.
+    Sets that are there already, of the same images and seed, are left as they are. `force` makes those anew that are
+    asked for, of other images or another seed too; no other file is touched.
 
-    Raises UserError for a run without images, or a folder that holds something else.
+    Raises UserError for a run whose images are nowhere, or a folder that holds something else.
     """
     chosen = tuple(CORRUPTIONS) if corruptions is None else tuple(dict.fromkeys(corruptions))
     for what, asked, known in (("corruption", chosen, CORRUPTIONS), ("severity", severities, SEVERITIES)):
@@ -49,53 +50,88 @@ def corrupt_run(
                 raise unknown(what, one, known)
     if not 0 <= seed < 2**32:
         raise UsageError(f"{option('seed')} is {seed}, but must be an integer in [0, 2^32).")
-    images = run.images("test")
-    if images is None:
-        raise UserError(
-            f"{run.path} holds no images, so none can be corrupted. Make it again with a larger --max-size, which "
-            "leaves room for them."
-        )
-    _claim(run, out, seed, force)
-    found = [(name, severity) for name in chosen for severity in dict.fromkeys(severities)]
-    with progress() as bar:
-        task = bar.add_task("corrupting", total=len(found))
-        for name, severity in found:
-            bar.update(task, description=f"{name}, severity {severity}")
-            place = out / name / str(severity)
-            if force or not place.exists():
-                rng = np.random.default_rng(derive_seed(seed, f"corrupted {name}", severity))
-                _write(place, corrupted(images[:], name, severity, rng), run)
-            bar.advance(task)
-    return [out / name / str(severity) for name, severity in found]
-
-
-def _claim(run: RunFile, out: Path, seed: int, force: bool) -> None:
-    """Write the recipe into the folder; raise UserError where it holds something else."""
-    recipe = {"images": run.dataset["fingerprint"]["test"], "dataset": run.dataset["name"], "seed": seed}
-    path = out / RECIPE
-    text = json.dumps(recipe, sort_keys=True, indent=1) + "\n"
-    is_ours = path.is_file() and path.read_text() == text
-    if not is_ours and not force and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} holds something else than corrupted test images of {run.dataset['name']} by seed {seed}. Give "
-            "another -o, or --force to write among it."
-        )
+    images = require_images(run, "test")
+    sets = [f"{name}/{severity}" for name in chosen for severity in dict.fromkeys(severities)]
+    how = Made(run.dataset["name"], run.dataset["fingerprint"]["test"], seed)
+    _require_ours(out, sets, how, force)
     out.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    note_made(out, {})
+    with progress() as bar:
+        task = bar.add_task("corrupting", total=len(sets))
+        for name in sets:
+            bar.update(task, description=name)
+            if force or not (out / name).exists():
+                _make(run, images, out, name, how)
+            bar.advance(task)
+    return [out / name for name in sets]
 
 
-def _write(place: Path, images: np.ndarray, run: RunFile) -> None:
-    """Write images uint8 [n, C, H, W] into the folders of their classes, under another name until all are there."""
-    from PIL import Image
+def _require_ours(out: Path, sets: Sequence[str], how: Made, force: bool) -> None:
+    """Raise UserError for a folder in which something else is, or would be replaced by, the sets asked for."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is no folder. Give another -o.")
+    recipe = read_recipe(out)
+    there = [name for name in sets if (out / name).exists()]
+    # What no recipe names was not made here, and is nobody's to replace: --force too leaves it.
+    if unnamed := [name for name in there if name not in recipe]:
+        raise UserError(
+            f"{out / unnamed[0]} is there, but {RECIPE} in {out} does not say that layerwise-corrupt made it, so it is "
+            "not replaced. Move it away, or give another -o."
+        )
+    if force:
+        return
+    if others := [name for name in there if recipe[name] != how]:
+        raise UserError(
+            f"{out} holds {_some(others)} {_differs(recipe[others[0]], how)}. Give another -o, or --force to make what "
+            "is asked for anew; the other sets there stay as they are."
+        )
+    if others := [name for name, made in recipe.items() if made.images != how.images]:
+        raise UserError(
+            f"{out} holds {_some(others)} {_differs(recipe[others[0]], how)}. Give another -o, or --force to write "
+            f"those of {how.dataset} among them."
+        )
+    if not (out / RECIPE).exists() and out.exists() and any(out.iterdir()):
+        raise UserError(
+            f"{out} holds something else than corrupted images. Give another -o, or --force to write among it."
+        )
 
-    classes = [folder_name(name) for name in run.dataset["classes"]]
+
+def _some(names: Sequence[str]) -> str:
+    return f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0]
+
+
+def _differs(then: Made, now: Made) -> str:
+    if then.images != now.images:
+        return f"of other test images ({then.dataset})"
+    return f"by seed {then.seed}, not {now.seed}"
+
+
+def _make(run: RunFile, images: Images, out: Path, name: str, how: Made) -> None:
+    """Make one set; the recipe has it just before it has its name, so that none ever has the record of another."""
+    place = out / name
     partial = place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name in classes:
-        (partial / name).mkdir(parents=True)
-    for image, label, index in zip(images, run.labels("test"), run.indices("test"), strict=True):
-        pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-        # Little is gained by more compression, and these are many files.
-        Image.fromarray(pixels).save(partial / classes[label] / f"{index:05d}.png", compress_level=1)
-    shutil.rmtree(place, ignore_errors=True)
+    _write(partial, run, images, name, how.seed)
+    if place.exists():
+        shutil.rmtree(place)
+    note_made(out, {name: how})
     os.rename(partial, place)
+
+
+def _write(folder: Path, run: RunFile, images: Images, name: str, seed: int) -> None:
+    """Write all images of a run, corrupted, into the folders of their classes."""
+    from PIL import Image
+
+    corruption, severity = name.split("/")
+    rng = np.random.default_rng(derive_seed(seed, f"corrupted {corruption}", int(severity)))
+    classes = [folder_name(name) for name in run.dataset["classes"]]
+    for one in classes:
+        (folder / one).mkdir(parents=True)
+    labels, indices = run.labels("test"), run.indices("test")
+    for start in range(0, len(labels), AT_ONCE):
+        rows = slice(start, start + AT_ONCE)
+        some = corrupted(images[rows], corruption, int(severity), rng)
+        for image, label, index in zip(some, labels[rows], indices[rows], strict=True):
+            pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            # Little is gained by more compression, and these are many files.
+            Image.fromarray(pixels).save(folder / classes[label] / f"{index:05d}.png", compress_level=1)
