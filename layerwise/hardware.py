@@ -30,7 +30,10 @@ def pick_device(name: str | torch.device) -> torch.device:
         return given
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", launch.local_number()) if launch.several() else torch.device("cuda")
+    if not launch.several():
+        return torch.device("cuda")
+    # A cluster may let each process see its own GPU alone, as number 0.
+    return torch.device("cuda", launch.local_number() % torch.cuda.device_count())
 
 
 def thread_count() -> int:

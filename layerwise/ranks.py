@@ -85,16 +85,22 @@ def joined(device: torch.device) -> Iterator[None]:
 def _spoken_for_all(error: BaseException) -> BaseException:
     """Return what this rank raises of what ended it: the error itself on the rank that is to say it.
 
-    Ranks tell each other through torchrun's store, which outlives them. What several ended by alike, such as a loss
-    that is not finite, the first of them says. Where others were merely left, the first says which rank is missing.
+    Ranks tell each other through torchrun's store, which outlives them, or without torchrun through the first rank's.
+    What several ended by alike, such as a loss that is not finite, the first of them says. Where others were merely
+    left, the first says which rank is missing.
     """
     for signum in (signal.SIGINT, signal.SIGTERM):  # torchrun ends the others as soon as one is gone
         signal.signal(signum, signal.SIG_IGN)
     own, said = rank(), "" if _is_left(error) else f"{type(error).__name__}: {error}"
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, is_master=False)  # type: ignore[attr-defined]
-    store.set(f"ended/{own}", said or _LEFT)
-    ended = _ended(store)
+    try:
+        store = dist.TCPStore(  # type: ignore[attr-defined]
+            address, port, is_master=False, timeout=timedelta(seconds=_ROLL_CALL)
+        )
+        store.set(f"ended/{own}", said or _LEFT)
+        ended = _ended(store)
+    except dist.DistError:  # without torchrun the store is the first rank's, and ends with it
+        return error if said else _missing([0])
     if said:
         first = min(r for r, words in ended.items() if words == said)
         others = any(words not in (said, _LEFT) for words in ended.values())
@@ -103,13 +109,16 @@ def _spoken_for_all(error: BaseException) -> BaseException:
         return type(error)(f"rank {own}: {error}") if isinstance(error, UserError) and (own or others) else error
     if own > min(ended) or any(words != _LEFT for words in ended.values()):
         return EndedElsewhere(f"what ended another rank ended rank {own}")
-    if missing := [r for r in range(world()) if r not in ended]:
-        which = f"rank {missing[0]}" if len(missing) == 1 else f"ranks {', '.join(map(str, missing))}"
-        return UserError(
-            f"{which} of {world()} ended without a word: killed, or out of memory? What was finished is kept; the same "
-            "command goes on from there, with any number of ranks."
-        )
-    return error
+    missing = [r for r in range(world()) if r not in ended]
+    return _missing(missing) if missing else error
+
+
+def _missing(numbers: Sequence[int]) -> UserError:
+    which = f"rank {numbers[0]}" if len(numbers) == 1 else f"ranks {', '.join(map(str, numbers))}"
+    return UserError(
+        f"{which} of {world()} ended without a word: killed, or out of memory? What was finished is kept; the same "
+        "command goes on from there, with any number of ranks."
+    )
 
 
 _LEFT = "left"

@@ -81,20 +81,30 @@ def trial_config(study: Study, trial: Trial) -> RunConfig:
 
 def attempt(folder: Path, study: Study, trial: Trial, place: Place) -> None:
     """Train a point of the grid and write what it reached; a training that was stopped goes on."""
+    from layerwise import ranks
     from layerwise.training.run import train_run
 
     try:
-        if not place.out.exists():
+        if not ranks.by_first(place.out.exists):
             train_run(trial_config(study, trial), place)
-        with _opened(place.out) as run:
-            reached = _reached(run)
+        has_trained = True
     except DivergedError:
-        shutil.rmtree(place.out.with_name(place.out.name + ".state"), ignore_errors=True)
-        reached = {"epochs": None, "validation_accuracy": None, "validation_log_loss": None}
+        has_trained = False
+    ranks.by_first(lambda: _conclude(folder, trial, place.out, has_trained))
+
+
+def _conclude(folder: Path, trial: Trial, out: Path, has_trained: bool) -> None:
+    """Write what a point of the grid reached, and remove its run file and what was trained."""
+    reached: dict[str, Any] = {"epochs": None, "validation_accuracy": None, "validation_log_loss": None}
+    if has_trained:
+        with _opened(out) as run:
+            reached = _reached(run)
+    else:
+        shutil.rmtree(out.with_name(out.name + ".state"), ignore_errors=True)
     with published(_path(folder, trial), force=True) as temporary:
         row = {"mode": trial.mode, "k": trial.k, "width": trial.width, **trial.settings, **reached}
         temporary.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
-    place.out.unlink(missing_ok=True)  # its activations are of no use
+    out.unlink(missing_ok=True)  # its activations are of no use
 
 
 def run_of(folder: Path, trial: Trial) -> Path:

@@ -1,16 +1,24 @@
-"""The Slurm launcher: networks of a study completed as one array of jobs on a cluster, by submitit."""
+"""The Slurm launcher: networks of a study completed as one array of jobs on a cluster, by submitit.
+
+A job of several tasks (`tasks_per_node`, `nodes`) works on its network as ranks do that torchrun starts.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from figures.study.definition import Study
 from figures.study.grid import Piece
 from figures.study.tally import Tally
 from figures.study.work import Machine, complete
 from layerwise.errors import UsageError, missing_package, one_line
+
+if TYPE_CHECKING:
+    from submitit import Job
 
 log = logging.getLogger("layerwise.study")
 
@@ -28,7 +36,7 @@ def launch_slurm(
     Stopping the wait stops no job: the same command finds what is done, and a network that a job is at work on says so.
 
     Args:
-        options: parameters of submitit's AutoExecutor, such as timeout_min or slurm_partition.
+        options: parameters of submitit's AutoExecutor, such as timeout_min, slurm_partition, nodes or tasks_per_node.
         cluster: "slurm", or "local": processes of this machine.
     """
     submitit = _submitit()
@@ -39,17 +47,43 @@ def launch_slurm(
     except (TypeError, NameError, ValueError) as error:
         raise UsageError(f"--slurm: {one_line(error)}") from None
     with executor.batch():
-        jobs = {unit: executor.submit(complete, folder.resolve(), study, unit, machine) for unit in units}
+        jobs = {unit: executor.submit(complete_as_task, folder.resolve(), study, unit, machine) for unit in units}
     log.info("%d jobs were submitted; their logs are in %s", len(jobs), folder / "jobs")
     of_job = {job.job_id: unit for unit, job in jobs.items()}
     with Tally(len(jobs)) as tally:
         for job in submitit.helpers.as_completed(list(jobs.values())):
-            raised = job.exception()
-            if raised is None:
-                tally.completed(of_job[job.job_id], job.result())
+            raised = [(_last_line(e), task.paths.stderr) for task in _tasks(job) if (e := task.exception())]
+            if raised:
+                why, where = min(raised, key=lambda one: _is_aftermath(one[0]))
+                tally.failed(of_job[job.job_id], f"{why} (job {job.job_id}, log {where})")
             else:
-                tally.failed(of_job[job.job_id], f"{_last_line(raised)} (job {job.job_id}, log {job.paths.stderr})")
+                tally.completed(of_job[job.job_id], job.results()[0])
     return tally.failures
+
+
+def complete_as_task(folder: Path, study: Study, unit: Piece, machine: Machine) -> float:
+    """Do what `complete` does as one task of a job; several are ranks."""
+    from submitit import JobEnvironment
+    from submitit.helpers import TorchDistributedEnvironment
+
+    if JobEnvironment().num_tasks == 1:
+        return complete(folder, study, unit, machine)
+    # Which of a node's GPUs a rank takes, it knows by its number. What the shell had set is of another run.
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    from layerwise import ranks
+    from layerwise.hardware import pick_device
+
+    with ranks.joined(pick_device(machine.device)):
+        return complete(folder, study, unit, machine)
+
+
+def _tasks(job: Job[float]) -> list[Job[float]]:
+    return [job.task(number) for number in range(job.num_tasks)]
+
+
+def _is_aftermath(line: str) -> bool:
+    """Return whether a task's last line says no more than that it, or another task, ended."""
+    return "EndedElsewhere" in line or "has not produced any output" in line
 
 
 def parse_options(words: Sequence[str]) -> dict[str, object]:
@@ -72,6 +106,7 @@ def _submitit():  # type: ignore[no-untyped-def]
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the last line of a job's traceback, which names the error."""
-    lines = [line for line in str(error).splitlines() if line.strip() and not set(line.strip()) <= {"-", "^", "~"}]
-    return " ".join(lines[-1].split()) if lines else type(error).__name__
+    """Return the last line of a task's traceback, which names the error; submitit puts it between two rules."""
+    parts = re.split(r"^-{10,}$", str(error), flags=re.MULTILINE)
+    lines = [line for line in parts[1 if len(parts) > 1 else 0].splitlines() if not set(line.strip()) <= {"^", "~"}]
+    return " ".join(lines[-1].split()).removeprefix("layerwise.errors.UserError: ") if lines else type(error).__name__

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,19 +57,22 @@ def complete(folder: Path, study: Study, unit: Piece, machine: Machine) -> float
     """Do what a network lacks: training, which goes on where it was stopped, and then each probe; return the seconds.
 
     A point of the grid is trained and scored. Raises UserError for what stops it, such as a damaged file or another
-    process at work on it; nothing is replaced. A network that diverges is noted, since it would again.
+    process at work on it; nothing is replaced. A network that diverges is noted, since it would again. All ranks do it
+    together, and what stands in the folder is what the first of them sees.
     """
+    from layerwise import ranks
+
     start = time.perf_counter()
     if isinstance(unit, Trial):
         grid.attempt(folder, study, unit, _place(grid.run_of(folder, unit), machine))
         return time.perf_counter() - start
     path = run_path(folder, unit)
     try:
-        if not path.exists():
+        if not ranks.by_first(path.exists):
             _train(path, study, unit, machine)  # the file appears when it is whole, so none is half trained
     except DivergedError as error:
-        with published(diverged_path(folder, unit), force=True) as temporary:
-            temporary.write_text(f"{error}\n", encoding="utf-8")
+        words = f"{error}\n"
+        ranks.by_first(lambda: _note(diverged_path(folder, unit), words))
         return time.perf_counter() - start
     from probes.sweep import sweep
 
@@ -78,6 +82,11 @@ def complete(folder: Path, study: Study, unit: Piece, machine: Machine) -> float
                 if left:
                     sweep(run, task, family, family.depths())
     return time.perf_counter() - start
+
+
+def _note(path: Path, words: str) -> None:
+    with published(path, force=True) as temporary:
+        temporary.write_text(words, encoding="utf-8")
 
 
 def _train(path: Path, study: Study, unit: Unit, machine: Machine) -> None:
@@ -120,8 +129,9 @@ def _n_images(run: RunFile) -> int:
     return sum(len(run.labels(split)) for split in run.splits if split != "test")
 
 
-def _families(run: RunFile, job: Job, machine: Machine) -> Iterator[tuple[Task, Family, dict[int, list[ProbeName]]]]:
+def _families(run: RunFile, job: Job, machine: Machine) -> Iterator[tuple[Task, Family, Mapping[int, list[ProbeName]]]]:
     """Yield the families of a job, each with what it asks and what is left of it to fit."""
+    from layerwise import ranks
     from layerwise.hardware import pick_device
     from probes.families import families
     from probes.names import CNN_EPOCHS, CNN_SEEDS, Settings
@@ -132,4 +142,4 @@ def _families(run: RunFile, job: Job, machine: Machine) -> Iterator[tuple[Task, 
     settings = Settings(**{**common, "source": "auto", "device": pick_device(machine.device), **job.settings})
     task = Task(run)
     for family in families(run, task, job.probes, settings):
-        yield task, family, dict(missing(run, family, family.depths()))
+        yield task, family, ranks.by_first(partial(missing, run, family, family.depths()))

@@ -5,7 +5,8 @@
     python tests/benchmarks/streaming.py forecast
 
 Each command is run in a process of its own, as a user runs it. Its memory is what it and the processes that decode for
-it hold of their own (anonymous, read every 20 ms): pages that they share with each other count once for each.
+it hold of their own (anonymous, read every 50 ms): a page that several share is divided by their number, since those
+that decode begin as copies of the first and share what neither writes.
 """
 
 from __future__ import annotations
@@ -69,20 +70,20 @@ def run(words: Sequence[str], output: int | None = subprocess.DEVNULL) -> Ran:
     ran, start = Ran(), time.perf_counter()
     process = subprocess.Popen([str(Path(sys.executable).parent / words[0]), *words[1:]], stdout=output)
     while process.poll() is None:
-        held = [memory(pid, "RssAnon") for pid in (process.pid, *children(process.pid))]
+        held = [memory(pid, "Pss_Anon", "smaps_rollup") for pid in (process.pid, *children(process.pid))]
         ran.own, ran.whole = max(ran.own, held[0]), max(ran.whole, sum(held))
         ran.resident = max(ran.resident, memory(process.pid, "VmHWM"))
-        time.sleep(0.02)
+        time.sleep(0.05)
     if process.returncode:
         sys.exit(f"{' '.join(words)} ended with {process.returncode}")
     ran.seconds = time.perf_counter() - start
     return ran
 
 
-def memory(pid: int, kind: str) -> int:
-    """Return the bytes of one kind of memory of a process; 0 when it has ended."""
+def memory(pid: int, kind: str, table: str = "status") -> int:
+    """Return the bytes of one kind of memory of a process, as a table of /proc has it; 0 when it has ended."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        lines = Path(f"/proc/{pid}/{table}").read_text().splitlines()
     except OSError:
         return 0
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(kind)), 0)
