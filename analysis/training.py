@@ -31,9 +31,9 @@ def training_curves(runs: Sequence[Path], mode: str = "greedy", keep_failed: boo
         [0, 1]): value, the mean over widths of the means over seeds; ci_low, ci_high (Student's t over seeds, pooled
         within widths; missing where no width has two seeds), n_runs, n_asked (with those that did not train, and are
         left out), left_out (of all k), did_not_train (of those averaged here: alone in their line, or kept), n_seeds,
-        widths, learning_rate (the last of the epoch), mode, dataset, finetuning (the epoch from which the auxiliary is
-        trained on above its pruned block; missing without pruning). Accuracy on the train fold is that while training,
-        on augmented images.
+        widths, learning_rate (the last of the epoch), schedule (of the rate), mode, dataset, finetuning (the epoch from
+        which the auxiliary is trained on above its pruned block; missing without pruning). Accuracy on the train fold
+        is that while training, on augmented images.
 
     Raises:
         UserError: if no run of that mode has a history, or the runs differ in data or in their number of epochs.
@@ -84,6 +84,7 @@ def _history(path: Path) -> pd.DataFrame | None:
     return pd.concat(parts).assign(
         run=str(path), failed=failed, mode=config.mode, k=net.k, width=net.width, aux_width=net.aux_width,
         seed=config.seed, epochs=int(table["epoch"].max()), dataset=dataset, variant=net.variant or "plain",
+        schedule=config.training.schedule,
         finetuning=config.training.epochs + 1 if net.prune_to else math.nan,
     )  # fmt: skip
 
@@ -104,6 +105,6 @@ def _point(rows: pd.DataFrame, key: dict[str, object]) -> dict[str, object]:
         },
         **{"n_runs": len(rows), "n_seeds": rows["seed"].nunique(), "n_asked": asked_in(rows)},
         "widths": ", ".join(map(str, sorted(set(rows["width"])))),
-        **first[["learning_rate", "mode", "dataset", "finetuning"]].to_dict(),
+        **first[["learning_rate", "schedule", "mode", "dataset", "finetuning"]].to_dict(),
         **told(rows),
     }

@@ -31,7 +31,7 @@ def accuracy_table(points: pd.DataFrame, columns: str = "probe") -> Table:
         head=head,
         rows=rows,
         caption=f"{'Top-5 accuracy' if is_top5 else 'Accuracy'} (%) on {first['dataset']}, {first['split']} split "
-        f"({first['n_samples']} images), "
+        f"({first['n_samples']:,} images), "
         f"of each depth{' (0 = input)' if (points['depth'] == 0).any() else ''}.",
         notes=_notes(points),
         text=text,

@@ -103,7 +103,7 @@ def differences_table(found: pd.DataFrame, first: str, second: str) -> Table:
             "p": ("p", _p),
             "p_holm": ("p (Holm)", _p),
         },
-        f"Accuracy (%) of {second} minus that of {first} on the same {found['n_samples'].iloc[0]} test images: "
+        f"Accuracy (%) of {second} minus that of {first} on the same {found['n_samples'].iloc[0]:,} test images: "
         "paired bootstrap, exact McNemar test, Holm over depths.",
         1,
         [*certified(found), *who_trained(found)],

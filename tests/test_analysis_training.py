@@ -114,6 +114,16 @@ def test_the_drawn_lines_are_the_points(points: pd.DataFrame) -> None:
         assert drops == [2.5]  # the rate of epochs 1 and 2 is that before the drop
 
 
+@pytest.mark.parametrize(("schedule", "drops"), [("steps", [2.5]), ("linear", []), ("cosine", []), ("one-cycle", [])])
+def test_a_rate_that_always_falls_has_no_steps(schedule: str, drops: list[float], points: pd.DataFrame) -> None:
+    falling = points.assign(schedule=schedule)
+    if not drops:
+        falling["learning_rate"] = 0.1 / falling["epoch"]
+    for axes in draw(falling).axes:
+        assert [line.get_xdata()[0] for line in axes.lines if line.get_label() == "_drop"] == drops
+    assert ("Dotted: the learning rate drops." in caption(falling)) == bool(drops)
+
+
 def test_an_epoch_alone_is_a_marker_and_ticks_are_whole(points: pd.DataFrame) -> None:
     one = points[points["epoch"] == 1]
     assert " Bars: 95% interval over seeds" in caption(one)

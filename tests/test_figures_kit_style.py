@@ -20,6 +20,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from figures.kit import style
+from layerwise.config import MODES
 
 
 def drawn() -> dict[str, bytes]:
@@ -223,11 +224,49 @@ def lab(colour: str, reader: str) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
+def luminance(rgb: np.ndarray) -> float:
+    return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+
+
+def contrast(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the contrast of two colours as WCAG 2 defines it, from 1 to 21."""
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+# CSS Filter Effects 1, hue-rotate by half a turn; what it makes of grey is the same grey.
+TURNED = np.array([[-0.574, 1.430, 0.144], [0.426, 0.430, 0.144], [0.426, 1.430, -0.856]])
+
+
+def on_dark(rgb: np.ndarray, inverted: float) -> np.ndarray:
+    """Return what a page in the dark makes of a colour of a figure."""
+    return np.clip(TURNED @ (inverted * (1 - rgb) + (1 - inverted) * rgb), 0, 1)
+
+
+def test_every_line_stands_out_from_the_paper_and_from_a_page_in_the_dark() -> None:
+    css = (Path(style.__file__).parents[1] / "page" / "templates" / "page.css").read_text()
+    (inverted,) = re.findall(r"svg.figure \{ filter: invert\(([0-9.]+)\) hue-rotate\(180deg\)", css)
+    paper = np.array(to_rgb(re.findall(r"--paper: (#\w+)", css)[1]))
+    signs = [style.line_style(mode, k) for mode in MODES for k in range(1, 8)]
+    signs += [style.line_style("net", None, place) for place in range(7)]
+    signs += [sign for count in range(1, 14) for sign in style.ordered_styles(count)]
+    for colour in {sign["color"] for sign in signs} | {sign["color"] for sign in style.BAND_MEANS}:
+        rgb = np.array(to_rgb(colour))
+        assert contrast(rgb, np.ones(3)) >= 3, colour
+        assert contrast(on_dark(rgb, float(inverted)), paper) >= 3, colour
+
+
+def test_contrast_is_that_of_the_standard() -> None:
+    assert contrast(np.ones(3), np.zeros(3)) == pytest.approx(21)
+    assert contrast(np.array(to_rgb("#767676")), np.ones(3)) == pytest.approx(4.54, abs=0.01)
+    np.testing.assert_allclose(on_dark(np.full(3, 0.2), 1.0), 0.8, atol=1e-9)
+
+
 @pytest.mark.parametrize("reader", SEEN_BY)
 def test_colours_used_together_are_far_apart_for_every_reader(reader: str) -> None:
-    greedy = [style.line_style("greedy", k)["color"] for k in (1, 2, 3)]
-    elsewhere = [style.line_style("net", None, place)["color"] for place in range(4)]
-    seen = [lab(colour, reader) for colour in (*greedy, *elsewhere, style.GREY, "black")]
+    lines = [style.line_style("greedy", k)["color"] for k in range(1, 8)]
+    assert set(lines) == {style.line_style("net", None, place)["color"] for place in range(7)}
+    seen = [lab(colour, reader) for colour in (*lines, style.GREY, "black")]
     assert min(float(np.linalg.norm(a - b)) for a, b in itertools.combinations(seen, 2)) > 22
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 import shutil
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 import analysis
 import figures
@@ -22,7 +26,10 @@ from analysis.separability import curves
 from figures.commands.report import separability_report
 from figures.kit.table import Table
 from figures.page import summary
-from figures.page.render import numeric
+from figures.page.limit import MOST, within
+from figures.page.numbers import networks
+from figures.page.render import html, numeric
+from figures.page.sections import Page
 from figures.study.budgets import asked
 from layerwise.commandline import call
 from layerwise.runfile import RunFile
@@ -32,7 +39,6 @@ from tests.conftest import make_run
 from tests.images_reference import keep, made_up
 from tests.probe_rows import run_rows, table
 
-MOST = 5_000_000
 VOID = {"meta", "link", "br", "img"}
 NASTY = "<script>alert('1')</script> & \"k\" --> ]]>"
 
@@ -120,8 +126,18 @@ def runs(run_path: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]
 
 
 @pytest.fixture(scope="module")
-def page(runs: list[Path]) -> str:
-    return figures.separability_report(runs)
+def made(runs: list[Path]) -> tuple[Page, str]:
+    """Return the page of the runs before its size is looked at, and its text."""
+    kept = []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("figures.page.api.within", lambda page: kept.append(page) or within(page))
+        text = figures.separability_report(runs)
+    return kept[0], text
+
+
+@pytest.fixture(scope="module")
+def page(made: tuple[Page, str]) -> str:
+    return made[1]
 
 
 def test_the_page_says_the_numbers_of_the_tables(runs: list[Path], page: str) -> None:
@@ -266,6 +282,72 @@ def test_of_a_difference_the_higher_line_comes_first() -> None:
 def test_columns_of_numbers_are_known_by_their_cells() -> None:
     rows = [["12ab", "94.7 [93.7, 95.7]", "-", "< 0.001", "3e-5"], ["2026-11-28", "4 of 5", "-", "[+1, 2]", "94.1%"]]
     assert numeric(Table(head=list("abcde"), rows=rows, caption="")) == [False, True, True, True, True]
+
+
+ONE_MARK = '<circle cx="1.25" cy="2.5" r="4" data-line="0 block 1"><title>block 1, train: 0.123 nats</title></circle>'
+
+
+def many(page: Page, marks: int) -> Page:
+    """Return a page as of 210 networks of 13 depths: so many marks more in figures of training, a photograph more."""
+    seeds = [{"mode": mode, "k": k} for mode in ("greedy", "end-to-end", "untrained") for k in (1, 2, 3)] * 24
+    about = [one | {"seed": place // 9} for place, one in enumerate(seeds)][:210]
+    rows = table([row for one in about for row in run_rows(list(np.linspace(0.3, 0.9, 14)), **one)])
+
+    photograph = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 120, 3)).astype(np.uint8)).save(photograph, "PNG")
+    picture = f'<image href="data:image/png;base64,{base64.b64encode(photograph.getvalue()).decode()}" />'
+    added = {"training-greedy": ONE_MARK * marks + "</g></svg>", "atlas": f"</g>{picture}</svg>"}
+    found = []
+    for one in page.sections:
+        end = added.get(one.id, "</g></svg>")
+        figures = [
+            replace(
+                shown,
+                wide=shown.wide.removesuffix("</g></svg>") + end,
+                narrow=shown.narrow.removesuffix("</g></svg>") + end,
+            )
+            for shown in one.figures
+        ]
+        one = replace(one, figures=figures)
+        found.append(replace(one, tables=[(networks(rows), True)]) if one.id == "networks" else one)
+    return replace(page, sections=found)
+
+
+def pictures(text: str) -> int:
+    return sum(map(len, re.findall(r"base64,([^\"]*)\"", text)))
+
+
+LEFT_OUT = [
+    "pictures of the atlas have half as many dots",
+    "figures of training say no numbers where they are pointed at",
+    "nor do others than those of accuracy",
+    "a phone shows figures as a wide screen does",
+]
+
+
+@pytest.mark.parametrize(
+    ("marks", "most", "steps"), [(100, MOST, 0), (30_000, MOST, 2), (100, 0, 4), (100, 100_000, 4)]
+)
+def test_a_page_of_210_networks_stays_below_its_limit_or_says_that_it_does_not(
+    made: tuple[Page, str], marks: int, most: int, steps: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = many(made[0], marks)
+    if most == 0:  # what is left after all steps, and a little
+        most = len(html(within(large, 1)).encode()) + 2_000
+        caplog.clear()
+    text = html(within(large, most))
+    said = [record.getMessage() for record in caplog.records]
+    expected = [f"to keep the page below {most / 1e6:.3g} MB, {', '.join(LEFT_OUT[:steps])}"] if steps else []
+    assert said[:1] == expected
+    if most != 100_000:
+        assert len(text.encode()) < most and len(said) == len(expected)
+    else:
+        assert re.match(r"the page has 0\.\d MB, more than the 0\.1 MB it should: give fewer run files", said[1])
+    assert checked(text).seen["tr"] > 210 and (
+        pictures(text) < 0.5 * pictures(html(large)) if steps else text == html(large)
+    )
+    accuracy = text[text.index('<section id="accuracy"') :].partition("</section>")[0]
+    assert 'class="marks"' in accuracy and "Point at a mark" in accuracy  # what the page is about says its numbers
 
 
 @pytest.mark.skipif(browser.found() is None, reason="no Chromium on this machine: apt-get install chromium brings one")

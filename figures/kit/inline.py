@@ -19,6 +19,7 @@ from figures.kit.style import applied
 
 _SVG, _LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
+_FINE = re.compile(r"-?\d+\.\d{3,}")  # a coordinate finer than a hundredth of a point, which nobody sees
 _RADIUS = 4.0  # of a point's ring, in points: around a marker
 _DPI = 144  # of pictures in it: pages are seen on screens of more dots than a point has
 
@@ -54,7 +55,11 @@ def _take_into_page(root: ElementTree.Element, name: str) -> None:
         if "id" in element.attrib:
             element.set("id", f"{name}-{element.get('id')}")
         for key, value in element.attrib.items():
-            element.set(key, _REFERENCE.sub(rf"url(#{name}-\1)", value) if key != "d" else " ".join(value.split()))
+            element.set(key, _REFERENCE.sub(rf"url(#{name}-\1)", value) if key != "d" else _coordinates(value))
+
+
+def _coordinates(path: str) -> str:
+    return _FINE.sub(lambda number: f"{float(number[0]):.2f}", " ".join(path.split()))
 
 
 def _drop(root: ElementTree.Element, tags: Iterable[str]) -> None:

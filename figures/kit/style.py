@@ -12,9 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 import matplotlib
+import numpy as np
 import seaborn
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_pdf import PdfPages
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.textpath import TextPath
@@ -30,9 +32,11 @@ MM_PER_INCH, POINTS_PER_INCH = 25.4, 72.0
 LABEL_SIZE = 7.5  # of an axis's name, in points
 
 # k = 1, 2, 3 from the left, networks built elsewhere from the right. Searched for the least distance in Lab between two
-# of the first three, the last four, grey and black, as seen by normal eyes, protanopes, deuteranopes and tritanopes
-# (Machado et al. 2009): 22. Of seaborn's "colorblind" it is 12, orange beside vermillion and green beside grey.
-_COLOURS = ("#0173B2", "#D55E00", "#00B36B", "#A3CDF5", "#57452A", "#F5B000", "#8006D2")
+# of them, grey and black, as seen by normal eyes, protanopes, deuteranopes and tritanopes (Machado et al. 2009): 23.9.
+# Of seaborn's "colorblind" it is 12, orange beside vermillion and green beside grey. Each stands out from white paper,
+# and from the dark page that turns them round, by 3 to 1 or more (WCAG 2.1, 1.4.11), as all colours of lines do.
+_COLOURS = ("#016AAC", "#D55E00", "#00AA60", "#AF5DFF", "#8E0318", "#2E3452", "#6216DF")
+_PALEST = 0.32  # of seaborn's "crest", whose first third does not stand out from white
 # What is the same for every line.
 REFERENCE = "0.35"
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -51,7 +55,7 @@ _DASHES: tuple[Any, ...] = (
 MOST_LINES = len(_COLOURS) * len(MARKERS)
 # Of a legend's handle, in font sizes: two periods of the longest dashes, of which the marker covers a part.
 HANDLE_LENGTH = 3.7
-GREY = "#9A9A9A"  # lighter than each of the colours printed without colour
+GREY = "#909090"  # lighter than each of the colours printed without colour
 UNTRAINED_DASHES = (0, (2.2, 1.4))
 PARALLEL_DASHES = (0, (1, 1))
 CHANCE_DASHES = (0, (1, 1.8))
@@ -199,7 +203,7 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
 
     Args:
         mode: how the network was trained; untrained networks are grey and dashed, end-to-end ones black, those trained
-            in parallel in a paler tint of their k's colour.
+            in parallel in a darker shade of their k's colour.
         k: layers of its auxiliary problem, from 1, which give marker and dashes; None where it has none.
         place: of a network that was built elsewhere among such, from 0; gives it colour, marker and dashes, of which
             the first `MOST_LINES` have no pair of colour and marker twice.
@@ -216,7 +220,7 @@ def line_style(mode: str, k: int | None, place: int = 0) -> dict[str, Any]:
         return {"color": GREY, "marker": marker, "linestyle": UNTRAINED_DASHES}
     colour = _COLOURS[place % len(_COLOURS)] if k is not None and mode != "end-to-end" else "black"
     if mode == "parallel":
-        colour = seaborn.light_palette(colour, 5).as_hex()[2]
+        colour = seaborn.dark_palette(colour, 5).as_hex()[2]
     dashes = PARALLEL_DASHES if mode == "parallel" else _DASHES[place % len(_DASHES)]
     return {"color": colour, "marker": marker, "linestyle": dashes}
 
@@ -228,8 +232,8 @@ def mode_style(mode: str) -> dict[str, Any]:
 
 def ordered_styles(count: int) -> list[dict[str, Any]]:
     """Return the properties of lines whose order is the message, such as widths: from light to dark."""
-    shades = seaborn.color_palette("crest", count).as_hex()
-    return [{"color": shade, "marker": MARKERS[place % len(MARKERS)]} for place, shade in enumerate(shades)]
+    shades = seaborn.color_palette("crest", as_cmap=True)(np.linspace(_PALEST, 1, count + 2)[1:-1])
+    return [{"color": to_hex(shade), "marker": MARKERS[place % len(MARKERS)]} for place, shade in enumerate(shades)]
 
 
 def colour_map(name: str) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 from figures import output
 from figures.file_set import write
 from figures.page.given import read_given
+from figures.page.limit import within
 from figures.page.render import html
 from figures.page.sections import page_of
 from layerwise.runfile.given import Runs, paths_of
@@ -46,7 +47,7 @@ def target_of(out: Path, inputs: list[Path], force: bool) -> Path:
 def page_text(paths: Sequence[Path]) -> str:
     """Return the page of a study's folder or of run files, with what is warned of in the making."""
     with _remarked() as remarks:
-        page = page_of(read_given(paths))
+        page = within(page_of(read_given(paths)))
     return html(replace(page, remarks=remarks))
 
 

@@ -39,8 +39,8 @@ def networks(rows: pd.DataFrame) -> Table:
     return Table(
         head=["run", "probe", "network", "k", "M", "seed", *(f"j = {depth}" for depth in depths)],
         rows=cells,
-        caption=f"Accuracy (%) of each network on the {first['n_samples']} test images of {first['dataset']}, of each "
-        "depth.",
+        caption=f"Accuracy (%) of each network on the {first['n_samples']:,} test images of {first['dataset']}, "
+        "of each depth.",
         text=3,
     )
 
@@ -57,7 +57,7 @@ def fits(rows: pd.DataFrame) -> Table:
         cells.append(
             [
                 kind, _asked(at), or_dash(at["k"]), or_dash(at["width"]), str(at["depth"]), str(len(one)),
-                _span(one["n_train"], "d"), _chosen(one),
+                _span(one["n_train"], ",d"), _chosen(one),
                 " and ".join(_ON.get(on, on) for on in sorted(set(one["selection"]))),
                 bound(float(known.max())) if len(known) else "-",
                 f"{int(met.sum())} of {len(met)}" if len(met) else "-", str(int(one["test_reads"].max())),

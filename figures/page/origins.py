@@ -64,7 +64,7 @@ def _origin(path: Path) -> dict[str, Any]:
         "took": "-" if seconds is None else show_seconds(float(seconds)),
         "results": hashlib.sha256(table_path(path).read_bytes()).hexdigest(),
         "data": f"{about['name']}, {len(about['classes'])} classes (fingerprints: {prints})",
-        "images": ", ".join(f"{split} {n}" for split, n in counts.items()),
+        "images": ", ".join(f"{split} {n:,}" for split, n in counts.items()),
         "software": ", ".join(f"{name} {version}" for name, version in sorted(software.items())),
         "machine": ", ".join(machine),
         "command": _command(json.loads(made.get("command", "[]"))),

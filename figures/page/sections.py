@@ -28,12 +28,19 @@ log = logging.getLogger("layerwise.figures")
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """A figure as SVG, for a wide screen and for a narrow one; the first sentence of its caption, and the rest."""
+    """A figure as SVG, for a wide screen and for a narrow one; the first sentence of its caption, and the rest.
+
+    narrow: empty where the wide one serves both.
+    """
 
     wide: str
     narrow: str
     caption: str
     more: str
+
+    @property
+    def says_numbers(self) -> bool:
+        return "<circle" in self.wide
 
 
 @dataclass(frozen=True, kw_only=True)

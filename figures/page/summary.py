@@ -31,7 +31,7 @@ def lead(points: pd.DataFrame, fold: pd.DataFrame | None) -> list[str]:
     intervals = " and ".join(dict.fromkeys(interval for interval in own["interval"] if interval))
     reads = f"from {low}, to {high}," if len(ends) > 1 else high
     return [
-        f"At {where} a {first['probe']} probe reads {reads} of the {first['n_samples']} {first['split']} "
+        f"At {where} a {first['probe']} probe reads {reads} of the {first['n_samples']:,} {first['split']} "
         f"images of {first['dataset']}. Always saying the most frequent class would be right about "
         f"{percent(first['chance'])}.{raw}",
         *_on_the_choice(own, points, fold),
@@ -75,7 +75,7 @@ def of_lines(points: pd.DataFrame, fold: pd.DataFrame | None) -> Table:
         head=_HEAD[: 7 if best else 4],
         rows=rows,
         caption=f"What the {points['probe'].iloc[0]} probe reads of each kind of network, % of the "
-        f"{points['n_samples'].iloc[0]} {points['split'].iloc[0]} images.",
+        f"{points['n_samples'].iloc[0]:,} {points['split'].iloc[0]} images.",
     )
 
 

@@ -112,6 +112,6 @@ def caption(sample: pd.DataFrame, seed: int = 0) -> str:
     return (
         f"Test images of {first['dataset']} by prediction depth in {first['network']}: the first depth from which on "
         f"probe {probe} says what it says at the last depth (Baldock et al. 2021). Below each column its depth and the "
-        f"share of the {len(sample)} images that have it; {most} at most are shown, drawn at random (seed {seed}). "
+        f"share of the {len(sample):,} images that have it; {most} at most are shown, drawn at random (seed {seed}). "
         f"Framed: {int((shown['right'] == 0).sum())} of the {len(shown)} shown that the last depth is wrong about."
     )

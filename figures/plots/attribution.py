@@ -127,7 +127,8 @@ def caption(points: pd.DataFrame) -> str:
     return " ".join(
         [
             f"What each depth j gives over the {first['pooling']}x{first['pooling']}-pooled input, in points of "
-            f"{first['split']} accuracy of probe {first['probe']} on {first['dataset']} ({first['n_samples']} images).",
+            f"{first['split']} accuracy of probe {first['probe']} on {first['dataset']} ({first['n_samples']:,} "
+            "images).",
             "; ".join(said[part] for part in _drawn(points)).capitalize() + "; each within its seed, so that the parts "
             "add up to the gain over the input.",
             *pixels,

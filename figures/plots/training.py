@@ -46,7 +46,10 @@ def draw(points: pd.DataFrame, size: str = "single") -> Figure:
             own = points[points["measure"] == measure]
             _set_axes(axes, own, _SCALE[measure])
             of_k = own[own["k"] == k]
-            _mark_drops(axes, of_k)
+            for epoch in _drops(of_k):
+                axes.axvline(
+                    epoch - 0.5, color=style.GREY, linewidth=0.6, linestyle="dotted", label="_drop", zorder=0.5
+                )
             for epoch in set(of_k["finetuning"].dropna()):
                 axes.axvline(epoch - 0.5, color=style.GREY, linewidth=0.9, label="_finetuning", zorder=0.5)
             for (block, split), line in of_k.groupby(["block", "split"]):
@@ -77,14 +80,11 @@ def _set_axes(axes: Axes, points: pd.DataFrame, scale: float) -> None:
     axes.xaxis.set_major_locator(epochs)
 
 
-def _mark_drops(axes: Axes, points: pd.DataFrame) -> None:
-    """Draw a line before each epoch that begins with a tenth less of a learning rate or more: a step, and no slope."""
-    rates = points.groupby("epoch")["learning_rate"].first()
-    for epoch, ratio in (rates / rates.shift()).dropna().items():
-        if ratio < 0.9:
-            axes.axvline(
-                float(str(epoch)) - 0.5, color=style.GREY, linewidth=0.6, linestyle="dotted", label="_drop", zorder=0.5
-            )
+def _drops(points: pd.DataFrame) -> list[int]:
+    """Return the epochs that begin with a lower rate than the one before, by a schedule of steps: others always do."""
+    stepped = points[points["schedule"] == "steps"]
+    rates = stepped.groupby("epoch")["learning_rate"].first()
+    return [int(epoch) for epoch in rates.index[rates < rates.shift()]]
 
 
 def _draw_line(axes: Axes, line: pd.DataFrame, colour: str, split: str, scale: float) -> None:
@@ -116,8 +116,9 @@ def caption(points: pd.DataFrame) -> str:
     after = ""
     if points["finetuning"].notna().any():
         after = f" From epoch {int(points['finetuning'].max())} on (grey line) it is trained on above its pruned block."
+    drops = " Dotted: the learning rate drops." if any(_drops(own) for _, own in points.groupby("k")) else ""
     return (
         f"Training of each block's auxiliary problem on {first['dataset']}, mode {first['mode']}: cross-entropy and "
         f"accuracy against the epochs of that problem. {networks}, each M weighing the same. Train: while training, on "
-        f"augmented images; validation: after the epoch.{bands} Dotted: the learning rate drops.{after}{failed}"
+        f"augmented images; validation: after the epoch.{bands}{drops}{after}{failed}"
     )

@@ -113,7 +113,7 @@ def caption(points: pd.DataFrame) -> str:
     first = points.iloc[0]
     sentences = [
         f"Accuracy of CNN-p probes against their width M on {first['dataset']}, {first['split']} split "
-        f"({first['n_samples']} images): a line for each depth j (0 = input) of {kind_of_network(points)}.",
+        f"({first['n_samples']:,} images): a line for each depth j (0 = input) of {kind_of_network(points)}.",
         "CNN-p: a CNN with p hidden layers, trained on the whole maps.",
         *convergence(points[points["measure"] == "accuracy"].rename(columns={"value": "accuracy"})),
     ]
