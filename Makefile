@@ -73,7 +73,7 @@ study: $(STAMP)
 	$(BIN)/separability-study --budget smoke -o demo/study
 
 test: $(STAMP)-test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # Goes on where it was stopped. TORTURE holds flags, say TORTURE="--only kills --kills 20".
 torture: $(STAMP)-test

@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
+import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +37,16 @@ os.environ["MPLBACKEND"] = "Agg"
 # Where several processes run the tests, they share the cores.
 if workers := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0")):
     torch.set_num_threads(max(1, torch.get_num_threads() // workers))
+
+
+# What takes longest. Begun last, one of them would be run by one process while the others have nothing left.
+LONGEST = ("figures_study_definition", "howtos", "layerwise_ranks", "probes_cli", "layerwise_training_checkpoint",
+           "torture", "probes_solver_path_real", "probes_solver_path_awkward")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first; the order within a file, and of the others, stays."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONGEST)
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +117,22 @@ def make_run(path: Path, max_size: int = 10**9, **fields: Any) -> Path:
     """Train `small_config(**fields)` on the CPU and publish it under `path`."""
     train_run(small_config(**fields), Place(out=path, device=torch.device("cpu"), max_size=max_size))
     return path
+
+
+@pytest.fixture(scope="session")
+def warm() -> Iterator[list[str]]:
+    """Return what starts a Python in place of sys.executable, in milliseconds: a fork of one that has loaded all."""
+    script, root = Path(__file__).parent / "warm.py", Path(__file__).parent.parent
+    with tempfile.TemporaryDirectory() as folder:  # of a short name: a socket's has 107 letters at most
+        path = Path(folder) / "socket"
+        environment = {**os.environ, "PYTHONPATH": f"{root}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+        server = subprocess.Popen([sys.executable, str(script), "--serve", str(path)], env=environment)
+        while not path.exists():
+            assert server.poll() is None
+            time.sleep(0.01)
+        yield [sys.executable, "-I", "-S", str(script), str(path)]
+        server.kill()
+        server.wait()
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,7 @@ from layerwise.training.problem import AuxiliaryProblem
 from layerwise.training.run import train_run
 
 CPU = torch.device("cpu")
-RUN = {"network.k": 2, "training.epochs": 2, "training.ema_decay": 0.9}
+RUN = {"data.subset": 400, "network.k": 2, "training.epochs": 2, "training.ema_decay": 0.9}
 BATCHES = (64, 15, 2, 64)  # shares that differ by one, and at three ranks one that is empty
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +111,7 @@ def test_a_readme_reader_finds_the_three_commands_first() -> None:
         assert words in first_screen
 
 
-def test_the_examples_of_an_exported_network_run(run_path: Path, tmp_path: Path) -> None:
+def test_the_examples_of_an_exported_network_run(warm: list[str], run_path: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "export.md").read_text()
     by_pytorch, by_onnxruntime = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     with open_run(run_path) as run:
@@ -122,15 +121,15 @@ def test_the_examples_of_an_exported_network_run(run_path: Path, tmp_path: Path)
         network = build_predictor(run)
         said = run.dataset["classes"][int(network(torch.from_numpy(black)).argmax())]
     done = subprocess.run(
-        [sys.executable, "-c", by_pytorch + by_onnxruntime], cwd=tmp_path, capture_output=True, text=True, check=False
+        [*warm, "-c", by_pytorch + by_onnxruntime], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout) == (0, f"{said}\n{said}\n"), done.stderr
 
 
-def test_the_example_in_the_readme_runs(tmp_path: Path) -> None:
+def test_the_example_in_the_readme_runs(warm: list[str], tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     done = subprocess.run(
-        [sys.executable, "-c", example + "\nassert x.shape[2:] == (2, 2) and len(table)\n"],
+        [*warm, "-c", example + "\nassert x.shape[2:] == (2, 2) and len(table)\n"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,8 +22,8 @@ from tests.benchmarks.gpu import step_operations
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_every_section_runs_at_toy_size_and_the_table_is_written(tmp_path: Path) -> None:
-    command = [sys.executable, "tests/benchmarks/gpu.py", "--toy", "--out", str(tmp_path / "table")]
+def test_every_section_runs_at_toy_size_and_the_table_is_written(warm: list[str], tmp_path: Path) -> None:
+    command = [*warm, "tests/benchmarks/gpu.py", "--toy", "--out", str(tmp_path / "table")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

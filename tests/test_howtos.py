@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
+from shlex import join
 
 import nbformat
 import numpy as np
@@ -19,6 +19,8 @@ import torch
 import torchvision
 from nbclient import NotebookClient
 from PIL import Image
+
+from tests.torture.commands import ENTRIES, fresh_words
 
 ROOT = Path(__file__).resolve().parent.parent
 HOWTOS = ROOT / "docs" / "howto"
@@ -36,13 +38,24 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", (HOWTOS / page).read_text(), re.DOTALL | re.MULTILINE)
 
 
-def follow(page: str, folder: Path, small: str = SMALL, **variables: str) -> str:
+@pytest.fixture(scope="module")
+def commands(warm: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of all commands, and of python, that begin warm: a page has ten, which load for 4 s each."""
+    folder = tmp_path_factory.mktemp("commands")
+    starts = {name: [*warm, *fresh_words(name)[1:]] for name in ENTRIES} | {"python": warm}
+    for name, words in starts.items():
+        (folder / name).write_text(f'#!/bin/sh\nexec {join(words)} "$@"\n')
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def follow(commands: Path, page: str, folder: Path, small: str = SMALL, **variables: str) -> str:
     """Run every command of a page, in its order, in a folder; return what they printed."""
-    return run(small + "\n".join(blocks(page, "sh")), folder, **variables)
+    return run(commands, small + "\n".join(blocks(page, "sh")), folder, **variables)
 
 
-def run(script: str, folder: Path, **variables: str) -> str:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def run(commands: Path, script: str, folder: Path, **variables: str) -> str:
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT), **variables}
     done = subprocess.run(
         ["bash", "-c", script],
@@ -56,11 +69,11 @@ def numbers(folder: Path, run: str) -> pd.DataFrame:
     return pd.read_csv(folder / f"{run}.probes.csv")
 
 
-def test_the_quickstart_of_the_readme(tmp_path: Path) -> None:
+def test_the_quickstart_of_the_readme(commands: Path, tmp_path: Path) -> None:
     (lines,) = re.findall(r"## Quickstart\n\n```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     clone, install, *work = lines.splitlines()
     assert clone.startswith("git clone ") and "pip install ." in install and len(work) == 3
-    run(SMALL + "\n".join(work), tmp_path)
+    run(commands, SMALL + "\n".join(work), tmp_path)
     assert {"run.h5", "run.probes.csv", "figure.pdf"} <= {path.name for path in tmp_path.iterdir()}
 
 
@@ -77,8 +90,8 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_figure_2_on_your_own_images(pictures: Path) -> None:
-    said = follow("your-images.md", pictures)
+def test_figure_2_on_your_own_images(commands: Path, pictures: Path) -> None:
+    said = follow(commands, "your-images.md", pictures)
     assert "nothing was done: the same command without --dry-run does it" in said
     made = {path.name for path in pictures.iterdir()}
     assert {f"figure2.{end}" for end in ("pdf", "svg", "png", "csv", "txt")} <= made
@@ -88,23 +101,23 @@ def test_figure_2_on_your_own_images(pictures: Path) -> None:
     assert "study" not in made
 
 
-def test_a_pretrained_network(pictures: Path) -> None:
+def test_a_pretrained_network(commands: Path, pictures: Path) -> None:
     url = torchvision.models.ResNet18_Weights.IMAGENET1K_V1.url
     kept = pictures / "torch" / "hub" / "checkpoints" / Path(url).name  # where torch looks before it fetches
     kept.parent.mkdir(parents=True)
     torch.save(torchvision.models.resnet18().state_dict(), kept)
     torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), pictures / "mine.pt")
     smaller = SMALL.replace('layerwise-extract "$@"', 'layerwise-extract "$@" --image-size 32')
-    follow("pretrained.md", pictures, smaller, TORCH_HOME=str(pictures / "torch"))
+    follow(commands, "pretrained.md", pictures, smaller, TORCH_HOME=str(pictures / "torch"))
     assert (pictures / "layers.pdf").exists()
     assert set(numbers(pictures, "resnet18")["selection"].dropna()) == {"validation"}
     assert set(numbers(pictures, "mine")["selection"].dropna()) == {"seen"}
 
 
-def test_features_from_elsewhere(tmp_path: Path) -> None:
+def test_features_from_elsewhere(commands: Path, tmp_path: Path) -> None:
     (code,) = blocks("features.md", "python")
     (tmp_path / "save.py").write_text(code)
-    follow("features.md", tmp_path)
+    follow(commands, "features.md", tmp_path)
     assert (tmp_path / "features.pdf").exists()
     for run, selection in (("no", "validation"), ("some", "validation"), ("all", "seen")):
         rows = numbers(tmp_path, run)

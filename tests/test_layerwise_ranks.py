@@ -27,15 +27,25 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["two ranks", "three ranks"])
-def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path, dict[str, Any]]:
+def found(
+    request: pytest.FixtureRequest, warm: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[int, Path, dict[str, Any]]:
     """Return the number of ranks, the folder they wrote into, and what each case gave."""
     folder, world = tmp_path_factory.mktemp("ranks"), request.param
     until_killed(Place(out=folder / "given.h5", device=CPU), after=4)
     shutil.copytree(folder / "given.h5.state", folder / "one.h5.state")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(world)]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(world),
+        "--no-python",
+    ]
     environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [*torchrun, str(ROOT / "tests" / "ranks_of_a_run.py"), str(folder)],
+        [*torchrun, *warm, str(ROOT / "tests" / "ranks_of_a_run.py"), str(folder)],
         env=environment, capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -130,10 +140,10 @@ dump.depth_batches = dying
 """
 
 
-def started(folder: Path, *words: str, program: str = TRAIN) -> subprocess.Popen[str]:
+def started(warm: list[str], folder: Path, *words: str, program: str = TRAIN) -> subprocess.Popen[str]:
     """Start a command on two ranks, layerwise-train if no other."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    command = [*torchrun, sys.executable, "-c", program, *words, "--out", str(folder / "run.h5")]
+    command = [*torchrun, *warm, "-c", program, *words, "--out", str(folder / "run.h5")]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
@@ -152,8 +162,8 @@ def own_lines(output: str) -> list[str]:
     return [line for line in output.splitlines() if line.startswith("layerwise-train:")]
 
 
-def test_a_rank_that_is_killed_ends_all_in_one_line(tmp_path: Path) -> None:
-    with started(tmp_path, *TOY) as process:
+def test_a_rank_that_is_killed_ends_all_in_one_line(warm: list[str], tmp_path: Path) -> None:
+    with started(warm, tmp_path, *TOY) as process:
         state, until = tmp_path / "run.h5.state" / "state.h5", time.monotonic() + 120
         while not state.exists() and time.monotonic() < until:
             time.sleep(0.1)
@@ -167,21 +177,23 @@ def test_a_rank_that_is_killed_ends_all_in_one_line(tmp_path: Path) -> None:
     )
 
 
-def test_a_rank_that_dies_in_the_dump_leaves_nothing_and_the_same_command_goes_on(tmp_path: Path) -> None:
+def test_a_rank_that_dies_in_the_dump_leaves_nothing_and_the_same_command_goes_on(
+    warm: list[str], tmp_path: Path
+) -> None:
     words = [*TOY[:-1], "1"]
-    with started(tmp_path, *words, program=DIES + TRAIN) as process:
+    with started(warm, tmp_path, *words, program=DIES + TRAIN) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode != 0
     (line,) = own_lines(output)
     assert "rank 1 of 2 ended without a word" in line
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5.state"]
-    with started(tmp_path, *words) as process:
+    with started(warm, tmp_path, *words) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert [path.name for path in tmp_path.iterdir()] == ["run.h5"]
 
 
-def test_an_extraction_of_two_ranks_is_that_of_one_process(tmp_path: Path) -> None:
+def test_an_extraction_of_two_ranks_is_that_of_one_process(warm: list[str], tmp_path: Path) -> None:
     network = tmp_path / "net.py"
     network.write_text(
         # Another network on every rank, were it not for that of the first.
@@ -190,9 +202,9 @@ def test_an_extraction_of_two_ranks_is_that_of_one_process(tmp_path: Path) -> No
         "torch.nn.Conv2d(1, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU())\n"
     )
     words = [f"{network}:make", "--dataset", "digits", "--trained-on", "nothing", "--batch-size", "100"]
-    alone = [sys.executable, "-c", EXTRACT, *words, "--out", str(tmp_path / "one.h5")]
+    alone = [*warm, "-c", EXTRACT, *words, "--out", str(tmp_path / "one.h5")]
     subprocess.run(alone, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    with started(tmp_path, *words, program=EXTRACT) as process:
+    with started(warm, tmp_path, *words, program=EXTRACT) as process:
         output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     assert output.count("wrote ") == 1
@@ -211,8 +223,10 @@ def test_an_extraction_of_two_ranks_is_that_of_one_process(tmp_path: Path) -> No
     ],
     ids=["words", "training"],
 )
-def test_what_ends_all_ranks_alike_is_said_once(tmp_path: Path, words: list[str], message: str) -> None:
-    with started(tmp_path, *words) as process:
+def test_what_ends_all_ranks_alike_is_said_once(
+    warm: list[str], tmp_path: Path, words: list[str], message: str
+) -> None:
+    with started(warm, tmp_path, *words) as process:
         output, _ = process.communicate(timeout=120)
     (line,) = own_lines(output)
     assert message in line

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -159,19 +161,16 @@ def test_rows_of_an_earlier_run_of_that_name_are_kept(own_run: Path) -> None:
         assert set(read_table(table_path(own_run)).run_id) == {"earlier", run.run_id}
 
 
-def _save_one(path: Path, depth: int) -> None:
+def _save_one(path: str, depth: int) -> None:
     with RunFile(path) as run:
         save(run, Task(run), [(ProbeName(depth=depth, probe="linear"), [fit(run)])])
 
 
-def test_two_processes_that_save_at_once_lose_nothing(own_run: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_save_one, args=(own_run, depth)) for depth in (0, 1, 2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert [worker.exitcode for worker in workers] == [0, 0, 0]
+def test_two_processes_that_save_at_once_lose_nothing(warm: list[str], own_run: Path) -> None:
+    code = f"import sys; from {__name__} import _save_one; _save_one(sys.argv[1], int(sys.argv[2]))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    workers = [subprocess.Popen([*warm, "-c", code, str(own_run), str(depth)], env=environment) for depth in (0, 1, 2)]
+    assert [worker.wait() for worker in workers] == [0, 0, 0]
     assert set(read_table(table_path(own_run)).depth) == {0, 1, 2}
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -206,10 +205,10 @@ def test_the_part_that_is_missing_is_named(images: Path, tmp_path: Path, monkeyp
     cifar10_folder.require_whole(tmp_path / "data")
 
 
-def test_what_is_not_whole_is_refused_in_one_line(images: Path, tmp_path: Path) -> None:
+def test_what_is_not_whole_is_refused_in_one_line(warm: list[str], images: Path, tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "1.tar.gz", images, ["train/airplane"])
     words = ["--data-dir", str(tmp_path / "data"), "--out", str(tmp_path / "table2"), "--archives", str(archive)]
-    command = [sys.executable, "tests/benchmarks/reproduce.py", *words]
+    command = [*warm, "tests/benchmarks/reproduce.py", *words]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.count("\n") == 1
