@@ -32,8 +32,13 @@ def pick_device(name: str | torch.device) -> torch.device:
         return torch.device("cpu")
     if not launch.several():
         return torch.device("cuda")
-    # A cluster may let each process see its own GPU alone, as number 0.
-    return torch.device("cuda", launch.local_number() % torch.cuda.device_count())
+    seen, own = torch.cuda.device_count(), launch.local_number()
+    if seen > 1 and own >= seen:
+        raise UsageError(
+            f"{launch.local_count()} processes were started on this machine, which has {seen} GPUs. Start one for each "
+            "GPU, or give --device cpu."
+        )
+    return torch.device("cuda", own if own < seen else 0)  # a cluster may let each process see its own GPU alone
 
 
 def thread_count() -> int:

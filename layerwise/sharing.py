@@ -40,22 +40,24 @@ def loaded_once(load: Callable[[], Value]) -> Value:
 
     load: returns what can be pickled; arrays that it had from `room` are not copied.
     """
+    global _given
     if not is_shared():
         return load()
+    _given = {}
     try:
         packed = ranks.of_machine(lambda: _packed(load()))
         found = _Unpickler(io.BytesIO(packed)).load()
         ranks.all_of(None)  # every rank has mapped it before the files are closed
     finally:
-        for handle in _HANDLES.values():
+        for handle, _ in _given.values():
             os.close(handle)
-        _HANDLES.clear()
+        _given = None
     return found
 
 
 def room(shape: tuple[int, ...]) -> np.ndarray:
     """Return an array to be filled, uint8, that `loaded_once` gives to the other ranks without a copy."""
-    if not is_shared() or not prod(shape):
+    if _given is None or not prod(shape):
         return np.empty(shape, np.uint8)
     return _in_memory(prod(shape)).reshape(shape)
 
@@ -81,8 +83,9 @@ def part(n: int) -> slice:
     return slice(launch.local_number(), n, launch.local_count()) if is_shared() else slice(n)
 
 
-# Open files of this process by the address at which it maps them, while others may still be to open them.
-_HANDLES: dict[int, int] = {}
+# While `loaded_once` loads: open files that other ranks are to map, by the address of their array here; with the array,
+# so that no other one gets its address meanwhile.
+_given: dict[int, tuple[int, np.ndarray]] | None = None
 
 
 def _in_memory(size: int) -> np.ndarray:
@@ -90,7 +93,8 @@ def _in_memory(size: int) -> np.ndarray:
     handle = os.memfd_create("layerwise")
     os.ftruncate(handle, size)
     array = _mapped(_path(handle), size, torch.uint8).numpy()
-    _HANDLES[array.ctypes.data] = handle
+    assert _given is not None
+    _given[array.ctypes.data] = handle, array
     return array
 
 
@@ -125,19 +129,20 @@ def _packed(value: object) -> bytes:
 
 
 class _Pickler(pickle.Pickler):
-    def persistent_id(self, value: object) -> tuple[str, tuple[int, ...], str] | None:
-        if not isinstance(value, np.ndarray) or value.nbytes < MAPPED:
+    def persistent_id(self, value: object) -> tuple[str, tuple[int, ...], np.dtype[Any]] | None:
+        if not isinstance(value, np.ndarray) or value.nbytes < MAPPED or value.dtype.hasobject:
             return None
-        if value.ctypes.data not in _HANDLES or not value.flags.c_contiguous:
+        assert _given is not None
+        if value.ctypes.data not in _given or not value.flags.c_contiguous:
             source, value = value, _in_memory(value.nbytes).view(value.dtype).reshape(value.shape)
             value[...] = source
-        return _path(_HANDLES[value.ctypes.data]), value.shape, value.dtype.str
+        return _path(_given[value.ctypes.data][0]), value.shape, value.dtype
 
 
 class _Unpickler(pickle.Unpickler):
     def persistent_load(self, found: Any) -> np.ndarray:
         path, shape, dtype = found
-        size = prod(shape) * np.dtype(dtype).itemsize
+        size = prod(shape) * dtype.itemsize
         return _mapped(path, size, torch.uint8).numpy().view(dtype).reshape(shape)
 
 

@@ -3,10 +3,13 @@ rest of the launcher."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import submitit
 
 from figures.study.budgets import asked
 from figures.study.definition import Unit, run_path
@@ -16,6 +19,58 @@ from layerwise.runfile import RunFile
 from probes.results.table import read_rows
 
 TINY = {"data.subset": 100, "network.depth": 2, "network.aux_width": 4, "training.epochs": 1, "precision": "fp32"}
+
+
+class Job:
+    """A job of two tasks, as submitit has them, that ended by errors."""
+
+    job_id, num_tasks = "7", 2
+
+    def __init__(self, *errors: BaseException):
+        self.errors = errors
+
+    def task(self, number: int) -> SimpleNamespace:
+        return SimpleNamespace(exception=lambda: self.errors[number], paths=SimpleNamespace(stderr=f"{number}.err"))
+
+    def done(self) -> bool:
+        return True
+
+
+FAILED = """Job (task=0) failed during processing with trace:
+{0}
+Traceback
+  f(x)
+    ^^^
+{1}
+{0}
+You can check
+ - a
+"""
+KILLED = f"""Job 7 (task: 0) with path p has not produced any output (state: OOM)
+No output:
+{"-" * 40}
+INFO loading
+"""
+
+
+def test_of_the_tasks_of_a_job_the_one_that_says_why_is_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    killed = submitit.core.utils.UncompletedJobError(KILLED)
+    said, left = (
+        submitit.core.utils.FailedJobError(FAILED.format("-" * 22, f"layerwise.errors.{words}"))
+        for words in ("UserError: rank 0 of 2 ended", "EndedElsewhere: rank 1 ended")
+    )
+    for errors, expected in (
+        ((killed, said), "rank 0 of 2 ended (job 7, log 1.err)"),
+        ((left, said), "rank 0 of 2 ended (job 7, log 1.err)"),
+        ((killed, killed), "Job 7 (task: 0) with path p has not produced any output (state: OOM) No output: (job 7"),
+    ):
+        job = Job(*errors)
+        monkeypatch.setattr(submitit.AutoExecutor, "submit", lambda self, *words, job=job: job)
+        monkeypatch.setattr(submitit.AutoExecutor, "batch", lambda self: nullcontext())
+        unit = Unit("untrained", 2, 4, 0)
+        study = asked("smoke", {}, [])
+        failed = launch_slurm(tmp_path, study, [unit], Machine(device="cpu"), {}, cluster="local")
+        assert failed[unit].startswith(expected)
 
 
 def test_a_job_of_several_tasks_works_as_ranks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

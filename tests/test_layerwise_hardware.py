@@ -49,6 +49,18 @@ def test_devices(monkeypatch: pytest.MonkeyPatch) -> None:
     assert pick_device("cpu") == CPU
 
 
+def test_each_process_of_a_machine_has_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, value in {"WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(name, value)
+    for seen, own in ((4, 3), (1, 0)):  # all GPUs, or its own alone, which a cluster may number 0
+        monkeypatch.setattr(torch.cuda, "device_count", lambda seen=seen: seen)
+        assert pick_device("auto") == torch.device("cuda", own)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="4 processes were started on this machine, which has 2 GPUs. Start one for"):
+        pick_device("auto")
+
+
 def test_a_system_that_does_not_tell_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: str) -> None:
         raise FileNotFoundError

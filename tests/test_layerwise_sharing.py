@@ -32,15 +32,25 @@ def test_one_process_shares_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("of_two")
 def test_what_was_filled_in_its_place_is_not_copied() -> None:
-    images = sharing.room((4, 1_000_000))
-    images[:] = np.arange(4)[:, None]
-    other = images.T  # begins where they do, and is another array
-    found = sharing.loaded_once(lambda: {"images": images, "other": other, "none": sharing.room((0, 3))})
-    assert found["none"].shape == (0, 3)
-    assert np.array_equal(found["other"], other) and np.array_equal(found["images"], images)
+    made: dict[str, np.ndarray] = {}
+
+    def load() -> dict[str, np.ndarray]:
+        images = sharing.room((4, 1_000_000))
+        images[:] = np.arange(4)[:, None]
+        records = np.zeros(300_000, dtype=[("size", "<i8"), ("name", "S3")])
+        records["name"] = b"abc"
+        # The first begins where the images do, and is another array; of the others each may be given the last's place.
+        made.update(images=images, turned=images.T, none=sharing.room((0, 3)), records=records)
+        made.update(label=np.arange(200_000), index=np.arange(200_000)[::-1])
+        return made
+
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    found = sharing.loaded_once(load)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert all(np.array_equal(found[name], array) and found[name].dtype == array.dtype for name, array in made.items())
     found["images"][0, 0] = 9
-    assert images[0, 0] == 9 and found["other"][0, 0] == 0
-    assert not sharing._HANDLES
+    assert made["images"][0, 0] == 9 and found["turned"][0, 0] == 0
+    assert sharing.room((4, 1_000_000)).base is None  # which nobody else is to have
 
 
 @pytest.mark.usefixtures("of_two")

@@ -6,6 +6,7 @@ A job of several tasks (`tasks_per_node`, `nodes`) works on its network as ranks
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +44,9 @@ def launch_slurm(
     executor = submitit.AutoExecutor(folder=folder / "jobs", cluster=cluster)
     try:
         # A day: submitit's own limit of 5 minutes would stop a job in the middle of its first network.
-        executor.update_parameters(**{"name": "separability-study", "timeout_min": 24 * 60, **options})
+        # A task that ends badly ends the others of its job, as torchrun has it: on GPUs they would wait for it.
+        own = {"timeout_min": 24 * 60, "slurm_srun_args": ["--kill-on-bad-exit=1"]}
+        executor.update_parameters(**{"name": "separability-study", **own, **options})
     except (TypeError, NameError, ValueError) as error:
         raise UsageError(f"--slurm: {one_line(error)}") from None
     with executor.batch():
@@ -52,10 +55,10 @@ def launch_slurm(
     of_job = {job.job_id: unit for unit, job in jobs.items()}
     with Tally(len(jobs)) as tally:
         for job in submitit.helpers.as_completed(list(jobs.values())):
-            raised = [(_last_line(e), task.paths.stderr) for task in _tasks(job) if (e := task.exception())]
+            raised = [(e, task.paths.stderr) for task in _tasks(job) if (e := task.exception())]
             if raised:
-                why, where = min(raised, key=lambda one: _is_aftermath(one[0]))
-                tally.failed(of_job[job.job_id], f"{why} (job {job.job_id}, log {where})")
+                first, where = min(raised, key=lambda one: _is_aftermath(one[0]))
+                tally.failed(of_job[job.job_id], f"{_last_line(first)} (job {job.job_id}, log {where})")
             else:
                 tally.completed(of_job[job.job_id], job.results()[0])
     return tally.failures
@@ -68,7 +71,8 @@ def complete_as_task(folder: Path, study: Study, unit: Piece, machine: Machine) 
 
     if JobEnvironment().num_tasks == 1:
         return complete(folder, study, unit, machine)
-    # Which of a node's GPUs a rank takes, it knows by its number. What the shell had set is of another run.
+    os.environ.pop("MASTER_PORT", None)  # of the shell that submitted: all jobs of a machine would have it
+    # Which of a node's GPUs a rank takes, it knows by its number.
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     from layerwise import ranks
     from layerwise.hardware import pick_device
@@ -81,9 +85,14 @@ def _tasks(job: Job[float]) -> list[Job[float]]:
     return [job.task(number) for number in range(job.num_tasks)]
 
 
-def _is_aftermath(line: str) -> bool:
-    """Return whether a task's last line says no more than that it, or another task, ended."""
-    return "EndedElsewhere" in line or "has not produced any output" in line
+def _is_aftermath(error: BaseException) -> bool:
+    """Return whether a task says no more than that it was killed, or that another one ended."""
+    return not _has_said(error) or "EndedElsewhere" in _last_line(error)
+
+
+def _has_said(error: BaseException) -> bool:
+    """Return whether a task ended by an error of its own, and not without a word."""
+    return isinstance(error, _submitit().core.utils.FailedJobError)
 
 
 def parse_options(words: Sequence[str]) -> dict[str, object]:
@@ -106,7 +115,9 @@ def _submitit():  # type: ignore[no-untyped-def]
 
 
 def _last_line(error: BaseException) -> str:
-    """Return the last line of a task's traceback, which names the error; submitit puts it between two rules."""
+    """Return the line that names an error: of a task's traceback the last, which submitit puts between two rules."""
     parts = re.split(r"^-{10,}$", str(error), flags=re.MULTILINE)
-    lines = [line for line in parts[1 if len(parts) > 1 else 0].splitlines() if not set(line.strip()) <= {"^", "~"}]
-    return " ".join(lines[-1].split()).removeprefix("layerwise.errors.UserError: ") if lines else type(error).__name__
+    if not _has_said(error):
+        return " ".join(parts[0].split())
+    lines = [line for line in parts[1].splitlines() if not set(line.strip()) <= {"^", "~"}]
+    return " ".join(lines[-1].split()).removeprefix("layerwise.errors.UserError: ")

@@ -109,7 +109,9 @@ class Kept(Recomputed):
         self.n = {"train": self.views * len(data["train"])} | {m: len(data[m]) for m in data if m != "train"}
         shapes = {name: (n, h, w, c) for name, n in self.n.items()}
         needed = sum(prod(shape) for shape in shapes.values()) * prefix.dtype.itemsize
-        self.place = ranks.of_machine(lambda: fitting_place(needed, self.device, folder))
+        # One place for all ranks, of all machines: to share memory or a file they make the same calls.
+        places = ranks.all_attempted(lambda: fitting_place(needed, self.device, folder))
+        self.place = max(places, key=PLACES.index)
         self._kept = {m: _allocate(s, prefix.dtype, self.device, self.place, folder) for m, s in shapes.items()}
         self._fill()
         log.debug("kept the output of %d frozen blocks: %s, %s", prefix.depth, show_size(needed), self.place)
@@ -207,8 +209,11 @@ def resolve_prefix(config: RunConfig, sizes: Sizes, device: torch.device, begun:
     return replace(config, training=replace(cfg, prefix="cache" if keeps else "recompute"))
 
 
+PLACES = ("device", "memory", "disk")
+
+
 def fitting_place(needed: int, device: torch.device, folder: Path | None) -> str:
-    """Return where to keep so many bytes: the first of "device", "memory", "disk" of whose free bytes they take SHARE.
+    """Return where to keep so many bytes: the first of `PLACES` of whose free bytes they take SHARE.
 
     Raises UserError where they fit nowhere.
     """

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import numpy as np
 
-from tests.torture import damage, data, disks, flags, kills, processes, streams
+from tests.torture import damage, data, disks, flags, kills, processes, ranks, streams
 from tests.torture.commands import code
 from tests.torture.material import Material
 from tests.torture.records import Records, failures, markdown, summary
@@ -29,6 +29,7 @@ PARTS: dict[str, ModuleType] = {
     "processes": processes,
     "data": data,
     "flags": flags,
+    "ranks": ranks,
 }
 # A prime that divides no number of kinds: a few trials are of all sorts, as many as there are kinds one of each.
 STRIDE = 89
