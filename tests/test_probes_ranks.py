@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +66,7 @@ def words(name: str, folder: Path, path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(warm: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder where ranks did what the tests ask: beside each command of two ranks that of one process."""
     folder = tmp_path_factory.mktemp("ranks")
     run = make_run(folder / "run.h5", **{"data.subset": 250, "training.epochs": 1, "store": "maps"})
@@ -86,7 +85,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, (family, _) in ENDED.items():
         shutil.copy(run, folder / f"{family}.h5")
         asked |= {name: (2, []), f"{name} goes on": (3, ended(folder, family))}
-    command = [sys.executable, str(ROOT / "tests" / "ranks_of_probes.py"), str(folder), json.dumps(asked)]
+    command = [*warm, str(ROOT / "tests" / "ranks_of_probes.py"), str(folder), json.dumps(asked)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder
