@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from layerwise import ranks
 from layerwise.errors import UsageError
 from probes.protocol import has_fold
 from probes.tasks.task import CLASS, NO_CONTROL
@@ -114,6 +113,8 @@ class Family(ABC):
 
         Ranks do it together or, each alone, at depths of their own.
         """
+        from layerwise import ranks  # torch's, which those who read rows do without
+
         if self.is_shared:
             return ((depth, work(depth)) for depth in depths)
         return ranks.dealt(depths, work)

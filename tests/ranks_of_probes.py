@@ -12,10 +12,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import signal
 import socket
 import sys
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -28,11 +33,15 @@ import probes.linear.codelength
 import probes.nearest.probe
 import probes.results.report
 import probes.shown.evaluate  # noqa: F401 - once for all ranks
-from layerwise import commandline, ranks
+from layerwise import commandline, launch, ranks
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.cli import probe
 from probes.linear.features import read_depth
+from probes.linear.probe import LinearFamily
+from probes.nearest.probe import KnnFamily, NcmFamily
+from probes.probe import Family, ProbeName
+from probes.protocol import Fit
 from probes.solver import design_matrix, newton
 from probes.solver.path import Fitter
 from probes.solver.standardiser import Standardiser
@@ -40,7 +49,7 @@ from probes.tasks.task import Task
 
 CPU = torch.device("cpu")
 CUTS = (0, 31, 70, 120)  # of 120 rows among three ranks: unequal shards
-LAMS = [1e-2, 1e-4]
+LAMS = [1e-1, 1e-2]
 
 
 def cases() -> dict[str, dict[str, Any]]:
@@ -50,7 +59,7 @@ def cases() -> dict[str, dict[str, Any]]:
     # of the second path the last rank holds no sample
     two_paths = {"sample_weight": np.stack([np.arange(120) % 3 != 1, np.arange(120) < 40])}
     return {
-        **{loss: {"X": X, "y": y, "loss": loss, "tol": 1e-9} for loss in ("multinomial", "ovr", "squared_hinge")},
+        **{loss: {"X": X, "y": y, "loss": loss, "tol": 1e-9} for loss in ("multinomial", "squared_hinge")},
         "float32": {"X": X.astype(np.float32), "y": y, "_SMALL": 0},
         "streamed": {"X": X, "y": y, "max_memory": 100},
         "weighted": {"X": X, "y": y, **two_paths},
@@ -74,7 +83,11 @@ def fits(X: np.ndarray, y: np.ndarray, rows: slice, is_shared: bool, **options: 
     return [[*vars(fit).values()] for fit in found], 0 if held is None else len(held)
 
 
-def shards(folder: Path) -> None:
+def run(*words: str) -> int:
+    return commandline.call(probe, "probe-depth", list(words))
+
+
+def shards(folder: Path) -> int:
     """Fit every case on the rows of each rank, and say what each holds; what is wrong with one's is raised on all."""
     with ranks.joined(CPU):
         rows = slice(*CUTS[ranks.rank() : ranks.rank() + 2])
@@ -87,6 +100,46 @@ def shards(folder: Path) -> None:
             data = read_depth(Task(run), 1, ["train", "test"], side=2, device=CPU, max_memory=None)
         held = {split: (len(x), len(data.y[split])) for split, x in data.x.items()}
         torch.save((found, held), folder / f"shards.{ranks.rank()}.pt")
+    return 0
+
+
+def until(folder: Path, family: type[Family], end: Callable[[], None]) -> int:
+    """Run probe-depth until the second rank comes to depth 2 and depth 1 is saved; keep the table as it then is."""
+    fit, words, table = family.fit, ended(folder, family.__name__), folder / f"{family.__name__}.probes.csv"
+
+    def ending(self: Family, depth: int, wanted: Sequence[ProbeName]) -> list[tuple[ProbeName, list[Fit]]]:
+        if depth == 2 and launch.number() == 1:
+            while not table.exists():
+                time.sleep(0.1)
+            end()
+        return fit(self, depth, wanted)
+
+    with mock.patch.object(family, "fit", ending):
+        code = run(*words)
+    if launch.number() == 0:
+        shutil.copy(table, folder / f"{family.__name__}.left.csv")
+    return code
+
+
+def ended(folder: Path, name: str) -> list[str]:
+    """Return the words of a command that is ended, and then goes on."""
+    kind = {"LinearFamily": "linear", "KnnFamily": "knn", "NcmFamily": "ncm"}[name]
+    return [str(folder / f"{name}.h5"), "--device", "cpu", "--probe", kind, "--depths", "1-2"]
+
+
+def killed_together(folder: Path) -> int:
+    return until(folder, LinearFamily, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def killed_apart(folder: Path) -> int:
+    return until(folder, KnnFamily, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def failed_apart(folder: Path) -> int:
+    def fail() -> None:
+        raise UserError("depth 2 cannot be probed")
+
+    return until(folder, NcmFamily, fail)
 
 
 def start(name: str, rank: int, world: int, port: int, words: list[str], folder: Path) -> None:
@@ -97,11 +150,10 @@ def start(name: str, rank: int, world: int, port: int, words: list[str], folder:
     for stream, ending in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{name}.{rank}.{ending}", os.O_WRONLY | os.O_CREAT), stream)
     commandline._FIRST_SAYS = 0.0  # nobody ends the others here
-    if words:
-        commandline.call(probe, "probe-depth", words)
-    else:
-        globals()[name](folder)
+    with commandline.stoppable():
+        code = run(*words) if words else globals()[name](folder)
     sys.stdout.flush()
+    os._exit(code)
 
 
 def main(folder: Path, asked: dict[str, tuple[int, list[str]]]) -> None:
@@ -115,11 +167,14 @@ def main(folder: Path, asked: dict[str, tuple[int, list[str]]]) -> None:
                 try:
                     start(name, rank, world, port, words, folder)
                 finally:
-                    os._exit(0)
+                    os._exit(1)
             children.append(child)
         store = dist.TCPStore("localhost", port, is_master=True, wait_for_workers=False)
-        for child in children:
-            os.waitpid(child, 0)
+        while children:
+            child, status = os.wait()
+            children.remove(child)
+            for other in children if status else ():  # as torchrun does
+                os.kill(other, signal.SIGTERM)
         del store
 
 

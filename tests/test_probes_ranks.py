@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +16,48 @@ import pytest
 import torch
 from conftest import make_run
 from linear_problems import objective_of
-from ranks_of_probes import CUTS, cases, fits
+from ranks_of_probes import CUTS, cases, ended, fits
 from test_probes_shown import write_images
 
+from layerwise import ranks
 from layerwise.commandline import call
+from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.cli import probe
 from probes.solver.fit import LinearFit
+from probes.solver.samples import Samples
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
 QUICK = ["--device", "cpu", "--no-pixels", "--probe-width", "4", "--probe-seeds", "1", "--epochs", "1"]
-ALL = ["--probe", "linear,cnn-1,knn,ncm,auxiliary"]
 COMMANDS = {
-    "all": ALL,
+    "all": ["--probe", "linear,cnn-1,knn", "--depths", "1-2"],
     "permuted": ["--probe", "linear", "--control", "permuted", "--pool", "1", "--depths", "1"],
-    "matched": ["--probe", "linear-ovr", "--features", "matched", "--depths", "1-2"],
-    "codelength": ["--probe", "codelength", "--depths", "1"],
-    "target": ["--probe", "linear,knn", "--target", "FOLDER/parity.csv", "--depths", "2", "--max-memory", "1KB"],
+    "target": [
+        "--probe",
+        "codelength,linear-ovr",
+        "--target",
+        "FOLDER/parity.csv",
+        "--depths",
+        "2",
+        "--max-memory",
+        "1KB",
+    ],
     "evaluate": ["--probe", "linear,ncm", "--depths", "1-2", "--evaluate", "FOLDER/shown"],
 }
 BAD = {
     "no run": ("1.h5", [], "1.h5 does not exist"),
     "no depth": ("run.h5", ["--depths", "x"], "--depths has 'x', but takes depths"),
     "bad probe": ("1.h5", ["--probe", "linnear"], "unknown probe 'linnear'"),
+}
+DEAD = (
+    "rank 1 of 2 ended without a word: killed, or out of memory? What was finished is kept; the same command goes on "
+    "from there, with any number of ranks."
+)
+ENDED = {
+    "killed_together": ("LinearFamily", DEAD),
+    "killed_apart": ("KnnFamily", DEAD),
+    "failed_apart": ("NcmFamily", "depth 2 cannot be probed"),
 }
 
 
@@ -49,10 +66,10 @@ def words(name: str, folder: Path, path: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(warm: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder where ranks did what the tests ask: beside each command of two ranks that of one process."""
     folder = tmp_path_factory.mktemp("ranks")
-    run = make_run(folder / "run.h5", **{"data.subset": 400, "training.epochs": 1, "store": "maps"})
+    run = make_run(folder / "run.h5", **{"data.subset": 250, "training.epochs": 1, "store": "maps"})
     write_images(folder / "shown", run, only=50, shift=20)
     with RunFile(run) as opened:
         parts = [pd.DataFrame({"index": opened.indices(s), "label": opened.labels(s) % 2}) for s in opened.splits]
@@ -65,7 +82,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copy(run, folder / f"{name}{ending}.h5")
         asked[name] = 2, words(name, folder, folder / f"{name}2.h5")
     asked |= {name: (2, [str(folder / file), *QUICK, *more]) for name, (file, more, _) in BAD.items()}
-    command = [sys.executable, str(ROOT / "tests" / "ranks_of_probes.py"), str(folder), json.dumps(asked)]
+    for name, (family, _) in ENDED.items():
+        shutil.copy(run, folder / f"{family}.h5")
+        asked |= {name: (2, []), f"{name} goes on": (3, ended(folder, family))}
+    command = [*warm, str(ROOT / "tests" / "ranks_of_probes.py"), str(folder), json.dumps(asked)]
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return folder
@@ -122,7 +142,7 @@ def test_what_is_wrong_is_said_once(folder: Path, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def by_rank(folder: Path) -> list[Any]:
-    """Return what each of three ranks found, and what it held of a run of 360 + 359 images."""
+    """Return what each of three ranks found, and how many images of a run it held, of how many."""
     return [torch.load(folder / f"shards.{rank}.pt", weights_only=False) for rank in range(3)]
 
 
@@ -144,8 +164,32 @@ def test_fits_of_three_unequal_shards_are_certified_over_all_rows(by_rank: list[
         assert np.linalg.norm(fit.coef - one.coef) <= reach
 
 
-def test_each_rank_holds_its_own_rows_only(by_rank: list[Any]) -> None:
+def test_each_rank_holds_its_own_rows_only(by_rank: list[Any], folder: Path) -> None:
+    with RunFile(folder / "run.h5") as run:
+        images = {split: len(run.indices(split)) for split in ("train", "test")}
     for rank, (found, held) in enumerate(by_rank):
         own = CUTS[rank + 1] - CUTS[rank]
         assert {name: rows for name, (_, rows) in found.items()} == dict.fromkeys(cases(), own) | {"streamed": 0}
-        assert held == {"train": (120, 360), "test": ((119, 120, 120)[rank], 359)}
+        assert held == {split: (n * (rank + 1) // 3 - n * rank // 3, n) for split, n in images.items()}
+
+
+@pytest.mark.parametrize("name", ENDED)
+def test_what_ends_one_rank_ends_all_in_one_line_and_the_same_command_goes_on(folder: Path, name: str) -> None:
+    family, message = ENDED[name]
+    (line,) = [line for rank in (0, 1) for line in said(folder, name, rank, "err").splitlines()]
+    assert line == f"probe-depth: {message}"
+    left, done = (pd.read_csv(folder / f"{family}.{ending}.csv") for ending in ("left", "probes"))
+    assert set(left.depth) == {1} and set(done.depth) == {1, 2}
+    assert set(done.test_reads.dropna()) == {1}
+    kept = done[(done.depth == 1) & done.metric.isin(left.metric)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept.drop(columns="digest"), left.drop(columns="digest"))
+
+
+def test_ranks_that_computed_different_weights_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, weights = Samples(4), torch.randn(2, 3, dtype=torch.float64)
+    samples.ranks = 2
+    monkeypatch.setattr(ranks, "least", lambda bits: bits)  # the other has the same
+    samples.require_same(weights)
+    monkeypatch.setattr(ranks, "least", lambda bits: torch.minimum(bits, bits + torch.tensor([1, -1])))
+    with pytest.raises(UserError, match="^the ranks computed different weights from the same sums, so nothing is"):
+        samples.require_same(weights)
