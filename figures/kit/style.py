@@ -232,7 +232,7 @@ def mode_style(mode: str) -> dict[str, Any]:
 
 def ordered_styles(count: int) -> list[dict[str, Any]]:
     """Return the properties of lines whose order is the message, such as widths: from light to dark."""
-    shades = seaborn.color_palette("crest", as_cmap=True)(np.linspace(_PALEST, 1, count + 2)[1:-1])
+    shades = seaborn.color_palette("crest", as_cmap=True)(np.linspace(_PALEST, 1, count))
     return [{"color": to_hex(shade), "marker": MARKERS[place % len(MARKERS)]} for place, shade in enumerate(shades)]
 
 
