@@ -266,6 +266,7 @@ def image_depths(
     Returns:
         A row for each run, probe, depth and measure of docs/analysis.md: value, ci_low, ci_high (95% over images), n
         (images), of `change` p and p_holm (McNemar), and whose depth it is; depth is missing where a measure has none.
+        Runs that differ in their seed alone also have rows of their mean: run empty, interval "seeds", n_runs.
 
     Raises UserError where there are no predictions, the runs are of different images, or the votes of others.
     """

@@ -24,6 +24,8 @@ log = logging.getLogger("layerwise.analysis")
 # What makes a panel of a figure, and a line in it. The mode of a network that was built elsewhere is its label.
 PANEL = ["probe", "probe_width", "pooling"]
 LINE = ["mode", "k"]
+# What runs of one recipe have in common, which differ in their seed alone.
+LIKE = ["network", "mode", "k", "width", "aux_width", "experiment"]
 UNTRAINED = "untrained"  # what the mode of such networks begins with; their kind follows
 # What tells one network of a line from another: the widths are fixed factors, the seed is the repetition.
 NETWORK = ["width", "aux_width", "seed"]

@@ -5,6 +5,7 @@ The commands of the same names write what these functions return.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ import pandas as pd
 
 from analysis.attribution import attribution
 from analysis.contrasts import BOUND
+from analysis.geometry.decoding import EPSILON
 from analysis.tables import read
 from analysis.training import training_curves
 from figures import output, tables
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from figures.output import Made
 
-TABLES = ("accuracy", "top5", "trends", "contrasts", "differences", "published")
+TABLES = ("accuracy", "top5", "trends", "contrasts", "differences", "shifts", "codelength", "published")
 TABLE_FILES = (".md", ".tex", ".csv")
 
 
@@ -123,6 +125,7 @@ def table(
     split: str = "test",
     keep_failed: bool = False,
     bound: float | None = None,
+    epsilon: float | None = None,
     columns: str = "probe",
     out: Path | str | None = None,
     force: bool = False,
@@ -132,21 +135,30 @@ def table(
     Args:
         runs: probed run files, by their paths or open; two for differences, none for published.
         what: accuracy (beside published numbers), top5 (the same of the five likeliest classes), trends (Page's test),
-            contrasts (between k and between modes), differences (two runs at each depth), or published.
+            contrasts (between k and between modes), differences (two runs at each depth), shifts (on test images that
+            layerwise-corrupt changed), codelength (with how many images a loss of epsilon takes), or published.
         probes: names of probes; None takes those that the runs have.
         split: train, validation or test. keep_failed: average networks that did not train with the others; they are
             named and left out otherwise.
         bound: of contrasts: the largest difference, in percentage points, that counts
-            as none; None for 1. columns: of accuracy: a column for each "probe", or for each "depth".
+            as none; None for 1. epsilon: of codelength, in bits a label; None for 0.5.
+        columns: of accuracy: a column for each "probe", or for each "depth".
         out: a name for table.md, .tex and .csv; None writes nothing. force: whether these are replaced.
 
     Raises UsageError for another table or number of runs, UserError for runs that lack what it needs.
     """
     given = [] if isinstance(runs, Sequence) and not isinstance(runs, str) and not runs else paths_of(runs)
-    check_table(what, len(given), bound, probes)
+    check_table(what, len(given), bound, probes, epsilon)
     paths = None if out is None else output.outputs(Path(out), given, force, TABLE_FILES, "table")
     data, shown = tables.made(
-        given, what, split, share_of(bound), columns, probes=_listed(probes), keep_failed=keep_failed
+        given,
+        what,
+        split,
+        share_of(bound),
+        columns,
+        probes=_listed(probes),
+        keep_failed=keep_failed,
+        epsilon=EPSILON if epsilon is None else epsilon,
     )
     if paths is not None:
         write({paths[suffix]: content for suffix, content in tables.rendered(data, shown).items()}, force)
@@ -185,7 +197,9 @@ def _listed(probes: Sequence[str] | None) -> Sequence[str] | None:
     return [probes] if isinstance(probes, str) else probes
 
 
-def check_table(what: str, count: int, bound: float | None, probes: Sequence[str] | None = None) -> None:
+def check_table(
+    what: str, count: int, bound: float | None, probes: Sequence[str] | None = None, epsilon: float | None = None
+) -> None:
     """Raise UsageError for a table that there is not, or that cannot be made of so many runs."""
     if what not in TABLES:
         raise unknown("table", what, TABLES)
@@ -193,6 +207,10 @@ def check_table(what: str, count: int, bound: float | None, probes: Sequence[str
         raise UsageError(f"--bound is of contrasts, but --what is {what}. Leave one of them out.")
     if bound is not None and not 0 < bound <= 100:
         raise UsageError(f"--bound is {bound:g}, but takes percentage points above 0, up to 100.")
+    if epsilon is not None and what != "codelength":
+        raise UsageError(f"--epsilon is of codelength, but --what is {what}. Leave one of them out.")
+    if epsilon is not None and not 0 < epsilon < math.inf:
+        raise UsageError(f"--epsilon is {epsilon:g}, but takes a loss above 0, in bits a label.")
     if what == "differences" and count != 2:
         raise UsageError(f"differences are between two runs, but {count} were given. Give two run files.")
     if what == "published" and probes is not None:

@@ -11,6 +11,8 @@ import pandas as pd
 from analysis.accuracy import accuracies
 from analysis.contrasts import BOUND, contrasts
 from analysis.differences import differences
+from analysis.geometry.decoding import EPSILON, decoding
+from analysis.images.shifts import shifts
 from analysis.published import NUMBERS
 from analysis.tables import read
 from analysis.trend import trends
@@ -111,6 +113,69 @@ def differences_table(found: pd.DataFrame, first: str, second: str) -> Table:
     )
 
 
+def shifts_table(found: pd.DataFrame) -> Table:
+    """Return what corruption costs, as `analysis.images.shifts.shifts` makes it: rows of sets, columns of depths."""
+    depths, cells = sorted(set(found["depth"])), []
+    for key, own in found.groupby(["run", "probe", "probe_width", "probe_seed", "pooling", "split"], sort=False):
+        at = own.set_index("depth")
+        name = [Path(key[0]).stem, panel_name(key[1], key[2], key[4]), str(key[3]), key[5]]
+        cells.append(name + [_change(at.loc[depth]) if depth in at.index else "-" for depth in depths])
+    is_one_seed = found["probe_seed"].nunique() == 1
+    head = ["run", "probe", "probe seed", "images", *(f"j = {depth}" for depth in depths)]
+    kept = [place for place in range(len(head)) if place != 2 or not is_one_seed]
+    return Table(
+        head=[head[place] for place in kept],
+        rows=[[row[place] for place in kept] for row in cells],
+        caption="Accuracy on corrupted test images minus that on the same images as they were, in percentage points, "
+        "with the paired bootstrap's 95% interval over images.",
+        notes=[
+            "*: p < 0.05 by McNemar's exact test of each number alone; nothing is adjusted over depths and sets, whose "
+            "images are the same. The spread over images, of each network as it is: another seed may differ more.",
+            *certified(found),
+        ],
+        text=len(kept) - len(depths),
+        label="shifts",
+    )
+
+
+def codelength_table(found: pd.DataFrame) -> Table:
+    """Return how easily depths are decoded, as `analysis.geometry.decoding.decoding` makes it."""
+    several = found["order"].nunique() > 1
+    cells = [
+        [
+            Path(one["run"]).stem, _pooled(one["pooling"]), *([str(one["order"])] if several else []),
+            str(one["depth"]),
+            f"{one['bits']:.3f} [{one['ci_low']:.3f}, {one['ci_high']:.3f}]", f"{one['compression']:.2f}",
+            f"> {one['n']:,}" if pd.isna(one["samples"]) else f"{one['samples']:,.0f}",
+            f"{'' if one['reached'] else '> '}{one['surplus_bits']:,.0f}", f"{one['loss']:.3f}",
+        ]
+        for one in found.to_dict("records")
+    ]  # fmt: skip
+    epsilon, n = found["epsilon"].iloc[0], found["n"].max()
+    order = ["order"] if several else []
+    return Table(
+        head=["run", "reads", *order, "depth", "bits a label", "compression", "images", "surplus bits", "loss"],
+        rows=cells,
+        caption=f"How easily linear probes decode the classes at each depth: codelength of the labels of {n:,} train "
+        f"images, with its 95% interval over them, and what a loss of {epsilon:g} bits on the test split takes.",
+        notes=[
+            "compression: the uniform code over this one. images: the least of the eight sizes within that loss. "
+            "surplus bits: what the labels cost beyond it, summed over images. >: not reached by the largest size, so "
+            "that both are larger than that. loss: of the largest size, in bits, on the test split."
+        ],
+        text=3 + several,
+        label="codelength",
+    )
+
+
+def _pooled(pooling: int) -> str:
+    return f"{pooling}x{pooling}" if pooling else "all"
+
+
+def _change(one: pd.Series) -> str:
+    return f"{_signed(one['difference'])}{'*' * int(one['p'] < 0.05)} {_ends(one['ci_low'], one['ci_high'])}"
+
+
 def published_table() -> Table:
     """Return all published numbers, with their sources."""
     rows = [
@@ -190,12 +255,13 @@ def made(
     *,
     probes: Sequence[str] | None = None,
     keep_failed: bool = False,
+    epsilon: float = EPSILON,
 ) -> tuple[pd.DataFrame, Table]:
     """Return the numbers of a table, and the table as it is shown.
 
-    what: accuracy, top5, trends, contrasts, differences (of two runs), or published (of none). bound: of contrasts.
-    columns: of accuracy, see `accuracy_table`. probes: names; None takes those that the runs have. keep_failed: average
-    networks that did not train with the others.
+    what: accuracy, top5, trends, contrasts, differences (of two runs), shifts, codelength, or published (of none).
+    bound: of contrasts. epsilon: of codelength. columns: of accuracy, see `accuracy_table`. probes: names; None takes
+    those that the runs have. keep_failed: average networks that did not train with the others.
     """
     if what == "published":
         return pd.DataFrame([vars(number) for number in NUMBERS]), published_table()
@@ -203,7 +269,7 @@ def made(
         first, second = runs
         found = differences(first, second, probes)
         return found, differences_table(found, *(run.name for run in runs))
-    return of_rows(read(runs), what, split, bound, columns, probes=probes, keep_failed=keep_failed)
+    return of_rows(read(runs), what, split, bound, columns, probes=probes, keep_failed=keep_failed, epsilon=epsilon)
 
 
 def of_rows(
@@ -215,8 +281,15 @@ def of_rows(
     *,
     probes: Sequence[str] | None = None,
     keep_failed: bool = False,
+    epsilon: float = EPSILON,
 ) -> tuple[pd.DataFrame, Table]:
-    """Return the numbers and the table of accuracy, top5, trends or contrasts, of rows that are read already."""
+    """Return the numbers and the table of any but differences and published, of rows that are read."""
+    if what == "shifts":
+        found = shifts(rows, probes)
+        return found, shifts_table(found)
+    if what == "codelength":
+        found = decoding(rows, epsilon)
+        return found, codelength_table(found)
     if what in ("accuracy", "top5"):
         found = accuracies(rows, probes, split, keep_failed, top5=what == "top5")
         return found, accuracy_table(found, columns)

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.images.seeds import averaged
 from analysis.images.table import Asked, measured
 from analysis.images.votes import ORDERS, Votes, ordered, read_votes
 from layerwise.errors import UsageError, UserError
@@ -250,3 +251,34 @@ def test_predictions_of_an_earlier_run_of_that_name_are_not_read(probed: Path, m
 
 def test_pairs_without_a_second_run_are_an_empty_table(probed: Path) -> None:
     assert isinstance(measured([probed], Asked(["knn"])).pairs, pd.DataFrame)
+
+
+def test_runs_that_differ_in_their_seed_have_rows_of_their_mean(probed: Path, other: Path, tmp_path: Path) -> None:
+    again = make_run(tmp_path / "again.h5", seed=1, store="maps")
+    with RunFile(again) as run:
+        keep(run, made_up(run, seed=5))
+    table = measured([probed, again, other], Asked()).depths
+    means, single = table[table["run"] == ""], table[table["run"] != ""]
+    assert set(means["probe"]) == {"linear"}  # knn is of one run
+    assert set(means["mode"]) == {"greedy"} and set(means["n_runs"]) == {2} and set(means["interval"]) == {"seeds"}
+    assert set(single["n_runs"]) == {1} and set(single["interval"]) == {"images"}
+    own = single[(single["mode"] == "greedy") & (single["probe"] == "linear")]
+    for one in means.itertuples():
+        parts = own[(own["measure"] == one.measure) & (own["depth"] == one.depth)]
+        value = parts["value"].to_numpy()
+        images = ((parts["ci_high"] - parts["ci_low"]) / (2 * 1.959964)).to_numpy()
+        half = max(12.7062 * abs(value[1] - value[0]) / 2, 1.959964 * np.sqrt(0.5 * np.mean(images**2) / 2))
+        assert one.value == pytest.approx(value.mean())
+        least = -1 if one.measure == "change" else 0
+        assert one.ci_low == pytest.approx(max(least, value.mean() - half), abs=1e-4)
+        assert one.ci_high == pytest.approx(min(1, value.mean() + half), abs=1e-4)
+        assert np.isnan(one.p) and np.isnan(one.seed)
+    assert set(means["measure"]) >= {"accuracy", "settled", "learnt", "lost", "change"}
+
+
+def test_networks_that_did_not_train_count_for_no_mean(probed: Path) -> None:
+    rows = measured([probed], Asked(["linear"])).depths
+    other = rows.assign(run="b.h5", run_id="b", seed=1)
+    assert len(averaged(pd.concat([rows, other]))) == len(rows)
+    assert averaged(pd.concat([rows, other.assign(failed="chance level")])).empty
+    assert averaged(pd.concat([rows, other.assign(seed=rows["seed"])])).empty  # not two seeds, but one twice

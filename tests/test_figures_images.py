@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import analysis
 import figures
+from analysis.images.seeds import averaged
 from figures.commands.images import image_depth
 from figures.images import atlas_made
 from figures.plots import atlas, images
@@ -79,6 +80,17 @@ def test_runs_of_one_name_are_called_by_their_files(runs: list[Path]) -> None:
     both = pd.concat([rows, rows.assign(run="again.h5", failed="(9.9%)")])
     assert [words for words, _ in images.lines_of(both)] == ["run", "again"]
     assert "Shown, though training failed: again.h5." in images.caption(both)
+
+
+def test_seeds_of_one_recipe_are_one_line(runs: list[Path]) -> None:
+    rows = analysis.image_depths(runs[:1], "linear")
+    table = pd.concat([rows, rows.assign(run="b.h5", run_id="b", seed=1)])
+    table = pd.concat([table, averaged(table)])
+    ((words, own),) = images.lines_of(table)
+    assert words == rows["network"].iloc[0] and set(own["run"]) == {""}
+    assert "Means of 2 networks that differ in their seed; their bars: 95% over seeds" in images.caption(table)
+    (_, mean), (name, _) = images.lines_of(pd.concat([table, rows.assign(run="c.h5", width=99)]))
+    assert set(mean["run"]) == {""} and name == "c"
 
 
 def test_the_atlas_shows_the_images_of_each_depth(runs: list[Path]) -> None:

@@ -386,8 +386,17 @@ def test_all_published_numbers(tmp_path: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--what", "all"], "unknown table 'all'. Choices: accuracy, top5, trends, contrasts, differences, published."),
+        (
+            ["--what", "all"],
+            "unknown table 'all'. Choices: accuracy, top5, trends, contrasts, differences, shifts, codelength, "
+            "published.",
+        ),
         (["--what", "accuracy"], "no run file was given. `separability-table RUN.H5... --what accuracy -o table.md`"),
+        (["a.h5", "--epsilon", "1"], "--epsilon is of codelength, but --what is accuracy. Leave one of them out."),
+        (
+            ["a.h5", "--what", "codelength", "--epsilon", "0"],
+            "--epsilon is 0, but takes a loss above 0, in bits a label.",
+        ),
         (["a.h5", "--what", "differences"], "differences are between two runs, but 1 were given. Give two run files."),
         (
             ["a.h5", "--what", "contrasts", "--bound", "0"],

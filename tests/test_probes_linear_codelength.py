@@ -12,9 +12,13 @@ import pytest
 import torch
 from conftest import make_run
 
+import figures
 import probes
 from analysis.geometry.accuracy import with_accuracy
+from analysis.geometry.decoding import decoding, sample_complexity, surplus_description_length
 from analysis.geometry.table import Asked
+from analysis.tables import read
+from figures.tables import codelength_table
 from layerwise.commandline import call
 from layerwise.errors import UsageError, UserError
 from probes.cli import probe
@@ -204,3 +208,45 @@ def test_a_figure_without_its_rows_says_how_they_are_made(own_run: Path) -> None
     assert run_probe(own_run, "--probe", "ncm", "--depths", "2") == 0
     with pytest.raises(UserError, match="run.h5 has no codelength of 2x2 averages. `probe-depth .*--probe codelength"):
         with_accuracy([own_run], Asked("test", [2]), "ncm", ["codelength"])
+
+
+def test_sample_complexity_and_surplus_are_those_of_a_slow_form() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        sizes = np.cumsum(rng.integers(1, 40, SIZES)).tolist()
+        losses = (3.3 / (1 + rng.uniform(0, 2) * np.arange(SIZES)) + rng.uniform(0, 0.2, SIZES)).tolist()
+        epsilon, surplus, reached = float(rng.uniform(0.1, 3)), 0.0, math.inf
+        for image in range(sizes[-1]):  # whose label is sent after so many others
+            known = [loss for n, loss in zip(sizes, losses, strict=True) if n <= image]
+            surplus += max(0.0, (known[-1] if known else math.log2(10)) - epsilon)
+        for n, loss in reversed(list(zip(sizes, losses, strict=True))):
+            reached = n if loss <= epsilon else reached
+        assert surplus_description_length(sizes, losses, epsilon, 10) == pytest.approx(surplus)
+        assert sample_complexity(sizes, losses, epsilon) == reached
+
+
+def test_at_no_loss_the_surplus_is_the_codelength_of_a_new_image() -> None:
+    # With eps 0 the sum is that of a codelength whose bits are those of the test split.
+    sizes, losses = [2, 6, 14], [1.5, 0.8, 0.4]
+    assert surplus_description_length(sizes, losses, 0.0, 4) == pytest.approx(2 * 2 + 4 * 1.5 + 8 * 0.8)
+
+
+def test_the_table_says_what_a_loss_takes_and_where_it_is_not_reached(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run.h5", **{"training.epochs": 1})
+    probes.fit(path, "codelength", depths=[1, 2], quiet=True)
+    rows = pd.read_csv(path.with_suffix(".probes.csv"))
+    at = rows[(rows.depth == 2) & rows.metric.str.startswith("log_loss_bits@")]
+    losses = {int(name.partition("@")[2]): value for name, value in zip(at.metric, at.value, strict=True)}
+    epsilon = sorted(losses.values())[2]
+    found = figures.table(path, "codelength", epsilon=epsilon).set_index("depth")
+    assert (
+        found.loc[2, "samples"] == min(n for n, loss in losses.items() if loss <= epsilon) and found.loc[2, "reached"]
+    )
+    total = rows[(rows.depth == 2) & (rows.metric == "codelength_bits")].value.iloc[0]
+    assert found.loc[2, "bits"] * found.loc[2, "n"] == pytest.approx(total)
+    none = figures.table(path, "codelength", epsilon=1e-3)
+    assert none["samples"].isna().all() and not none["reached"].any()
+    shown = codelength_table(none)
+    assert [row[5] for row in shown.rows] == [f"> {max(losses):,}"] * 2 and all(row[6][0] == ">" for row in shown.rows)
+    with pytest.raises(UserError, match="no run has a codelength. `probe-depth RUN.H5 --probe codelength` makes it."):
+        decoding(read([path]).query("probe != 'codelength'"))

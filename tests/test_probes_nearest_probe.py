@@ -118,3 +118,26 @@ def test_features_that_do_not_fit_memory_give_the_same(
             np.testing.assert_allclose(
                 scored.true_log_probability, streamed.scores[split].true_log_probability, rtol=1e-5
             )
+
+
+@pytest.mark.parametrize("kind", [KnnFamily, NcmFamily])
+def test_features_of_what_was_fitted_are_released_and_read_again(
+    run_path: Path, kind: type[KnnFamily] | type[NcmFamily]
+) -> None:
+    with RunFile(run_path) as run:
+        family = kind(run, Task(run), device=CPU)
+        family.fitted = {}
+        found = {name: fits[-1].scores["test"] for j in run.depths for name, fits in family.fit(j, family.names(j))}
+        assert len(family.fitted) == len(run.depths)
+        for name, own in family.fitted.items():
+            assert own._data() is None and own._kept is None
+            (said,) = family.kind(name).predict([own], family._open(name)(["test"]))
+            np.testing.assert_array_equal(said.predicted, found[name].predicted)
+
+
+def test_features_that_had_to_be_computed_are_kept(run_path: Path) -> None:
+    with RunFile(run_path) as run:
+        family = KnnFamily(run, Task(run), pools=[1], device=CPU)
+        family.fitted = {}
+        family.fit(1, family.names(1))
+        assert all(own._data() is not None for own in family.fitted.values())

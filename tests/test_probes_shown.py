@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -13,17 +14,22 @@ from conftest import make_run, small_config
 from PIL import Image
 from sklearn.naive_bayes import GaussianNB
 
+import figures
 import layerwise
 import probes
+from figures.tables import shifts_table
 from layerwise.commandline import call
+from layerwise.datasets.corrupted_sets import Made, note_made
 from layerwise.datasets.shown import find_shown, read_shown
 from layerwise.errors import UsageError, UserError
+from layerwise.export import corrupt_run
 from layerwise.runfile import RunFile
 from layerwise.runfile.place import Place
 from layerwise.training.run import train_run
 from probes.cli import probe
 from probes.results.table import read_rows
 from probes.shown.run import ShownRun
+from probes.shown.shift import index_of
 
 SIX = ["linear", "knn", "ncm", "auxiliary", "ensemble", "cnn-1"]
 QUICK = ["--probe-width", "4", "--epochs", "1", "--no-pixels"]
@@ -297,3 +303,40 @@ def test_the_only_fit_of_a_run_without_a_fold_is_evaluated(tmp_path: Path) -> No
 def test_classes_whose_folders_would_have_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run.h5 has several classes whose folders would have one name \(a/b\)"):
         find_shown(tmp_path, ["a/b", "a_b"], "run.h5")
+
+
+def test_what_a_corruption_costs_is_paired_with_the_same_images(own_run: Path, tmp_path: Path) -> None:
+    with RunFile(own_run) as run:
+        corrupt_run(run, tmp_path / "c", corruptions=["contrast"], severities=[1, 5])
+        fingerprint, index, label = run.dataset["fingerprint"]["test"], run.indices("test"), run.labels("test")
+    shutil.copytree(tmp_path / "c" / "contrast" / "5", tmp_path / "unknown")
+    note_made(tmp_path / "c", {"contrast/1": Made("digits", "0" * 64, 0)})  # of other images
+    folders = [word for name in ("c", "unknown") for word in ("--evaluate", tmp_path / name)]
+    assert run_probe(own_run, "--probe", "ncm,linear", "--depths", "1,2", *QUICK[-1:], *folders) == 0
+    table = rows(own_run)
+    shift = table[table.metric == "shift"]
+    assert set(shift.split) == {"contrast/5"} and set(zip(shift.probe, shift.depth, strict=True)) == {
+        (probe, depth) for probe in ("linear", "ncm") for depth in (1, 2)
+    }
+    accuracy = table[(table.metric == "accuracy")].groupby(["probe", "depth", "split", "refit"]).value.first()
+    p = table[table.metric == "shift_p"].set_index(["probe", "depth"]).value
+    for one in shift.itertuples():
+        place = (one.probe, one.depth)
+        change = accuracy[(*place, "contrast/5", one.refit)] - accuracy[(*place, "test", one.refit)]
+        assert one.value == pytest.approx(change) and one.ci_low < one.value < one.ci_high < 0
+        assert one.n_samples == 359 and p[place] < 0.001
+    # The slow form: outcomes of each image by its file, beside those kept of the test split.
+    with ShownRun(own_run, torch.device("cpu")) as run:
+        (found,) = find_shown(tmp_path / "c" / "contrast" / "5", run.dataset["classes"], "run.h5")
+        order = index_of(found, run)
+        images = read_shown(found, run.form)
+        by_index = dict(zip(index, label, strict=True))
+        assert order is not None and [by_index[one] for one in order] == images.label.tolist()
+        assert run.dataset["fingerprint"]["test"] == fingerprint
+    numbers = figures.table(own_run, "shifts", probes="ncm")
+    assert numbers["difference"].tolist() == pytest.approx(shift[shift.probe == "ncm"].value.tolist())
+    shown = shifts_table(numbers)
+    assert shown.head == ["run", "probe", "images", "j = 1", "j = 2"]
+    assert all(re.fullmatch(r"-\d+\.\d\d\* \[-\d+\.\d\d, -\d+\.\d\d\]", cell) for cell in shown.rows[0][3:])
+    with pytest.raises(UserError, match="no probe of these runs was evaluated on their own test images, changed."):
+        figures.table(own_run, "shifts", probes="knn")

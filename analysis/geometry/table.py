@@ -27,7 +27,7 @@ from analysis.geometry.moments import Moments, column_mean, moments
 from analysis.geometry.similarity import similarities, tiles
 from analysis.geometry.stream import Source, width
 from analysis.seeds import pooled
-from analysis.tables import about_run, file_names, without_predictions
+from analysis.tables import LIKE, about_run, file_names, without_predictions
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError, option, unknown
 
@@ -38,8 +38,6 @@ log = logging.getLogger("layerwise.analysis")
 
 # Products of more features than these would take 8 GB and more.
 _MOST_FEATURES = 16384
-# What tells lines of networks apart; a line has a run for each seed.
-LINE = ["network", "mode", "k", "width", "aux_width", "experiment"]
 IMAGES, SEEDS = "images", "seeds"
 
 
@@ -96,7 +94,7 @@ def measured(runs: Sequence[Path], asked: Asked, *, with_geometry: bool = True, 
     within = [row for row in pairs if row["run_a"] == row["run_b"]]
     return Tables(
         pd.DataFrame(rows + averaged(rows)),
-        pd.DataFrame(pairs + _over_seeds(within, [f"{name}_a" for name in LINE], by_pair, "run_a", "run_b")),
+        pd.DataFrame(pairs + _over_seeds(within, [f"{name}_a" for name in LIKE], by_pair, "run_a", "run_b")),
     )
 
 
@@ -247,7 +245,7 @@ def _row(one: Measured, interval: str) -> dict[str, Any]:
 
 def averaged(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return rows of the means over runs of one line, from rows of single runs."""
-    return _over_seeds(rows, LINE, ["depth", "measure"], "run")
+    return _over_seeds(rows, LIKE, ["depth", "measure"], "run")
 
 
 def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str], *runs: str) -> list[dict[str, Any]]:
@@ -283,12 +281,12 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
 def lines_of(table: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     """Yield the rows of each line of a figure with its words: means over seeds where there are, else single runs."""
     means = table[table["run"] == ""]
-    known = {tuple(map(str, key)) for key in means[LINE].drop_duplicates().itertuples(index=False)}
-    found = [(str(key[0]), f"M = {key[3]:g}", rows) for key, rows in means.groupby(LINE, dropna=False, sort=False)]
+    known = {tuple(map(str, key)) for key in means[LIKE].drop_duplicates().itertuples(index=False)}
+    found = [(str(key[0]), f"M = {key[3]:g}", rows) for key, rows in means.groupby(LIKE, dropna=False, sort=False)]
     single = table[table["run"] != ""]
     files = file_names(single["run"].unique())
     for path, rows in single.groupby("run", sort=False):
-        if tuple(map(str, next(rows[LINE].itertuples(index=False)))) not in known:
+        if tuple(map(str, next(rows[LIKE].itertuples(index=False)))) not in known:
             found.append((str(rows["network"].iloc[0]), files[path], rows))
     names = [name for name, _, _ in found]
     for name, apart, rows in found:

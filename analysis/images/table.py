@@ -16,6 +16,7 @@ import pandas as pd
 from analysis.images.depth import changes
 from analysis.images.disagreement import disagreement
 from analysis.images.predictions import Line, lines
+from analysis.images.seeds import IMAGES, averaged
 from analysis.images.shares import Share, share
 from analysis.images.votes import Votes, agreement, entropy, ordered, people, rank_correlation
 from analysis.tables import about_run, without_predictions
@@ -65,6 +66,9 @@ def measured(runs: Sequence[Path], asked: Asked) -> Tables:
         single = [by_image(run, line, votes) for (run, line), votes in zip(found, counts, strict=True)]
         pairs = [row for one, other in combinations(found, 2) for row in _pair(one, other)]
         about = pd.DataFrame(depths).assign(pooling=f"{asked.pool}x{asked.pool}" if asked.pool else "none")
+        about = about.assign(interval=IMAGES, n_runs=1)
+        if len(means := averaged(about)):
+            about = pd.concat([about, means], ignore_index=True)
         return Tables(about, pd.concat(single, ignore_index=True), pd.DataFrame(pairs))
 
 

@@ -32,38 +32,46 @@ Name = Annotated[
 ]
 
 
+Probe = Annotated[
+    str | None,
+    typer.Option(
+        help="Whose predictions: knn, linear, linear-ovr, ncm; several with commas.",
+        show_default="knn and linear, where a run has them",
+        rich_help_panel=INPUT,
+    ),
+]
+Pool = Annotated[
+    int, typer.Option(help="The grid that the probes read, as probe-depth's --pool.", rich_help_panel=INPUT)
+]
+VotesFile = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="COUNTS.NPZ",
+        help="People's votes: an array counts [n, classes], and index or labels, which say whose they are.",
+        rich_help_panel=INPUT,
+    ),
+]
+VotesOrder = Annotated[
+    str,
+    typer.Option(
+        help="Of which image each row of votes is. index: that of this index in the published split, or of the "
+        "array index. folder: rows stand in the published order, the run's images in a folder class by class.",
+        rich_help_panel=INPUT,
+    ),
+]
+Rows = Annotated[int, typer.Option(help="Rows of images in the atlas; 0: no atlas.", rich_help_panel=SHOWN)]
+Seed = Annotated[int, typer.Option(help="Draws the images of the atlas.", rich_help_panel=SHOWN)]
+
+
 def image_depth(
     runs: Runs,
     output: Name = None,
-    probe: Annotated[
-        str | None,
-        typer.Option(
-            help="Whose predictions: knn, linear, linear-ovr, ncm; several with commas.",
-            show_default="knn and linear, where a run has them",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    pool: Annotated[
-        int, typer.Option(help="The grid that the probes read, as probe-depth's --pool.", rich_help_panel=INPUT)
-    ] = 2,
-    votes: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="COUNTS.NPZ",
-            help="People's votes: an array counts [n, classes], and index or labels, which say whose they are.",
-            rich_help_panel=INPUT,
-        ),
-    ] = None,
-    votes_order: Annotated[
-        str,
-        typer.Option(
-            help="Of which image each row of votes is. index: that of this index in the published split, or of the "
-            "array index. folder: rows stand in the published order, the run's images in a folder class by class.",
-            rich_help_panel=INPUT,
-        ),
-    ] = "index",
-    rows: Annotated[int, typer.Option(help="Rows of images in the atlas; 0: no atlas.", rich_help_panel=SHOWN)] = 6,
-    seed: Annotated[int, typer.Option(help="Draws the images of the atlas.", rich_help_panel=SHOWN)] = 0,
+    probe: Probe = None,
+    pool: Pool = 2,
+    votes: VotesFile = None,
+    votes_order: VotesOrder = "index",
+    rows: Rows = 6,
+    seed: Seed = 0,
     size: Size = "double",
     data_dir: RunDataDir = None,
     force: Force = False,
@@ -74,8 +82,9 @@ def image_depth(
 
     Prediction depth by the kNN and the linear probe, images learnt and lost between
     depths with McNemar's tests, the disagreement of each two runs beside what their
-    accuracies imply, and agreement with people's votes. It reads the predictions that
-    probe-depth left beside each run. docs/analysis.md defines each number.
+    accuracies imply, and agreement with people's votes; means over runs that differ
+    in their seed. It reads the predictions that probe-depth left beside each run.
+    docs/analysis.md defines each number.
 
     Writes NAME.images and, of the first run, NAME.atlas as .csv, .pdf, .svg, .png and
     .txt (the caption); NAME.single.csv, a row for each image; of several runs
@@ -86,12 +95,7 @@ def image_depth(
     image-depth greedy.h5 end-to-end.h5 -o both --votes votes.npz --votes-order folder
     """
     set_verbosity(quiet, verbose)
-    if size not in SIZES:
-        raise unknown("size", size, SIZES)
-    if rows < 0:
-        raise UsageError(f"--rows is {rows}, but takes a number of rows of images, or 0 for no atlas.")
-    if output is None and len(runs) > 1:
-        raise UsageError("several runs were given, so what is written needs a name: -o NAME.")
+    _require_sound(runs, output, rows, size)
     paths = _paths(runs[0] if output is None else output, runs, force, rows > 0)
 
     from analysis.images.table import Asked, measured
@@ -109,6 +113,16 @@ def image_depth(
             print(path)
         if name in figures:
             print(figures[name][2])
+
+
+def _require_sound(runs: list[Path], output: Path | None, rows: int, size: str) -> None:
+    """Raise UsageError for words that the command line alone shows to be wrong."""
+    if size not in SIZES:
+        raise unknown("size", size, SIZES)
+    if rows < 0:
+        raise UsageError(f"--rows is {rows}, but takes a number of rows of images, or 0 for no atlas.")
+    if output is None and len(runs) > 1:
+        raise UsageError("several runs were given, so what is written needs a name: -o NAME.")
 
 
 def _paths(name: Path, runs: list[Path], force: bool, with_atlas: bool) -> dict[str, dict[str, Path]]:

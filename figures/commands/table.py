@@ -35,7 +35,8 @@ def separability_table(
         typer.Option(
             help="accuracy (of each depth, beside published numbers), top5 (the same of the five likeliest classes), "
             "trends (Page's test), contrasts (of early gain, slope and final level, between k and between modes), "
-            "differences (two runs at each depth), or published (all published numbers; takes no runs).",
+            "differences (two runs at each depth), shifts (on test images that layerwise-corrupt changed), "
+            "codelength (and how many images a loss takes), or published (all published numbers; takes no runs).",
             rich_help_panel=SHOWN,
         ),
     ] = "accuracy",
@@ -66,6 +67,13 @@ def separability_table(
             rich_help_panel=SHOWN,
         ),
     ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option(
+            help="Codelength: the loss on the test split, in bits a label, that images are counted for (default 0.5).",
+            rich_help_panel=SHOWN,
+        ),
+    ] = None,
     keep_failed: KeepFailed = False,
     force: Force = False,
     quiet: Quiet = False,
@@ -78,6 +86,7 @@ def separability_table(
 
     Example: separability-table k1.h5 k2.h5 k3.h5 -o accuracy.md
     """
+    from analysis.geometry.decoding import EPSILON
     from figures.kit.terminal import on_terminal
     from figures.parts import TABLE_FILES, check_table, share_of  # pandas, which --help does without
     from figures.tables import made, rendered
@@ -85,9 +94,12 @@ def separability_table(
     set_verbosity(quiet, verbose)
     given = runs or []
     probes = None if probe is None else [name.strip() for name in probe.split(",")]
-    check_table(what, len(given), bound, probes)
+    check_table(what, len(given), bound, probes, epsilon)
     paths = outputs(output, given, force, TABLE_FILES, "table")
-    data, table = made(given, what, split, share_of(bound), columns, probes=probes, keep_failed=keep_failed)
+    data, table = made(
+        given, what, split, share_of(bound), columns, probes=probes, keep_failed=keep_failed,
+        epsilon=EPSILON if epsilon is None else epsilon,
+    )  # fmt: skip
     contents = rendered(data, table)
     write({paths[suffix]: content for suffix, content in contents.items()}, force)
     for path in paths.values():

@@ -35,7 +35,7 @@ LABEL_SIZE = 7.5  # of an axis's name, in points
 # of them, grey and black, as seen by normal eyes, protanopes, deuteranopes and tritanopes (Machado et al. 2009): 23.9.
 # Of seaborn's "colorblind" it is 12, orange beside vermillion and green beside grey. Each stands out from white paper,
 # and from the dark page that turns them round, by 3 to 1 or more (WCAG 2.1, 1.4.11), as all colours of lines do.
-_COLOURS = ("#016AAC", "#D55E00", "#00AA60", "#AF5DFF", "#8E0318", "#2E3452", "#6216DF")
+_COLOURS = ("#016AAC", "#D55E00", "#00AA60", "#AF5DFF", "#2E3452", "#8E0318", "#6216DF")
 _PALEST = 0.32  # of seaborn's "crest", whose first third does not stand out from white
 # What is the same for every line.
 REFERENCE = "0.35"
@@ -232,7 +232,7 @@ def mode_style(mode: str) -> dict[str, Any]:
 
 def ordered_styles(count: int) -> list[dict[str, Any]]:
     """Return the properties of lines whose order is the message, such as widths: from light to dark."""
-    shades = seaborn.color_palette("crest", as_cmap=True)(np.linspace(_PALEST, 1, count + 2)[1:-1])
+    shades = seaborn.color_palette("crest", as_cmap=True)(np.linspace(_PALEST, 1, count))
     return [{"color": to_hex(shade), "marker": MARKERS[place % len(MARKERS)]} for place, shade in enumerate(shades)]
 
 

@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from analysis.tables import file_names
+from analysis.seeds import FLOOR
+from analysis.tables import LIKE, file_names
 from figures.kit import style
 from figures.kit.measures import draw_panels
 from figures.kit.panels import limits, round_ticks
@@ -51,13 +52,21 @@ def draw(table: pd.DataFrame, size: str = "single", ax: Any = None) -> Figure:
 
 
 def lines_of(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each run and probe with its words; runs of one name are called by their files."""
-    names = table[["run", "network"]].drop_duplicates()
-    twice, files = names[names["network"].duplicated(keep=False)], file_names(names["run"])
+    """Return the rows of each line and probe with its words: means over seeds where there are, else single runs.
+
+    Runs of one name are called by their files, means of one name by their M.
+    """
+    means = table["run"] == ""
+    like = table[LIKE].astype(str).agg("\n".join, axis=1)
+    table = table.assign(line=table["run"].where(~means, like))[means | ~like.isin(set(like[means]))]
+    names = table[["line", "run", "network", "width"]].drop_duplicates("line")
+    files = file_names(names.loc[names["run"] != "", "run"])
+    twice = set(names.loc[names["network"].duplicated(keep=False), "network"])
     found = []
-    for (run, probe), rows in table.groupby(["run", "probe"], sort=False):
-        network = files[run] if run in set(twice["run"]) else str(rows["network"].iloc[0])
-        words = [network] if len(names) > 1 else []
+    for (_, probe), rows in table.groupby(["line", "probe"], sort=False):
+        run, network, width = rows.iloc[0][["run", "network", "width"]]
+        apart = files[run] if run else f"{network}, M = {width:g}"
+        words = [apart if network in twice else network] if len(names) > 1 else []
         words += [f"probe {PROBES.get(probe, probe)}"] if table["probe"].nunique() > 1 else []
         found.append((", ".join(words) or network, rows))
     return found
@@ -109,5 +118,9 @@ def caption(table: pd.DataFrame) -> str:
         )
     if failed := sorted({str(run) for run in table.loc[table["failed"] != "", "run"]}):
         told.append(f"Shown, though training failed: {', '.join(failed)}.")
+    if (counts := table.loc[table["run"] == "", "n_runs"]).any():
+        many = " or ".join(map(str, sorted(set(counts))))
+        told.append(f"Means of {many} networks that differ in their seed; their bars: 95% over seeds (t; {FLOOR}).")
+    table = table[table["run"] != ""]
     told.append(f"Bars: 95% intervals over images, half as wide as {100 * half:.1f} points at most but for the third.")
     return " ".join(told) if math.isfinite(half) else " ".join(told[:-1])

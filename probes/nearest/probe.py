@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import time
+import weakref
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
 
 from layerwise.activations import pooled_width
 from layerwise.runfile import RunFile
+from layerwise.runfile.layout import POOL_SIDE
 from probes.nearest.neighbors import DISTANCES, NEIGHBORS, NearestMean, NearestNeighbors, Vote
 from probes.pooled import Data, PooledFamily, features
 from probes.probe import ProbeName
@@ -47,20 +50,27 @@ class Part:
 class Fitted:
     """A knn or ncm probe fitted on the first n images of the data, with their standardisation.
 
+    It keeps no features: fits of all depths wait for other images to be shown, and neighbours are read again then.
+
     Args:
         vote: how neighbours decide; None for the nearest class mean.
+        again: reads the data again; None where they had to be computed, and are kept.
     """
 
-    def __init__(self, data: Data, n: int, vote: Vote | None, n_classes: int, device: torch.device):
-        self.data, self.n, self.vote, self.seconds = data, n, vote, 0.0
+    def __init__(
+        self, data: Data, n: int, vote: Vote | None, n_classes: int, device: torch.device,
+        again: Callable[[], Data] | None = None,
+    ):  # fmt: skip
+        self.n, self.vote, self.seconds, self.n_features = n, vote, 0.0, int(np.prod(data.x.shape[1:]))
+        self._n_classes, self._device, self._again = n_classes, device, again
+        self._data, self._kept = weakref.ref(data), data if vote and again is None else None
         self.standardise = Standardiser(Part(data.x, 0, n))
-        x, y = standardised(data, 0, n, self.standardise), data.y[:n]
-        self.neighbors = NearestNeighbors(x, y, n_classes, device) if vote else None
-        self.means = None if vote else NearestMean(x, y, n_classes)
+        x = standardised(data, 0, n, self.standardise)
+        self.means = None if vote else NearestMean(x, data.y[:n], n_classes)
 
     def predict(self, data: Data) -> Predictions:
         """Return what the probe says of data; of images that it was fitted on, none is its own neighbour."""
-        if data is not self.data:
+        if data is not self._data():
             return self._predict(data, 0, len(data.y), own=False)
         own = self._predict(data, 0, self.n, own=True)
         if self.n == len(data.y):
@@ -71,8 +81,16 @@ class Fitted:
         x, y = standardised(data, start, stop, self.standardise), data.y[start:stop]
         if self.means is not None:
             return self.means.predict(x, y)
-        assert self.neighbors is not None and self.vote is not None
-        return self.neighbors.predict(x, y, [self.vote], own=own)[self.vote]
+        assert self.vote is not None
+        return self._neighbors().predict(x, y, [self.vote], own=own)[self.vote]
+
+    def _neighbors(self) -> NearestNeighbors:
+        data = self._data()
+        if data is None:
+            assert self._again is not None
+            data = self._again()
+        x = standardised(data, 0, self.n, self.standardise)
+        return NearestNeighbors(x, data.y[: self.n], self._n_classes, self._device)
 
 
 def standardised(data: Data, start: int, stop: int, standardise: Standardiser) -> Part | np.ndarray:
@@ -82,7 +100,10 @@ def standardised(data: Data, start: int, stop: int, standardise: Standardiser) -
 
 
 class NearestKind(Kind[ProbeName, Data, Fitted]):
-    """One probe of A x_j that is not trained. `vote_of` gives its vote from the data; None for the class mean."""
+    """One probe of A x_j that is not trained.
+
+    `vote_of` gives its vote from the data; None for the class mean. `again`: of `Fitted`.
+    """
 
     def __init__(
         self,
@@ -91,14 +112,10 @@ class NearestKind(Kind[ProbeName, Data, Fitted]):
         n_classes: int,
         device: torch.device,
         vote_of: Callable[[Data], Vote | None],
+        again: Callable[[], Data] | None = None,
     ):
-        self.name, self.selection, self.n_classes, self.device, self.vote_of = (
-            name,
-            selection,
-            n_classes,
-            device,
-            vote_of,
-        )
+        self.name, self.selection, self.n_classes, self.device = name, selection, n_classes, device
+        self.vote_of, self.again = vote_of, again
 
     def choose(self, data: Data) -> dict[ProbeName, Fitted]:
         start = time.perf_counter()
@@ -110,7 +127,7 @@ class NearestKind(Kind[ProbeName, Data, Fitted]):
         return {name: self._fitted(data, len(data.y), first.vote, start) for name, first in chosen.items()}
 
     def _fitted(self, data: Data, n: int, vote: Vote | None, start: float) -> Fitted:
-        fitted = Fitted(data, n, vote, self.n_classes, self.device)
+        fitted = Fitted(data, n, vote, self.n_classes, self.device, self.again)
         fitted.seconds = time.perf_counter() - start
         return fitted
 
@@ -123,7 +140,7 @@ class NearestKind(Kind[ProbeName, Data, Fitted]):
     def report(self, fitted: Fitted, refit: int) -> Fit:
         vote = fitted.vote
         return Fit(
-            refit=refit, selection=self.selection, n_train=fitted.n, n_features=int(np.prod(fitted.data.x.shape[1:])),
+            refit=refit, selection=self.selection, n_train=fitted.n, n_features=fitted.n_features,
             seconds=fitted.seconds,
             neighbors=vote.neighbors if vote else None, distance=vote.distance if vote else None,
         )  # fmt: skip
@@ -157,7 +174,10 @@ class NearestFamily(PooledFamily):
         return x, *self._labels(split)
 
     def kind(self, name: ProbeName) -> NearestKind:
-        return NearestKind(name, self.selection, self.n_classes, self.device, self.vote_of)
+        stored = name.pooling == POOL_SIDE and self.run.pooled(name.depth, "train") is not None
+        fold = [split for split in self.run.splits if split != TEST]
+        again = partial(self._open(name), fold) if stored else None
+        return NearestKind(name, self.selection, self.n_classes, self.device, self.vote_of, again)
 
     @abstractmethod
     def vote_of(self, data: Data) -> Vote | None:

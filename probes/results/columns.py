@@ -71,10 +71,11 @@ SCHEMA = (
         " in [0, 1]; `accuracy/CLASS`, on the images of one class, where there are at most 100; `accuracy_half`, of a "
         "CNN probe after half of its epochs. On the test split: `gain`, `gain_p`, "
         "`gain_p_holm`, against the depth before; of CNN probes `linear_gap`, `linear_gap_p`, `linear_gap_p_holm`, "
-        "against the linear probe of the same depth; `teacher_gap`, in rows of the teacher control. Of `codelength` "
-        "alone, on train: `codelength_bits`, `codelength_uniform_bits`, `compression`, and `next_loss_bits@N`, mean "
-        "bits of the labels that the size behind N images adds; on test: `log_loss_bits@N` and `accuracy@N`, fitted "
-        "to N", key="number"),
+        "against the linear probe of the same depth; `teacher_gap`, in rows of the teacher control. On a set that "
+        "layerwise-corrupt made: `shift`, accuracy minus that on the same images as they were; `shift_p`. Of "
+        "`codelength` alone, on train: `codelength_bits`, `codelength_uniform_bits`, `compression`, and "
+        "`next_loss_bits@N`, mean bits of the labels that the size behind N images adds; on test: "
+        "`log_loss_bits@N` and `accuracy@N`, fitted to N", key="number"),
     Column("refit", "integer", "0 fitted on the train fold, 1 fitted again on train + validation", key="number"),
     Column("protocol_version", "integer", "of docs/protocol.md", key="number"),
     Column("mode", "text", "how the network was trained", empty=_ELSEWHERE),
@@ -95,7 +96,8 @@ SCHEMA = (
     Column("value", "number", "the number"),
     Column("ci_low", "number",
         "95% interval over the split's images: Wilson for accuracy, accuracy@N and accuracy_top5 on validation and "
-        "test, paired bootstrap for gain, linear_gap and teacher_gap, normal for codelength_bits and compression",
+        "test, paired bootstrap for gain, linear_gap, teacher_gap and shift, normal for codelength_bits and "
+        "compression",
         empty="other metrics"),
     Column("ci_high", "number", "its upper end", empty="other metrics"),
     Column("lambda", "number", "penalty per sample", empty=_NOT_CONVEX),

@@ -25,6 +25,7 @@ from probes.probe import Family, ProbeName
 from probes.protocol import Fit, choose_and_refit, show
 from probes.results.table import read_rows, rows_of, save_shown, table_path
 from probes.shown.run import ShownRun
+from probes.shown.shift import index_of, with_shifts
 from probes.tasks.task import NO_CONTROL, Task
 
 log = logging.getLogger("layerwise.probes")
@@ -89,7 +90,10 @@ def evaluate(
                 shown_at = partial(_shown, run, family, left, images, table)
                 found = [pair for _, pairs in family.each(list(left), shown_at) for pair in pairs]
                 if ranks.rank() == 0:
-                    save_shown(run, task, images, found)
+                    index = index_of(one, run)
+                    save_shown(
+                        run, task, images, found if index is None else list(with_shifts(run, one.name, index, found))
+                    )
             done += 1
             bar.advance(shown)
 
