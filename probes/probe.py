@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from layerwise import ranks
 from layerwise.errors import UsageError
 from probes.protocol import has_fold
 from probes.tasks.task import CLASS, NO_CONTROL
@@ -116,4 +115,6 @@ class Family(ABC):
         """
         if self.is_shared:
             return ((depth, work(depth)) for depth in depths)
+        from layerwise import ranks  # here, since it loads torch, and names of probes are asked for without it
+
         return ranks.dealt(depths, work)
