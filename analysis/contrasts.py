@@ -77,13 +77,13 @@ def contrasts(
     for key, panel in numbers.groupby(PANEL, sort=False):
         for quantity in QUANTITIES:
             own = panel[panel["quantity"] == quantity]
-            lines = [line for _, line in own.groupby(LINE, dropna=False, sort=False)]
+            lines = [_Line(line) for _, line in own.groupby(LINE, dropna=False, sort=False)]
             of = dict(zip(PANEL, key, strict=True)) | {"quantity": quantity}
-            untrained = [line for line in lines if _is_untrained(line)]
+            untrained = [line for line in lines if line.is_untrained]
             found += [
                 of | contrast
                 for pair in itertools.combinations(lines, 2)
-                if (contrast := _contrast(*pair, _compared(*pair, untrained), bound))
+                if (contrast := _contrast(*pair, _compared(*pair, untrained), quantity, bound))
             ]
     table = pd.DataFrame(found, columns=[*PANEL, *_PAIR, *_FOUND]).assign(**told(networks))
     families = table.groupby([*PANEL, "compares"], sort=False)
@@ -117,68 +117,64 @@ def _weights(quantity: str, depths: np.ndarray, last: int) -> np.ndarray | None:
     return np.array([signs.get(depth, 0.0) for depth in depths]) if set(signs) <= set(depths) else None
 
 
-def _contrast(first: pd.DataFrame, second: pd.DataFrame, compares: str, bound: float) -> dict[str, Any]:
+class _Line:
+    """The networks of one line, with one quantity: what is asked in every pair that it is of, made once."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        mode, k = rows[LINE].iloc[0]
+        self.mode, self.k = str(mode), 0.0 if pd.isna(k) else float(k)
+        self.name = self.mode if pd.isna(k) else f"{mode}, k = {int(k)}"
+        self.is_untrained = self.mode.startswith(UNTRAINED)
+        self.initialisations = set(rows["initialisation"])
+        self.span, self.certificate = rows["span"].max(), rows["certificate"].max()
+        widths = list(rows.groupby(_WIDTHS, dropna=False))
+        self.cells: Cells = {cell: group.set_index("seed")[["value", "images"]] for cell, group in widths}
+        self.counts = {cell: (len(group), asked_in(group)) for cell, group in widths}
+
+
+def _contrast(first: _Line, second: _Line, compares: str, quantity: str, bound: float) -> dict[str, Any]:
     """Return the contrast of one quantity of two lines; empty where they compare nothing or share no width."""
-    one, other = (_cells(line) for line in (first, second))
-    common = [cell for cell in one if cell in other]
+    common = [cell for cell in first.cells if cell in second.cells]
     if not common or not compares:
         return {}
-    found = difference({cell: one[cell] for cell in common}, {cell: other[cell] for cell in common})
-    if first["quantity"].iloc[0] == "slope":
-        bound = bound / max(first["span"].max(), second["span"].max())
+    found = difference(*({cell: line.cells[cell] for cell in common} for line in (first, second)))
+    if quantity == "slope":
+        bound = bound / max(first.span, second.span)
     half = found.half_width()
     return {
-        **{"first": _name(first), "second": _name(second), "compares": compares, "difference": found.mean},
+        **{"first": first.name, "second": second.name, "compares": compares, "difference": found.mean},
         **{"ci_low": found.mean - half, "ci_high": found.mean + half, "p": found.p_zero()},
         **{"bound": bound, "p_within": found.p_within(bound), "freedom": found.freedom, "paired": found.paired},
-        "certificate": max(line["certificate"].max() for line in (first, second)),
+        "certificate": max(first.certificate, second.certificate),
         **_counts("first", first, common),
         **_counts("second", second, common),
     }
 
 
-def _counts(which: str, line: pd.DataFrame, cells: Sequence[Hashable]) -> dict[str, int]:
+def _counts(which: str, line: _Line, cells: Sequence[Hashable]) -> dict[str, int]:
     """Return how many networks of a line there are in cells, and how many with those that did not train."""
-    own = pd.concat([cell for name, cell in line.groupby(_WIDTHS, dropna=False) if name in cells])
-    return {f"n_{which}": len(own), f"asked_{which}": asked_in(own)}
+    n, asked = (sum(counts) for counts in zip(*(line.counts[cell] for cell in cells), strict=True))
+    return {f"n_{which}": n, f"asked_{which}": asked}
 
 
-def _cells(line: pd.DataFrame) -> Cells:
-    return {cell: group.set_index("seed") for cell, group in line.groupby(_WIDTHS, dropna=False)}
-
-
-def _compared(first: pd.DataFrame, second: pd.DataFrame, untrained: Sequence[pd.DataFrame]) -> str:
+def _compared(first: _Line, second: _Line, untrained: Sequence[_Line]) -> str:
     """Return of what two lines show the effect: "k", "mode" or "training"; empty for none of these alone.
 
     untrained: the untrained lines beside them.
     """
-    if _is_untrained(first) and _is_untrained(second):
+    if first.is_untrained and second.is_untrained:
         return ""
-    if _is_untrained(first) or _is_untrained(second):
-        trained, other = (first, second) if _is_untrained(second) else (second, first)
-        return "training" if any(other is line for line in _starts(trained, untrained)) else ""
-    one, other = (line[LINE].iloc[0].astype(object).fillna(0) for line in (first, second))
-    different = [column for column in LINE if one[column] != other[column]]
+    if first.is_untrained or second.is_untrained:
+        trained, other = (first, second) if second.is_untrained else (second, first)
+        return "training" if other in _starts(trained, untrained) else ""
+    different = [column for column in LINE if getattr(first, column) != getattr(second, column)]
     return different[0] if len(different) == 1 else ""
 
 
-def _starts(trained: pd.DataFrame, untrained: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
+def _starts(trained: _Line, untrained: Sequence[_Line]) -> list[_Line]:
     """Return the untrained lines from which the networks of a trained one began, or that stand for these."""
-    k, ks = _k(trained), {_k(line) for line in untrained}
+    k, ks = trained.k, {line.k for line in untrained}
     own = k if k in ks else max((other for other in ks if 1 < other < k), default=k)
-    of_k = [line for line in untrained if _k(line) == own]
-    alike = [line for line in of_k if set(line["initialisation"]) == set(trained["initialisation"])]
+    of_k = [line for line in untrained if line.k == own]
+    alike = [line for line in of_k if line.initialisations == trained.initialisations]
     return alike or of_k
-
-
-def _is_untrained(line: pd.DataFrame) -> bool:
-    return str(line["mode"].iloc[0]).startswith(UNTRAINED)
-
-
-def _k(line: pd.DataFrame) -> float:
-    return float(line["k"].fillna(0).iloc[0])
-
-
-def _name(line: pd.DataFrame) -> str:
-    mode, k = line[LINE].iloc[0]
-    return mode if pd.isna(k) else f"{mode}, k = {int(k)}"

@@ -105,7 +105,8 @@ def only_trained(rows: pd.DataFrame, line: Sequence[str], keep_failed: bool = Fa
 def told(rows: pd.DataFrame) -> dict[str, str]:
     """Return LEFT_OUT and DID_NOT_TRAIN of what is made of rows: the files, each with how it failed; "; " between."""
     left_out = rows[LEFT_OUT].iloc[0] if LEFT_OUT in rows and len(rows) else ""
-    return {LEFT_OUT: left_out, DID_NOT_TRAIN: _named(rows[rows[FAILED] != ""]) if FAILED in rows else ""}
+    has_failed = FAILED in rows and any(rows[FAILED])  # asked first, for of most points none has
+    return {LEFT_OUT: left_out, DID_NOT_TRAIN: _named(rows[rows[FAILED] != ""]) if has_failed else ""}
 
 
 def is_failed_alone(points: pd.DataFrame) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -210,20 +210,22 @@ def _common_depths(line: pd.DataFrame, by: str) -> pd.DataFrame:
     return line[common]
 
 
-def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
+def _point(networks: pd.DataFrame, by: str) -> dict[str, object]:
     """Return the point of one line at one depth from the networks averaged in it."""
-    groups = [list(cell["value"]) for _, cell in networks.groupby(CELL, dropna=False)]
+    cells = _cells(networks)
+    values, halves = (networks[column].to_numpy(float) for column in ("value", "accuracy_half"))
+    groups = [values[cell].tolist() for cell in cells]
     low, high, interval = _interval(networks, groups)
     if by == "seed":
         low, high, interval = _interval_over_images(networks)
     if by == "split":  # so that lines of which the same is true share a sentence
         interval = interval.replace(f"{networks['split'].iloc[0]} images", "images of each set", 1)
-    first, halves = networks.iloc[0], networks.groupby(CELL, dropna=False)["accuracy_half"]
+    first = networks.iloc[0]
     return {
         "by": by,
-        **first[[*PANEL, "mode"]].to_dict(),
+        **{column: first[column] for column in (*PANEL, "mode")},
         **{column: _the_one(networks[column]) for column in _MAYBE},
-        **first[["depth"]].to_dict(),
+        "depth": first["depth"],
         "accuracy": float(np.mean([np.mean(group) for group in groups])),
         "ci_low": low,
         "ci_high": high,
@@ -233,9 +235,9 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
         "ks": _listed(networks["k"].dropna()),
         "widths": _listed(networks["width"].dropna()),
         "variants": _listed(networks["variant"]),
-        **first[["chance", "dataset", "split", "n_samples"]].to_dict(),
+        **{column: first[column] for column in ("chance", "dataset", "split", "n_samples")},
         "epochs": first["epochs"] if first["probe"].startswith("cnn-") else pd.NA,
-        "accuracy_half": float(np.mean([cell.mean(skipna=False) for _, cell in halves])),
+        "accuracy_half": float(np.mean([halves[cell].mean() for cell in cells])),
         "reads": _listed(networks["reads"]),
         "module": networks["module"].iloc[0] if networks["module"].nunique() == 1 else "",
         "certificate": float(networks["certificate"].max()),
@@ -248,8 +250,14 @@ def _point(networks: pd.DataFrame, by: str) -> dict[Hashable, object]:
 
 def asked_in(networks: pd.DataFrame) -> int:
     """Return how many networks there are with those that did not train and are left out (`failures.with_asked`)."""
-    cells = networks.groupby(CELL, dropna=False)[ASKED].agg(lambda asked: asked.fillna(len(asked)).iloc[0])
-    return int(cells.sum())
+    asked = networks[ASKED].to_numpy(float, na_value=math.nan)
+    return int(sum(cell.sum() if math.isnan(asked[cell][0]) else asked[cell][0] for cell in _cells(networks)))
+
+
+def _cells(networks: pd.DataFrame) -> list[np.ndarray]:
+    """Return which networks are of each cell, as a mask; of few networks in a tenth of the time of a groupby."""
+    cells, code = np.unique(networks[CELL].to_numpy(float, na_value=math.inf), axis=0, return_inverse=True)
+    return [code.reshape(-1) == number for number in range(len(cells))]
 
 
 def _the_one(values: pd.Series) -> object:
@@ -321,10 +329,9 @@ def with_pixels(points: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         rows: all rows of the runs drawn, fitted as those drawn are.
     """
     own = of_classes(rows[reads_pixels(rows) & (rows["depth"] == 0)])
-    found = [
-        _reference(own, *point) for point in points[["probe", "split", "refit", "n_samples"]].itertuples(index=False)
-    ]
-    return points.assign(**dict(zip(PIXELS, np.array(found).reshape(-1, 3).T, strict=True)))
+    asked = list(points[["probe", "split", "refit", "n_samples"]].itertuples(index=False, name=None))
+    found = {point: _reference(own, *point) for point in set(asked)}
+    return points.assign(**dict(zip(PIXELS, np.array([found[point] for point in asked]).reshape(-1, 3).T, strict=True)))
 
 
 def _fitted_alike(rows: pd.DataFrame, drawn: pd.DataFrame) -> pd.DataFrame:

@@ -103,6 +103,8 @@ def data_lines(axes: Axes) -> list[Any]:
 def _renderer(figure: Figure) -> Any:
     canvas = figure.canvas
     assert isinstance(canvas, FigureCanvasAgg)
-    figure.set_dpi(300)
-    canvas.draw()
+    if figure.dpi != 300 or figure.stale:
+        figure.set_dpi(300)
+        figure.draw_without_rendering()  # places everything, and is spared the pixels
+        figure.stale = False
     return canvas.get_renderer()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -58,25 +60,37 @@ def failing() -> pd.DataFrame:
     return rows.assign(value=rows["value"].mask(failed, 0.1))
 
 
-FIGURES = {
-    "one failed": curves(failing()),
-    "below chance": curves(table([r for k in (1, 2) for r in run_rows([0.3, 0.6, 0.08, 0.8], THREE, k=k)])),
-    "widths": curves(study(("greedy",)).query("mode == 'greedy'"), by="width"),
-    "poolings": curves(table(pooled()), by="pool"),
-    "the study": curves(study()),
-    "modes": curves(study(), by="mode"),
-    "many seeds": curves(study(()).query("k == 1"), by="seed"),
-    "a line at chance": curves(
+FIGURES: dict[str, Callable[[], pd.DataFrame]] = {
+    "one failed": lambda: curves(failing()),
+    "below chance": lambda: curves(table([r for k in (1, 2) for r in run_rows([0.3, 0.6, 0.08, 0.8], THREE, k=k)])),
+    "widths": lambda: curves(study(("greedy",)).query("mode == 'greedy'"), by="width"),
+    "poolings": lambda: curves(table(pooled()), by="pool"),
+    "the study": lambda: curves(study()),
+    "modes": lambda: curves(study(), by="mode"),
+    "many seeds": lambda: curves(study(()).query("k == 1"), by="seed"),
+    "a line at chance": lambda: curves(
         table([r for k, low in ((1, 0.12), (2, 0.85), (3, 0.9)) for r in run_rows([0.38, low, low - 0.02], THREE, k=k)])
     ),
-    "one panel": points(LINEAR),
-    "three": points(),
-    "six, untrained": points(SIX, ("greedy", "untrained")),
-    "near the top": points(THREE, high=0.99),
-    "eight depths": points(THREE, depths=9),
-    "far from chance": points(LINEAR, high=0.9).query("depth > 0"),
-    "low chance": points(LINEAR, chance=0.001),
+    "one panel": lambda: points(LINEAR),
+    "three": points,
+    "six, untrained": lambda: points(SIX, ("greedy", "untrained")),
+    "near the top": lambda: points(THREE, high=0.99),
+    "eight depths": lambda: points(THREE, depths=9),
+    "far from chance": lambda: points(LINEAR, high=0.9).query("depth > 0"),
+    "low chance": lambda: points(LINEAR, chance=0.001),
 }
+
+
+@functools.cache
+def made_for(name: str) -> pd.DataFrame:
+    """Return the points of one of `FIGURES`, which take longer than to draw them; tests read them."""
+    return FIGURES[name]()
+
+
+@functools.cache
+def figure_of(name: str, size: str) -> Any:
+    """Return one of `FIGURES`, drawn; tests look at it."""
+    return draw(made_for(name), size)
 
 
 def legend_of(figure: Any) -> list[str]:
@@ -127,7 +141,7 @@ def test_the_intervals_are_those_of_the_table() -> None:
 
 
 def test_an_interval_that_is_cut_ends_in_an_arrowhead() -> None:
-    made = curves(failing())
+    made = made_for("one failed")
     axes = draw(made, "double").axes[0]
     bottom, top = axes.get_ylim()
     drawn = made[(made["probe"] == "linear-ovr") & (made["depth"] > 0)]
@@ -221,7 +235,7 @@ def test_the_raw_pixels_are_named_in_the_legend() -> None:
 
 
 def test_a_panel_alone_on_the_page_is_not_flat() -> None:
-    for made in (FIGURES["one panel"], curves(table([r for k in range(1, 20) for r in run_rows([0.3, 0.5], k=k)]))):
+    for made in (made_for("one panel"), curves(table([r for k in range(1, 20) for r in run_rows([0.3, 0.5], k=k)]))):
         box = draw(made, "double").axes[0].get_position()
         figure = draw(made, "double")
         assert box.width * figure.get_figwidth() <= 2.05 * box.height * figure.get_figheight()
@@ -252,14 +266,14 @@ def test_panels_share_the_axis() -> None:
 @pytest.mark.parametrize("size", ["single", "double"])
 @pytest.mark.parametrize("name", FIGURES)
 def test_depths_are_whole_numbers(name: str, size: str) -> None:
-    for axes in draw(FIGURES[name], size).axes:
+    for axes in figure_of(name, size).axes:
         assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
 @pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
 @pytest.mark.parametrize("name", FIGURES)
 def test_nothing_is_cut_and_nothing_overlaps(name: str, size: str, width: int) -> None:
-    figure = draw(FIGURES[name], size)
+    figure = figure_of(name, size)
     assert figure.get_figwidth() * 25.4 == pytest.approx(width)
     check_texts(figure)
     check_marks(figure)
@@ -372,7 +386,7 @@ def test_untrained_networks_of_other_first_weights_are_lines_beside_the_bands() 
 
 
 def test_a_column_of_the_legend_holds_a_mode() -> None:
-    (legend,) = draw(curves(study()), "double").legends
+    (legend,) = figure_of("the study", "double").legends
     assert [text.get_text() for text in legend.get_texts()] == [
         *(f"$k$ = {k}, {mode}" for mode in ("greedy", "parallel", "end-to-end") for k in (1, 2, 3)),
         *("untrained, no BatchNorm", "untrained", "input (linear: 2x2-pooled)"),
@@ -427,4 +441,4 @@ def test_relative_depth() -> None:
 
 @pytest.mark.parametrize(("size", "width"), [("single", 85), ("double", 170)])
 def test_the_page_of_the_study(size: str, width: float) -> None:
-    check_page(draw(curves(study()), size), width)
+    check_page(figure_of("the study", size), width)

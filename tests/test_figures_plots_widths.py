@@ -58,12 +58,12 @@ def test_titles_labels_and_legend() -> None:
 
 @pytest.mark.parametrize("size", ["single", "double"])
 @pytest.mark.parametrize(
-    "made",
-    [points(), points(("cnn-1",)), points(teacher=False), points(depths=9)],
+    "options",
+    [{}, {"probes": ("cnn-1",)}, {"teacher": False}, {"depths": 9}],
     ids=["four", "one", "plain", "deep"],
 )
-def test_nothing_is_cut_and_nothing_overlaps(made: pd.DataFrame, size: str) -> None:
-    figure = draw(made, size)
+def test_nothing_is_cut_and_nothing_overlaps(options: dict[str, Any], size: str) -> None:
+    figure = draw(points(**options), size)
     check_texts(figure)
     check_marks(figure)
 

@@ -24,6 +24,12 @@ SMALL = {
 }  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def few_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw features in the inputs' number twice and not ten times, which would take as long as all else here."""
+    monkeypatch.setattr("probes.linear.probe.DRAWS", 2)
+
+
 def test_a_study_in_python_is_that_of_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "study"
     options = {

@@ -47,6 +47,7 @@ SMALL = [
     "--grid", "none",
 ]  # fmt: skip
 FIGURES = ("separability", "training", "attribution")
+DRAWS = 2  # of features in the inputs' number: ten, of which tests of probes know, would take as long as all else here
 
 
 def study_of(name: str = "smoke", **fields: Any) -> Study:
@@ -63,6 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("study") / "study"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("analysis.failures.failure", none_failed)
+        patch.setattr("probes.linear.probe.DRAWS", DRAWS)
         assert command(folder, "--quiet") == 0
     return folder
 
@@ -75,6 +77,7 @@ def none_failed(run: RunFile) -> str:
 @pytest.fixture(autouse=True)
 def all_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("analysis.failures.failure", none_failed)
+    monkeypatch.setattr("probes.linear.probe.DRAWS", DRAWS)
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def _name_input(axes: Axes, points: pd.DataFrame, shift: float, axis: AccuracyAx
 
 def _words(points: pd.DataFrame, name: str) -> Iterator[str]:
     """Yield what each point of a line says on a page: whose it is, where, and its numbers."""
-    for point in points.to_dict("records"):
+    for point in points[["depth", "module", "n_runs", "accuracy", "ci_low", "ci_high"]].to_dict("records"):
         own = ("", "input", f"blocks.{point['depth']}")  # which say no more than the depth
         module = "" if point["module"] in own else f" ({point['module']})"
         networks = f"; mean of {point['n_runs']} networks" if point["n_runs"] > 1 else ""
