@@ -27,9 +27,10 @@ from layerwise.errors import EndedElsewhere, UserError
 Thing = TypeVar("Thing")
 Value = TypeVar("Value")
 
-# The longest that a rank waits for another: rank 0 alone writes a file that may be tens of gigabytes. A rank that died
-# is noticed at once, by its closed connection, so that this is no time to wait for the dead.
-PATIENCE = timedelta(hours=6)
+# The longest that a rank waits for another: rank 0 alone writes a file that may be tens of gigabytes, and a rank that
+# is done waits for one that is still at the CNN probes of its depth. A rank that died is noticed at once, by its closed
+# connection, so that this is no time to wait for the dead.
+PATIENCE = timedelta(days=7)
 
 
 def world() -> int:

@@ -77,7 +77,8 @@ Pixels = Annotated[
 MaxMemory = Annotated[
     str,
     typer.Option(
-        help="Features that would take more than this (twice) are streamed, with the same result.",
+        help="Features that would take more than this (twice) are streamed, with the same result. Of several ranks "
+        "each may take as much.",
         rich_help_panel=MACHINE,
     ),
 ]

@@ -193,3 +193,10 @@ def test_ranks_that_computed_different_weights_prove_nothing(monkeypatch: pytest
     monkeypatch.setattr(ranks, "least", lambda bits: torch.minimum(bits, bits + torch.tensor([1, -1])))
     with pytest.raises(UserError, match="^the ranks computed different weights from the same sums, so nothing is"):
         samples.require_same(weights)
+
+
+def test_ranks_of_other_kinds_of_processors_fit_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "all_of", lambda own: [own, (own[0], (*own[1][:2], own[1][2] + 3))])
+    message = r"^the ranks would compute different weights from the same sums \(rank 0: torch .* threads; rank 1: torch"
+    with pytest.raises(UserError, match=message):
+        Samples(5, is_shared=True)

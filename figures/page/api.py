@@ -47,8 +47,8 @@ def target_of(out: Path, inputs: list[Path], force: bool) -> Path:
 def page_text(paths: Sequence[Path]) -> str:
     """Return the page of a study's folder or of run files, with what is warned of in the making."""
     with _remarked() as remarks:
-        page = within(page_of(read_given(paths)))
-    return html(replace(page, remarks=remarks))
+        page = within(replace(page_of(read_given(paths)), remarks=remarks))
+    return html(page)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from figures.page.sections import Page, Section, Shown
 log = logging.getLogger("layerwise.figures")
 
 MOST = 5_000_000  # bytes: what mail and most places for files beside a paper take
-_SAID = 1_000  # bytes that the sentence on what is left out takes at most
+_SAID = 1_000  # bytes that the sentence on what is left out takes at most: it is among the remarks of the page
 _MARKS = re.compile(r'<g class="marks">.*?</g>', re.DOTALL)
 _PICTURE = re.compile(r'(?<=href="data:image/png;base64,)[^"]*')
 
@@ -85,6 +85,6 @@ _STEPS: tuple[tuple[str, Callable[[Page], Page]], ...] = (
         "figures of training say no numbers where they are pointed at",
         lambda page: _each(page, _silent, only="training"),
     ),
-    ("nor do others than those of accuracy", lambda page: _each(page, _silent, but="accuracy")),
+    ("figures of anything but accuracy say none either", lambda page: _each(page, _silent, but="accuracy")),
     ("a phone shows figures as a wide screen does", lambda page: _each(page, lambda one: replace(one, narrow=""))),
 )

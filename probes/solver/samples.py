@@ -30,7 +30,7 @@ class Samples:
     """
 
     def __init__(self, held: int, *, is_shared: bool = False):
-        counts = ranks.all_of(held) if is_shared else [held]
+        counts = _counts(held) if is_shared else [held]
         self.held, self.first = held, sum(counts[: ranks.rank()] if is_shared else [])
         self.n, self.most, self.ranks = sum(counts), max(counts), len(counts)
 
@@ -56,8 +56,24 @@ class Samples:
         own = weights.contiguous().view(torch.int64).sum()
         lowest = ranks.least(torch.stack([own, -own]))
         if lowest[0] != -lowest[1]:
-            raise UserError(
-                "the ranks computed different weights from the same sums, so nothing is proved of them: their "
-                "processors or libraries are of different kinds. Run probe-depth on machines of one kind, or without "
-                "torchrun."
-            )
+            raise UserError(f"the ranks computed different weights from the same sums, {_DIFFERENT}")
+
+
+_DIFFERENT = (
+    "so nothing is proved of them: their processors or libraries are of different kinds. Run probe-depth on machines "
+    "of one kind, or without torchrun."
+)
+
+
+def _counts(held: int) -> list[int]:
+    """Return how many rows each rank holds; raise UserError where ranks are known to round differently.
+
+    Of what no rank knows beforehand `require_same` is the judge; but until then each decides by its own numbers how
+    many sums it takes part in, and those of another kind would wait for each other.
+    """
+    kind = (torch.__version__, torch.backends.cpu.get_cpu_capability(), torch.get_num_threads())
+    every = ranks.all_of((held, kind))
+    if len({kind for _, kind in every}) > 1:
+        told = "; ".join(f"rank {r}: torch {a}, {b}, {c} threads" for r, (_, (a, b, c)) in enumerate(every))
+        raise UserError(f"the ranks would compute different weights from the same sums ({told}), {_DIFFERENT}")
+    return [count for count, _ in every]
