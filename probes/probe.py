@@ -113,8 +113,6 @@ class Family(ABC):
 
         Ranks do it together or, each alone, at depths of their own.
         """
-        from layerwise import ranks  # torch's, which those who read rows do without
-
         if self.is_shared:
             return ((depth, work(depth)) for depth in depths)
         from layerwise import ranks  # here, since it loads torch, and names of probes are asked for without it
