@@ -101,12 +101,11 @@ class Activations:
             parts = [self._compute(part) for part in x.split(self.at_once)]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def batches(self, size: int | None = None, rows: slice = slice(None)) -> Iterator[Tensor]:
-        """Yield the rows of a slice of step 1, all by default, in order, `size` at a time, or `at_once`."""
+    def batches(self, size: int | None = None) -> Iterator[Tensor]:
+        """Yield all rows in order, `size` at a time, or `at_once`."""
         size = size or self.at_once
-        first, stop, _ = rows.indices(len(self))
-        for start in range(first, stop, size):
-            yield self[start : min(start + size, stop)]
+        for start in range(0, len(self), size):
+            yield self[start : start + size]
 
 
 @python_call("layerwise-extract")
@@ -207,7 +206,10 @@ def pooled_batches(
             f"depth {depth} has maps of {height}x{width}, which cannot be averaged to {side}x{side}. Leave this depth "
             "out by --depths, or give a smaller --pool."
         )
-    for x in read_activations(run, depth, split, device=device).batches(rows=rows):
+    maps = read_activations(run, depth, split, device=device)
+    first, stop, _ = rows.indices(len(maps))
+    for start in range(first, stop, maps.at_once):
+        x = maps[start : min(start + maps.at_once, stop)]
         yield (average(x, side) if side else x).flatten(1).cpu().numpy()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from layerwise import ranks
 from layerwise.activations import pooled_batches, pooled_width, read_pooled
 from layerwise.errors import option
 from layerwise.hardware import reserve_disk
@@ -107,7 +108,7 @@ class PooledFamily(Family):
 
 def features(
     run: RunFile, task: Task, depth: int, split: str, *, side: int, device: torch.device,
-    max_memory: int | None = None, part: slice = slice(None),
+    max_memory: int | None = None, is_shared: bool = False,
 ) -> Rows | NDArray[np.float32]:  # fmt: skip
     """Return A x_j (x_j itself for side 0) of the images of a split that the task labels, [n, ...].
 
@@ -115,9 +116,10 @@ def features(
         side: of the average A.
         device: where maps are averaged that the file does not hold averaged.
         max_memory: bytes; what is computed and exceeds it goes to the disk.
-        part: those of the labelled images that are wanted, neighbours.
+        is_shared: whether ranks divide the images, so that each has a stretch of them.
     """
-    rows, first = task.rows(split)[part], 0
+    rows, first = task.rows(split), 0
+    rows = rows[ranks.stretch(len(rows))] if is_shared else rows
     source: Rows | NDArray[np.float32] | None = run.pooled(depth, split) if side == POOL_SIDE else None
     if source is None:
         first, stop = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)

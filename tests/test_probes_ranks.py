@@ -24,8 +24,10 @@ from layerwise.commandline import call
 from layerwise.errors import UserError
 from layerwise.runfile import RunFile
 from probes.cli import probe
+from probes.linear.features import read_depth
 from probes.solver.fit import LinearFit
 from probes.solver.samples import Samples
+from probes.tasks.task import Task
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "OMP_NUM_THREADS": "1"}
@@ -183,6 +185,12 @@ def test_what_ends_one_rank_ends_all_in_one_line_and_the_same_command_goes_on(fo
     assert set(done.test_reads.dropna()) == {1}
     kept = done[(done.depth == 1) & done.metric.isin(left.metric)].reset_index(drop=True)
     pd.testing.assert_frame_equal(kept.drop(columns="digest"), left.drop(columns="digest"))
+
+
+def test_more_ranks_than_images_are_refused(run_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "world", lambda: 5000)
+    with RunFile(run_path) as run, pytest.raises(UserError, match="1295 labelled train images, of which each of 5000"):
+        read_depth(Task(run), 1, ["train"], side=2, device=torch.device("cpu"), max_memory=None)
 
 
 def test_ranks_that_computed_different_weights_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

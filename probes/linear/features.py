@@ -63,17 +63,15 @@ def read_depth(
     Raises UserError where ranks are more than the images that they are to fit.
     """
     run = task.run
-    y = {split: task.labels(split) for split in splits}
-    if ranks.world() > len(y.get("train", range(ranks.world()))):
+    if "train" in splits and ranks.world() > (images := len(task.rows("train"))):
         raise UserError(
-            f"{run.path} has {len(y['train'])} labelled train images, of which each of {ranks.world()} ranks is to "
-            "hold some. Start fewer by torchrun, or probe-depth without it."
+            f"{run.path} has {images} labelled train images, of which each of {ranks.world()} ranks is to hold some. "
+            "Start fewer by torchrun, or probe-depth without it."
         )
     x = {
-        split: features(
-            run, task, depth, split, side=side, device=device, max_memory=max_memory, part=ranks.stretch(len(y[split]))
-        )
+        split: features(run, task, depth, split, side=side, device=device, max_memory=max_memory, is_shared=True)
         for split in splits
     }
+    y = {split: task.labels(split) for split in splits}
     chooser_y = y if task.chooser is task else {split: task.chooser.labels(split) for split in splits}
     return DepthData(x, y, chooser_y, str(run.path), depth, device, max_memory)
