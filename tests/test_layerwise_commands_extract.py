@@ -89,7 +89,7 @@ def test_networks_built_elsewhere_stand_beside_a_greedy_run_in_one_figure(
     assert call(train, "layerwise-train", ["cifar10-small", *words, *small]) == 0
     capsys.readouterr()
     for path in runs.values():
-        probes = ["--probe", "linear,cnn-1", "--probe-width", "4", "--epochs", "1", "--device", "cpu"]
+        probes = ["--probe", "linear,cnn-1", "--probe-width", "4", "--epochs", "1", "--device", "cpu", "--no-pixels"]
         assert call(probe, "probe-depth", [str(path), *probes]) == 0
     said = capsys.readouterr().err
     assert "no CNN probe is fitted at depth 5, whose maps are smaller than 2x2" in said

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,7 +70,8 @@ def fields(mode: str) -> dict[str, Any]:
         extra, mode = {f"network.{name}": value for name, value in paired.items()}, "greedy"
     if mode == PRUNED:
         extra, mode = extra | {"network.prune_to": 2, "network.k": 3, "training.finetune_epochs": 2}, "greedy"
-    return {"mode": mode, "training.epochs": 3, "training.lr_every": 2, "network.width": 4} | extra
+    few = {"data.subset": 400, "network.width": 4}
+    return few | {"mode": mode, "training.epochs": 3, "training.lr_every": 2} | extra
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,7 @@ def test_killed_within_an_epoch_it_ends_the_same(
 
     def counted(self: Any, x: Any, y: Any) -> Any:
         steps[0] += 1
-        if steps[0] == 50:  # 21 steps an epoch: within the third
+        if steps[0] == 15:  # 6 steps an epoch: within the third
             raise Killed
         return step(self, x, y)
 
@@ -224,10 +224,10 @@ def test_the_state_of_a_training_that_is_to_replace_a_run_is_kept(
     assert kept.exists()
 
 
-def test_a_process_killed_by_the_system_leaves_what_the_next_goes_on_from(tmp_path: Path) -> None:
-    words = ["--depth", "2", "--width", "4", "--aux-width", "4", "--epochs", "40", "--device", "cpu"]
+def test_a_process_killed_by_the_system_leaves_what_the_next_goes_on_from(warm: list[str], tmp_path: Path) -> None:
+    words = ["--depth", "2", "--width", "4", "--aux-width", "4", "--epochs", "20", "--device", "cpu"]
     code = "from layerwise.commands.train import train_command; train_command()"
-    command = [sys.executable, "-c", code, *words, "--out", "run.h5"]
+    command = [*warm, "-c", code, *words, "--out", "run.h5"]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
     state = tmp_path / "run.h5.state" / "state.h5"

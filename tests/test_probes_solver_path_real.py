@@ -17,7 +17,7 @@ from probes.solver.path import LOSSES, fit_path
 from probes.solver.standardiser import Standardiser
 
 PENALTIES = [10.0 ** (e / 2) for e in range(-10, 0)]
-PER_CLASS = 200
+PER_CLASS = 100
 
 
 def random_features(images: np.ndarray) -> np.ndarray:
