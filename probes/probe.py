@@ -115,4 +115,6 @@ class Family(ABC):
         """
         if self.is_shared:
             return ((depth, work(depth)) for depth in depths)
+        from layerwise import ranks  # here, since it loads torch, and names of probes are asked for without it
+
         return ranks.dealt(depths, work)
