@@ -183,7 +183,9 @@ def call(command: Callable[..., Any], prog: str, words: list[str]) -> int:
     return code
 
 
-_FIRST_SAYS = 10.0  # seconds in which the first of several processes comes to say what is wrong with its words
+# Seconds in which the first of several processes comes to say what is wrong with its words, also on a busy machine; the
+# others are ended as soon as it has.
+_FIRST_SAYS = 60.0
 _OF_SEVERAL = ("layerwise-train", "layerwise-extract", "probe-depth")  # commands that work in several processes
 
 

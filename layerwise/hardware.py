@@ -33,7 +33,7 @@ def pick_device(name: str | torch.device) -> torch.device:
     if not launch.several():
         return torch.device("cuda")
     seen, own = torch.cuda.device_count(), launch.local_number()
-    if seen > 1 and own >= seen:
+    if launch.local_count() > seen > 1:
         raise UsageError(
             f"{launch.local_count()} processes were started on this machine, which has {seen} GPUs. Start one for each "
             "GPU, or give --device cpu."

@@ -149,7 +149,6 @@ def start(name: str, rank: int, world: int, port: int, words: list[str], folder:
     os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     for stream, ending in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / f"{name}.{rank}.{ending}", os.O_WRONLY | os.O_CREAT), stream)
-    commandline._FIRST_SAYS = 0.0  # nobody ends the others here
     with commandline.stoppable():
         code = run(*words) if words else globals()[name](folder)
     sys.stdout.flush()

@@ -21,6 +21,7 @@ _SENT_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def start(path: str, words: list[str]) -> NoReturn:
     """Have a fork of the Python behind a socket do what `python WORDS` does, and end as it does."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SENT_ON)  # until they can be sent on
     with socket.socket(socket.AF_UNIX) as server:
         server.connect(path)
         asked = json.dumps([words, os.getcwd(), dict(os.environ)]).encode()
@@ -28,6 +29,7 @@ def start(path: str, words: list[str]) -> NoReturn:
         server.sendall(asked)
         for signum in _SENT_ON:
             signal.signal(signum, lambda signum, frame: server.sendall(bytes([signum])))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SENT_ON)
         code = int.from_bytes(server.recv(2), signed=True)
     if code < 0:
         if -code in _SENT_ON:
