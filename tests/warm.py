@@ -133,6 +133,7 @@ def _be(words: list[str], folder: str, environment: dict[str, str], streams: lis
 
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background job ignores
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
     os.closerange(3, 1024)
