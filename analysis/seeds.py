@@ -22,7 +22,7 @@ costs up to 16). A floor under s itself, times the t of one degree of freedom (1
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,8 @@ from probes.results.intervals import CONFIDENCE
 IMAGES_SHARE = 0.5
 # What an interval over seeds says of itself.
 FLOOR = "at least the images' share"
+# What a row's interval is over, in its column `interval`.
+IMAGES, SEEDS = "images", "seeds"
 _TAIL = (1 + CONFIDENCE) / 2
 _Z = float(special.ndtri(_TAIL))
 
@@ -100,6 +102,16 @@ def pooled(groups: Sequence[Sequence[float]], images: Sequence[Sequence[float]])
         images: the variance that its images give each number (`images_variance`; 0 for what is no accuracy).
     """
     return _combined(groups, images, [1 / len(groups)] * len(groups))
+
+
+def over_seeds(rows: pd.DataFrame, by: list[str], seed: str = "seed") -> Iterator[tuple[pd.DataFrame, Estimate]]:
+    """Yield rows that are alike in `by` and differ in their seed, two at least, with the estimate of their mean.
+
+    rows: `value`, and `error`, the standard error that the images give. A value that is missing has no mean.
+    """
+    for _, group in rows.groupby(by, dropna=False, sort=False):
+        if len(group) > 1 and group[seed].nunique() == len(group) and group["value"].notna().all():
+            yield group, pooled([list(group["value"])], [list(group["error"].fillna(0.0) ** 2)])
 
 
 def difference(first: Cells, second: Cells) -> Estimate:

@@ -90,12 +90,18 @@ _given: dict[int, tuple[int, np.ndarray]] | None = None
 
 def _in_memory(size: int) -> np.ndarray:
     """Return so many bytes that lie in a file in memory, uint8 [size], and keep that file open."""
-    handle = os.memfd_create("layerwise")
-    os.ftruncate(handle, size)
+    handle = _unnamed(size)
     array = _mapped(_path(handle), size, torch.uint8).numpy()
     assert _given is not None
     _given[array.ctypes.data] = handle, array
     return array
+
+
+def _unnamed(size: int) -> int:
+    """Open a new file in memory, of so many bytes."""
+    handle = os.memfd_create("layerwise")
+    os.ftruncate(handle, size)
+    return handle
 
 
 def _path(handle: int) -> str:
@@ -108,9 +114,8 @@ def _file(size: int, folder: Path | None) -> Iterator[str]:
     """Make a file in a folder, or in memory, of so many bytes; yield its path, under which it can be opened until the
     end of the block."""
     if folder is None:
-        handle = os.memfd_create("layerwise")
+        handle = _unnamed(size)
         try:
-            os.ftruncate(handle, size)
             yield _path(handle)
         finally:
             os.close(handle)

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.geometry.measures import ACCURACY, CODELENGTH
-from analysis.geometry.table import IMAGES, Asked, averaged, measured
+from analysis.geometry.table import Asked, averaged, measured
+from analysis.seeds import IMAGES
 from analysis.selection import select
 from analysis.tables import LINE, NETWORK, read
 from layerwise.errors import UserError, option

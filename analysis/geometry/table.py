@@ -26,7 +26,7 @@ from analysis.geometry.measures import DECODING, MEASURES, SIMILARITIES, Measure
 from analysis.geometry.moments import Moments, column_mean, moments
 from analysis.geometry.similarity import similarities, tiles
 from analysis.geometry.stream import Source, width
-from analysis.seeds import pooled
+from analysis.seeds import IMAGES, SEEDS, over_seeds
 from analysis.tables import LIKE, about_run, file_names, without_predictions
 from layerwise.commandline import progress
 from layerwise.errors import UsageError, UserError, option, unknown
@@ -38,7 +38,6 @@ log = logging.getLogger("layerwise.analysis")
 
 # Products of more features than these would take 8 GB and more.
 _MOST_FEATURES = 16384
-IMAGES, SEEDS = "images", "seeds"
 
 
 @dataclass(frozen=True)
@@ -257,12 +256,9 @@ def _over_seeds(rows: Sequence[dict[str, Any]], line: list[str], place: list[str
     trained = [row for row in rows if not row.get("failed", row.get("failed_a"))]
     if not trained:
         return []
-    found = []
-    for _, group in pd.DataFrame(trained).groupby([*line, *place], dropna=False, sort=False):
-        seed = "seed" if "seed" in group else "seed_a"
-        if len(group) < 2 or group[seed].nunique() < len(group) or group["value"].isna().any():
-            continue
-        estimate = pooled([list(group["value"])], [list(group["error"].fillna(0.0) ** 2)])
+    found, table = [], pd.DataFrame(trained)
+    seed = "seed" if "seed" in table else "seed_a"
+    for group, estimate in over_seeds(table, [*line, *place], seed):
         first, half = dict(group.iloc[0]), estimate.half_width()
         measure = (MEASURES | SIMILARITIES | DECODING).get(
             first["measure"], Measure("", most=1.0)

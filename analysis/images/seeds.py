@@ -8,11 +8,10 @@ from typing import Any
 import pandas as pd
 from scipy.special import ndtri
 
-from analysis.seeds import pooled
+from analysis.seeds import SEEDS, Estimate, over_seeds
 from analysis.tables import LIKE
 from probes.results.intervals import CONFIDENCE
 
-IMAGES, SEEDS = "images", "seeds"
 _SIGNED = ("change", "depth_entropy")  # the other measures are shares
 _WIDTH = 2 * float(ndtri((1 + CONFIDENCE) / 2))  # of a normal interval, in standard errors
 
@@ -24,17 +23,13 @@ def averaged(rows: pd.DataFrame) -> pd.DataFrame:
     Networks that did not train count for no mean, nor does a measure that a run lacks. Such rows name no run.
     """
     trained = rows[rows["failed"] == ""]
-    found = [
-        _mean(group)
-        for _, group in trained.groupby([*LIKE, "probe", "refit", "depth", "measure"], dropna=False, sort=False)
-        if len(group) > 1 and group["seed"].nunique() == len(group) and group["value"].notna().all()
-    ]
+    trained = trained.assign(error=(trained["ci_high"] - trained["ci_low"]) / _WIDTH)
+    place = [*LIKE, "probe", "refit", "depth", "measure"]
+    found = [_mean(group, estimate) for group, estimate in over_seeds(trained, place)]
     return pd.DataFrame(found, columns=rows.columns)
 
 
-def _mean(group: pd.DataFrame) -> dict[str, Any]:
-    errors = (group["ci_high"] - group["ci_low"]) / _WIDTH
-    estimate = pooled([list(group["value"])], [list(errors.fillna(0.0) ** 2)])
+def _mean(group: pd.DataFrame, estimate: Estimate) -> dict[str, Any]:
     half, first = estimate.half_width(), group.iloc[0].to_dict()
     least = -1.0 if first["measure"] in _SIGNED else 0.0
     return first | {

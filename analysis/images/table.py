@@ -16,9 +16,10 @@ import pandas as pd
 from analysis.images.depth import changes
 from analysis.images.disagreement import disagreement
 from analysis.images.predictions import Line, lines
-from analysis.images.seeds import IMAGES, averaged
+from analysis.images.seeds import averaged
 from analysis.images.shares import Share, share
 from analysis.images.votes import Votes, agreement, entropy, ordered, people, rank_correlation
+from analysis.seeds import IMAGES
 from analysis.tables import about_run, without_predictions
 from layerwise.errors import UsageError, UserError, option
 

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from analysis.geometry.measures import ACCURACY, CODELENGTH, DECODING, MEASURES
-from analysis.geometry.table import SEEDS, lines_of
+from analysis.geometry.table import lines_of
+from analysis.seeds import SEEDS
 from figures.kit import style
 from figures.kit.measures import draw_panels
 from figures.kit.panels import limits, round_ticks

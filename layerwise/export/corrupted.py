@@ -18,6 +18,7 @@ from layerwise.activations import require_images
 from layerwise.commandline import progress
 from layerwise.datasets.corrupted_sets import RECIPE, Made, note_made, read_recipe
 from layerwise.datasets.corruptions import CORRUPTIONS, SEVERITIES, corrupted
+from layerwise.datasets.folder import some
 from layerwise.datasets.shown import folder_name
 from layerwise.errors import UsageError, UserError, option, unknown
 from layerwise.images import Images
@@ -82,22 +83,18 @@ def _require_ours(out: Path, sets: Sequence[str], how: Made, force: bool) -> Non
         return
     if others := [name for name in there if recipe[name] != how]:
         raise UserError(
-            f"{out} holds {_some(others)} {_differs(recipe[others[0]], how)}. Give another -o, or --force to make what "
-            "is asked for anew; the other sets there stay as they are."
+            f"{out} holds {some(others, 1)} {_differs(recipe[others[0]], how)}. Give another -o, or --force to make "
+            "what is asked for anew; the other sets there stay as they are."
         )
     if others := [name for name, made in recipe.items() if made.images != how.images]:
         raise UserError(
-            f"{out} holds {_some(others)} {_differs(recipe[others[0]], how)}. Give another -o, or --force to write "
+            f"{out} holds {some(others, 1)} {_differs(recipe[others[0]], how)}. Give another -o, or --force to write "
             f"those of {how.dataset} among them."
         )
     if not (out / RECIPE).exists() and out.exists() and any(out.iterdir()):
         raise UserError(
             f"{out} holds something else than corrupted images. Give another -o, or --force to write among it."
         )
-
-
-def _some(names: Sequence[str]) -> str:
-    return f"{names[0]} and {len(names) - 1} more" if names[1:] else names[0]
 
 
 def _differs(then: Made, now: Made) -> str:
